@@ -1,0 +1,157 @@
+"""Settings from the environment, in one table. Tuning settings that are wrong warn and fall back; the others refuse."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mempalace_mcp.core.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PALACE = "~/.mempalace-mcp/palace"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One variable of the environment: what it means, its default, how it is read, whether a wrong value refuses."""
+
+    variable: str
+    field: str
+    meaning: str
+    default: Any
+    read: Callable[[str], Any]
+    strict: bool = False
+    alias: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment and the command line have decided for this process."""
+
+    palace: Path
+    index: str = "chroma"
+    stat_cooldown: float = 5.0
+    history_limit: int = 1000
+    trash_days: float = 30.0
+    log_level: str = "WARNING"
+
+
+def _positive_integer(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError("must be a positive whole number")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or value < 0:
+        raise ValueError("must be a number of seconds, not negative")
+    return value
+
+
+def _days(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or not 0 <= value <= 36_500:
+        raise ValueError("must be a number of days from 0 to 36500")
+    return value
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        lowered = text.strip().lower()
+        if lowered not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return lowered
+
+    return read
+
+
+def _log_level(text: str) -> str:
+    return _one_of("debug", "info", "warning", "error")(text).upper()
+
+
+def _palace(text: str) -> Path:
+    if "\0" in text:
+        raise ValueError("must be a path")
+    path = Path(text).expanduser()
+    if path.exists() and not path.is_dir():
+        raise ValueError("must be a directory, and a file is there")
+    return path.resolve()
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("PALACE_PATH", "palace", "directory of the palace", DEFAULT_PALACE, _palace, strict=True),
+    Setting(
+        "PALACE_INDEX",
+        "index",
+        "`chroma`: vector index of large palaces in Chroma; `exact`: never",
+        "chroma",
+        _one_of("chroma", "exact"),
+    ),
+    Setting(
+        "PALACE_STAT_COOLDOWN",
+        "stat_cooldown",
+        "seconds between looks for foreign writes to the Chroma directory",
+        "5",
+        _seconds,
+    ),
+    Setting(
+        "PALACE_HISTORY_LIMIT",
+        "history_limit",
+        "calls remembered per session",
+        "1000",
+        _positive_integer,
+        alias="AGENT_HISTORY_LIMIT",
+    ),
+    Setting("PALACE_TRASH_DAYS", "trash_days", "days until a deleted drawer is gone for good", "30", _days),
+    Setting(
+        "PALACE_LOG_LEVEL",
+        "log_level",
+        "`debug`, `info`, `warning` or `error`; the log goes to stderr",
+        "warning",
+        _log_level,
+    ),
+)
+
+
+def load_settings(environment: Mapping[str, str], palace: str | None = None) -> Settings:
+    """Read every setting; `palace`, from the command line, wins over the environment.
+
+    Raises:
+        ConfigurationError: a setting that identifies or protects the palace is wrong.
+    """
+    values = {setting.field: _value(setting, environment) for setting in SETTINGS}
+    if palace:
+        values["palace"] = _strict_value("--palace", _palace, palace)
+    return Settings(**values)
+
+
+def _value(setting: Setting, environment: Mapping[str, str]) -> Any:
+    variable = setting.variable
+    if setting.alias and not environment.get(variable):
+        variable = setting.alias
+    text = environment.get(variable, "").strip()
+    if not text:
+        return setting.read(setting.default)
+    if setting.strict:
+        return _strict_value(variable, setting.read, text)
+    try:
+        return setting.read(text)
+    except (ValueError, OverflowError) as error:
+        logger.warning("%s=%r is ignored (%s); using %s", variable, text, error, setting.default)
+        return setting.read(setting.default)
+
+
+def _strict_value(name: str, read: Callable[[str], Any], text: str) -> Any:
+    try:
+        return read(text)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"{name}={text!r} is wrong: {error}", argument=name, hint=f"Correct {name} and start again."
+        ) from error

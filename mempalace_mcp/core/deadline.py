@@ -1,0 +1,55 @@
+"""How long a call may take, and whether anybody still waits for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from mempalace_mcp.core.errors import Cancelled, DeadlineExceeded
+
+TOOL_SECONDS = 45.0
+"""For a tool call, from its arrival: clients give up at 60."""
+
+COMMAND_SECONDS = 60.0
+"""For a command of the command line."""
+
+
+class Deadline:
+    """One total deadline for all waiting of one call, shared by queues, locks and retries; also its cancellation.
+
+    Thread-safe. Time is monotonic, in seconds.
+    """
+
+    def __init__(self, seconds: float = TOOL_SECONDS) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+        self._cancelled = threading.Event()
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self._end - time.monotonic())
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the caller gave up."""
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Note that nobody waits for the answer any more."""
+        self._cancelled.set()
+
+    def check(self, waiting_for: str) -> None:
+        """Return if there is time left and somebody waits.
+
+        Raises:
+            Cancelled: the caller gave up.
+            DeadlineExceeded: the time is over.
+        """
+        if self.cancelled:
+            raise Cancelled("the call was cancelled before it began; nothing was written")
+        if self.remaining <= 0:
+            raise DeadlineExceeded(
+                f"waited {self.seconds:.0f} s for {waiting_for}; nothing was written",
+                hint="Try again. If it happens again, look at status for who holds the lock.",
+            )

@@ -1,0 +1,230 @@
+"""The values that travel between the layers: drawers, hits, facts, pages. All are frozen; instants are UTC microseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.text import Name
+
+T = TypeVar("T")
+
+Metadata = Mapping[str, Any]
+
+
+class Priority(StrEnum):
+    """What is embedded first: what an agent just said, or a mass of imported text."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+class SearchMode(StrEnum):
+    """Which side ranks: both, meaning alone, or words alone."""
+
+    HYBRID = "hybrid"
+    SEMANTIC = "semantic"
+    KEYWORD = "keyword"
+
+
+class Direction(StrEnum):
+    """Which facts of an entity: where it is the subject, the object, or either."""
+
+    OUTGOING = "outgoing"
+    INCOMING = "incoming"
+    BOTH = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStamp:
+    """What made the vectors of a palace. Vectors of different stamps are never mixed."""
+
+    name: str
+    quantization: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a drawer stands."""
+
+    wing: Name
+    room: Name
+
+
+@dataclass(frozen=True, slots=True)
+class NewDrawer:
+    """What the caller wants filed. Texts and names have been verified."""
+
+    place: Place
+    content: str
+    source_file: str | None = None
+    added_by: str | None = None
+    occurred_at: Instant | None = None
+    metadata: Metadata = field(default_factory=dict)
+    priority: Priority = Priority.INTERACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Drawer:
+    """A filed text with everything known about it. `version` counts from 1 and grows with each update."""
+
+    drawer_id: str
+    wing: str
+    room: str
+    content: str
+    source_file: str | None
+    added_by: str | None
+    occurred_at: Instant | None
+    created_at: Instant
+    updated_at: Instant
+    deleted_at: Instant | None
+    version: int
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class DrawerVersion:
+    """What a drawer said before an update."""
+
+    version: int
+    wing: str
+    room: str
+    content: str
+    source_file: str | None
+    occurred_at: Instant | None
+    metadata: Metadata
+    replaced_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """The outcome of filing one drawer: a new one, or the live one that says the same."""
+
+    drawer_id: str
+    created: bool
+    near_duplicate_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrawerChanges:
+    """What an update replaces; None leaves a field as it is."""
+
+    content: str | None = None
+    wing: Name | None = None
+    room: Name | None = None
+    source_file: str | None = None
+    occurred_at: Instant | None = None
+    metadata: Metadata | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrawerFilter:
+    """Which drawers: names by key; `since` inclusive, `before` exclusive, of occurred_at or else created_at."""
+
+    wing: str | None = None
+    room: str | None = None
+    source_file: str | None = None
+    since: Instant | None = None
+    before: Instant | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """True when every drawer matches."""
+        return self == DrawerFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a listing; `total` counts all that match, `next_cursor` is opaque and None at the end."""
+
+    items: Sequence[T]
+    total: int
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoomCount:
+    """A room and its live drawers."""
+
+    wing: str
+    room: str
+    drawers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One drawer found: its best passage and why it ranks where it does.
+
+    `semantic` is the cosine of the passage to the query, `lexical` its bm25 divided as the ranking formula says;
+    None where that side did not take part.
+    """
+
+    drawer: Drawer
+    passage: str
+    score: float
+    semantic: float | None
+    lexical: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search found; `degraded` says in words which side is missing, `pending` counts chunks without vector."""
+
+    hits: Sequence[Hit]
+    mode: SearchMode
+    degraded: str | None
+    pending: int
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewFact:
+    """A fact to record. `valid_from` is inclusive, `valid_to` exclusive; None means unbounded."""
+
+    subject: Name
+    predicate: Name
+    object: str
+    valid_from: Instant | None = None
+    valid_to: Instant | None = None
+    confidence: float | None = None
+    source_drawer_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A recorded fact: true in the world during [valid_from, valid_to), known to the palace during
+    [recorded_at, retracted_at). An open end is None."""
+
+    fact_id: str
+    subject: str
+    predicate: str
+    object: str
+    valid_from: Instant | None
+    valid_to: Instant | None
+    recorded_at: Instant
+    retracted_at: Instant | None
+    confidence: float | None
+    source_drawer_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FactAdded:
+    """The outcome of recording a fact: a new one, or the identical one that was there."""
+
+    fact: Fact
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DiaryEntry:
+    """One entry of an agent's diary; it is also a drawer and can be searched."""
+
+    drawer_id: str
+    agent: str
+    topic: str
+    content: str
+    written_at: Instant

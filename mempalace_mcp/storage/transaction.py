@@ -1,0 +1,60 @@
+"""One unit of work on the truth, and who may run it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.deadline import Deadline
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The number and the instant of a unit of work; both strictly increase from unit to unit."""
+
+    seq: int
+    instant: Instant
+
+
+class Transaction:
+    """What a unit of work sees: the connection, inside `BEGIN IMMEDIATE`, and its stamp.
+
+    A unit of work may run more than once (a retry, a group that broke apart), so it must do nothing but read and
+    write through `connection`.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, now: Callable[[], Instant]) -> None:
+        self.connection = connection
+        self._now = now
+        self._stamp: Stamp | None = None
+
+    @property
+    def stamp(self) -> Stamp:
+        """Drawn, and written to the state, when first asked for: a unit that changes nothing leaves no mark."""
+        if self._stamp is None:
+            row = self.connection.execute(
+                "UPDATE state SET seq = seq + 1, recorded_at = max(?, recorded_at + 1) RETURNING seq, recorded_at",
+                (self._now(),),
+            ).fetchone()
+            self._stamp = Stamp(*row)
+        return self._stamp
+
+
+Work = Callable[[Transaction], T]
+
+
+class Writer(Protocol):
+    """Runs units of work: the database itself, or the thread that commits several together."""
+
+    def write(self, work: Work[T], deadline: Deadline) -> T:
+        """Run the unit in a transaction of its own and return its result once it is durable.
+
+        Raises:
+            PalaceError: refused by the unit itself, or by storage; then nothing of it was written.
+        """
+        ...

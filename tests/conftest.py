@@ -1,0 +1,50 @@
+"""What every test gets: a clean environment, and proof that it leaves nothing running."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+OWN_SETTINGS = ("PALACE_", "AGENT_")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the developer's shell reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(OWN_SETTINGS):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves threads, child processes or files of its own palace open."""
+    threads_before = set(threading.enumerate())
+    children_before = {child.pid for child in psutil.Process().children(recursive=True)}
+    yield
+    left_threads = [thread for thread in threading.enumerate() if thread not in threads_before]
+    for thread in left_threads:
+        thread.join(5)
+    alive = [thread.name for thread in left_threads if thread.is_alive()]
+    children = [
+        child.name() for child in psutil.Process().children(recursive=True) if child.pid not in children_before
+    ]
+    gc.collect()
+    files = _open_files_of(request)
+    assert not alive, f"threads left running: {alive}"
+    assert not children, f"processes left running: {children}"
+    assert not files, f"files left open: {files}"
+
+
+def _open_files_of(request: pytest.FixtureRequest) -> list[str]:
+    """Files under the test's own temporary directory that this process still holds open."""
+    if "tmp_path" not in request.fixturenames:
+        return []
+    directory = str(Path(request.getfixturevalue("tmp_path")))
+    return [file.path for file in psutil.Process().open_files() if file.path.startswith(directory)]
