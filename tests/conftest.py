@@ -32,9 +32,7 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     for thread in left_threads:
         thread.join(5)
     alive = [thread.name for thread in left_threads if thread.is_alive()]
-    children = [
-        child.name() for child in psutil.Process().children(recursive=True) if child.pid not in children_before
-    ]
+    children = [child.name() for child in psutil.Process().children(recursive=True) if child.pid not in children_before]
     gc.collect()
     files = _open_files_of(request)
     assert not alive, f"threads left running: {alive}"

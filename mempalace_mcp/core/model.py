@@ -1,4 +1,4 @@
-"""The values that travel between the layers: drawers, hits, facts, pages. All are frozen; instants are UTC microseconds."""
+"""The values that travel between the layers: drawers, hits, facts, pages. Frozen; instants are UTC microseconds."""
 
 from __future__ import annotations
 
@@ -53,6 +53,22 @@ class Place:
 
     wing: Name
     room: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a drawer's content, in characters, half open: what is embedded and indexed as one chunk."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A stored chunk with its text."""
+
+    chunk: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +172,50 @@ class RoomCount:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """Drawers asked for by id, in the order asked, and the ids that no live drawer has."""
+
+    drawers: Sequence[Drawer]
+    missing: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a deletion did or, as a dry run, would do; `sample` shows the first few drawers concerned."""
+
+    matched: int
+    deleted: int
+    dry_run: bool
+    missing: Sequence[str]
+    sample: Sequence[Drawer]
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """Which drawers are live again, and which ids are not in the trash."""
+
+    restored: Sequence[str]
+    missing: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A live drawer that says the same or nearly the same. `kind` is `exact`, `normalized` or `similar`."""
+
+    drawer: Drawer
+    kind: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateReport:
+    """What `check_duplicate` found, best first."""
+
+    matches: Sequence[Duplicate]
+    degraded: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One drawer found: its best passage and why it ranks where it does.
 
@@ -228,3 +288,69 @@ class DiaryEntry:
     topic: str
     content: str
     written_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """How a name was understood: as the entity stored under it, or as none. `suggestions` are names like it."""
+
+    asked: str
+    entity: str | None
+    suggestions: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GraphAnswer:
+    """Facts about an entity; `total` counts them before the limit. `depth` of each fact counts hops from 1."""
+
+    resolved: Resolved
+    facts: Sequence[Fact]
+    depths: Sequence[int]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class GraphStatistics:
+    """Sizes of the knowledge graph. `current` counts facts that hold now, `ended` those that did."""
+
+    entities: int
+    facts: int
+    current: int
+    ended: int
+    predicates: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointItem:
+    """The outcome of one drawer or fact of a checkpoint."""
+
+    id: str
+    created: bool
+    near_duplicate_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointReport:
+    """What a checkpoint stored, in the order given."""
+
+    drawers: Sequence[CheckpointItem]
+    facts: Sequence[CheckpointItem]
+    diary: DiaryEntry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Taxonomy:
+    """Wings, rooms and their live drawers."""
+
+    rooms: Sequence[RoomCount]
+    drawers: int
+
+
+@dataclass(frozen=True, slots=True)
+class WakeUp:
+    """What a new session needs, within a token budget: the text, and what it is made of."""
+
+    text: str
+    tokens: int
+    drawers: int
+    truncated: bool

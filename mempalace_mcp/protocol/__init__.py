@@ -1,0 +1,1 @@
+"""MCP: the tools and the doors through which they are called."""

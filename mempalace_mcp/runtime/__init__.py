@@ -1,0 +1,1 @@
+"""Threads, statistics and the composition of one running process."""

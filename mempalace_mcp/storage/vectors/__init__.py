@@ -1,0 +1,1 @@
+"""Nearest neighbours: exact, in Chroma, and both joined with the truth."""
