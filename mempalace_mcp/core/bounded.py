@@ -64,6 +64,16 @@ class LruMap(Generic[K, V]):
         if dropped is not None and self._on_drop is not None:
             self._on_drop(*dropped)
 
+    def pop(self, key: K) -> V | None:
+        """Take the value out, or None; `on_drop` is not told."""
+        with self._lock:
+            return self._entries.pop(key, None)
+
+    def values(self) -> list[V]:
+        """The values, the one unused for longest first; none of them counts as used."""
+        with self._lock:
+            return list(self._entries.values())
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
