@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.errors import PalaceError
 
 T = TypeVar("T")
 
@@ -58,3 +60,32 @@ class Writer(Protocol):
             PalaceError: refused by the unit itself, or by storage; then nothing of it was written.
         """
         ...
+
+
+class Unit(Generic[T]):
+    """A unit of work on its way, with the deadline of its caller; `outcome` is settled exactly once."""
+
+    def __init__(self, work: Work[T], deadline: Deadline) -> None:
+        self.work = work
+        self.deadline = deadline
+        self.outcome: Future[T] = Future()
+
+    def begin(self, waiting_for: str) -> bool:
+        """Claim the unit for running; False if its caller has given up, or if its time is over, which it then hears.
+
+        From here on the caller can no longer give up: it must wait for the outcome.
+        """
+        if not self.outcome.set_running_or_notify_cancel():
+            return False
+        try:
+            self.deadline.check(waiting_for)
+        except PalaceError as error:
+            self.outcome.set_exception(error)
+            return False
+        return True
+
+    def refuse(self, error: BaseException) -> None:
+        """Settle the unit with an error, unless it is settled or given up already."""
+        if self.outcome.done() or (not self.outcome.running() and not self.outcome.set_running_or_notify_cancel()):
+            return
+        self.outcome.set_exception(error)

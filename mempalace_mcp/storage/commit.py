@@ -1,0 +1,113 @@
+"""Units of work become durable: several in one transaction, each in a savepoint of its own."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.storage.failures import is_passing
+from mempalace_mcp.storage.transaction import Transaction, Unit
+
+_FIRST_PAUSE_SECONDS = 0.001
+_LONGEST_PAUSE_SECONDS = 0.1
+
+
+class TransactionLost(Exception):
+    """Raised when SQLite has ended the transaction by itself, as a full disk makes it do: nothing may follow in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a unit came to, told to its caller only when the transaction is durable."""
+
+    unit: Unit[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Tell the caller."""
+        if self.error is not None:
+            self.unit.refuse(self.error)
+        else:
+            self.unit.outcome.set_result(self.result)
+
+
+class Backoff:
+    """Pauses between attempts: exponential with full jitter, within one deadline.
+
+    Formula: Marc Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
+    """
+
+    def __init__(self, deadline: Deadline, waiting_for: str) -> None:
+        self._deadline = deadline
+        self._waiting_for = waiting_for
+        self._longest = _FIRST_PAUSE_SECONDS
+
+    def pause(self) -> None:
+        """Sleep before the next attempt.
+
+        Raises:
+            Cancelled, DeadlineExceeded: there is no next attempt.
+        """
+        self._deadline.check(self._waiting_for)
+        time.sleep(min(random.uniform(0, self._longest), self._deadline.remaining))
+        self._longest = min(2 * self._longest, _LONGEST_PAUSE_SECONDS)
+
+
+def commit_units(
+    connection: sqlite3.Connection,
+    units: Sequence[Unit[Any]],
+    now: Callable[[], Instant],
+    verify: Callable[[sqlite3.Connection], None],
+) -> list[Outcome]:
+    """Run the units in one transaction and commit it. A unit that raises leaves nothing of itself behind.
+
+    `verify` looks at the palace inside the transaction, before the first unit.
+
+    Raises:
+        TransactionLost: SQLite rolled everything back; nothing of any unit is stored.
+        sqlite3.Error: `BEGIN` or `COMMIT` failed, or another connection was in the way; nothing is stored.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        verify(connection)
+        run = _run_in_savepoint if len(units) > 1 else _run_alone
+        outcomes = [run(connection, unit, Transaction(connection, now)) for unit in units]
+        connection.execute("COMMIT" if any(outcome.error is None for outcome in outcomes) else "ROLLBACK")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return outcomes
+
+
+def _run_alone(connection: sqlite3.Connection, unit: Unit[Any], transaction: Transaction) -> Outcome:
+    try:
+        outcome = Outcome(unit, result=unit.work(transaction))
+    except BaseException as error:  # noqa: BLE001 (whatever it is belongs to the caller, who gets it)
+        outcome = Outcome(unit, error=error)
+    _verify_transaction(connection, outcome.error)
+    return outcome
+
+
+def _run_in_savepoint(connection: sqlite3.Connection, unit: Unit[Any], transaction: Transaction) -> Outcome:
+    connection.execute("SAVEPOINT unit")
+    outcome = _run_alone(connection, unit, transaction)
+    if outcome.error is not None:
+        connection.execute("ROLLBACK TO unit")
+    connection.execute("RELEASE unit")
+    return outcome
+
+
+def _verify_transaction(connection: sqlite3.Connection, error: BaseException | None) -> None:
+    """Go on only inside the transaction: without it the next statement would commit by itself."""
+    if not connection.in_transaction:
+        raise TransactionLost from error
+    if isinstance(error, sqlite3.Error) and is_passing(error):
+        raise error

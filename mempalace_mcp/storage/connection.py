@@ -1,0 +1,99 @@
+"""How every connection to the palace is opened, and how we know that its files are still the ones on disk."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from mempalace_mcp.core.errors import PalaceMissing
+
+WAL_PAGES_PER_CHECKPOINT = 1000
+WAL_BYTES_KEPT = 64 * 1024 * 1024
+_READ_BUSY_MILLISECONDS = 5_000
+"""Readers meet a lock only while another process recovers or removes the write-ahead log."""
+_STATEMENTS_CACHED = 256
+
+FileIdentity = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Device and inode of the database and of its write-ahead log; None for a file that is not there."""
+
+    database: FileIdentity | None
+    log: FileIdentity | None
+
+    @staticmethod
+    def of(path: Path) -> Identity:
+        """What lies at the path of the database, and beside it, now."""
+        return Identity(_identity(os.fspath(path)), _identity(f"{path}-wal"))
+
+
+def verify_identity(path: Path, expected: Identity) -> None:
+    """Return if the files at the path are the ones that were opened.
+
+    SQLite itself acknowledges writes into files that have been removed.
+
+    Raises:
+        PalaceMissing: one of them was removed or replaced.
+    """
+    found = Identity.of(path)
+    if found == expected:
+        return
+    name, file = ("database", path) if found.database != expected.database else ("log", Path(f"{path}-wal"))
+    state = "replaced" if getattr(found, name) else "removed"
+    raise PalaceMissing(
+        f"{file} was {state} while the palace was open; nothing is acknowledged",
+        hint="Put the palace's files in order, then reconnect.",
+    )
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """A connection for writing, in WAL mode, that never waits by itself: the database retries under its deadline.
+
+    Must be called with the write lock held.
+    """
+    connection = _connect(path, "mode=rw")
+    try:
+        connection.execute("PRAGMA busy_timeout = 0")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_PER_CHECKPOINT}")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path, options: str = "mode=rw") -> sqlite3.Connection:
+    """A connection that cannot write. It is opened for both where possible, because reading WAL needs shared memory."""
+    connection = _connect(path, options)
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {_READ_BUSY_MILLISECONDS}")
+        connection.execute("PRAGMA query_only = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?{options}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=_STATEMENTS_CACHED,
+    )
+
+
+def _identity(file: str) -> FileIdentity | None:
+    try:
+        status = os.stat(file)  # noqa: PTH116 (on the path of every read: twice as fast as Path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
