@@ -270,6 +270,14 @@ class Fact:
     confidence: float | None
     source_drawer_id: str | None
 
+    def holds_at(self, instant: Instant) -> bool:
+        """Is it true in the world at that instant?"""
+        return not self.begins_after(instant) and (self.valid_to is None or instant < self.valid_to)
+
+    def begins_after(self, instant: Instant) -> bool:
+        """Is it still to come at that instant?"""
+        return self.valid_from is not None and instant < self.valid_from
+
 
 @dataclass(frozen=True, slots=True)
 class FactAdded:
@@ -301,23 +309,34 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class GraphAnswer:
-    """Facts about an entity; `total` counts them before the limit. `depth` of each fact counts hops from 1."""
+    """Facts about an entity, nearest first; `depths` counts their hops from 1, `total` counts them before the limit.
+
+    Within a hop come those that hold at the instant `at`, then those to come, then those that ended. `truncated` says
+    that there are more entities around than were visited: then `total` is of the visited ones alone.
+    """
 
     resolved: Resolved
     facts: Sequence[Fact]
     depths: Sequence[int]
     total: int
+    at: Instant
+    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)
 class GraphStatistics:
-    """Sizes of the knowledge graph. `current` counts facts that hold now, `ended` those that did."""
+    """Sizes of the knowledge graph, of what is believed now. A fact is `current`, `ended`, or still to come (`future`).
+
+    `predicates` holds the most used ones with the number of their facts, `predicate_count` counts all of them.
+    """
 
     entities: int
     facts: int
     current: int
+    future: int
     ended: int
     predicates: Mapping[str, int]
+    predicate_count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,256 @@
+"""The bitemporal knowledge graph: what is true when, and when the palace knew it.
+
+A fact is a sentence of three parts, *subject predicate object*, with two times of its own:
+
+- **Valid time** `[valid_from, valid_to)` is about the world: from when until when the sentence is true. The caller
+  says so; an end that is None is open.
+- **Recorded time** `[recorded_at, retracted_at)` is about the palace: from when until when it believed this version
+  of the fact. The palace says so, by the stamp of the unit of work, which grows strictly whatever the clock does.
+
+The two are independent, and that is the point. Told in May that Ada left Acme in March, the palace learns something
+about March without pretending to have known it in April:
+
+    fact  object  valid time         recorded time
+    f_1   Acme    [January, open)    [January, May)     what was believed until May
+    f_1   Acme    [January, March)   [May, open)        what is believed since
+
+So no version is ever overwritten. To *correct* a fact is to retract its version and to record another one under the
+same `fact_id` with the same stamp; the intervals meet, and at each instant exactly one of them is believed. A question
+`as_of` some instant chooses along the first axis, `known_at` along the second; `known_at` gives what the same question
+would have been answered then, except that a version corrected since shows when it was retracted. (Snodgrass,
+"Developing Time-Oriented Database Applications in SQL", 1999, chapter 10; SQL:2011 calls the axes application time and
+system time.)
+
+Rules that follow:
+
+- Facts are a set. The same triple may hold during several intervals, also overlapping ones, and each is a fact of its
+  own; but no two believed facts agree in triple and interval. A fact that a correction would make equal to another one
+  is absorbed by it.
+- An end is said of the triple, not of one of its intervals: `invalidate` ends every believed interval that covers the
+  instant, so that the triple does not hold afterwards. The one that began first contains all the others then, and is
+  what is returned. Intervals that lie wholly before or after are left alone.
+- What is corrected in the unit of work that recorded it was never seen by anyone, and leaves no version behind: there
+  is no empty interval `[t, t)` in recorded time.
+- Subjects and predicates are names and compare by key; objects compare exactly, so that `README.md` and `readme.md`
+  are two facts. As a place in the graph an object is the entity of its key, and both lead to the same one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from mempalace_mcp.core import clock
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.errors import Conflict, InvalidArgument, NotFound
+from mempalace_mcp.core.model import (
+    Direction,
+    Fact,
+    FactAdded,
+    GraphAnswer,
+    GraphStatistics,
+    NewFact,
+    Page,
+    Resolved,
+)
+from mempalace_mcp.core.text import Name
+from mempalace_mcp.storage import graph_entities, graph_listing, graph_query, graph_versions
+from mempalace_mcp.storage.graph_rows import View
+from mempalace_mcp.storage.graph_versions import Triple, Version
+from mempalace_mcp.storage.transaction import Transaction
+
+_SHOWN = 5
+
+
+class GraphStore:
+    """Facts in their tables. Reads take a connection, writes a unit of work; `now` is the clock of the questions."""
+
+    def __init__(self, now: Callable[[], Instant] = clock.now) -> None:
+        self._now = now
+
+    def add(self, tx: Transaction, fact: NewFact) -> FactAdded:
+        """Record a fact; one that is believed already, with the same interval, is returned and nothing is written.
+
+        Raises:
+            InvalidArgument: the interval is empty or reversed, the confidence is not from 0 to 1, or no live drawer
+                has the id `source_drawer_id`.
+        """
+        _verify(tx.connection, fact)
+        triple = Triple(fact.subject, fact.predicate, fact.object)
+        known = graph_versions.identical(tx.connection, triple, fact.valid_from, fact.valid_to)
+        if known is not None:
+            return FactAdded(known, created=False)
+        return FactAdded(graph_versions.record(tx, fact), created=True)
+
+    def invalidate(self, tx: Transaction, subject: Name, predicate: Name, object: str, ended: Instant | None) -> Fact:
+        """End what holds at `ended` (None: at this instant), and return it as it is believed from now on.
+
+        Raises:
+            NotFound: no such triple is believed.
+            InvalidArgument: it begins only at `ended` or later.
+            Conflict: it does not hold at `ended`, having ended before.
+        """
+        versions = _believed(tx.connection, Triple(subject, predicate, object), "object")
+        moment = tx.stamp.instant if ended is None else ended
+        return _end(tx, _holding(versions, moment, "ended"), moment)
+
+    def supersede(
+        self,
+        tx: Transaction,
+        subject: Name,
+        predicate: Name,
+        old_object: str,
+        new: NewFact,
+        at: Instant | None,
+    ) -> tuple[Fact, Fact]:
+        """End one object's fact at `at` (None: at this instant) and begin another's there: (ended, begun).
+
+        Of `new` the object, confidence and source count; it holds from `at` until the old fact would have ended.
+
+        Raises:
+            NotFound: the old triple is not believed.
+            InvalidArgument: both objects are the same, the old fact begins only at `at` or later, or `new` is wrong.
+            Conflict: the old fact does not hold at `at`, having ended before.
+        """
+        if new.object == old_object:
+            raise InvalidArgument(
+                "new_object is the same as old_object, so there is nothing to supersede",
+                argument="new_object",
+                hint="Objects compare exactly, case and spaces included.",
+            )
+        versions = _believed(tx.connection, Triple(subject, predicate, old_object), "old_object")
+        moment = tx.stamp.instant if at is None else at
+        holding = _holding(versions, moment, "at")
+        ends = [version.fact.valid_to for version in holding]
+        until = None if None in ends else max(end for end in ends if end is not None)
+        successor = replace(new, subject=subject, predicate=predicate, valid_from=moment, valid_to=until)
+        begun = self.add(tx, successor).fact
+        return _end(tx, holding, moment), begun
+
+    def query(
+        self,
+        connection: sqlite3.Connection,
+        entity: str,
+        *,
+        as_of: Instant | None = None,
+        known_at: Instant | None = None,
+        direction: Direction = Direction.BOTH,
+        depth: int = 1,
+        limit: int = 100,
+    ) -> GraphAnswer:
+        """Facts within `depth` hops of an entity, nearest first, then in the order of `GraphAnswer`.
+
+        Without `as_of` they are all there, those that hold and those that do not; with it only those that hold then.
+        An unknown entity has no facts, and gets suggestions. `depth` and `limit` are positive.
+
+        Raises:
+            InvalidArgument: the entity cannot be a name.
+        """
+        present = self._present(connection, self._now())
+        return graph_query.query(connection, entity, View(as_of, known_at), present, direction, depth, limit)
+
+    def timeline(
+        self, connection: sqlite3.Connection, entity: str | None, limit: int, cursor: str | None
+    ) -> tuple[Page[Fact], Resolved | None]:
+        """Facts by the start of their validity, unbounded ones first; of one entity (and how it was understood), or
+        of all.
+
+        Raises:
+            InvalidArgument: the cursor is not one of ours, or the entity cannot be a name.
+        """
+        return graph_listing.timeline(connection, entity, limit, cursor)
+
+    def recent(self, connection: sqlite3.Connection, now: Instant, limit: int) -> list[Fact]:
+        """Facts that hold now, those recorded last first."""
+        return graph_listing.recent(connection, self._present(connection, now), limit)
+
+    def entities(self, connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
+        """Names that begin with the prefix, in alphabetical order of their keys.
+
+        Raises:
+            InvalidArgument: no name can begin so.
+        """
+        return graph_entities.complete(connection, prefix, limit)
+
+    def statistics(self, connection: sqlite3.Connection, now: Instant) -> GraphStatistics:
+        """Sizes of the graph."""
+        return graph_listing.statistics(connection, self._present(connection, now))
+
+    @staticmethod
+    def _present(connection: sqlite3.Connection, now: Instant) -> Instant:
+        """Not before the last write: what has just ended must not seem to hold because the clock was set back."""
+        (last,) = connection.execute("SELECT recorded_at FROM state").fetchone()
+        return max(now, int(last))
+
+
+def _verify(connection: sqlite3.Connection, fact: NewFact) -> None:
+    if fact.valid_from is not None and fact.valid_to is not None and fact.valid_to <= fact.valid_from:
+        raise InvalidArgument(
+            "valid_to is not later than valid_from, so the fact would never hold",
+            argument="valid_to",
+            hint="valid_from is the first instant at which it holds, valid_to the first at which it does not.",
+        )
+    if fact.confidence is not None and not 0 <= fact.confidence <= 1:
+        raise InvalidArgument(
+            f"confidence must be from 0 to 1, not {fact.confidence}",
+            argument="confidence",
+            hint="Leave it out if unsure.",
+        )
+    source = fact.source_drawer_id
+    live = "SELECT 1 FROM drawers WHERE drawer_id = ? AND deleted_at IS NULL"
+    if source is not None and connection.execute(live, (source,)).fetchone() is None:
+        raise InvalidArgument(
+            f"no drawer has the id {source!r}",
+            argument="source_drawer_id",
+            hint="Use drawer_id as search, list_drawers or add_drawer gave it; a deleted drawer is no source.",
+        )
+
+
+def _believed(connection: sqlite3.Connection, triple: Triple, argument: str) -> list[Version]:
+    """What is believed of a triple; that it is nothing is an error, which says what is believed instead."""
+    versions = graph_versions.believed(connection, triple)
+    if versions:
+        return versions
+    relation = f"{triple.subject.shown} {triple.predicate.shown}"
+    others = graph_versions.other_objects(connection, triple, _SHOWN)
+    raise NotFound(
+        f"no fact says {triple}",
+        argument=argument,
+        hint=f"Objects compare exactly. There is, for {relation}: {', '.join(map(repr, others))}."
+        if others
+        else f"There is no fact for {relation}; kg_query shows what is known of an entity.",
+    )
+
+
+def _holding(versions: Sequence[Version], moment: Instant, argument: str) -> list[Version]:
+    """Those that hold at the moment, and did before, so that they can end there."""
+    holding = [version for version in versions if version.fact.holds_at(moment)]
+    if holding and all(version.fact.valid_from != moment for version in holding):
+        return holding
+    if holding or all(version.fact.begins_after(moment) for version in versions):
+        raise InvalidArgument(
+            f"{argument} is {clock.show(moment)}, and the fact begins no earlier: {_intervals(versions)}",
+            argument=argument,
+            hint="Give an instant after the one from which the fact holds.",
+        )
+    raise Conflict(
+        f"the fact does not hold at {clock.show(moment)}; it holds {_intervals(versions)}",
+        argument=argument,
+        hint="It has ended already. To say that it holds during another interval too, add it with that interval.",
+    )
+
+
+def _intervals(versions: Sequence[Version]) -> str:
+    shown = [
+        f"from {clock.show_optional(version.fact.valid_from) or 'ever'} "
+        f"to {clock.show_optional(version.fact.valid_to) or 'open'}"
+        for version in versions[:_SHOWN]
+    ]
+    return "; ".join(shown) + ("; ..." if len(versions) > _SHOWN else "")
+
+
+def _end(tx: Transaction, versions: Sequence[Version], moment: Instant) -> Fact:
+    """Correct each of them to end at the moment; return the one that began first."""
+    first, *_ = [graph_versions.end(tx, version, moment) for version in versions]
+    return first

@@ -1,0 +1,129 @@
+"""The knowledge graph as a whole, as believed now: its timeline page by page, what is new, its sizes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import sqlite3
+
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.errors import InvalidArgument
+from mempalace_mcp.core.model import Fact, GraphStatistics, Page, Resolved
+from mempalace_mcp.storage.graph_entities import StoredName, resolve
+from mempalace_mcp.storage.graph_rows import COLUMNS, SOURCE, read_fact
+
+PREDICATES_SHOWN = 50
+
+Position = tuple[int, int, int]
+"""Of a fact in the timeline: start of its validity, recorded time, row."""
+
+_BEGINNING: Position = (-(2**63), -(2**63), -(2**63))
+_LARGEST = 2**63 - 1
+
+
+def timeline(
+    connection: sqlite3.Connection, entity: str | None, limit: int, cursor: str | None
+) -> tuple[Page[Fact], Resolved | None]:
+    """Facts by the start of their validity (unbounded ones first), then by recorded time; of one entity, or all.
+
+    Raises:
+        InvalidArgument: the cursor is not one of ours, or the entity cannot be a name.
+    """
+    after = _BEGINNING if cursor is None else _read_cursor(cursor)
+    if entity is None:
+        return _page(connection, None, limit, after), None
+    found, resolved = resolve(connection, entity)
+    if found is None:
+        return Page((), 0, None), resolved
+    return _page(connection, found, limit, after), resolved
+
+
+def recent(connection: sqlite3.Connection, now: Instant, limit: int) -> list[Fact]:
+    """Facts that hold now, those recorded last first."""
+    rows = connection.execute(
+        f"""
+        SELECT {COLUMNS} FROM {SOURCE}
+        WHERE facts.retracted_at IS NULL AND facts.since <= :now AND facts.until > :now
+        ORDER BY facts.id DESC LIMIT :limit
+        """,
+        {"now": now, "limit": limit},
+    )
+    return [read_fact(row) for row in rows]
+
+
+def statistics(connection: sqlite3.Connection, now: Instant) -> GraphStatistics:
+    """Sizes of the graph."""
+    (entities,) = connection.execute("SELECT count(*) FROM entities").fetchone()
+    facts, future, ended = connection.execute(
+        "SELECT count(*), total(since > :now), total(until <= :now) FROM facts WHERE retracted_at IS NULL",
+        {"now": now},
+    ).fetchone()
+    uses = connection.execute(
+        """
+        SELECT name, count(*), count(*) OVER () FROM facts JOIN predicates ON predicates.id = predicate
+        WHERE retracted_at IS NULL
+        GROUP BY predicate ORDER BY count(*) DESC, key LIMIT ?
+        """,
+        (PREDICATES_SHOWN,),
+    ).fetchall()
+    return GraphStatistics(
+        entities=entities,
+        facts=facts,
+        current=facts - int(future) - int(ended),
+        future=int(future),
+        ended=int(ended),
+        predicates={name: count for name, count, _ in uses},
+        predicate_count=uses[0][2] if uses else 0,
+    )
+
+
+def _page(connection: sqlite3.Connection, entity: StoredName | None, limit: int, after: Position) -> Page[Fact]:
+    listed = "facts.retracted_at IS NULL"
+    if entity is not None:
+        listed += """ AND facts.id IN (
+            SELECT id FROM facts WHERE subject = :entity AND retracted_at IS NULL
+            UNION ALL SELECT id FROM facts WHERE object_entity = :entity AND retracted_at IS NULL
+        )"""
+    parameters = {
+        "entity": None if entity is None else entity.id,
+        "since": after[0],
+        "recorded_at": after[1],
+        "id": after[2],
+        "limit": limit + 1,
+    }
+    (total,) = connection.execute(f"SELECT count(*) FROM facts WHERE {listed}", parameters).fetchone()
+    rows = connection.execute(
+        f"""
+        SELECT {COLUMNS}, facts.since, facts.recorded_at, facts.id FROM {SOURCE}
+        WHERE {listed} AND (facts.since, facts.recorded_at, facts.id) > (:since, :recorded_at, :id)
+        ORDER BY facts.since, facts.recorded_at, facts.id LIMIT :limit
+        """,
+        parameters,
+    ).fetchall()
+    shown = rows[:limit]
+    more = len(rows) > limit
+    return Page([read_fact(row) for row in shown], total, _write_cursor(shown[-1][-3:]) if more else None)
+
+
+def _write_cursor(position: Position) -> str:
+    return base64.urlsafe_b64encode(json.dumps(position).encode("ascii")).decode("ascii")
+
+
+def _read_cursor(cursor: str) -> Position:
+    try:
+        position = json.loads(base64.b64decode(cursor, altchars="-_", validate=True))
+    except (binascii.Error, ValueError, RecursionError):
+        raise _wrong_cursor() from None
+    numbers = isinstance(position, list) and all(type(part) is int and abs(part) <= _LARGEST for part in position)
+    if not numbers or len(position) != len(_BEGINNING):
+        raise _wrong_cursor()
+    return (position[0], position[1], position[2])
+
+
+def _wrong_cursor() -> InvalidArgument:
+    return InvalidArgument(
+        "cursor does not come from this listing",
+        argument="cursor",
+        hint="Pass next_cursor of the page before exactly as it was given, or leave it out for the first page.",
+    )
