@@ -1,0 +1,160 @@
+"""The one thread of a process that writes: whatever waits for it is committed together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
+from mempalace_mcp.core.errors import Busy, PalaceError
+from mempalace_mcp.storage.database import Database
+from mempalace_mcp.storage.transaction import Unit, Work
+
+T = TypeVar("T")
+
+GROUP_LIMIT = 64
+"""Units committed together at most: a group holds the write lock while it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriterStatistics:
+    """The queue now, in units and seconds, and what has passed through it.
+
+    `committing` counts the units of the group at work, `refused` those that found the queue full; waits are from the
+    arrival in the queue to its end.
+    """
+
+    alive: bool
+    waiting: int
+    waiting_limit: int
+    oldest_waiting: float
+    committing: int
+    units: int
+    groups: int
+    largest_group: int
+    refused: int
+    wait_total: float
+    wait_max: float
+
+
+class WriterThread:
+    """Runs units of work for any number of threads, in the order of their arrival. A `Writer`."""
+
+    def __init__(self, database: Database, queue_limit: int = 1024) -> None:
+        self._database = database
+        self._limit = queue_limit
+        self._queue: deque[tuple[float, Unit[Any]]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._committing = 0
+        self._units = 0
+        self._groups = 0
+        self._largest_group = 0
+        self._refused = 0
+        self._wait_total = 0.0
+        self._wait_max = 0.0
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def write(self, work: Work[T], deadline: Deadline) -> T:
+        """Run the unit and return its result once it is durable. Once it has begun, its end is waited for.
+
+        Raises:
+            Busy: the queue is full.
+            Cancelled, DeadlineExceeded: it had not begun when the caller gave up, or when the time was over.
+            PalaceError: refused by the unit itself, by storage, or because the writer is closed.
+        """
+        outcome = self.submit(work, deadline)
+        try:
+            while not outcome.done():
+                wait([outcome], timeout=deadline.remaining or None)
+                if not outcome.done() and not deadline.remaining and outcome.cancel():
+                    deadline.check(self._database.awaited())
+        except BaseException:
+            outcome.cancel()  # an interrupted caller gives up what has not begun
+            raise
+        return outcome.result()
+
+    def submit(self, work: Work[T], deadline: Deadline) -> Future[T]:
+        """Queue the unit; cancelling the future gives it up, as long as it has not begun.
+
+        Raises:
+            Busy: the queue is full.
+            PalaceError: the writer is closed.
+        """
+        unit = Unit(work, deadline)
+        with self._changed:
+            if self._closed:
+                raise PalaceError("the palace is closed", hint="Connect again.")
+            self._make_room()
+            self._queue.append((time.monotonic(), unit))
+            self._changed.notify()
+        return unit.outcome
+
+    def statistics(self) -> WriterStatistics:
+        """The queue and its history."""
+        with self._changed:
+            return WriterStatistics(
+                alive=self._thread.is_alive(),
+                waiting=len(self._queue),
+                waiting_limit=self._limit,
+                oldest_waiting=time.monotonic() - self._queue[0][0] if self._queue else 0.0,
+                committing=self._committing,
+                units=self._units,
+                groups=self._groups,
+                largest_group=self._largest_group,
+                refused=self._refused,
+                wait_total=self._wait_total,
+                wait_max=self._wait_max,
+            )
+
+    def close(self, timeout: float = COMMAND_SECONDS) -> None:
+        """Commit what waits, then stop; what is left after `timeout` seconds is refused. Idempotent."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout)
+        with self._changed:
+            left = [unit for _, unit in self._queue]
+            self._queue.clear()
+        for unit in left:
+            unit.refuse(Busy("the palace was closed before this write began", hint="Try again."))
+
+    def _make_room(self) -> None:
+        if len(self._queue) < self._limit:
+            return
+        waiting = [(arrived, unit) for arrived, unit in self._queue if not unit.outcome.cancelled()]
+        if len(waiting) >= self._limit:
+            self._refused += 1
+            raise Busy(f"{self._limit} writes are waiting already", hint="Try again in a moment.")
+        self._queue = deque(waiting)
+
+    def _run(self) -> None:
+        while group := self._next_group():
+            try:
+                self._database.write_group(group)
+            except BaseException as error:  # noqa: BLE001 (callers get it; without this thread nothing is written)
+                for unit in group:
+                    unit.refuse(error)
+
+    def _next_group(self) -> list[Unit[Any]]:
+        """Everything that waits, up to the limit; empty when closed and drained."""
+        with self._changed:
+            self._committing = 0
+            self._changed.wait_for(lambda: self._queue or self._closed)
+            now = time.monotonic()
+            group = []
+            while self._queue and len(group) < GROUP_LIMIT:
+                arrived, unit = self._queue.popleft()
+                group.append(unit)
+                self._wait_total += now - arrived
+                self._wait_max = max(self._wait_max, now - arrived)
+            self._committing = len(group)
+            self._units += len(group)
+            self._groups += bool(group)
+            self._largest_group = max(self._largest_group, len(group))
+            return group
