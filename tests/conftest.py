@@ -6,10 +6,11 @@ import gc
 import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported, as the program itself does
 
 OWN_SETTINGS = ("PALACE_", "AGENT_")
 
@@ -25,6 +26,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves threads, child processes or files of its own palace open."""
+    directory = str(request.getfixturevalue("tmp_path")) if "tmp_path" in request.fixturenames else None
     threads_before = set(threading.enumerate())
     children_before = {child.pid for child in psutil.Process().children(recursive=True)}
     yield
@@ -34,15 +36,7 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     alive = [thread.name for thread in left_threads if thread.is_alive()]
     children = [child.name() for child in psutil.Process().children(recursive=True) if child.pid not in children_before]
     gc.collect()
-    files = _open_files_of(request)
+    files = [file.path for file in psutil.Process().open_files() if directory and file.path.startswith(directory)]
     assert not alive, f"threads left running: {alive}"
     assert not children, f"processes left running: {children}"
     assert not files, f"files left open: {files}"
-
-
-def _open_files_of(request: pytest.FixtureRequest) -> list[str]:
-    """Files under the test's own temporary directory that this process still holds open."""
-    if "tmp_path" not in request.fixturenames:
-        return []
-    directory = str(Path(request.getfixturevalue("tmp_path")))
-    return [file.path for file in psutil.Process().open_files() if file.path.startswith(directory)]

@@ -75,7 +75,7 @@ def parse(text: str, argument: str, edge: Edge = Edge.START) -> Instant:
         if not _INSTANT.fullmatch(trimmed):
             raise ValueError
         moment = datetime.fromisoformat(trimmed.upper())
-        return from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        return from_datetime(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         raise InvalidArgument(
             f"{argument} is not a date or time: {trimmed[:_LONGEST]!r}",
