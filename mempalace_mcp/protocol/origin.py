@@ -1,0 +1,40 @@
+"""Where a request came from: what the doors attach to it for the handlers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from mempalace_mcp.core.errors import InvalidArgument
+from mempalace_mcp.protocol.envelope import Message
+from mempalace_mcp.runtime.activity import SessionActivity
+
+_KEY = "mempalace_mcp.origin"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The session a request belongs to, its size, and what is wrong with its arguments if anything is."""
+
+    session: SessionActivity
+    size: int
+    fault: InvalidArgument | None = None
+
+    @classmethod
+    def of_message(cls, session: SessionActivity, message: Message, size: int) -> Origin:
+        """The origin of a message of that many bytes."""
+        return cls(session, size, message.fault)
+
+    @classmethod
+    def of_request(cls, request: object) -> Origin:
+        """What a door attached to the SDK's request context: the origin itself, or one in the scope of HTTP."""
+        origin = request.scope[_KEY] if isinstance(request, Request) else request
+        if not isinstance(origin, cls):
+            raise TypeError(f"a door attached no origin to its request: {request!r}")
+        return origin
+
+    def attach(self, scope: Scope) -> Scope:
+        """The scope with this origin in it."""
+        return {**scope, _KEY: self}

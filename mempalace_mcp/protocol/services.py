@@ -1,0 +1,66 @@
+"""What the doors need from the running process; `runtime.app.App` satisfies it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.runtime.activity import Activity
+from mempalace_mcp.runtime.health import Health
+
+T = TypeVar("T")
+
+
+class Tools(Protocol):
+    """The table of tools, independent of any protocol library."""
+
+    @property
+    def instructions(self) -> str:
+        """What a client is told about the server as a whole."""
+        ...
+
+    def definitions(self) -> Sequence[Mapping[str, Any]]:
+        """Every tool as plain JSON, in the order in which it is listed."""
+        ...
+
+    def call(self, context: Any, name: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
+        """Run a tool, blocking, and return its structured content.
+
+        Raises:
+            PalaceError: every refusal, an unknown tool included.
+        """
+        ...
+
+
+class Executor(Protocol):
+    """The one bounded pool of threads in which blocking work runs."""
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Run the function in a thread.
+
+        Raises:
+            Busy: too many calls wait already.
+        """
+        ...
+
+
+class Services(Protocol):
+    """What a door is given."""
+
+    @property
+    def tools(self) -> Tools: ...
+
+    @property
+    def tool_context(self) -> Any:
+        """Passed to `Tools.call` as it is."""
+        ...
+
+    @property
+    def executor(self) -> Executor: ...
+
+    @property
+    def activity(self) -> Activity: ...
+
+    @property
+    def health(self) -> Health: ...

@@ -1,0 +1,158 @@
+"""One conversation with one client, whatever carries its messages: the SDK's server between two streams of ours.
+
+The SDK ends a session by cancelling what is in flight, and drops messages that it cannot read. Here every message
+gets its answer: unreadable ones are answered on the spot, and a session can be drained before it is closed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any
+
+import anyio
+from mcp.server.lowlevel import Server
+from mcp.shared.message import ServerMessageMetadata, SessionMessage
+from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
+
+from mempalace_mcp.protocol.envelope import Refusal, read_message
+from mempalace_mcp.protocol.lines import Overlong
+from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.runtime.activity import SessionActivity
+
+logger = logging.getLogger(__name__)
+
+MAX_IN_FLIGHT = 64
+"""Requests of one session that may be unanswered; beyond it nothing more of the session is read."""
+
+Write = Callable[[bytes], Awaitable[None]]
+"""Sends one message, without a newline; raises anyio's `BrokenResourceError` when the client is gone."""
+
+
+class Session:
+    """`serve` runs for the whole conversation; `receive` takes the client's messages one by one."""
+
+    def __init__(self, server: Server[Any], activity: SessionActivity, write: Write) -> None:
+        self.broken = anyio.Event()
+        """Set once an answer could not be delivered."""
+        self.finished = anyio.Event()
+        """Set once `serve` has nothing more to say."""
+        self._server = server
+        self._activity = activity
+        self._write = write
+        self._writing = anyio.Lock(fast_acquire=True)
+        self._unfinished_writes: set[anyio.CancelScope] = set()
+        self._sink, self._source = anyio.create_memory_object_stream[SessionMessage](0)
+        self._in_flight = 0
+        self._settled = anyio.Event()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have arrived and are not answered yet."""
+        return self._in_flight
+
+    async def serve(self) -> None:
+        """Answer until the session is closed; then what is still in flight is cancelled, and answered as such."""
+        try:
+            await self._server.run(self._source, _Answers(self), self._server.create_initialization_options())
+        finally:
+            self._source.close()
+            self.finished.set()
+
+    async def receive(self, data: bytes | Overlong) -> None:
+        """Take one message; returns when it has been handed over or refused.
+
+        Raises:
+            anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
+        """
+        message = read_message(data)
+        if isinstance(message, Refusal):
+            await self.send(message.answer())
+            return
+        await self._fewer_in_flight_than(MAX_IN_FLIGHT)
+        size = len(data) if isinstance(data, bytes) else 0
+        origin = Origin.of_message(self._activity, message, size)
+        metadata = ServerMessageMetadata(request_context=origin, on_request_unanswered=self._settle)
+        parsed = jsonrpc_message_adapter.validate_python(message.content, by_name=False)
+        counted = isinstance(parsed, JSONRPCRequest)
+        self._in_flight += counted
+        try:
+            await self._sink.send(SessionMessage(parsed, metadata))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            self._in_flight -= counted
+            raise
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until everything in flight is answered, at most that long."""
+        with anyio.move_on_after(seconds):
+            await self._fewer_in_flight_than(1)
+
+    def close(self) -> None:
+        """Take no more messages; `serve` returns soon after."""
+        self._sink.close()
+
+    def abort(self) -> None:
+        """Close, and give up on answers that the client does not take."""
+        self.close()
+        for scope in self._unfinished_writes:
+            scope.cancel()
+
+    async def send(self, data: bytes) -> None:
+        """Write one message whole: a cancelled request must not leave half of its answer behind.
+
+        Raises:
+            anyio.BrokenResourceError, anyio.ClosedResourceError: the client is gone.
+        """
+        with anyio.CancelScope(shield=True) as scope:
+            self._unfinished_writes.add(scope)
+            try:
+                async with self._writing:
+                    await self._write(data)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                self.broken.set()
+                raise
+            finally:
+                self._unfinished_writes.discard(scope)
+
+    async def answer(self, message: SessionMessage) -> None:
+        """Write what the SDK has to say, and note which request it settles."""
+        try:
+            await self.send(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode())
+        finally:
+            if isinstance(message.message, (JSONRPCResponse, JSONRPCError)):
+                await self._settle()
+
+    async def _settle(self) -> None:
+        self._in_flight -= 1
+        self._settled.set()
+
+    async def _fewer_in_flight_than(self, limit: int) -> None:
+        while self._in_flight >= limit:
+            if self._settled.is_set():
+                self._settled = anyio.Event()
+            await self._settled.wait()
+
+
+class _Answers:
+    """The write stream that the SDK is given."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def send(self, item: SessionMessage, /) -> None:
+        await self._session.answer(item)
+
+    async def aclose(self) -> None:
+        """The session outlives the SDK's use of it."""
+
+    async def __aenter__(self) -> _Answers:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,185 @@
+"""What this process has been asked: calls in flight, a bounded history per session, totals. Never contents."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from asyncio import CancelledError
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mempalace_mcp.core.bounded import BoundedLog, LruMap
+from mempalace_mcp.core.clock import Instant, now
+from mempalace_mcp.core.errors import Cancelled, PalaceError
+
+SESSION_LIMIT = 256
+"""Sessions whose history is kept; beyond it the one silent for longest is folded into the totals."""
+
+
+class Transport(StrEnum):
+    """The door a session came through."""
+
+    STDIO = "stdio"
+    SSE = "sse"
+    HTTP = "http"
+    SOCKET = "socket"
+
+
+class Outcome(StrEnum):
+    """How a call ended, decided by exceptions alone: an empty answer of a call that completed is `ok`."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One call that ended: when it began, how long it took, how many bytes went each way."""
+
+    tool: str
+    outcome: Outcome
+    began: Instant
+    milliseconds: float
+    bytes_in: int
+    bytes_out: int
+
+
+@dataclass(slots=True)
+class RunningCall:
+    """One call in flight; whoever runs it sets `bytes_out`."""
+
+    tool: str
+    bytes_in: int
+    began: Instant
+    started: float
+    bytes_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityStatistics:
+    """Calls and sessions since the process began. `history_size` is the fullest session's, `history_total` all of them.
+
+    Seconds are monotonic; `oldest_seconds` is None while nothing runs.
+    """
+
+    calls: Mapping[Outcome, int]
+    running: int
+    oldest_seconds: float | None
+    sessions: Mapping[Transport, int]
+    sessions_opened: int
+    sessions_remembered: int
+    history_size: int
+    history_total: int
+    history_limit: int
+    bytes_in: int
+    bytes_out: int
+
+
+class SessionActivity:
+    """The calls of one session; `with session.call(...)` records one."""
+
+    def __init__(self, number: int, transport: Transport, activity: Activity) -> None:
+        self.number = number
+        self.transport = transport
+        self.opened: Instant = now()
+        self.history: BoundedLog[CallRecord] = BoundedLog(activity.history_limit)
+        self._activity = activity
+
+    @contextmanager
+    def call(self, tool: str, bytes_in: int) -> Iterator[RunningCall]:
+        """Count the call as running until the block is left; the way it is left is its outcome."""
+        running = RunningCall(tool, bytes_in, now(), time.monotonic())
+        self._activity.began(running)
+        outcome = Outcome.ERROR
+        try:
+            yield running
+            outcome = Outcome.OK
+        except (Cancelled, CancelledError):
+            outcome = Outcome.CANCELLED
+            raise
+        except PalaceError:
+            outcome = Outcome.REFUSED
+            raise
+        finally:
+            self._activity.ended(self, running, outcome)
+
+    def close(self) -> None:
+        """The client is gone: its history is forgotten, its calls stay in the totals."""
+        self._activity.closed(self)
+
+
+class Activity:
+    """All sessions of the process. Thread-safe; reading it waits for nobody's work."""
+
+    def __init__(self, history_limit: int, session_limit: int = SESSION_LIMIT) -> None:
+        self.history_limit = history_limit
+        self._remembered: LruMap[int, SessionActivity] = LruMap(session_limit)
+        self._open: dict[Transport, int] = dict.fromkeys(Transport, 0)
+        self._calls: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+        self._running: dict[int, RunningCall] = {}
+        self._numbers = itertools.count(1)
+        self._opened = 0
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._lock = threading.Lock()
+
+    def open(self, transport: Transport) -> SessionActivity:
+        """A new session; whoever opens it closes it."""
+        session = SessionActivity(next(self._numbers), transport, self)
+        with self._lock:
+            self._opened += 1
+            self._open[transport] += 1
+        self._remembered.put(session.number, session)
+        return session
+
+    def closed(self, session: SessionActivity) -> None:
+        """Forget the session's history."""
+        with self._lock:
+            self._open[session.transport] -= 1
+        self._remembered.pop(session.number)
+
+    def began(self, call: RunningCall) -> None:
+        """Count the call among the running ones."""
+        with self._lock:
+            self._running[id(call)] = call
+
+    def ended(self, session: SessionActivity, call: RunningCall, outcome: Outcome) -> None:
+        """Record the call in its session and in the totals."""
+        milliseconds = (time.monotonic() - call.started) * 1000
+        session.history.append(
+            CallRecord(call.tool, outcome, call.began, milliseconds, call.bytes_in, call.bytes_out)
+        )
+        self._remembered.get(session.number)
+        with self._lock:
+            del self._running[id(call)]
+            self._calls[outcome] += 1
+            self._bytes_in += call.bytes_in
+            self._bytes_out += call.bytes_out
+
+    def sessions(self) -> list[SessionActivity]:
+        """The sessions whose history is still known, the one silent for longest first."""
+        return self._remembered.values()
+
+    def statistics(self) -> ActivityStatistics:
+        """Counts at this moment."""
+        sizes = [len(session.history) for session in self.sessions()]
+        with self._lock:
+            oldest = next(iter(self._running.values()), None)
+            return ActivityStatistics(
+                calls=dict(self._calls),
+                running=len(self._running),
+                oldest_seconds=None if oldest is None else time.monotonic() - oldest.started,
+                sessions=dict(self._open),
+                sessions_opened=self._opened,
+                sessions_remembered=len(sizes),
+                history_size=max(sizes, default=0),
+                history_total=sum(sizes),
+                history_limit=self.history_limit,
+                bytes_in=self._bytes_in,
+                bytes_out=self._bytes_out,
+            )
