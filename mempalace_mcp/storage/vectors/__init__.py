@@ -1,1 +1,1 @@
-"""Nearest neighbours: exact, in Chroma, and both joined with the truth."""
+"""Vectors served from two parts: a prefix of the log in Chroma, the rest in an exact matrix; SQLite decides."""

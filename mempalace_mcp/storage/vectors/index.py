@@ -1,0 +1,272 @@
+"""The vector index of a palace: Chroma's prefix of the log and the exact rest, joined with SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+
+from mempalace_mcp.core.errors import ModelMismatch
+from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.vectors import truth
+from mempalace_mcp.storage.vectors.candidates import Candidates
+from mempalace_mcp.storage.vectors.chroma import CachedClient, Serving
+from mempalace_mcp.storage.vectors.exact import ExactIndex
+from mempalace_mcp.storage.vectors.join import nearest_live
+from mempalace_mcp.storage.vectors.model import ChromaState, Difference, Neighbour, Reconnection, VectorStatistics
+from mempalace_mcp.storage.vectors.prefix import ChromaPrefix
+from mempalace_mcp.storage.vectors.truth import Moment, RowFilter, Vectors
+
+Read = Callable[[], AbstractContextManager[sqlite3.Connection]]
+
+TIME_SHARE = 0.2
+"""The part of the time in which Chroma may be written."""
+_MOST_ROWS = 800
+_SAMPLE_ROWS = 32
+
+
+class VectorIndex:
+    """Nearest neighbours that are exactly as fresh as the connection they are asked with.
+
+    Opens nothing until it is used. `nearest` and `cosines` may be called by many threads at once; `advance` by one
+    thread when there is nothing better to do: it alone imports, opens and fills Chroma. Until then, and whenever
+    Chroma is missing, damaged or held by another process, the exact matrix answers alone.
+
+    `mode` is `chroma` or `exact`; `stat_cooldown` is the number of seconds between looks for foreign writes; below
+    `minimum_rows` vectors Chroma is not begun; `time_share` is the part of the time `advance` may take.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        mode: str,
+        stat_cooldown: float,
+        minimum_rows: int = 5_000,
+        time_share: float = TIME_SHARE,
+    ) -> None:
+        self._directory = directory
+        self._mode = mode
+        self._time_share = time_share
+        self._client = CachedClient(directory, stat_cooldown)
+        self._prefix = ChromaPrefix(self._client, minimum_rows)
+        self._exact: ExactIndex | None = None
+        self._loading = threading.Lock()
+        self._maintenance = threading.Lock()
+        self._tidied = -1
+        self._resume_at = 0.0
+        self._position = 0
+        self._closed = False
+
+    def nearest(
+        self, connection: sqlite3.Connection, query: Vectors, limit: int, drawer_filter: DrawerFilter
+    ) -> list[Neighbour]:
+        """The `limit` live chunks nearest to a query that match the filter, best first, as this connection sees them.
+
+        Raises:
+            ModelMismatch: the query has another dimension than the palace's vectors.
+            PalaceCorrupt: the palace's vectors differ in length.
+        """
+        with truth.snapshot(connection) as moment:
+            if moment.dimension == 0 or limit < 1:
+                return []
+            query = _unit(query, moment.dimension)
+            self._position = max(self._position, moment.position)
+            serving = self._serving(moment) if drawer_filter.is_empty else None
+            if serving is not None:
+                found = self._nearest_in_both(connection, moment, query, limit, serving)
+                if found is not None:
+                    return found
+            exact = self._caught_up(connection, moment, 0)
+            rows = truth.row_filter(connection, drawer_filter)
+            scores = exact.scores(connection, moment, query, rows, 0)
+            return nearest_live(connection, limit, drawer_filter, lambda count: [scores.best(count)]) or []
+
+    def cosines(self, connection: sqlite3.Connection, query: Vectors, chunks: Sequence[int]) -> dict[int, float]:
+        """The cosine to the query of those of the chunks that have a vector.
+
+        Raises:
+            ModelMismatch, PalaceCorrupt: as `nearest`.
+        """
+        found, vectors = truth.vectors_of(connection, chunks)
+        if len(found) == 0:
+            return {}
+        return dict(zip(found.tolist(), (vectors @ _unit(query, vectors.shape[1])).tolist(), strict=True))
+
+    @property
+    def rest(self) -> float:
+        """Seconds until `advance` will do something again, as far as its share of the time is concerned."""
+        return max(0.0, self._resume_at - time.monotonic())
+
+    def advance(self, database_read: Read, limit: int) -> int:
+        """Move up to `limit` rows of the tail into Chroma, or remove rows there; returns how many rows were touched.
+
+        0 means that there is nothing to do, or nothing allowed for now (see `rest`). Never raises on account of Chroma.
+        """
+        if self.rest > 0 or not self._maintenance.acquire(blocking=False):
+            return 0
+        started = time.monotonic()
+        try:
+            return 0 if self._closed else self._advance(database_read, limit)
+        finally:
+            finished = time.monotonic()
+            self._resume_at = finished + (finished - started) * (1 / self._time_share - 1)
+            self._maintenance.release()
+
+    def reconnect(self, connection: sqlite3.Connection) -> Reconnection:
+        """Close everything, forget everything, reopen and verify. Chroma's files survive if they can be trusted."""
+        before = self.statistics()
+        with self._maintenance:
+            self._client.close("reconnect")
+            self._drop_exact()
+            self._resume_at, self._tidied = 0.0, -1
+            if self._mode != "exact":
+                with truth.snapshot(connection) as moment:
+                    self._prefix.open(connection, moment)
+        differences = self.verify(connection)
+        return Reconnection(before, self.statistics(), differences)
+
+    def verify(self, connection: sqlite3.Connection) -> list[Difference]:
+        """Where the parts disagree with SQLite: ids all compared, vectors sampled. Loads the whole exact matrix."""
+        with truth.snapshot(connection) as moment:
+            exact = self._caught_up(connection, moment, 0)
+            return [
+                *exact.differences(connection, moment, _SAMPLE_ROWS),
+                *self._prefix.differences(connection, moment),
+            ]
+
+    def statistics(self) -> VectorStatistics:
+        """The present figures; reads memory only."""
+        client, serving, exact = self._client, self._client.serving, self._exact
+        position = serving.position if serving else 0
+        return VectorStatistics(
+            mode=self._mode,
+            rows_exact=exact.rows if exact else 0,
+            rows_live=exact.live if exact else 0,
+            rows_tail=exact.rows_beyond(position) if exact else 0,
+            chroma_state=self._state(serving),
+            chroma_rows=serving.rows if serving else 0,
+            chroma_deleted=client.deleted,
+            position=position,
+            generation=client.generation,
+            last_reopen=client.last_reopen,
+            foreign_writes=client.foreign_writes,
+            rebuilds=client.rebuilds,
+            rebuild_seconds=client.rebuild_seconds,
+            failures=client.failures,
+            bytes_mapped=exact.bytes_mapped if exact else 0,
+            bytes_memory=exact.bytes_memory if exact else 0,
+            bytes_chroma=client.size,
+        )
+
+    def close(self) -> None:
+        """Close Chroma so that it can be trusted next time, and let go of the matrix. Idempotent."""
+        self._closed = True
+        with self._maintenance:
+            self._client.close()
+            self._drop_exact()
+
+    def _state(self, serving: Serving | None) -> ChromaState:
+        if self._mode == "exact":
+            return ChromaState.OFF
+        if serving is None:
+            return self._client.state
+        return ChromaState.READY if self._is_worthwhile(serving, self._position) else ChromaState.BUILDING
+
+    def _is_worthwhile(self, serving: Serving, position: int) -> bool:
+        """Scanning the tail and asking Chroma is quicker than scanning everything once Chroma holds the larger part."""
+        return serving.rows > 0 and position - serving.position <= serving.rows
+
+    def _serving(self, moment: Moment) -> Serving | None:
+        """What Chroma can answer for this moment, if that is worthwhile."""
+        serving = self._client.serving
+        if serving is None or serving.palace != moment.palace or serving.swept > moment.seq:
+            return None
+        return serving if self._is_worthwhile(serving, moment.position) else None
+
+    def _nearest_in_both(
+        self, connection: sqlite3.Connection, moment: Moment, query: Vectors, limit: int, serving: Serving
+    ) -> list[Neighbour] | None:
+        """Chroma's prefix and the exact tail; None when Chroma fails or too many of its rows are dead."""
+        exact = self._caught_up(connection, moment, serving.position)
+        tail = exact.scores(connection, moment, query, RowFilter(), serving.position)
+
+        def best(count: int) -> list[Candidates] | None:
+            prefix = self._client.query(serving, query, count) if count <= _MOST_ROWS else None
+            return None if prefix is None else [prefix, tail.best(count)]
+
+        return nearest_live(connection, limit, DrawerFilter(), best)
+
+    def _caught_up(self, connection: sqlite3.Connection, moment: Moment, after: int) -> ExactIndex:
+        """An exact matrix of everything beyond `after` that this moment sees: the common one unless that is too new."""
+        exact = self._exact
+        if exact is None or not exact.covers(moment, after):
+            with self._loading:
+                exact = self._exact
+                if exact is None or not exact.covers(moment, after):
+                    exact = self._load(connection, moment, after)
+                    self._replace_exact(exact)
+        if moment.seq < exact.since:
+            older = self._load(connection, moment, after)
+            older.close()
+            return older
+        exact.catch_up(connection, moment)
+        return exact
+
+    def _load(self, connection: sqlite3.Connection, moment: Moment, after: int) -> ExactIndex:
+        exact = ExactIndex(self._directory, moment, after)
+        exact.catch_up(connection, moment)
+        return exact
+
+    def _replace_exact(self, exact: ExactIndex | None) -> None:
+        former, self._exact = self._exact, exact
+        if former is not None:
+            former.close()
+
+    def _drop_exact(self) -> None:
+        with self._loading:
+            self._replace_exact(None)
+
+    def _advance(self, database_read: Read, limit: int) -> int:
+        with database_read() as connection, truth.snapshot(connection) as moment:
+            self._position = max(self._position, moment.position)
+            self._tidy_exact(connection, moment)
+            if self._mode == "exact" or not self._prefix.open(connection, moment):
+                return 0
+            plan = self._prefix.plan(connection, moment, limit)
+        return self._prefix.carry_out(plan)
+
+    def _tidy_exact(self, connection: sqlite3.Connection, moment: Moment) -> None:
+        """Find vanished rows after changes, and load anew what is mostly waste."""
+        exact = self._exact
+        if exact is None or not exact.covers(moment, exact.after) or moment.seq < exact.since:
+            return
+        if moment.seq != self._tidied:
+            exact.sweep(connection, moment)
+            self._tidied = moment.seq
+        serving = self._client.serving
+        position = serving.position if serving else 0
+        if exact.is_wasteful(position):
+            fresh = self._load(connection, moment, position if exact.after else 0)
+            with self._loading:
+                self._replace_exact(fresh)
+
+
+def _unit(query: Vectors, dimension: int) -> Vectors:
+    """The query at unit length.
+
+    Raises:
+        ModelMismatch: it has another dimension.
+    """
+    if query.shape != (dimension,):
+        raise ModelMismatch(
+            f"the query has {query.size} dimensions, the palace's vectors have {dimension}",
+            hint="Use the model that made the palace, or compute all vectors anew: reindex.",
+        )
+    length = float(np.linalg.norm(query))
+    return np.ascontiguousarray(query / length if length > 0 else query, np.float32)

@@ -1,0 +1,72 @@
+"""What the vector index answers and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ChromaState(StrEnum):
+    """How the Chroma part stands. Searches are exact in every state but `READY`."""
+
+    OFF = "off"  # by setting
+    ABSENT = "absent"  # not opened yet, or too few rows for it
+    BUILDING = "building"  # holds less than half of the rows
+    READY = "ready"
+    FOREIGN = "foreign"  # somebody else changed, replaced or deleted its files; about to be rebuilt
+    HELD_ELSEWHERE = "held elsewhere"  # another process holds index.lock
+    FAILED = "failed"  # an error; about to be rebuilt
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A chunk and the cosine of its vector to the query."""
+
+    chunk: int
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStatistics:
+    """The two parts in figures; `position` is how far Chroma follows the log of vectors.
+
+    `rows_exact` are loaded into the exact matrix, `rows_live` of them belong to live drawers, `rows_tail` are not in
+    Chroma. `generation` counts the openings of the Chroma client and `last_reopen` says why the last one happened.
+    """
+
+    mode: str
+    rows_exact: int
+    rows_live: int
+    rows_tail: int
+    chroma_state: ChromaState
+    chroma_rows: int
+    chroma_deleted: int
+    position: int
+    generation: int
+    last_reopen: str | None
+    foreign_writes: int
+    rebuilds: int
+    rebuild_seconds: float | None
+    failures: int
+    bytes_mapped: int
+    bytes_memory: int
+    bytes_chroma: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where a part disagrees with SQLite; `part` is `exact` or `chroma`."""
+
+    part: str
+    chunk: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnection:
+    """What closing, forgetting and reopening everything changed, and what the check afterwards found."""
+
+    before: VectorStatistics
+    after: VectorStatistics
+    differences: Sequence[Difference]

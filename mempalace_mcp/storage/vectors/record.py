@@ -1,0 +1,148 @@
+"""The record of a Chroma directory that may be trusted. No record, no trust: its absence is the dirty flag.
+
+It names the directory and tells how far it follows the log. It is removed before anything may change there and put
+back afterwards, each step durable before the next, so that a process which dies in between leaves no record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from mempalace_mcp.storage.vectors.stamp import Stamp, stamp_files
+from mempalace_mcp.storage.vectors.truth import Moment
+
+NAME = "chroma.json"
+_PREFIX = "chroma-"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`position` is Chroma's place in the log of vectors, `deleted` counts rows it has marked as deleted but still
+    holds. `closed` says that the files were made durable at the end; else they are good only until a reboot."""
+
+    directory: str
+    palace: str
+    position: int
+    deleted: int
+    stamp: Stamp
+    boot: str
+    closed: bool
+
+
+def boot_identity() -> str:
+    """What changes when the machine starts anew."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return str(int(psutil.boot_time()))
+
+
+def load_record(directory: Path) -> Record | None:
+    """The record, or None when there is none that makes sense."""
+    try:
+        values = json.loads((directory / NAME).read_text(encoding="utf-8"))
+        stamp = values.pop("stamp")
+        files = {str(name): tuple(int(number) for number in file) for name, file in stamp["files"].items()}
+        return Record(stamp=Stamp(files, int(stamp["sequence"])), **values)  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def doubt(directory: Path, record: Record | None, moment: Moment) -> str | None:
+    """Why the files that a record speaks of cannot be trusted, or None when nothing speaks against them."""
+    if record is None:
+        return "not closed cleanly" if directories(directory) else "begun"
+    if record.palace != moment.palace:
+        return "of another palace"
+    if record.position > moment.position:
+        return "ahead of the palace"
+    if record.boot != boot_identity() and not record.closed:
+        return "not closed before a restart of the machine"
+    try:
+        unchanged = stamp_files(directory / record.directory) == record.stamp.files
+    except OSError:
+        return "files missing"
+    return None if unchanged else "files changed"
+
+
+def directories(directory: Path) -> list[Path]:
+    """The Chroma directories there are; at most one of them has a record."""
+    return sorted(directory.glob(f"{_PREFIX}*"))
+
+
+def begin_directory(directory: Path) -> Path:
+    """A new Chroma directory, under a name of its own: Chroma tells directories apart by name.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    numbers = (path.name.removeprefix(_PREFIX) for path in directories(directory))
+    path = directory / f"{_PREFIX}{max((int(number) for number in numbers if number.isdecimal()), default=0) + 1}"
+    path.mkdir()
+    return path
+
+
+def remove_others(directory: Path, keep: Path) -> None:
+    """Remove every Chroma directory but one, as far as that is possible."""
+    for path in directories(directory):
+        if path != keep:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def store_record(directory: Path, record: Record) -> None:
+    """Replace the record atomically and durably.
+
+    Raises:
+        OSError: it cannot be written; then the former one stands.
+    """
+    path = directory / NAME
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(asdict(record), file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _make_durable(directory)
+
+
+def remove_record(directory: Path) -> None:
+    """Remove the record durably; it may be absent.
+
+    Raises:
+        OSError: the directory cannot be changed.
+    """
+    (directory / NAME).unlink(missing_ok=True)
+    _make_durable(directory)
+
+
+def make_files_durable(directory: Path) -> None:
+    """Write every file of a directory through to the disk.
+
+    Raises:
+        OSError: that failed.
+    """
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            descriptor = os.open(Path(folder, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        _make_durable(Path(folder))
+
+
+def _make_durable(directory: Path) -> None:
+    if os.name == "nt":  # directories cannot be opened there
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
