@@ -50,10 +50,10 @@ CREATE TABLE drawers (
     content         TEXT    NOT NULL
 ) STRICT;
 
-CREATE INDEX drawers_by_wing       ON drawers (wing, id)            WHERE deleted_at IS NULL;
-CREATE INDEX drawers_by_room       ON drawers (room, id)            WHERE deleted_at IS NULL;
-CREATE INDEX drawers_by_when       ON drawers (when_at, id)         WHERE deleted_at IS NULL;
-CREATE INDEX drawers_by_source     ON drawers (source_file, id)     WHERE source_file IS NOT NULL;
+CREATE INDEX drawers_by_when       ON drawers (when_at, id)              WHERE deleted_at IS NULL;
+CREATE INDEX drawers_by_wing       ON drawers (wing, when_at, id)        WHERE deleted_at IS NULL;
+CREATE INDEX drawers_by_room       ON drawers (room, when_at, id)        WHERE deleted_at IS NULL;
+CREATE INDEX drawers_by_source     ON drawers (source_file, deleted_at, when_at, id) WHERE source_file IS NOT NULL;
 CREATE INDEX drawers_by_content    ON drawers (content_hash, room)    WHERE deleted_at IS NULL;
 CREATE INDEX drawers_by_normalized ON drawers (normalized_hash, room) WHERE deleted_at IS NULL;
 CREATE INDEX drawers_by_seq        ON drawers (seq);
@@ -104,15 +104,17 @@ CREATE TABLE vectors (
     embedding BLOB    NOT NULL                    -- little-endian float32, unit length
 ) STRICT;
 
-CREATE VIRTUAL TABLE passages USING fts5 (text, tokenize = 'porter unicode61 remove_diacritics 2');
+CREATE VIRTUAL TABLE passages USING fts5 (text, tokenize = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'");
 
 CREATE TABLE diary (
     drawer INTEGER PRIMARY KEY REFERENCES drawers ON DELETE CASCADE,
     agent  TEXT NOT NULL,  -- key
     name   TEXT NOT NULL,
-    topic  TEXT NOT NULL
+    topic  TEXT NOT NULL,  -- key
+    title  TEXT NOT NULL
 ) STRICT;
 CREATE INDEX diary_by_agent ON diary (agent, drawer);
+CREATE INDEX diary_by_topic ON diary (agent, topic, drawer);
 
 CREATE TABLE receipts (
     scope       TEXT    NOT NULL,

@@ -1,0 +1,283 @@
+"""Drawers: filing, changing, discarding and restoring verbatim texts."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.errors import NotFound
+from mempalace_mcp.core.ids import DRAWER, new_id
+from mempalace_mcp.core.model import Drawer, DrawerChanges, Filed, NewDrawer, Place, Priority, Span
+from mempalace_mcp.core.text import Name
+from mempalace_mcp.storage import rows
+from mempalace_mcp.storage.chunks import ChunkLog, ChunkRow, PendingCounts
+from mempalace_mcp.storage.lexical import Lexicon
+from mempalace_mcp.storage.listing import DrawerListing
+from mempalace_mcp.storage.places import PlaceRow, ensure_place, find_place
+from mempalace_mcp.storage.terms import passage_text
+from mempalace_mcp.storage.transaction import Transaction
+
+__all__ = ["ChunkRow", "DrawerStore", "PendingCounts"]
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Everything of a drawer that an update can change."""
+
+    place: Place
+    content: str
+    source_file: str | None
+    occurred_at: Instant | None
+    metadata: str
+
+    def changed(self, changes: DrawerChanges) -> _State:
+        """The state after an update. A place that differs in case only is the same place."""
+        wing, room = changes.wing or self.place.wing, changes.room or self.place.room
+        same_place = (wing.key, room.key) == (self.place.wing.key, self.place.room.key)
+        return _State(
+            place=self.place if same_place else Place(wing, room),
+            content=self.content if changes.content is None else changes.content,
+            source_file=self.source_file if changes.source_file is None else changes.source_file,
+            occurred_at=self.occurred_at if changes.occurred_at is None else changes.occurred_at,
+            metadata=self.metadata if changes.metadata is None else rows.write_metadata(changes.metadata),
+        )
+
+    def reads_like(self, other: _State) -> bool:
+        """Would the same words be indexed for the same chunks?"""
+        return replace(self, place=other.place, metadata=other.metadata) == other
+
+
+class DrawerStore(DrawerListing, ChunkLog):
+    """Drawers with their chunks and words. It holds no connection: reads take one, writes take a transaction."""
+
+    def __init__(self, lexicon: Lexicon) -> None:
+        self._lexicon = lexicon
+
+    def file(self, tx: Transaction, drawer: NewDrawer, spans: Sequence[Span]) -> Filed:
+        """File a text, cut into chunks at `spans`, unless its room has it already.
+
+        The same bytes with the same source and time are the same drawer. A text that is equal after normalization is
+        filed, and the answer names the drawer it resembles.
+
+        Raises:
+            InvalidArgument: the metadata is not JSON.
+        """
+        metadata = rows.write_metadata(drawer.metadata)
+        place = find_place(tx.connection, drawer.place)
+        same = _find_same(tx.connection, drawer, place) if place else None
+        if same is not None:
+            return Filed(same, created=False)
+        resembled = _find_resembling(tx.connection, drawer.content, place) if place else None
+        drawer_id = new_id(DRAWER, tx.stamp.instant)
+        row = self._insert(tx, drawer_id, drawer, metadata)
+        self._index(tx, row, drawer, spans, drawer.priority)
+        return Filed(drawer_id, created=True, near_duplicate_of=resembled)
+
+    def update(self, tx: Transaction, drawer_id: str, changes: DrawerChanges, spans: Sequence[Span] | None) -> Drawer:
+        """Change a live drawer under its id and keep its earlier state; `spans` cut the new content, if there is one.
+        Without spans the new content is one chunk.
+
+        Vectors are lost only when the content changes. An update that changes nothing leaves no trace.
+
+        Raises:
+            NotFound: no live drawer has that id.
+            InvalidArgument: the metadata is not JSON.
+        """
+        row, old = _read_state(tx.connection, drawer_id)
+        new = old.changed(changes)
+        if new != old:
+            _keep_version(tx, row, old)
+            _write_state(tx, row, new)
+        if new.content != old.content:
+            self._forget_chunks(tx, [row])
+            self._index(tx, row, new, spans or [Span(0, len(new.content))], Priority.INTERACTIVE)
+        elif not new.reads_like(old):
+            self._reword(tx, row, new)
+        return self.get(tx.connection, [drawer_id])[0]
+
+    def delete(self, tx: Transaction, drawer_ids: Sequence[str]) -> list[str]:
+        """Move drawers to the trash; returns those that were live, in the order given."""
+        connection, live = tx.connection, _in_state(tx.connection, drawer_ids, "d.deleted_at IS NULL")
+        if live:
+            keys = rows.json_array([row for row, _ in live])
+            connection.execute(
+                "UPDATE drawers SET deleted_at = ?, seq = ? WHERE id IN (SELECT value FROM json_each(?))",
+                (tx.stamp.instant, tx.stamp.seq, keys),
+            )
+            connection.execute(
+                "DELETE FROM pending WHERE chunk IN"
+                " (SELECT c.id FROM json_each(?) AS gone CROSS JOIN chunks c ON c.drawer = gone.value)",
+                (keys,),
+            )
+        return [drawer_id for _, drawer_id in live]
+
+    def restore(self, tx: Transaction, drawer_ids: Sequence[str]) -> list[str]:
+        """Bring drawers back from the trash; returns those that were there, in the order given."""
+        connection, trashed = tx.connection, _in_state(tx.connection, drawer_ids, "d.deleted_at IS NOT NULL")
+        if trashed:
+            keys = rows.json_array([row for row, _ in trashed])
+            connection.execute(
+                "UPDATE drawers SET deleted_at = NULL, seq = ? WHERE id IN (SELECT value FROM json_each(?))",
+                (tx.stamp.seq, keys),
+            )
+            connection.execute(
+                "INSERT INTO pending (chunk, bulk) SELECT c.id, 1 FROM json_each(?) AS back"
+                " CROSS JOIN chunks c ON c.drawer = back.value LEFT JOIN vectors v ON v.chunk = c.id"
+                " WHERE v.chunk IS NULL",
+                (keys,),
+            )
+        return [drawer_id for _, drawer_id in trashed]
+
+    def purge(self, tx: Transaction, before: Instant, limit: int) -> int:
+        """Remove at most `limit` drawers that were deleted before an instant, with all that derives from them.
+
+        With the last of them the full-text index is rewritten, because it would keep their words otherwise. That their
+        bytes leave the file needs `PRAGMA secure_delete = ON` and a checkpoint.
+        """
+        trash = tx.connection.execute(
+            "SELECT id FROM drawers WHERE deleted_at < ? AND deleted_at IS NOT NULL ORDER BY deleted_at LIMIT ?",
+            (before, limit + 1),
+        ).fetchall()
+        gone = [row for (row,) in trash[:limit]]
+        if gone:
+            _ = tx.stamp
+            self._forget_chunks(tx, gone)
+            tx.connection.execute(
+                "DELETE FROM drawers WHERE id IN (SELECT value FROM json_each(?))", (rows.json_array(gone),)
+            )
+            if len(trash) <= limit:
+                self._lexicon.compact(tx)
+        return len(gone)
+
+    def _insert(self, tx: Transaction, drawer_id: str, drawer: NewDrawer, metadata: str) -> int:
+        place, stamp = ensure_place(tx.connection, drawer.place), tx.stamp
+        cursor = tx.connection.execute(
+            "INSERT INTO drawers (drawer_id, wing, room, occurred_at, created_at, updated_at, seq, content_hash,"
+            " normalized_hash, source_file, added_by, metadata, content)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                drawer_id,
+                place.wing,
+                place.room,
+                drawer.occurred_at,
+                stamp.instant,
+                stamp.instant,
+                stamp.seq,
+                rows.content_hash(drawer.content),
+                rows.normalized_hash(drawer.content),
+                drawer.source_file,
+                drawer.added_by,
+                metadata,
+                drawer.content,
+            ),
+        )
+        return _last_row(cursor)
+
+    def _index(
+        self, tx: Transaction, row: int, text: NewDrawer | _State, spans: Sequence[Span], priority: Priority
+    ) -> None:
+        """Make chunks of a drawer's content: findable by words at once, by meaning when their vectors are there."""
+        connection = tx.connection
+        for ordinal, span in enumerate(spans):
+            cursor = connection.execute(
+                "INSERT INTO chunks (drawer, ordinal, start, stop) VALUES (?, ?, ?, ?)",
+                (row, ordinal, span.start, span.stop),
+            )
+            chunk = _last_row(cursor)
+            connection.execute("INSERT INTO pending (chunk, bulk) VALUES (?, ?)", (chunk, priority is Priority.BULK))
+            self._lexicon.add(tx, chunk, passage_text(text.content, span, text.occurred_at, text.source_file))
+
+    def _reword(self, tx: Transaction, row: int, state: _State) -> None:
+        """Index the chunks of a drawer anew: their text is the same, their headers are not."""
+        chunks = tx.connection.execute("SELECT id, start, stop FROM chunks WHERE drawer = ?", (row,)).fetchall()
+        self._lexicon.remove(tx, [chunk for chunk, _, _ in chunks])
+        for chunk, start, stop in chunks:
+            text = passage_text(state.content, Span(start, stop), state.occurred_at, state.source_file)
+            self._lexicon.add(tx, chunk, text)
+
+    def _forget_chunks(self, tx: Transaction, drawers: Sequence[int]) -> None:
+        """Remove chunks, and with them words, vectors and what is pending."""
+        keys = rows.json_array(drawers)
+        chunks = tx.connection.execute(
+            "SELECT c.id FROM json_each(?) AS gone CROSS JOIN chunks c ON c.drawer = gone.value", (keys,)
+        ).fetchall()
+        self._lexicon.remove(tx, [chunk for (chunk,) in chunks])
+        tx.connection.execute("DELETE FROM chunks WHERE drawer IN (SELECT value FROM json_each(?))", (keys,))
+
+
+def _find_same(connection: sqlite3.Connection, drawer: NewDrawer, place: PlaceRow) -> str | None:
+    row = connection.execute(
+        "SELECT drawer_id FROM drawers WHERE content_hash = ? AND room = ? AND deleted_at IS NULL"
+        " AND source_file IS ? AND occurred_at IS ? AND content = ? ORDER BY id LIMIT 1",
+        (rows.content_hash(drawer.content), place.room, drawer.source_file, drawer.occurred_at, drawer.content),
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
+def _find_resembling(connection: sqlite3.Connection, content: str, place: PlaceRow) -> str | None:
+    row = connection.execute(
+        "SELECT drawer_id FROM drawers WHERE normalized_hash = ? AND room = ? AND deleted_at IS NULL"
+        " ORDER BY id LIMIT 1",
+        (rows.normalized_hash(content), place.room),
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
+def _in_state(connection: sqlite3.Connection, drawer_ids: Sequence[str], state: str) -> list[tuple[int, str]]:
+    """Row and id of those of the drawers that are in a state, each once, in the order given."""
+    return connection.execute(
+        "SELECT d.id, d.drawer_id FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.drawer_id = wanted.value"
+        f" WHERE {state} GROUP BY d.id ORDER BY min(wanted.key)",
+        (rows.json_array(drawer_ids),),
+    ).fetchall()
+
+
+def _read_state(connection: sqlite3.Connection, drawer_id: str) -> tuple[int, _State]:
+    row = connection.execute(
+        "SELECT d.id, w.name, w.key, r.name, r.key, d.content, d.source_file, d.occurred_at, d.metadata"
+        " FROM drawers d JOIN wings w ON w.id = d.wing JOIN rooms r ON r.id = d.room"
+        " WHERE d.drawer_id = ? AND d.deleted_at IS NULL",
+        (drawer_id,),
+    ).fetchone()
+    if row is None:
+        raise NotFound(
+            f"no live drawer has the id {drawer_id!r}",
+            argument="drawer_id",
+            hint="Take ids from search or list_drawers; a deleted drawer can be brought back with restore_drawers.",
+        )
+    return row[0], _State(Place(Name(*row[1:3]), Name(*row[3:5])), *row[5:])
+
+
+def _keep_version(tx: Transaction, row: int, old: _State) -> None:
+    tx.connection.execute(
+        "INSERT INTO versions (drawer, version, wing, room, occurred_at, replaced_at, source_file, metadata, content)"
+        " SELECT id, version, ?, ?, occurred_at, ?, source_file, metadata, content FROM drawers WHERE id = ?",
+        (old.place.wing.shown, old.place.room.shown, tx.stamp.instant, row),
+    )
+
+
+def _write_state(tx: Transaction, row: int, new: _State) -> None:
+    place = ensure_place(tx.connection, new.place)
+    tx.connection.execute(
+        "UPDATE drawers SET version = version + 1, wing = ?, room = ?, occurred_at = ?, source_file = ?, metadata = ?,"
+        " content = ?, content_hash = ?, normalized_hash = ?, updated_at = ?, seq = ? WHERE id = ?",
+        (
+            place.wing,
+            place.room,
+            new.occurred_at,
+            new.source_file,
+            new.metadata,
+            new.content,
+            rows.content_hash(new.content),
+            rows.normalized_hash(new.content),
+            tx.stamp.instant,
+            tx.stamp.seq,
+            row,
+        ),
+    )
+
+
+def _last_row(cursor: sqlite3.Cursor) -> int:
+    return cursor.lastrowid or 0

@@ -1,0 +1,239 @@
+"""Search by words: the full-text table `passages`, one row per chunk."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mempalace_mcp.core.bounded import LruMap
+from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage import bm25, tokens
+from mempalace_mcp.storage.matching import Matching, all_of, any_of, count_rows
+from mempalace_mcp.storage.rows import json_array
+from mempalace_mcp.storage.terms import Term, read_query
+from mempalace_mcp.storage.transaction import Transaction
+
+SMALL_TABLE = 5_000
+"""Up to this many rows every row that matches is scored."""
+
+SCORED_ROWS = 5_000
+"""Beyond that, about how many rows FTS5 scores for one search: its bm25() costs a microsecond for each."""
+
+POOL_FACTOR = 3
+"""How many candidates per wanted hit are scored again when only part of the query proposed them."""
+
+RELAXATIONS = 3
+WIDEST_BUDGET = 20.0
+RARE = 20
+"""An identifier that more chunks hold does not single any of them out."""
+
+COMMON = 1_000
+"""Rows from which the frequency of a term is remembered, because counting them takes time."""
+
+DRIFT = 0.02
+"""Relative growth of the table after which remembered frequencies are counted anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalHit:
+    """A chunk that holds words of the query; a higher bm25 is better."""
+
+    chunk: int
+    bm25: float
+
+
+@dataclass(frozen=True, slots=True)
+class LexiconStatistics:
+    """Searches since the start, those of them that looked at part of the matches only, and what is remembered."""
+
+    searches: int = 0
+    partial_searches: int = 0
+    frequencies: int = 0
+    frequencies_limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """A term of a query with its tokens as the index holds them."""
+
+    term: Term
+    stems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Frequency:
+    """How many rows held a term when the table had `rows`."""
+
+    count: int
+    rows: int
+
+
+class Lexicon:
+    """Words of chunks. Thread-safe; it holds no connection, only counts that it may forget at any time."""
+
+    def __init__(self, frequencies: int = 4096, queries: int = 128) -> None:
+        self._frequencies: LruMap[Term, _Frequency] = LruMap(frequencies)
+        self._queries: LruMap[str, tuple[_Term, ...]] = LruMap(queries)
+        self._statistics = LexiconStatistics()
+        self._lock = threading.Lock()
+
+    def add(self, tx: Transaction, chunk: int, text: str) -> None:
+        """Make a chunk findable by the words of a text."""
+        tx.connection.execute("INSERT INTO passages (rowid, text) VALUES (?, ?)", (chunk, text))
+
+    def remove(self, tx: Transaction, chunks: Sequence[int]) -> None:
+        """Make chunks unfindable; their words stay in the index's files until it is compacted."""
+        tx.connection.execute(
+            "DELETE FROM passages WHERE rowid IN (SELECT value FROM json_each(?))", (json_array(chunks),)
+        )
+
+    def compact(self, tx: Transaction) -> None:
+        """Rewrite the index without what was removed: a quarter of a second per 100,000 short chunks."""
+        tx.connection.execute("INSERT INTO passages (passages) VALUES ('optimize')")
+
+    def search(self, connection: sqlite3.Connection, query: str, limit: int, filter: DrawerFilter) -> list[LexicalHit]:
+        """The chunks of live drawers matching the filter that answer a query best by its words, best first.
+
+        In a large table only the rarest words propose candidates, beside those that hold all words; the candidates are
+        then scored by the whole query.
+        """
+        collection = bm25.read_collection(connection)
+        terms = self._terms(query)
+        if not terms or not collection.rows:
+            return []
+        if collection.rows <= SMALL_TABLE:
+            self._count_search(partial=False)
+            found = Matching(connection, filter, weigh=False).best(any_of(each.term for each in terms), limit)
+            return [LexicalHit(*row) for row in found]
+        return self._search_large(connection, terms, limit, filter, collection)
+
+    def scores(self, connection: sqlite3.Connection, query: str, chunks: Sequence[int]) -> dict[int, float]:
+        """The bm25 of given chunks, on the scale of `search`; 0 where no word of the query occurs."""
+        terms = self._terms(query)
+        collection = bm25.read_collection(connection)
+        if not terms or not collection.rows or not chunks:
+            return {}
+        frequencies = self._frequencies_of(connection, terms, collection)
+        return _scores(connection, terms, frequencies, collection, chunks)
+
+    def identifier_chunks(self, connection: sqlite3.Connection, query: str, filter: DrawerFilter) -> frozenset[int]:
+        """Chunks of live drawers matching the filter that hold an identifier or quoted phrase of the query.
+
+        Only those count that few chunks hold.
+        """
+        exact = [each.term for each in self._terms(query) if each.term.exact]
+        rare = [term for term in exact if 0 < count_rows(connection, term) <= RARE]
+        if not rare:
+            return frozenset()
+        return frozenset(Matching(connection, filter, weigh=False).newest(any_of(rare), RARE * len(rare)))
+
+    def statistics(self) -> LexiconStatistics:
+        """Searches and what is remembered."""
+        return replace(self._statistics, frequencies=len(self._frequencies), frequencies_limit=self._frequencies.limit)
+
+    def _search_large(
+        self,
+        connection: sqlite3.Connection,
+        terms: Sequence[_Term],
+        limit: int,
+        filter: DrawerFilter,
+        collection: bm25.Collection,
+    ) -> list[LexicalHit]:
+        frequencies = self._frequencies_of(connection, terms, collection)
+        rarest = sorted((each.term for each in terms if frequencies[each.term]), key=frequencies.__getitem__)
+        matching = Matching(connection, filter, weigh=True)
+        budget = SCORED_ROWS * min(WIDEST_BUDGET, 1 / max(matching.share, 1e-9))
+        proposing = _affordable(rarest, frequencies, budget)
+        partial = len(proposing) < len(rarest)
+        self._count_search(partial)
+        if not partial:
+            found = matching.best(any_of(rarest), limit) if rarest else []
+            return [LexicalHit(*row) for row in found]
+        pool = _propose(matching, rarest, proposing, limit * POOL_FACTOR)
+        scores = _scores(connection, terms, frequencies, collection, pool)
+        best = sorted(scores.items(), key=lambda scored: (-scored[1], -scored[0]))
+        return [LexicalHit(*scored) for scored in best[:limit]]
+
+    def _terms(self, query: str) -> tuple[_Term, ...]:
+        """The terms of a query, one per sequence of tokens."""
+        known = self._queries.get(query)
+        if known is None:
+            terms = read_query(query)
+            stems = tokens.stems([term.text for term in terms]) if terms else []
+            distinct = {(stem, term.prefix): _Term(term, stem) for term, stem in zip(terms, stems, strict=True) if stem}
+            known = tuple(distinct.values())
+            self._queries.put(query, known)
+        return known
+
+    def _frequencies_of(
+        self, connection: sqlite3.Connection, terms: Sequence[_Term], collection: bm25.Collection
+    ) -> dict[Term, int]:
+        return {each.term: self._frequency(connection, each.term, collection.rows) for each in terms}
+
+    def _frequency(self, connection: sqlite3.Connection, term: Term, rows: int) -> int:
+        known = self._frequencies.get(term)
+        if known is not None and abs(rows - known.rows) <= DRIFT * known.rows:
+            return known.count
+        count = count_rows(connection, term)
+        if count >= COMMON:
+            self._frequencies.put(term, _Frequency(count, rows))
+        return count
+
+    def _count_search(self, partial: bool) -> None:
+        with self._lock:
+            counted = self._statistics
+            self._statistics = replace(
+                counted, searches=counted.searches + 1, partial_searches=counted.partial_searches + partial
+            )
+
+
+def _affordable(rarest: Sequence[Term], frequencies: Mapping[Term, int], budget: float) -> list[Term]:
+    """The rarest terms whose rows together stay within the budget."""
+    chosen: list[Term] = []
+    for term in rarest:
+        budget -= frequencies[term]
+        if budget < 0:
+            break
+        chosen.append(term)
+    return chosen
+
+
+def _propose(matching: Matching, rarest: Sequence[Term], proposing: Sequence[Term], size: int) -> list[int]:
+    """Candidates: the newest that hold all terms, the best by the terms that may propose, then ever fewer terms."""
+    pool = dict.fromkeys(matching.newest(all_of(rarest), size))
+    if proposing:
+        pool |= dict.fromkeys(chunk for chunk, _ in matching.best(any_of(proposing), size))
+    common = list(rarest[len(proposing) :])
+    for _ in range(RELAXATIONS):
+        if len(pool) >= size or not common:
+            break
+        pool |= dict.fromkeys(matching.newest(all_of(common), size))
+        common.pop()
+    return list(pool)
+
+
+def _scores(
+    connection: sqlite3.Connection,
+    terms: Sequence[_Term],
+    frequencies: Mapping[Term, int],
+    collection: bm25.Collection,
+    chunks: Sequence[int],
+) -> dict[int, float]:
+    """The bm25 of chunks by all terms of a query, from their texts."""
+    keys = json_array(chunks)
+    texts = dict(
+        connection.execute("SELECT rowid, text FROM passages WHERE rowid IN (SELECT value FROM json_each(?))", (keys,))
+    )
+    lengths = bm25.read_lengths(connection, keys)
+    counts = tokens.occurrences(list(texts.values()), [(each.term, each.stems) for each in terms])
+    weights = [collection.weight(frequencies[each.term]) for each in terms]
+    return {
+        chunk: sum(
+            weight * collection.saturation(count[position], lengths[chunk])
+            for weight, count in zip(weights, counts, strict=True)
+            if count[position]
+        )
+        for position, chunk in enumerate(texts)
+    }

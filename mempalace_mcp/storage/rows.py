@@ -1,0 +1,73 @@
+"""How drawers are written into rows and read from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from mempalace_mcp.core.errors import InvalidArgument
+from mempalace_mcp.core.model import Drawer, DrawerVersion, Metadata
+from mempalace_mcp.core.text import normalize
+
+HASH_BYTES = 16
+
+_DRAWER = (
+    "d.drawer_id, w.name, r.name, d.content, d.source_file, d.added_by, d.occurred_at, d.created_at, d.updated_at,"
+    " d.deleted_at, d.version, d.metadata"
+)
+
+
+def read_drawers(connection: sqlite3.Connection, column: str, keys: Sequence[int | str]) -> list[Drawer]:
+    """The drawers, in the trash or not, whose `id` or `drawer_id` is among the keys, in the order of the keys."""
+    rows = connection.execute(
+        f"SELECT {_DRAWER} FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.{column} = wanted.value"
+        " CROSS JOIN wings w ON w.id = d.wing CROSS JOIN rooms r ON r.id = d.room ORDER BY wanted.key",
+        (json.dumps(list(keys)),),
+    )
+    return [Drawer(*row[:-1], metadata=json.loads(row[-1])) for row in rows]
+
+
+def read_versions(connection: sqlite3.Connection, drawer_id: str) -> list[DrawerVersion]:
+    """The earlier states of a drawer, oldest first."""
+    rows = connection.execute(
+        "SELECT v.version, v.wing, v.room, v.content, v.source_file, v.occurred_at, v.metadata, v.replaced_at"
+        " FROM drawers d JOIN versions v ON v.drawer = d.id WHERE d.drawer_id = ? ORDER BY v.version",
+        (drawer_id,),
+    )
+    return [DrawerVersion(*row[:6], metadata=json.loads(row[6]), replaced_at=row[7]) for row in rows]
+
+
+def content_hash(content: str) -> bytes:
+    """The hash by which the same bytes are found again."""
+    return hashlib.blake2b(content.encode(), digest_size=HASH_BYTES).digest()
+
+
+def normalized_hash(content: str) -> bytes:
+    """The hash by which near duplicates are found."""
+    return content_hash(normalize(content))
+
+
+def write_metadata(metadata: Metadata) -> str:
+    """JSON, as it is stored.
+
+    Raises:
+        InvalidArgument: it is not JSON: not a number, a lone surrogate, too deep, or no JSON type at all.
+    """
+    try:
+        written = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
+        written.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(
+            f"metadata cannot be written as JSON: {error}",
+            argument="metadata",
+            hint="Use an object of texts, finite numbers, true, false, null, arrays and objects.",
+        ) from None
+    return written
+
+
+def json_array(values: Sequence[Any]) -> str:
+    """The parameter of `json_each(?)`: a list of any length as one value."""
+    return json.dumps(list(values))

@@ -1,0 +1,184 @@
+"""What words a passage is found by, and what words a query asks for: pure functions on text."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from mempalace_mcp.core.clock import Instant, to_datetime
+from mempalace_mcp.core.model import Span
+
+MAX_TERMS = 64
+"""Terms of a query that are looked up; what a query holds beyond them does not count."""
+
+MAX_TITLE_CHARACTERS = 100
+MAX_RUN_PHRASE = 8
+"""Longest run of an unspaced script that is also asked for as a whole."""
+
+MAX_PHRASE_CHARACTERS = 128
+"""Longest piece with inner punctuation that is also asked for as a whole."""
+
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+STOP_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        a about above after again against ain all am an and any are aren as at be because been before being below
+        between both but by can could couldn d did didn do does doesn doing don down during each few for from further
+        had hadn has hasn have haven having he her here hers herself him himself his how i if in into is isn it its
+        itself just let ll m ma me might mightn more most must mustn my myself needn no nor not now o of off on once
+        only or other our ours ourselves out over own re s same shall shan she should shouldn so some such t than that
+        the their theirs them themselves then there these they this those through to too under until up upon us ve very
+        was wasn we were weren what when where which while who whom whose why will with won would wouldn y you your
+        yours yourself yourselves
+        """,
+    )
+)
+
+_UNSPACED = (
+    "\u0e01-\u0e3a\u0e40-\u0eff"  # Thai, Lao
+    "\u1000-\u109f\u1780-\u17ff"  # Myanmar, Khmer
+    "\u1100-\u11ff\uac00-\ud7af"  # Hangul
+    "\u3005-\u3007\u3041-\u3096\u3099-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3105-\u312f\u31f0-\u31ff"  # kana, Bopomofo
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+)
+_RUN = re.compile(f"[{_UNSPACED}]+")
+_RUN_OR_REST = re.compile(f"([{_UNSPACED}]+)")
+_QUOTED = re.compile('["“”„«»]([^"“”„«»]+)["“”„«»]')
+_APOSTROPHE = re.compile("['’`´]")
+_IDENTIFIER_MARKS = frozenset("_./\\:@#")
+_LONG_NUMBER = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A word or phrase to look up: tokens separated by blanks.
+
+    `exact` marks identifiers and quoted phrases, whose holders must be found; `prefix` lets the last token go on.
+    """
+
+    text: str
+    exact: bool = False
+    prefix: bool = False
+
+    @property
+    def expression(self) -> str:
+        """The term in the language of FTS5; it holds nothing but letters, digits and blanks between its quotes."""
+        return f'"{self.text}"*' if self.prefix else f'"{self.text}"'
+
+
+def passage_text(content: str, span: Span, occurred_at: Instant | None, source_file: str | None) -> str:
+    """What is indexed for a chunk: when it happened, the file's name, the drawer's first line, the chunk's own text.
+
+    The first line is left out where the chunk holds it. Wing and room are not words of the text.
+    """
+    header = []
+    if occurred_at is not None:
+        header.append(_date_words(occurred_at))
+    if source_file:
+        header.append(re.split(r"[/\\]", source_file.rstrip("/\\"))[-1])
+    if span.start > 0:
+        header.append(content.lstrip()[:MAX_TITLE_CHARACTERS].split("\n", 1)[0])
+    return searchable("\n".join([*header, content[span.start : span.stop]]))
+
+
+def searchable(text: str) -> str:
+    """The text as the index reads it: compatibility forms unified, case folded, unspaced scripts cut into bigrams.
+
+    A run of n characters becomes its n - 1 bigrams and its last character, so that one character is found by prefix.
+    """
+    if text.isascii():
+        return text
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return _RUN.sub(lambda run: f" {' '.join([*_bigrams(run[0]), run[0][-1]])} ", folded)
+
+
+def read_query(query: str) -> tuple[Term, ...]:
+    """The terms of a query, each once: quoted phrases and identifiers first, then words without stop words.
+
+    When there are only stop words they are kept. A query may hold anything; without letters or digits it has no terms.
+    """
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", query).casefold())
+    quoted = [_phrase(match[1], exact=True) for match in _QUOTED.finditer(text)]
+    terms = list(chain(quoted, *(_terms_of(piece) for piece in _APOSTROPHE.sub(" ", text).split())))
+    known = [term for term in terms if term.text]
+    telling = [term for term in known if term.text not in STOP_WORDS] or known
+    ordered = dict.fromkeys(sorted(telling, key=lambda term: not term.exact))
+    return tuple(ordered)[:MAX_TERMS]
+
+
+def _terms_of(piece: str) -> Iterator[Term]:
+    """The terms of one blank-separated piece: a phrase where punctuation joins words, and each word."""
+    words = _words(piece)
+    joined = len(words) > 1 and len(piece) <= MAX_PHRASE_CHARACTERS
+    if joined and any(len(word) > 1 and word not in STOP_WORDS for word in words):
+        yield _phrase(piece, exact=_is_identifier(piece))
+    for word in words:
+        yield from _terms_of_word(word)
+
+
+def _terms_of_word(word: str) -> Iterator[Term]:
+    for part in filter(None, _RUN_OR_REST.split(word)):
+        if not _RUN.match(part):
+            yield Term(part, exact=_is_coded(part))
+        elif len(part) == 1:
+            yield Term(part, prefix=True)
+        else:
+            if 2 < len(part) <= MAX_RUN_PHRASE:
+                yield Term(" ".join(_bigrams(part)))
+            yield from map(Term, _bigrams(part))
+
+
+def _phrase(text: str, exact: bool) -> Term:
+    """The tokens of a text in their order. A run at its end may go on in the passage."""
+    parts = [part for word in _words(text) for part in _RUN_OR_REST.split(word) if part]
+    if not parts:
+        return Term("")
+    *before, last = parts
+    tokens = list(chain.from_iterable(map(_tokens, before)))
+    if not _RUN.match(last):
+        return Term(" ".join([*tokens, last]), exact)
+    return Term(" ".join([*tokens, *(_bigrams(last) or [last])]), exact, prefix=len(last) == 1)
+
+
+def _tokens(part: str) -> list[str]:
+    return [*_bigrams(part), part[-1]] if _RUN.match(part) else [part]
+
+
+def _words(text: str) -> list[str]:
+    """The runs of letters, digits and the marks that belong to them."""
+    return "".join(character if _is_of_word(character) else " " for character in text).split()
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character) in ("Mn", "Mc")
+
+
+def _is_identifier(piece: str) -> bool:
+    """Is a piece with inner punctuation a name made for machines (`user_id`, `a/b.py`, `PROJ-12`, an address)?"""
+    core = piece.strip("".join(character for character in piece if not _is_of_word(character)))
+    return any(character in _IDENTIFIER_MARKS or character.isdigit() for character in core)
+
+
+def _is_coded(word: str) -> bool:
+    """Is a word without punctuation a name made for machines: digits among letters, or a long number?"""
+    digits = sum(character.isdigit() for character in word)
+    return 0 < digits < len(word) or digits >= _LONG_NUMBER
+
+
+def _bigrams(run: str) -> list[str]:
+    return [run[index : index + 2] for index in range(len(run) - 1)]
+
+
+def _date_words(instant: Instant) -> str:
+    moment = to_datetime(instant)
+    written = f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year} {_WEEKDAYS[moment.weekday()]}"
+    return f"{written} {moment:%Y-%m-%d}"

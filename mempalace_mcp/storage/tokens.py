@@ -1,0 +1,60 @@
+"""FTS5's own tokenizer, asked through tables in memory that live for one question."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import reduce
+
+from mempalace_mcp.storage.terms import Term
+
+TOKENIZER = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
+"""As the table `passages` has it: marks belong to the words of Indic scripts."""
+
+
+def stems(texts: Sequence[str]) -> list[tuple[str, ...]]:
+    """The tokens of each text as the index holds them."""
+    tokens: list[list[str]] = [[] for _ in texts]
+    with _indexed(texts) as connection:
+        for text, token in connection.execute("SELECT doc, term FROM tokens ORDER BY doc, offset"):
+            tokens[text].append(token)
+    return [tuple(each) for each in tokens]
+
+
+def occurrences(texts: Sequence[str], terms: Sequence[tuple[Term, tuple[str, ...]]]) -> list[list[int]]:
+    """How often each term, given with its stems, occurs in each text: one list per term."""
+    with _indexed(texts) as connection:
+        return [_count(connection, len(texts), term, tokens) for term, tokens in terms]
+
+
+def _count(connection: sqlite3.Connection, texts: int, term: Term, tokens: tuple[str, ...]) -> list[int]:
+    last = len(tokens) - 1
+    starts = (
+        {(text, offset - index) for text, offset in _places(connection, token, term.prefix and index == last)}
+        for index, token in enumerate(tokens)
+    )
+    counts = [0] * texts
+    for text, _ in reduce(set.intersection, starts):
+        counts[text] += 1
+    return counts
+
+
+def _places(connection: sqlite3.Connection, token: str, prefix: bool) -> Iterator[tuple[int, int]]:
+    if prefix:
+        bounds = (token, token + chr(0x10FFFF))
+        return connection.execute("SELECT doc, offset FROM tokens WHERE term >= ? AND term < ?", bounds)
+    return connection.execute("SELECT doc, offset FROM tokens WHERE term = ?", (token,))
+
+
+@contextmanager
+def _indexed(texts: Sequence[str]) -> Iterator[sqlite3.Connection]:
+    """A connection whose table `tokens` lists the tokens of the texts, numbered from 0."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute(
+            f"CREATE VIRTUAL TABLE texts USING fts5 (text, content = '', columnsize = 0, tokenize = \"{TOKENIZER}\")"
+        )
+        connection.execute("CREATE VIRTUAL TABLE tokens USING fts5vocab (texts, 'instance')")
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO texts (rowid, text) VALUES (?, ?)", enumerate(texts))
+        yield connection
