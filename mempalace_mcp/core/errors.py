@@ -9,6 +9,7 @@
     │   └── DeadlineExceeded     the call waited for its whole time
     ├── Cancelled                the caller gave up before anything was done
     ├── EmbedderUnavailable      the embedding model is not loaded
+    │   └── EmbedderBroken       it cannot be loaded: a file is missing or damaged
     ├── ModelMismatch            the vectors stem from another model
     ├── ConfigurationError       a setting that must be right is wrong
     └── StorageError             the palace's files
@@ -113,6 +114,13 @@ class EmbedderUnavailable(PalaceError):
 
     code = "embedder_unavailable"
     retryable = True
+
+
+class EmbedderBroken(EmbedderUnavailable):
+    """Raised when the embedding model cannot be loaded; trying again does not help."""
+
+    code = "embedder_broken"
+    retryable = False
 
 
 class ModelMismatch(PalaceError):
