@@ -1,0 +1,133 @@
+"""Loading the embedding model beside everything else, so that a server answers before it is there."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mempalace_mcp.core.errors import EmbedderBroken, EmbedderUnavailable, PalaceError
+from mempalace_mcp.embedding.embedder import Embedder, EmbedderStatistics
+from mempalace_mcp.embedding.encoder import MiniLm
+
+logger = logging.getLogger(__name__)
+
+
+class Loading(StrEnum):
+    """How far the loading of the model has come."""
+
+    IDLE = "idle"
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundStatistics:
+    """How far loading has come, how many seconds that took, and what the embedder has done since."""
+
+    state: Loading
+    load_seconds: float | None
+    embedder: EmbedderStatistics | None
+
+
+class BackgroundEmbedder:
+    """Loads an embedder in one thread of its own, from `start` on, and owns it. Thread-safe."""
+
+    def __init__(self, load: Callable[[], Embedder] = MiniLm.load) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._state = Loading.IDLE
+        self._thread: threading.Thread | None = None
+        self._embedder: Embedder | None = None
+        self._failure: str | None = None
+        self._load_seconds: float | None = None
+
+    def start(self) -> None:
+        """Begin to load and return at once. Does nothing if that was done before, or after `close`."""
+        with self._lock:
+            if self._state is not Loading.IDLE:
+                return
+            self._state = Loading.LOADING
+            self._thread = threading.Thread(target=self._run, name="embedder-loading")
+            self._thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """True when `get` returns the embedder."""
+        return self._state is Loading.READY
+
+    @property
+    def failure(self) -> str | None:
+        """Why loading failed, or None."""
+        return self._failure
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait up to `timeout` seconds for the end of loading; True if the embedder is ready then."""
+        self._ended.wait(timeout)
+        return self.ready
+
+    def get(self) -> Embedder:
+        """The loaded embedder, without waiting for it.
+
+        Raises:
+            EmbedderUnavailable: it is not loaded yet, or closed.
+            EmbedderBroken: it could not be loaded; the message says why.
+        """
+        with self._lock:
+            state, embedder = self._state, self._embedder
+        if state is Loading.READY and embedder is not None:
+            return embedder
+        if state is Loading.FAILED:
+            raise EmbedderBroken(
+                f"the embedding model could not be loaded: {self._failure}",
+                hint="Install mempalace-mcp again and restart; search by words works meanwhile.",
+            )
+        if state is Loading.CLOSED:
+            raise EmbedderUnavailable("the embedding model is closed", hint="The server is stopping; start it again.")
+        raise EmbedderUnavailable(
+            "the embedding model is still being loaded", hint="Try again in a second; search by words works meanwhile."
+        )
+
+    def statistics(self) -> BackgroundStatistics:
+        """How far loading has come, and what the embedder has done."""
+        with self._lock:
+            state, embedder, seconds = self._state, self._embedder, self._load_seconds
+        return BackgroundStatistics(state, seconds, embedder.statistics() if embedder else None)
+
+    def close(self) -> None:
+        """Wait for the end of loading and close the embedder. May be called more than once."""
+        with self._lock:
+            self._state = Loading.CLOSED
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+        with self._lock:
+            embedder, self._embedder = self._embedder, None
+        if embedder is not None:
+            embedder.close()
+        self._ended.set()
+
+    def _run(self) -> None:
+        began = time.perf_counter()
+        embedder, failure = None, None
+        try:
+            embedder = self._load()
+        except Exception as error:  # whatever stops it is what callers must be told
+            failure = _reason(error)
+            logger.error("the embedding model could not be loaded: %s", failure, exc_info=error)
+        with self._lock:
+            self._embedder, self._failure = embedder, failure
+            self._load_seconds = time.perf_counter() - began
+            if self._state is Loading.LOADING:
+                self._state = Loading.FAILED if embedder is None else Loading.READY
+        self._ended.set()
+
+
+def _reason(error: Exception) -> str:
+    return error.message if isinstance(error, PalaceError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,175 @@
+"""The bundled sentence encoder at work: all-MiniLM-L6-v2 in ONNX Runtime, on the processor, offline."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mempalace_mcp.core.bounded import LruMap
+from mempalace_mcp.core.errors import EmbedderUnavailable
+from mempalace_mcp.core.model import ModelStamp
+from mempalace_mcp.embedding.bundle import BUNDLED, ModelBundle, verify_bundle
+from mempalace_mcp.embedding.embedder import EmbedderStatistics
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+MAX_CHARACTERS = 8 * 1024
+"""What is tokenized of a text. The model reads 256 tokens, about 1,100 characters of English; the rest is not seen."""
+
+REMEMBERED_QUERIES = 512
+
+_ALONE = 4
+"""Up to so many texts the calling thread embeds by itself; of more, a second thread takes its share."""
+
+_RUNS_AT_ONCE = 4
+"""Each run of the graph under way needs up to 10 MB, which ONNX Runtime keeps for the next one."""
+
+
+class MiniLm:
+    """all-MiniLM-L6-v2: the first 256 tokens of a text become a unit vector of 384 numbers. Thread-safe.
+
+    Texts go through the graph one at a time. In a batch they would share one scale of quantization, so that a vector
+    would depend on its neighbours (cosine 0.99 to the one made alone), and long texts would not be faster for it.
+    Each run takes one thread, that of its caller, and none waits for another: a query is not held up by an import.
+    """
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        from tokenizers import Tokenizer
+
+        self._stamp = bundle.stamp
+        self._tokenizer = Tokenizer.from_file(str(bundle.tokenizer))
+        self._session: InferenceSession | None = _open_session(bundle.graph)
+        self._runs = threading.Semaphore(_RUNS_AT_ONCE)
+        self._queries: LruMap[str, NDArray[np.float32]] = LruMap(REMEMBERED_QUERIES)
+        self._counting = threading.Lock()
+        self._texts = self._batches = self._cache_hits = self._cache_misses = 0
+        self._seconds = 0.0
+
+    @classmethod
+    def load(cls, directory: Path = BUNDLED) -> MiniLm:
+        """Load the model of this package, or the one in `directory`.
+
+        Raises:
+            EmbedderBroken: a file of the model is missing or damaged.
+        """
+        return cls(verify_bundle(directory))
+
+    @property
+    def stamp(self) -> ModelStamp:
+        """Which model makes these vectors."""
+        return self._stamp
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One unit row a text, in the order given.
+
+        Raises:
+            EmbedderUnavailable: it was closed.
+        """
+        began = time.perf_counter()
+        session = self._opened()
+        vectors = np.empty((len(texts), self._stamp.dimension), np.float32)
+        remaining = deque(range(len(texts)))
+
+        def work() -> None:
+            while remaining:
+                try:
+                    row = remaining.popleft()
+                except IndexError:  # the other thread was faster
+                    return
+                vectors[row] = self._encode(session, texts[row])
+
+        if len(texts) <= _ALONE:
+            work()
+        else:
+            _work_in_pair(work, remaining)
+        self._count(len(texts), began)
+        return vectors
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The vector of one text, read-only; the last few hundred are remembered.
+
+        Raises:
+            EmbedderUnavailable: it was closed.
+        """
+        session = self._opened()
+        key = text[:MAX_CHARACTERS]
+        remembered = self._queries.get(key)
+        with self._counting:
+            self._cache_hits += remembered is not None
+            self._cache_misses += remembered is None
+        if remembered is not None:
+            return remembered
+        began = time.perf_counter()
+        vector = self._encode(session, key)
+        vector.setflags(write=False)
+        self._queries.put(key, vector)
+        self._count(1, began)
+        return vector
+
+    def statistics(self) -> EmbedderStatistics:
+        """What has been done since it was loaded."""
+        with self._counting:
+            return EmbedderStatistics(
+                texts=self._texts,
+                batches=self._batches,
+                seconds=self._seconds,
+                cache_hits=self._cache_hits,
+                cache_misses=self._cache_misses,
+                cache_size=len(self._queries),
+                cache_limit=self._queries.limit,
+            )
+
+    def close(self) -> None:
+        """Let go of the model, whose memory is given back when the calls under way have ended."""
+        self._session = None
+        self._queries.clear()
+
+    def _opened(self) -> InferenceSession:
+        session = self._session
+        if session is None:
+            raise EmbedderUnavailable("the embedding model is closed", hint="The server is stopping; start it again.")
+        return session
+
+    def _encode(self, session: InferenceSession, text: str) -> NDArray[np.float32]:
+        token_ids = np.array(self._tokenizer.encode(text[:MAX_CHARACTERS]).ids, np.int64)
+        with self._runs:
+            vector: NDArray[np.float32] = session.run(["vector"], {"token_ids": token_ids})[0]
+        return vector
+
+    def _count(self, texts: int, began: float) -> None:
+        with self._counting:
+            self._texts += texts
+            self._batches += 1
+            self._seconds += time.perf_counter() - began
+
+
+def _work_in_pair(work: Callable[[], None], remaining: deque[int]) -> None:
+    """Run `work` in this thread and in a second one until nothing remains; an error in either ends both."""
+    with ThreadPoolExecutor(1, thread_name_prefix="embedder") as helper:
+        share = helper.submit(work)
+        try:
+            work()
+        finally:
+            remaining.clear()
+    share.result()
+
+
+def _open_session(graph: Path) -> InferenceSession:
+    """A session that starts no threads of its own and may be run from several at once."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # it keeps a block for every length of text that was ever seen
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
