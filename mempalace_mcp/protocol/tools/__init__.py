@@ -1,0 +1,1 @@
+"""The tools: typed arguments in, JSON out; every refusal is a `PalaceError`."""

@@ -1,0 +1,77 @@
+"""How drawers and facts look in an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mempalace_mcp.core.clock import Instant, now, show, show_optional
+from mempalace_mcp.core.model import Drawer, Fact
+
+Json = dict[str, Any]
+
+PREVIEW_CHARACTERS = 200
+SCORE_DIGITS = 4
+
+
+def present(values: Mapping[str, Any]) -> Json:
+    """Without the keys that have no value."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def rounded(score: float) -> float:
+    """A score with the digits that mean something."""
+    return round(float(score), SCORE_DIGITS)
+
+
+def drawer_place(drawer: Drawer) -> Json:
+    """Where a drawer stands, where its text comes from, and when."""
+    return {
+        "drawer_id": drawer.drawer_id,
+        "wing": drawer.wing,
+        "room": drawer.room,
+        "source_file": drawer.source_file,
+        "occurred_at": show_optional(drawer.occurred_at),
+        "created_at": show(drawer.created_at),
+    }
+
+
+def drawer_preview(drawer: Drawer) -> Json:
+    """A drawer with the beginning of its text, and how long the whole is."""
+    beginning = {"preview": drawer.content[:PREVIEW_CHARACTERS], "characters": len(drawer.content)}
+    return present(drawer_place(drawer) | beginning)
+
+
+def drawer_whole(drawer: Drawer) -> Json:
+    """Everything known about a drawer, its text verbatim."""
+    return present(
+        drawer_place(drawer)
+        | {
+            "added_by": drawer.added_by,
+            "updated_at": show(drawer.updated_at),
+            "version": drawer.version,
+            "metadata": dict(drawer.metadata),
+            "content": drawer.content,
+        }
+    )
+
+
+def fact_shown(fact: Fact, at: Instant | None = None, depth: int | None = None) -> Json:
+    """A fact; `current` tells whether it holds at the given instant, by default now."""
+    moment = max(now(), fact.recorded_at) if at is None else at
+    return present(
+        {
+            "fact_id": fact.fact_id,
+            "subject": fact.subject,
+            "predicate": fact.predicate,
+            "object": fact.object,
+            "valid_from": show_optional(fact.valid_from),
+            "valid_to": show_optional(fact.valid_to),
+            "current": fact.holds_at(moment),
+            "recorded_at": show(fact.recorded_at),
+            "retracted_at": show_optional(fact.retracted_at),
+            "confidence": fact.confidence,
+            "source_drawer_id": fact.source_drawer_id,
+            "depth": depth,
+        }
+    )

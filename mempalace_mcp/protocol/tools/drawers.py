@@ -1,0 +1,284 @@
+"""Filing, reading, changing, deleting and restoring drawers."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+from mempalace_mcp.core.clock import show
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.model import Deletion
+from mempalace_mcp.protocol.tools.answers import Json, drawer_preview, drawer_whole
+from mempalace_mcp.protocol.tools.arguments import Arguments, Content, Ids, Limit, Metadata
+from mempalace_mcp.protocol.tools.context import ToolContext
+from mempalace_mcp.protocol.tools.tool import Effect, Tool
+
+
+class DrawerArguments(Arguments):
+    """A text to file."""
+
+    wing: str
+    room: str
+    content: Content
+    source_file: str | None = None
+    added_by: str | None = None
+    occurred_at: str | None = None
+    metadata: Metadata | None = None
+
+
+class AddDrawerAnswer(TypedDict):
+    """`pending`: found by its words at once, by its meaning a moment later."""
+
+    drawer_id: str
+    created: bool
+    wing: NotRequired[str]
+    room: NotRequired[str]
+    pending: NotRequired[bool]
+    near_duplicate_of: NotRequired[str]
+
+
+class DrawerIdsArguments(Arguments):
+    """Which drawers."""
+
+    drawer_ids: Ids
+
+
+class GetDrawersAnswer(TypedDict):
+    """The drawers in the order asked for, and the ids that no live drawer has."""
+
+    drawers: list[Json]
+    count: NotRequired[int]
+    missing: list[str]
+
+
+class ListDrawersArguments(Arguments):
+    """Which drawers, and which page of them."""
+
+    wing: str | None = None
+    room: str | None = None
+    source_file: str | None = None
+    since: str | None = None
+    before: str | None = None
+    limit: Limit = 20
+    cursor: str | None = None
+
+
+class ListDrawersAnswer(TypedDict):
+    """One page; `total` counts all that match."""
+
+    drawers: list[Json]
+    count: NotRequired[int]
+    total: NotRequired[int]
+    next_cursor: str | None
+
+
+class UpdateDrawerArguments(Arguments):
+    """What to replace; the rest stays."""
+
+    drawer_id: str
+    content: Content | None = None
+    wing: str | None = None
+    room: str | None = None
+    source_file: str | None = None
+    occurred_at: str | None = None
+    metadata: Metadata | None = None
+
+
+class UpdateDrawerAnswer(TypedDict):
+    """Where the drawer stands now, and which version it is."""
+
+    drawer_id: str
+    version: int
+    wing: NotRequired[str]
+    room: NotRequired[str]
+    updated_at: NotRequired[str]
+
+
+class DeleteDrawersArguments(Arguments):
+    """Which drawers: their ids, or filters."""
+
+    drawer_ids: Ids | None = None
+    wing: str | None = None
+    room: str | None = None
+    source_file: str | None = None
+    since: str | None = None
+    before: str | None = None
+    dry_run: bool | None = None
+
+
+class DeleteDrawersAnswer(TypedDict):
+    """What was deleted or, as a dry run, would be."""
+
+    matched: NotRequired[int]
+    deleted: int
+    dry_run: bool
+    missing: NotRequired[list[str]]
+    sample: NotRequired[list[Json]]
+    hint: NotRequired[str]
+
+
+class RestoreDrawersAnswer(TypedDict):
+    """Which drawers are live again, and which ids are not in the trash."""
+
+    restored: list[str]
+    missing: list[str]
+
+
+def add_drawer(context: ToolContext, arguments: DrawerArguments, deadline: Deadline) -> AddDrawerAnswer:
+    filed = context.palace.add_drawer(
+        arguments.wing,
+        arguments.room,
+        arguments.content,
+        source_file=arguments.source_file,
+        added_by=arguments.added_by,
+        occurred_at=arguments.occurred_at,
+        metadata=arguments.metadata,
+        deadline=deadline,
+    )
+    answer = AddDrawerAnswer(
+        drawer_id=filed.drawer_id,
+        created=filed.created,
+        wing=arguments.wing.strip(),
+        room=arguments.room.strip(),
+        pending=filed.created,
+    )
+    return {**answer, "near_duplicate_of": filed.near_duplicate_of} if filed.near_duplicate_of else answer
+
+
+def get_drawers(context: ToolContext, arguments: DrawerIdsArguments, deadline: Deadline) -> GetDrawersAnswer:
+    found = context.palace.get_drawers(arguments.drawer_ids)
+    return {
+        "drawers": [drawer_whole(drawer) for drawer in found.drawers],
+        "count": len(found.drawers),
+        "missing": list(found.missing),
+    }
+
+
+def list_drawers(context: ToolContext, arguments: ListDrawersArguments, deadline: Deadline) -> ListDrawersAnswer:
+    page = context.palace.list_drawers(
+        wing=arguments.wing,
+        room=arguments.room,
+        source_file=arguments.source_file,
+        since=arguments.since,
+        before=arguments.before,
+        limit=arguments.limit,
+        cursor=arguments.cursor,
+    )
+    return {
+        "drawers": [drawer_preview(drawer) for drawer in page.items],
+        "count": len(page.items),
+        "total": page.total,
+        "next_cursor": page.next_cursor,
+    }
+
+
+def update_drawer(context: ToolContext, arguments: UpdateDrawerArguments, deadline: Deadline) -> UpdateDrawerAnswer:
+    drawer = context.palace.update_drawer(
+        arguments.drawer_id,
+        content=arguments.content,
+        wing=arguments.wing,
+        room=arguments.room,
+        source_file=arguments.source_file,
+        occurred_at=arguments.occurred_at,
+        metadata=arguments.metadata,
+        deadline=deadline,
+    )
+    return {
+        "drawer_id": drawer.drawer_id,
+        "version": drawer.version,
+        "wing": drawer.wing,
+        "room": drawer.room,
+        "updated_at": show(drawer.updated_at),
+    }
+
+
+def delete_drawers(context: ToolContext, arguments: DeleteDrawersArguments, deadline: Deadline) -> DeleteDrawersAnswer:
+    deletion = context.palace.delete_drawers(
+        drawer_ids=arguments.drawer_ids,
+        wing=arguments.wing,
+        room=arguments.room,
+        source_file=arguments.source_file,
+        since=arguments.since,
+        before=arguments.before,
+        dry_run=arguments.dry_run,
+        deadline=deadline,
+    )
+    answer = DeleteDrawersAnswer(
+        matched=deletion.matched,
+        deleted=deletion.deleted,
+        dry_run=deletion.dry_run,
+        missing=list(deletion.missing),
+        sample=[drawer_preview(drawer) for drawer in deletion.sample],
+    )
+    hint = _deletion_hint(deletion)
+    return {**answer, "hint": hint} if hint else answer
+
+
+def _deletion_hint(deletion: Deletion) -> str | None:
+    if deletion.dry_run and deletion.matched:
+        return f"Nothing was deleted. Call again with dry_run false to delete {deletion.matched}."
+    if deletion.deleted:
+        return "Deleted drawers can be restored by their ids until the trash is emptied."
+    return None
+
+
+def restore_drawers(context: ToolContext, arguments: DrawerIdsArguments, deadline: Deadline) -> RestoreDrawersAnswer:
+    restoration = context.palace.restore_drawers(arguments.drawer_ids, deadline=deadline)
+    return {"restored": list(restoration.restored), "missing": list(restoration.missing)}
+
+
+ADD_DRAWER = Tool(
+    name="add_drawer",
+    title="Add drawer",
+    description="File a text verbatim in a room (topic) of a wing (project, person). Returns its drawer_id; created "
+    "false if it was there. occurred_at is ISO 8601.",
+    arguments=DrawerArguments,
+    answer=AddDrawerAnswer,
+    run=add_drawer,
+    effect=Effect.WRITE,
+)
+GET_DRAWERS = Tool(
+    name="get_drawers",
+    title="Get drawers",
+    description="Read drawers by their ids. Returns content, verbatim, and metadata.",
+    arguments=DrawerIdsArguments,
+    answer=GetDrawersAnswer,
+    run=get_drawers,
+)
+LIST_DRAWERS = Tool(
+    name="list_drawers",
+    title="List drawers",
+    description="List drawers, newest first. Returns previews, the total, and next_cursor for the next page.",
+    arguments=ListDrawersArguments,
+    answer=ListDrawersAnswer,
+    run=list_drawers,
+)
+UPDATE_DRAWER = Tool(
+    name="update_drawer",
+    title="Update drawer",
+    description="Replace content, place or metadata of a drawer. The id stays; the old version is kept.",
+    arguments=UpdateDrawerArguments,
+    answer=UpdateDrawerAnswer,
+    run=update_drawer,
+    effect=Effect.WRITE,
+    destructive=True,
+)
+DELETE_DRAWERS = Tool(
+    name="delete_drawers",
+    title="Delete drawers",
+    description="Delete drawers by ids, or by filters, which is a dry run unless dry_run is false. Returns counts; "
+    "{restore_drawers} undoes it.",
+    arguments=DeleteDrawersArguments,
+    answer=DeleteDrawersAnswer,
+    run=delete_drawers,
+    effect=Effect.WRITE,
+    destructive=True,
+)
+RESTORE_DRAWERS = Tool(
+    name="restore_drawers",
+    title="Restore drawers",
+    description="Bring deleted drawers back by their ids.",
+    arguments=DrawerIdsArguments,
+    answer=RestoreDrawersAnswer,
+    run=restore_drawers,
+    effect=Effect.WRITE,
+)

@@ -1,0 +1,265 @@
+"""The knowledge graph: facts that begin, hold and end."""
+
+from __future__ import annotations
+
+from typing import Annotated, NotRequired, TypedDict
+
+from pydantic import Field
+
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.model import Direction
+from mempalace_mcp.palace.facts import MAX_DEPTH
+from mempalace_mcp.protocol.tools.answers import Json, fact_shown
+from mempalace_mcp.protocol.tools.arguments import Arguments, DrawerId, Limit, Share
+from mempalace_mcp.protocol.tools.context import ToolContext
+from mempalace_mcp.protocol.tools.tool import Effect, Tool
+
+
+class FactArguments(Arguments):
+    """A fact to record."""
+
+    subject: str
+    predicate: str
+    object: str
+    valid_from: str | None = None
+    valid_to: str | None = None
+    confidence: Share | None = None
+    source_drawer_id: DrawerId | None = None
+
+
+class FactAddedAnswer(TypedDict):
+    """The fact, and whether it is new."""
+
+    fact_id: str
+    created: bool
+    fact: NotRequired[Json]
+
+
+class QueryArguments(Arguments):
+    """Whose facts, true when, known when."""
+
+    entity: str
+    as_of: str | None = None
+    known_at: str | None = None
+    direction: Annotated[Direction, Field(strict=False)] = Direction.BOTH
+    depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] = 1
+    limit: Limit = 100
+
+
+class QueryAnswer(TypedDict):
+    """`resolved` is the entity as stored, or null if there is none; `total` counts facts before the limit.
+
+    `truncated`: there are more entities around than were visited.
+    """
+
+    entity: NotRequired[str]
+    resolved: str | None
+    suggestions: NotRequired[list[str]]
+    facts: list[Json]
+    count: NotRequired[int]
+    total: NotRequired[int]
+    truncated: NotRequired[bool]
+
+
+class InvalidateArguments(Arguments):
+    """Which fact ended, and when."""
+
+    subject: str
+    predicate: str
+    object: str
+    ended: str | None = None
+
+
+class InvalidatedAnswer(TypedDict):
+    """The fact with its end."""
+
+    fact_id: NotRequired[str]
+    fact: Json
+
+
+class SupersedeArguments(Arguments):
+    """Which fact gives way to which, and when."""
+
+    subject: str
+    predicate: str
+    old_object: str
+    new_object: str
+    at: str | None = None
+    confidence: Share | None = None
+    source_drawer_id: DrawerId | None = None
+
+
+class SupersededAnswer(TypedDict):
+    """The fact that holds now, and the one that ended."""
+
+    fact_id: NotRequired[str]
+    fact: Json
+    superseded: Json
+
+
+class TimelineArguments(Arguments):
+    """Whose facts, and which page of them."""
+
+    entity: str | None = None
+    limit: Limit = 100
+    cursor: str | None = None
+
+
+class TimelineAnswer(TypedDict):
+    """Facts in the order in which they began."""
+
+    entity: NotRequired[str | None]
+    facts: list[Json]
+    count: NotRequired[int]
+    total: NotRequired[int]
+    next_cursor: str | None
+
+
+class GraphStatisticsArguments(Arguments):
+    """None."""
+
+
+class GraphStatisticsAnswer(TypedDict):
+    """Sizes of the graph; `predicates` maps the most used ones to their number of facts."""
+
+    entities: NotRequired[int]
+    facts: int
+    current: NotRequired[int]
+    ended: NotRequired[int]
+    future: NotRequired[int]
+    predicates: NotRequired[Json]
+    predicate_count: NotRequired[int]
+
+
+def kg_add(context: ToolContext, arguments: FactArguments, deadline: Deadline) -> FactAddedAnswer:
+    added = context.palace.kg_add(
+        arguments.subject,
+        arguments.predicate,
+        arguments.object,
+        valid_from=arguments.valid_from,
+        valid_to=arguments.valid_to,
+        confidence=arguments.confidence,
+        source_drawer_id=arguments.source_drawer_id,
+        deadline=deadline,
+    )
+    return {"fact_id": added.fact.fact_id, "created": added.created, "fact": fact_shown(added.fact)}
+
+
+def kg_query(context: ToolContext, arguments: QueryArguments, deadline: Deadline) -> QueryAnswer:
+    answer = context.palace.kg_query(
+        arguments.entity,
+        as_of=arguments.as_of,
+        known_at=arguments.known_at,
+        direction=arguments.direction,
+        depth=arguments.depth,
+        limit=arguments.limit,
+    )
+    return {
+        "entity": answer.resolved.asked,
+        "resolved": answer.resolved.entity,
+        "suggestions": list(answer.resolved.suggestions),
+        "facts": [fact_shown(fact, answer.at, depth) for fact, depth in zip(answer.facts, answer.depths, strict=True)],
+        "count": len(answer.facts),
+        "total": answer.total,
+        "truncated": answer.truncated,
+    }
+
+
+def kg_invalidate(context: ToolContext, arguments: InvalidateArguments, deadline: Deadline) -> InvalidatedAnswer:
+    fact = context.palace.kg_invalidate(
+        arguments.subject, arguments.predicate, arguments.object, ended=arguments.ended, deadline=deadline
+    )
+    return {"fact_id": fact.fact_id, "fact": fact_shown(fact)}
+
+
+def kg_supersede(context: ToolContext, arguments: SupersedeArguments, deadline: Deadline) -> SupersededAnswer:
+    ended, following = context.palace.kg_supersede(
+        arguments.subject,
+        arguments.predicate,
+        arguments.old_object,
+        arguments.new_object,
+        at=arguments.at,
+        confidence=arguments.confidence,
+        source_drawer_id=arguments.source_drawer_id,
+        deadline=deadline,
+    )
+    return {"fact_id": following.fact_id, "fact": fact_shown(following), "superseded": fact_shown(ended)}
+
+
+def kg_timeline(context: ToolContext, arguments: TimelineArguments, deadline: Deadline) -> TimelineAnswer:
+    page, entity = context.palace.kg_timeline(entity=arguments.entity, limit=arguments.limit, cursor=arguments.cursor)
+    return {
+        "entity": entity,
+        "facts": [fact_shown(fact) for fact in page.items],
+        "count": len(page.items),
+        "total": page.total,
+        "next_cursor": page.next_cursor,
+    }
+
+
+def kg_stats(context: ToolContext, arguments: GraphStatisticsArguments, deadline: Deadline) -> GraphStatisticsAnswer:
+    statistics = context.palace.kg_stats()
+    return {
+        "entities": statistics.entities,
+        "facts": statistics.facts,
+        "current": statistics.current,
+        "future": statistics.future,
+        "ended": statistics.ended,
+        "predicates": dict(statistics.predicates),
+        "predicate_count": statistics.predicate_count,
+    }
+
+
+KG_ADD = Tool(
+    name="kg_add",
+    title="Add fact",
+    description="Record a fact that holds from valid_from through valid_to (ISO 8601). Returns it; created false if it "
+    "was known.",
+    arguments=FactArguments,
+    answer=FactAddedAnswer,
+    run=kg_add,
+    effect=Effect.WRITE,
+)
+KG_QUERY = Tool(
+    name="kg_query",
+    title="Query facts",
+    description="Get facts about an entity within depth hops: all, those true as_of a date, or as known_at a date. "
+    "Suggests names if unknown.",
+    arguments=QueryArguments,
+    answer=QueryAnswer,
+    run=kg_query,
+)
+KG_INVALIDATE = Tool(
+    name="kg_invalidate",
+    title="End fact",
+    description="Say when a fact ended, by default now. Returns it; the timeline keeps it.",
+    arguments=InvalidateArguments,
+    answer=InvalidatedAnswer,
+    run=kg_invalidate,
+    effect=Effect.WRITE,
+)
+KG_SUPERSEDE = Tool(
+    name="kg_supersede",
+    title="Replace fact",
+    description="End a fact and record its successor, at one instant, by default now. Returns both.",
+    arguments=SupersedeArguments,
+    answer=SupersededAnswer,
+    run=kg_supersede,
+    effect=Effect.WRITE,
+)
+KG_TIMELINE = Tool(
+    name="kg_timeline",
+    title="Timeline",
+    description="List facts, ended ones too, by when they began. Returns a page and next_cursor.",
+    arguments=TimelineArguments,
+    answer=TimelineAnswer,
+    run=kg_timeline,
+)
+KG_STATS = Tool(
+    name="kg_stats",
+    title="Graph sizes",
+    description="Count entities, facts and predicates.",
+    arguments=GraphStatisticsArguments,
+    answer=GraphStatisticsAnswer,
+    run=kg_stats,
+)

@@ -1,0 +1,40 @@
+"""Filing whole files and folders."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypedDict
+
+from pydantic import Field
+
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.palace.arguments import MAX_LIMIT
+from mempalace_mcp.protocol.tools.arguments import Arguments
+from mempalace_mcp.protocol.tools.context import ToolContext
+from mempalace_mcp.protocol.tools.tool import Effect, Tool
+
+
+class ImportPathArguments(Arguments):
+    """Which files or folders, and where to."""
+
+    paths: Annotated[list[str], Field(min_length=1, max_length=MAX_LIMIT, description="Files or folders")]
+    wing: str | None = None
+    dry_run: bool = False
+
+
+class ImportPathAnswer(TypedDict):
+    """What the importers report."""
+
+
+def import_path(context: ToolContext, arguments: ImportPathArguments, deadline: Deadline) -> dict[str, Any]:
+    return context.import_paths(arguments.paths, wing=arguments.wing, dry_run=arguments.dry_run, deadline=deadline)
+
+
+IMPORT_PATH = Tool(
+    name="import_path",
+    title="Import files",
+    description="File the texts of files, folders or transcripts on the server's disk. Returns what was filed.",
+    arguments=ImportPathArguments,
+    answer=ImportPathAnswer,
+    run=import_path,
+    effect=Effect.WRITE,
+)

@@ -1,0 +1,135 @@
+"""Finding drawers, and finding out whether one is there already."""
+
+from __future__ import annotations
+
+from typing import Annotated, NotRequired, TypedDict
+
+from pydantic import Field
+
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.model import Duplicate, Hit, SearchMode, SearchResult
+from mempalace_mcp.palace.searching import MAX_TOKENS, MIN_TOKENS
+from mempalace_mcp.protocol.tools.answers import Json, drawer_place, drawer_preview, present, rounded
+from mempalace_mcp.protocol.tools.arguments import Arguments, Content, Limit, Query, Share
+from mempalace_mcp.protocol.tools.context import ToolContext
+from mempalace_mcp.protocol.tools.tool import Tool
+
+
+class SearchArguments(Arguments):
+    """What to look for, where, and how much of it."""
+
+    query: Query
+    wing: str | None = None
+    room: str | None = None
+    source_file: str | None = None
+    since: str | None = None
+    before: str | None = None
+    limit: Limit = 5
+    mode: Annotated[SearchMode, Field(strict=False)] = SearchMode.HYBRID
+    max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS)] | None = None
+
+
+class SearchAnswer(TypedDict):
+    """Hits, best first; `degraded` says in words which side of the search is missing, if one is."""
+
+    results: list[Json]
+    count: NotRequired[int]
+    mode: NotRequired[str]
+    degraded: str | None
+    pending: NotRequired[int]
+    truncated: NotRequired[bool]
+    hint: NotRequired[str]
+
+
+class CheckDuplicateArguments(Arguments):
+    """The text in question and where to look."""
+
+    content: Content
+    threshold: Share = 0.9
+    wing: str | None = None
+    room: str | None = None
+
+
+class CheckDuplicateAnswer(TypedDict):
+    """Drawers that say the same, best first."""
+
+    is_duplicate: bool
+    matches: list[Json]
+    degraded: NotRequired[str | None]
+
+
+def search(context: ToolContext, arguments: SearchArguments, deadline: Deadline) -> SearchAnswer:
+    result = context.palace.search(
+        arguments.query,
+        wing=arguments.wing,
+        room=arguments.room,
+        source_file=arguments.source_file,
+        since=arguments.since,
+        before=arguments.before,
+        limit=arguments.limit,
+        mode=arguments.mode,
+        max_tokens=arguments.max_tokens,
+    )
+    answer = SearchAnswer(
+        results=[_hit(hit) for hit in result.hits],
+        count=len(result.hits),
+        mode=result.mode.value,
+        degraded=result.degraded,
+        pending=result.pending,
+        truncated=result.truncated,
+    )
+    hint = _hint(result)
+    return {**answer, "hint": hint} if hint else answer
+
+
+def _hit(hit: Hit) -> Json:
+    scores = {
+        "score": rounded(hit.score),
+        "semantic": None if hit.semantic is None else rounded(hit.semantic),
+        "lexical": None if hit.lexical is None else rounded(hit.lexical),
+    }
+    return present(drawer_place(hit.drawer) | {"passage": hit.passage} | scores)
+
+
+def _hint(result: SearchResult) -> str | None:
+    if result.truncated:
+        return "Cut to max_tokens: raise it to see more, or get the whole drawers by their ids."
+    if not result.hits:
+        return "Nothing was found. Use other words, or fewer filters."
+    return None
+
+
+def check_duplicate(
+    context: ToolContext, arguments: CheckDuplicateArguments, deadline: Deadline
+) -> CheckDuplicateAnswer:
+    report = context.palace.check_duplicate(
+        arguments.content, threshold=arguments.threshold, wing=arguments.wing, room=arguments.room
+    )
+    return {
+        "is_duplicate": bool(report.matches),
+        "matches": [_match(match) for match in report.matches],
+        "degraded": report.degraded,
+    }
+
+
+def _match(match: Duplicate) -> Json:
+    return {**drawer_preview(match.drawer), "kind": match.kind, "similarity": rounded(match.similarity)}
+
+
+SEARCH = Tool(
+    name="search",
+    title="Search",
+    description="Search by meaning and exact words. Returns the best passage of each drawer, with its drawer_id for "
+    "{get_drawers}. since, before (ISO 8601): when it happened, else was filed.",
+    arguments=SearchArguments,
+    answer=SearchAnswer,
+    run=search,
+)
+CHECK_DUPLICATE = Tool(
+    name="check_duplicate",
+    title="Check duplicate",
+    description="Ask whether a text is filed already. Returns the drawers that say the same, or nearly.",
+    arguments=CheckDuplicateArguments,
+    answer=CheckDuplicateAnswer,
+    run=check_duplicate,
+)

@@ -1,0 +1,107 @@
+"""The tools a server offers, under the names it offers them by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.errors import NotFound, PalaceError, ReadOnly
+from mempalace_mcp.protocol.tools import checkpoint, diary, drawers, graph, imports, overview, search
+from mempalace_mcp.protocol.tools.arguments import readable
+from mempalace_mcp.protocol.tools.context import ToolContext
+from mempalace_mcp.protocol.tools.instructions import write_instructions
+from mempalace_mcp.protocol.tools.schema import Schema, input_schema
+from mempalace_mcp.protocol.tools.tool import Effect, Tool
+from mempalace_mcp.protocol.tools.validation import nearest, read_arguments
+
+Profile = Literal["core", "full"]
+
+CORE: tuple[Tool[Any], ...] = (
+    search.SEARCH,
+    drawers.ADD_DRAWER,
+    drawers.GET_DRAWERS,
+    drawers.LIST_DRAWERS,
+    drawers.UPDATE_DRAWER,
+    drawers.DELETE_DRAWERS,
+    drawers.RESTORE_DRAWERS,
+    search.CHECK_DUPLICATE,
+    checkpoint.CHECKPOINT,
+    graph.KG_ADD,
+    graph.KG_QUERY,
+    graph.KG_INVALIDATE,
+    graph.KG_SUPERSEDE,
+    graph.KG_TIMELINE,
+    graph.KG_STATS,
+    diary.DIARY_WRITE,
+    diary.DIARY_READ,
+    overview.GET_TAXONOMY,
+    overview.WAKE_UP,
+    overview.STATUS,
+    overview.RECONNECT,
+)
+FULL: tuple[Tool[Any], ...] = (*CORE, imports.IMPORT_PATH)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A tool, the schema of its arguments, and the definition by which clients know it."""
+
+    tool: Tool[Any]
+    schema: Schema
+    definition: dict[str, Any]
+
+    @classmethod
+    def of(cls, tool: Tool[Any], names: Mapping[str, str]) -> Offer:
+        """The tool as offered under `names`."""
+        schema = input_schema(tool.arguments)
+        return cls(tool, schema, tool.definition(names, schema))
+
+
+@dataclass(frozen=True, slots=True)
+class ToolTable:
+    """The tools on offer. Immutable, so any number of threads may call it."""
+
+    instructions: str
+    offers: Mapping[str, Offer]
+    withheld: frozenset[str]
+    """Names of writers that a read-only server does not offer."""
+
+    def definitions(self) -> list[dict[str, Any]]:
+        """The tools as `tools/list` shows them, always in the same order."""
+        return [offer.definition for offer in self.offers.values()]
+
+    def call(self, context: ToolContext, name: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
+        """Run one tool and return its answer, which is JSON-safe and matches the tool's output schema.
+
+        Raises:
+            NotFound: there is no such tool.
+            PalaceError: whatever the tool refuses; then nothing was changed.
+        """
+        offer = self.offers.get(name)
+        if offer is None:
+            raise self._unknown(name)
+        read = read_arguments(offer.tool.arguments, arguments, offer.schema)
+        deadline.check("its turn")
+        return dict(offer.tool.run(context, read, deadline))
+
+    def _unknown(self, name: str) -> PalaceError:
+        if name in self.withheld:
+            return ReadOnly(f"{name} writes, and this server only reads", hint="Start a server without --read-only.")
+        meant = nearest(name, self.offers)
+        hint = f"Did you mean {meant}?" if meant else f"There are {', '.join(self.offers)}."
+        return NotFound(f"there is no tool {readable(name)}", argument="name", hint=hint)
+
+
+def build_tools(profile: Profile = "core", *, read_only: bool = False, prefix: str = "") -> ToolTable:
+    """The tools of a profile, without the writers if `read_only`; every name begins with `prefix`."""
+    tools = FULL if profile == "full" else CORE
+    names = {tool.name: prefix + tool.name for tool in FULL}
+    offered = [tool for tool in tools if not (read_only and tool.effect is Effect.WRITE)]
+    return ToolTable(
+        instructions=write_instructions(names, read_only),
+        offers=MappingProxyType({names[tool.name]: Offer.of(tool, names) for tool in offered}),
+        withheld=frozenset(names[tool.name] for tool in tools if tool not in offered),
+    )

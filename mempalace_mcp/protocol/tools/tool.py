@@ -1,0 +1,57 @@
+"""One tool: what it is called with, what it does, what it answers, and how it is announced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.protocol.tools.arguments import Arguments
+from mempalace_mcp.protocol.tools.context import ToolContext
+from mempalace_mcp.protocol.tools.schema import Schema, outline, output_schema
+
+A = TypeVar("A", bound=Arguments)
+
+
+class Effect(Enum):
+    """What a tool does to the palace: nothing, nothing but reopen it, or change it."""
+
+    READ = "read"
+    MAINTAIN = "maintain"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool(Generic[A]):
+    """A tool. `description` may name other tools in braces; `answer` is a `TypedDict` of what `run` returns.
+
+    `destructive`: it replaces or removes what was there. `idempotent`: a second identical call changes nothing more.
+    """
+
+    name: str
+    title: str
+    description: str
+    arguments: type[A]
+    answer: type
+    run: Callable[[ToolContext, A, Deadline], Mapping[str, object]]
+    effect: Effect = Effect.READ
+    destructive: bool = False
+    idempotent: bool = True
+
+    def definition(self, names: Mapping[str, str], schema: Schema) -> dict[str, Any]:
+        """The tool as `tools/list` shows it: under its name in `names`, with the schema of its arguments."""
+        return {
+            "name": names[self.name],
+            "title": self.title,
+            "description": self.description.format_map(names),
+            "inputSchema": outline(schema),
+            "outputSchema": output_schema(self.answer),
+            "annotations": {
+                "readOnlyHint": self.effect is Effect.READ,
+                "destructiveHint": self.destructive,
+                "idempotentHint": self.idempotent,
+                "openWorldHint": False,
+            },
+        }
