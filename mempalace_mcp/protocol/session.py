@@ -6,7 +6,6 @@ gets its answer: unreadable ones are answered on the spot, and a session can be 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
@@ -20,8 +19,6 @@ from mempalace_mcp.protocol.envelope import Refusal, read_message
 from mempalace_mcp.protocol.lines import Overlong
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.runtime.activity import SessionActivity
-
-logger = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 64
 """Requests of one session that may be unanswered; beyond it nothing more of the session is read."""
@@ -43,6 +40,7 @@ class Session:
         self._write = write
         self._writing = anyio.Lock(fast_acquire=True)
         self._unfinished_writes: set[anyio.CancelScope] = set()
+        self._aborted = False
         self._sink, self._source = anyio.create_memory_object_stream[SessionMessage](0)
         self._in_flight = 0
         self._settled = anyio.Event()
@@ -94,6 +92,7 @@ class Session:
 
     def abort(self) -> None:
         """Close, and give up on answers that the client does not take."""
+        self._aborted = True
         self.close()
         for scope in self._unfinished_writes:
             scope.cancel()
@@ -104,6 +103,8 @@ class Session:
         Raises:
             anyio.BrokenResourceError, anyio.ClosedResourceError: the client is gone.
         """
+        if self._aborted:
+            raise anyio.ClosedResourceError
         with anyio.CancelScope(shield=True) as scope:
             self._unfinished_writes.add(scope)
             try:

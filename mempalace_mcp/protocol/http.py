@@ -1,0 +1,130 @@
+"""The HTTP doors: `/mcp`, `/sse` with `/messages/`, and `/health`, on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import anyio
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.protocol.health import health_document
+from mempalace_mcp.protocol.security import LoopbackGuard, require_loopback
+from mempalace_mcp.protocol.server import build_server
+from mempalace_mcp.protocol.services import Services
+from mempalace_mcp.protocol.sse import MESSAGES_PATH, SseDoor
+from mempalace_mcp.protocol.stdio import stop_on_signal
+from mempalace_mcp.protocol.streamable import StreamableDoor
+from mempalace_mcp.runtime.health import Status
+
+BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 60
+SHUTDOWN_SECONDS = 2
+
+
+def build_http(services: Services) -> Starlette:
+    """The application; `state.sse` is its SSE door, to be closed before the server waits for open responses."""
+    server = build_server(services)
+    streamable = StreamableDoor(server, services.activity)
+    sse = SseDoor(server, services.activity)
+
+    async def health(request: Request) -> JSONResponse:
+        report = services.health.snapshot()
+        return JSONResponse(health_document(report), 503 if report.status is Status.FAILING else 200)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with streamable.run(), anyio.create_task_group() as tasks:
+            tasks.start_soon(services.health.watch)
+            yield
+            tasks.cancel_scope.cancel()
+
+    application = Starlette(
+        routes=[
+            Route("/mcp", streamable),
+            Route("/sse", sse),
+            Route(MESSAGES_PATH, sse),
+            Route("/health", health),
+        ],
+        middleware=[Middleware(LoopbackGuard)],
+        lifespan=lifespan,
+    )
+    application.state.sse = sse
+    return application
+
+
+async def serve_http(services: Services, host: str, port: int, ready: Callable[[int], None]) -> None:
+    """Serve until a stop signal comes. `ready` is told the port, which the system chooses if it is 0.
+
+    Raises:
+        ConfigurationError: the host is not loopback, or the port is taken.
+    """
+    require_loopback(host)
+    application = build_http(services)
+    config = uvicorn.Config(
+        application,
+        backlog=BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    with _listening_socket(host, port) as listener:
+        await _Server(config, application.state.sse, ready).serve([listener])
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that tells when it is ready, ends its streams when it stops, and then just returns."""
+
+    def __init__(self, config: uvicorn.Config, sse: SseDoor, ready: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._sse = sse
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            self._ready(sockets[0].getsockname()[1])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._sse.close()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on a signal without raising it again afterwards, as Uvicorn does."""
+        with stop_on_signal() as stop:
+            waiting = asyncio.get_running_loop().create_task(self._exit_at(stop))
+            try:
+                yield
+            finally:
+                waiting.cancel()
+
+    async def _exit_at(self, stop: anyio.Event) -> None:
+        await stop.wait()
+        self.should_exit = True
+
+
+def _listening_socket(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns off Nagle's algorithm, which delays small answers by 40 ms, only where TCP is named as protocol
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ConfigurationError(
+            f"cannot listen on {host} port {port}: {error}", argument="--port", hint="Choose another port, or 0."
+        ) from error
+    return listener

@@ -1,0 +1,148 @@
+"""The HTTP+SSE door of the oldest revision: `GET /sse` streams the answers to what is posted to `/messages/`."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import anyio
+from mcp.server.lowlevel import Server
+from starlette.datastructures import Headers, QueryParams
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from mempalace_mcp.protocol.body import read_body
+from mempalace_mcp.protocol.security import refuse
+from mempalace_mcp.protocol.session import Session
+from mempalace_mcp.protocol.streamable import TOO_LARGE, answer
+from mempalace_mcp.runtime.activity import Activity, Transport
+
+SESSION_LIMIT = 256
+PING_SECONDS = 15.0
+DRAIN_SECONDS = 1.0
+"""For calls in flight when the server stops."""
+
+MESSAGES_PATH = "/messages/"
+_RETRY = {"Retry-After": "5"}
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class SseDoor:
+    """An ASGI application for both paths, and the sessions they share."""
+
+    def __init__(self, server: Server[Any], activity: Activity, session_limit: int = SESSION_LIMIT) -> None:
+        self._server = server
+        self._activity = activity
+        self._session_limit = session_limit
+        self._sessions: dict[str, Session] = {}
+        self._stopping = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        serve = self._messages if scope["path"].endswith(MESSAGES_PATH) else self._stream
+        await serve(scope, receive, send)
+
+    async def close(self) -> None:
+        """Admit nobody any more, answer what is in flight if that is soon, and end every stream."""
+        self._stopping = True
+        async with anyio.create_task_group() as tasks:
+            for session in list(self._sessions.values()):
+                tasks.start_soon(_end, session)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET":
+            await refuse(405, "GET the stream, POST the messages", {"Allow": "GET"})(scope, receive, send)
+        elif self._stopping or len(self._sessions) >= self._session_limit:
+            await refuse(503, "no more sessions can be served now", _RETRY)(scope, receive, send)
+        else:
+            await self._serve(scope, receive, _EventStream(send))
+
+    async def _serve(self, scope: Scope, receive: Receive, events: _EventStream) -> None:
+        activity = self._activity.open(Transport.SSE)
+        session = Session(self._server, activity, events.message)
+        session_id = secrets.token_hex(16)
+        self._sessions[session_id] = session
+        try:
+            await events.begin(f"{scope.get('root_path', '').rstrip('/')}{MESSAGES_PATH}?session_id={session_id}")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_abort_when_gone, receive, session)
+                tasks.start_soon(events.keep_alive)
+                await session.serve()
+                tasks.cancel_scope.cancel()
+            await events.end()
+        finally:
+            del self._sessions[session_id]
+            session.abort()
+            activity.close()
+
+    async def _messages(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._accept(scope, receive)
+        await response(scope, receive, send)
+
+    async def _accept(self, scope: Scope, receive: Receive) -> Response:
+        """Hand the message to its session first and say 202 then: a session that ends in between promises nothing."""
+        if scope["method"] != "POST":
+            return refuse(405, "POST the messages, GET the stream", {"Allow": "POST"})
+        if not Headers(scope=scope).get("content-type", "").lower().startswith("application/json"):
+            return refuse(415, "Content-Type must be application/json")
+        session = self._sessions.get(QueryParams(scope["query_string"]).get("session_id", ""))
+        if session is None:
+            return _no_session()
+        body = await read_body(scope, receive)
+        if body is None:
+            return answer(TOO_LARGE, 413)
+        try:
+            await session.receive(body)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return _no_session()
+        return Response("Accepted", 202)
+
+
+class _EventStream:
+    """The response of `GET /sse`, one whole event at a time."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._writing = anyio.Lock()
+
+    async def begin(self, endpoint: str) -> None:
+        """Say where messages are to be posted."""
+        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await self._write(f"event: endpoint\r\ndata: {endpoint}\r\n\r\n".encode())
+
+    async def message(self, message: bytes) -> None:
+        """Send one message of the protocol."""
+        await self._write(b"event: message\r\ndata: " + message + b"\r\n\r\n")
+
+    async def keep_alive(self) -> None:
+        """Send comments for ever, so that nobody on the way takes silence for death."""
+        while True:
+            await anyio.sleep(PING_SECONDS)
+            await self._write(b": ping\r\n\r\n")
+
+    async def end(self) -> None:
+        """Say that nothing more comes."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write(self, data: bytes) -> None:
+        async with self._writing:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+def _no_session() -> Response:
+    return refuse(404, "there is no such session: GET /sse opens one")
+
+
+async def _abort_when_gone(receive: Receive, session: Session) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    session.abort()
+
+
+async def _end(session: Session) -> None:
+    await session.drain(DRAIN_SECONDS)
+    session.abort()
+    await session.finished.wait()
