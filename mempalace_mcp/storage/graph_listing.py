@@ -40,11 +40,11 @@ def timeline(
 
 
 def recent(connection: sqlite3.Connection, now: Instant, limit: int) -> list[Fact]:
-    """Facts that hold now, those recorded last first."""
+    """Facts that hold now, those recorded last first. The unary plus keeps SQLite on the way back through the rows."""
     rows = connection.execute(
         f"""
         SELECT {COLUMNS} FROM {SOURCE}
-        WHERE facts.retracted_at IS NULL AND facts.since <= :now AND facts.until > :now
+        WHERE facts.retracted_at IS NULL AND +facts.since <= :now AND +facts.until > :now
         ORDER BY facts.id DESC LIMIT :limit
         """,
         {"now": now, "limit": limit},
@@ -61,9 +61,10 @@ def statistics(connection: sqlite3.Connection, now: Instant) -> GraphStatistics:
     ).fetchone()
     uses = connection.execute(
         """
-        SELECT name, count(*), count(*) OVER () FROM facts JOIN predicates ON predicates.id = predicate
-        WHERE retracted_at IS NULL
-        GROUP BY predicate ORDER BY count(*) DESC, key LIMIT ?
+        SELECT name, uses, count(*) OVER ()
+        FROM (SELECT predicate, count(*) AS uses FROM facts WHERE retracted_at IS NULL GROUP BY predicate)
+        JOIN predicates ON id = predicate
+        ORDER BY uses DESC, key LIMIT ?
         """,
         (PREDICATES_SHOWN,),
     ).fetchall()
