@@ -7,7 +7,6 @@ decides is the kernel's lock. On POSIX that is `flock`, whose waiters queue in t
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sys
 import threading
@@ -16,14 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.errors import PalaceError, PalaceMissing, StorageError, StorageFull, StorageReadOnly
+from mempalace_mcp.core.errors import StorageError
+from mempalace_mcp.core.files import PRIVATE_FILE, explain_os_error
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
-_MODE = 0o600
 _SIGNATURE_BYTES = 20
 _LOCKED_BYTE = 1 << 30
 """On Windows a locked byte cannot be read, so it lies far behind the signature."""
@@ -65,7 +64,7 @@ class FileLock:
             while not self._take(deadline):
                 self._give_up(deadline)
         except BaseException:
-            self._mutex.release()
+            self._let_go()
             raise
 
     def try_acquire(self) -> bool:
@@ -80,7 +79,7 @@ class FileLock:
         try:
             taken = self._try_take()
         except BaseException:
-            self._mutex.release()
+            self._let_go()
             raise
         if not taken:
             self._mutex.release()
@@ -88,11 +87,9 @@ class FileLock:
 
     def release(self) -> None:
         """Give the lock back."""
-        if not self.held or self._descriptor is None:
+        if not self.held:
             raise RuntimeError(f"{self.path} is not locked by this object")
-        self._held = False
-        _unlock(self._descriptor)
-        self._mutex.release()
+        self._let_go()
 
     @contextlib.contextmanager
     def hold(self, deadline: Deadline | None = None) -> Iterator[None]:
@@ -149,7 +146,7 @@ class FileLock:
             if not self._waiter.wait(None if deadline is None else deadline.remaining):
                 return False
             if self._waiter.error is not None:
-                raise _refusal(self._waiter.error, self.path)
+                raise explain_os_error(self._waiter.error, self.path)
             self._drop_descriptor()
             self._descriptor, self._waiter = self._waiter.descriptor, None
             if self._settle():
@@ -165,7 +162,7 @@ class FileLock:
                     return True
                 self._descriptor = _open(self.path)
         except OSError as error:
-            raise _refusal(error, self.path) from error
+            raise explain_os_error(error, self.path) from error
         return False
 
     def _settle(self) -> bool:
@@ -177,6 +174,12 @@ class FileLock:
         _sign(self._descriptor)
         self._held = True
         return True
+
+    def _let_go(self) -> None:
+        if self._held and self._descriptor is not None:
+            self._held = False
+            _unlock(self._descriptor)
+        self._mutex.release()
 
     def _drop_descriptor(self) -> None:
         if self._descriptor is not None:
@@ -243,25 +246,9 @@ class _Waiter:
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), _MODE)
+        return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), PRIVATE_FILE)
     except OSError as error:
-        raise _refusal(error, path) from error
-
-
-def _refusal(error: OSError, path: Path) -> PalaceError:
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return PalaceMissing(
-            f"{path.parent} is not there any more",
-            hint="Put the directory back, then reconnect.",
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StorageReadOnly(
-            f"{path} cannot be opened for writing: {error.strerror}",
-            hint=f"Make {path.parent} writable for this user.",
-        )
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFull(f"no space left for {path}", hint="Free some space, then try again.")
-    return StorageError(f"{path} cannot be opened: {error.strerror}", hint="Check the file system.")
+        raise explain_os_error(error, path) from error
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

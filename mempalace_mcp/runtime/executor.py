@@ -18,6 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WAITING_LIMIT = 256
+CLOSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Executor:
                 refused=self._refused,
             )
 
-    def close(self, timeout: float) -> bool:
+    def close(self, timeout: float = CLOSE_SECONDS) -> bool:
         """Refuse what has not begun and wait for what has; False if some of it still runs after `timeout` seconds."""
         with self._changed:
             self._closed = True

@@ -147,7 +147,7 @@ class WriterThread:
             self._committing = 0
             self._changed.wait_for(lambda: self._queue or self._closed)
             now = time.monotonic()
-            group = []
+            group: list[Unit[Any]] = []
             while self._queue and len(group) < GROUP_LIMIT:
                 arrived, unit = self._queue.popleft()
                 group.append(unit)

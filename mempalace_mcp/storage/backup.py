@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import sqlite3
@@ -12,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mempalace_mcp.core.errors import Conflict, InvalidArgument, PalaceCorrupt, StorageError, StorageFull
+from mempalace_mcp.core.errors import Conflict, InvalidArgument, PalaceCorrupt
+from mempalace_mcp.core.files import create_file, explain_os_error, sync_directory
 from mempalace_mcp.storage.failures import explain
 
 PAGES_PER_STEP = 1024
@@ -44,14 +44,14 @@ def back_up(source: sqlite3.Connection, destination: Path, progress: Progress | 
     _verify_free(destination)
     partial = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}.partial")
     try:
-        _create(partial)
+        create_file(partial)
         rows = _copy(source, partial, progress)
         _sync(partial)
         _publish(partial, destination)
     except sqlite3.Error as error:
         raise explain(error, partial) from error
     except OSError as error:
-        raise _refusal(error, destination) from error
+        raise explain_os_error(error, destination) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
@@ -93,10 +93,6 @@ def _verify_free(destination: Path) -> None:
         raise _taken(destination)
 
 
-def _create(partial: Path) -> None:
-    os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-
-
 def _publish(partial: Path, destination: Path) -> None:
     """Give the file its name, never taking it from another one."""
     try:
@@ -106,26 +102,15 @@ def _publish(partial: Path, destination: Path) -> None:
     except OSError:  # a file system without hard links
         _verify_free(destination)
         partial.rename(destination)
-    _sync(destination.parent)
+    sync_directory(destination.parent)
 
 
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync(file: Path) -> None:
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
 
 
 def _taken(destination: Path) -> Conflict:
     return Conflict(
         f"{destination} exists already", argument="destination", hint="Choose another name; nothing is overwritten."
     )
-
-
-def _refusal(error: OSError, destination: Path) -> StorageError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFull(f"no space left for {destination}", hint="Free some space, or choose another disk.")
-    return StorageError(f"{destination} cannot be written: {error.strerror}", hint="Choose another destination.")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mempalace_mcp.core.clock import Instant
-from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.storage.failures import is_passing
 from mempalace_mcp.storage.transaction import Transaction, Unit
 
@@ -30,33 +29,19 @@ class Outcome:
     result: Any = None
     error: BaseException | None = None
 
-    def settle(self) -> None:
-        """Tell the caller."""
-        if self.error is not None:
-            self.unit.refuse(self.error)
-        else:
-            self.unit.outcome.set_result(self.result)
-
 
 class Backoff:
-    """Pauses between attempts: exponential with full jitter, within one deadline.
+    """Pauses between attempts: exponential with full jitter.
 
     Formula: Marc Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
     """
 
-    def __init__(self, deadline: Deadline, waiting_for: str) -> None:
-        self._deadline = deadline
-        self._waiting_for = waiting_for
+    def __init__(self) -> None:
         self._longest = _FIRST_PAUSE_SECONDS
 
     def pause(self) -> None:
-        """Sleep before the next attempt.
-
-        Raises:
-            Cancelled, DeadlineExceeded: there is no next attempt.
-        """
-        self._deadline.check(self._waiting_for)
-        time.sleep(min(random.uniform(0, self._longest), self._deadline.remaining))
+        """Sleep before the next attempt."""
+        time.sleep(random.uniform(0, self._longest))
         self._longest = min(2 * self._longest, _LONGEST_PAUSE_SECONDS)
 
 

@@ -15,20 +15,24 @@ _READ_BUSY_MILLISECONDS = 5_000
 """Readers meet a lock only while another process recovers or removes the write-ahead log."""
 _STATEMENTS_CACHED = 256
 
-FileIdentity = tuple[int, int]
+FileIdentity = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Device and inode of the database and of its write-ahead log; None for a file that is not there."""
+    """Device and inode of the database and of its write-ahead log; None for a file that is not there.
+
+    `frozen` adds size and time of change, for a database that is read as if nobody could ever write it.
+    """
 
     database: FileIdentity | None
     log: FileIdentity | None
+    frozen: bool = False
 
     @staticmethod
-    def of(path: Path) -> Identity:
+    def of(path: Path, frozen: bool = False) -> Identity:
         """What lies at the path of the database, and beside it, now."""
-        return Identity(_identity(os.fspath(path)), _identity(f"{path}-wal"))
+        return Identity(_identity(os.fspath(path), frozen), _identity(f"{path}-wal", frozen), frozen)
 
 
 def verify_identity(path: Path, expected: Identity) -> None:
@@ -39,15 +43,22 @@ def verify_identity(path: Path, expected: Identity) -> None:
     Raises:
         PalaceMissing: one of them was removed or replaced.
     """
-    found = Identity.of(path)
+    found = Identity.of(path, expected.frozen)
     if found == expected:
         return
-    name, file = ("database", path) if found.database != expected.database else ("log", Path(f"{path}-wal"))
-    state = "replaced" if getattr(found, name) else "removed"
+    if found.database != expected.database:
+        file, there = path, found.database
+    else:
+        file, there = log_of(path), found.log
     raise PalaceMissing(
-        f"{file} was {state} while the palace was open; nothing is acknowledged",
+        f"{file} was {'replaced' if there else 'removed'} while the palace was open; nothing is acknowledged",
         hint="Put the palace's files in order, then reconnect.",
     )
+
+
+def log_of(path: Path) -> Path:
+    """The write-ahead log of the database."""
+    return Path(f"{path}-wal")
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -91,9 +102,11 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
     )
 
 
-def _identity(file: str) -> FileIdentity | None:
+def _identity(file: str, frozen: bool) -> FileIdentity | None:
     try:
         status = os.stat(file)  # noqa: PTH116 (on the path of every read: twice as fast as Path)
     except OSError:
         return None
+    if frozen:
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
     return status.st_dev, status.st_ino

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
-from mempalace_mcp.core.errors import PalaceError, PalaceMissing, StorageError
+from mempalace_mcp.core.errors import PalaceError, PalaceMissing, StorageError, StorageReadOnly
+from mempalace_mcp.core.files import create_directory, create_file
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.backup import BackupReport, Progress, back_up
-from mempalace_mcp.storage.commit import Backoff, TransactionLost, commit_units
-from mempalace_mcp.storage.connection import Identity, open_reader, open_writer, verify_identity
+from mempalace_mcp.storage.commit import Backoff, Outcome, TransactionLost, commit_units
+from mempalace_mcp.storage.connection import log_of
 from mempalace_mcp.storage.failures import explain, is_passing
-from mempalace_mcp.storage.migrations import load_migrations, migrate, verify_schema
-from mempalace_mcp.storage.readers import ReaderPool
+from mempalace_mcp.storage.migrations import load_migrations, verify_schema
+from mempalace_mcp.storage.opening import Opened, checkpoint, open_to_read, open_to_write
+from mempalace_mcp.storage.readers import PoolClosed
+from mempalace_mcp.storage.statistics import CheckpointResult, Counters, DatabaseStatistics
 from mempalace_mcp.storage.transaction import Unit, Work
 
 T = TypeVar("T")
@@ -30,76 +32,34 @@ T = TypeVar("T")
 DATABASE_FILE = "palace.db"
 LOCK_FILE = "write.lock"
 
-
-@dataclass(frozen=True, slots=True)
-class DatabaseStatistics:
-    """Sizes in bytes, times in seconds, counts since the database was opened.
-
-    `retries` counts attempts repeated because a foreign connection was in the way, `groups` commits of more than one
-    unit, `last_error` is the code of the last refusal by storage.
-    """
-
-    database_bytes: int | None
-    log_bytes: int | None
-    commits: int = 0
-    units: int = 0
-    groups: int = 0
-    largest_group: int = 0
-    retries: int = 0
-    lock_waits: int = 0
-    lock_wait_total: float = 0.0
-    lock_wait_max: float = 0.0
-    readers_in_use: int = 0
-    readers_limit: int = 0
-    reopened: int = 0
-    last_error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointResult:
-    """`complete` is false when a reader kept part of the write-ahead log from being moved."""
-
-    complete: bool
-    log_pages: int
-    moved_pages: int
-
-
-@dataclass(slots=True)
-class _Opened:
-    """The connections to one and the same file."""
-
-    writer: sqlite3.Connection
-    readers: ReaderPool
-    identity: Identity
+_FOREIGN = "another program that holds the database"
 
 
 class Database:
-    """The palace's file, open. Thread-safe; each process opens its own.
+    """The palace's file, open. Thread-safe; each process opens its own. A `Writer`.
+
+    A directory that does not allow writing is opened to be read, where SQLite can do that.
 
     Raises:
         StorageReadOnly, StorageFull, StorageError: the directory or the file cannot be used.
         PalaceCorrupt: the file is not a palace.
         SchemaTooNew: a newer version has written it.
-        DeadlineExceeded: the write lock was held by others for a minute.
+        DeadlineExceeded: others held the write lock for a minute.
     """
 
     def __init__(self, directory: Path, *, now: Callable[[], Instant] = clock.now, readers: int = 8) -> None:
         self.directory = directory
         self.path = directory / DATABASE_FILE
         self._now = now
-        self._reader_limit = readers
+        self._readers = readers
         self._process = os.getpid()
-        self._migrations = load_migrations()
-        self._closed = False
-        self._statistics = DatabaseStatistics(None, None, readers_limit=readers)
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._steps = load_migrations()
+        self._counters = Counters()
+        self._opened: Opened | None = None
+        create_directory(directory)
         self._lock = FileLock(directory / LOCK_FILE)
-        deadline = Deadline(COMMAND_SECONDS)
         try:
-            with self._lock.hold(deadline), self._explained():
-                if not self.path.exists():
-                    os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-                self._opened: _Opened | None = self._patiently(self._open, deadline)
+            self._open(create=True)
         except BaseException:
             self._lock.close()
             raise
@@ -113,12 +73,14 @@ class Database:
             PalaceMissing: the file was removed or replaced.
             SchemaTooNew, PalaceCorrupt, StorageError: it cannot be read.
         """
-        opened = self._current()
-        with self._explained(), opened.readers.lend() as connection:
-            verify_identity(self.path, opened.identity)
+        with self._explained(), contextlib.ExitStack() as stack:
+            opened, connection = self._lend(stack)
+            opened.verify()
             connection.execute("BEGIN")
-            verify_schema(connection, len(self._migrations))
+            verify_schema(connection, len(self._steps))
             yield connection
+            if opened.identity.frozen:
+                opened.verify()
 
     def write(self, work: Work[T], deadline: Deadline) -> T:
         """Run the unit in a transaction of its own and return its result once it is durable.
@@ -132,9 +94,10 @@ class Database:
 
     def write_group(self, units: Sequence[Unit[Any]]) -> None:
         """Commit the units together, and settle every one of them. One that fails does not harm the others."""
+        longest = max((unit.deadline for unit in units), key=lambda deadline: deadline.remaining)
         try:
-            with self._write_lock(max((unit.deadline for unit in units), key=lambda deadline: deadline.remaining)):
-                begun = [unit for unit in units if unit.begin(self.awaited())]
+            with self._explained(), self._locked(longest):
+                begun = [unit for unit in units if unit.begin()]
                 if begun:
                     self._commit(begun)
         except PalaceError as error:
@@ -150,11 +113,10 @@ class Database:
         Raises:
             PalaceError: as `write`.
         """
-        with self._write_lock(Deadline(COMMAND_SECONDS)), self._explained():
+        with self._explained(), self._locked(Deadline(COMMAND_SECONDS)):
             opened = self._current()
-            verify_identity(self.path, opened.identity)
-            busy, log_pages, moved_pages = opened.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            return CheckpointResult(not busy, log_pages, moved_pages)
+            opened.verify()
+            return CheckpointResult(*checkpoint(opened.writing()))
 
     def integrity(self) -> list[str]:
         """What SQLite finds wrong with the file; empty if nothing.
@@ -165,10 +127,10 @@ class Database:
         with self.read() as connection:
             problems = [row[0] for row in connection.execute("PRAGMA integrity_check(100)") if row[0] != "ok"]
             orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
-        return problems + [f"row {row[1]} of {row[0]} refers to nothing in {row[2]}" for row in orphans]
+        return problems + [f"row {row} of {table} refers to nothing in {other}" for table, row, other, _ in orphans]
 
     def backup(self, destination: Path, progress: Progress | None = None) -> BackupReport:
-        """Copy the palace, as it is now, to a new file. See `back_up`.
+        """Copy the palace, as it is now, to a new file.
 
         Raises:
             PalaceError: as `read` and `back_up`.
@@ -177,138 +139,152 @@ class Database:
             return back_up(connection, destination, progress)
 
     def reopen(self) -> None:
-        """Use the file that is at the path now.
+        """Use the files that are at the path now. On failure the database stays as it was.
 
         Raises:
-            PalaceMissing: there is none.
+            PalaceMissing: there are none.
             PalaceError: as opening.
         """
-        deadline = Deadline(COMMAND_SECONDS)
-        with self._write_lock(deadline), self._explained():
-            self._shut()
-            if not self.path.exists():
-                raise PalaceMissing(f"{self.path} is not there", hint="Put the file back, then reconnect.")
-            self._opened = self._patiently(self._open, deadline)
-            self._count(reopened=self._statistics.reopened + 1)
+        self._current()
+        self._open(create=False)
+        self._counters.reopened += 1
 
     def statistics(self) -> DatabaseStatistics:
-        """Sizes, waits and counts."""
-        opened = self._opened
-        return replace(
-            self._statistics,
+        """Sizes, waits and counts; never waits for a lock."""
+        counters, opened = self._counters, self._opened
+        return DatabaseStatistics(
+            available=opened is not None and opened.is_there(),
+            writable=opened is not None and opened.writer is not None,
             database_bytes=_size(self.path),
-            log_bytes=_size(Path(f"{self.path}-wal")),
+            log_bytes=_size(log_of(self.path)),
+            commits=counters.commits,
+            groups=counters.groups,
+            largest_group=counters.largest_group,
+            retries=counters.retries,
+            locks=counters.locks,
+            lock_wait_total=counters.lock_wait_total,
+            lock_wait_max=counters.lock_wait_max,
             readers_in_use=opened.readers.lent if opened else 0,
+            readers_limit=self._readers,
+            reopened=counters.reopened,
+            last_error=counters.last_error,
         )
 
     def close(self) -> None:
-        """Checkpoint and close. Idempotent."""
-        if self._closed or self._process != os.getpid():
+        """Checkpoint and close. Idempotent; does nothing in a forked child, whose parent may still write."""
+        opened = self._opened
+        if opened is None or self._process != os.getpid():
             return
-        self._closed = True
+        self._opened = None
+        opened.readers.close()
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(PalaceError):
+            with contextlib.suppress(PalaceError):  # a directory that is gone or read-only has no lock to hold
                 stack.enter_context(self._lock.hold(Deadline(COMMAND_SECONDS)))
-            self._shut()
+            opened.close()
         self._lock.close()
 
-    def _open(self) -> _Opened:
-        writer = open_writer(self.path)
+    def _open(self, *, create: bool) -> None:
+        """Open the files at the path with the write lock held, and close those that were open before."""
+        deadline = Deadline(COMMAND_SECONDS)
         try:
-            migrate(writer, self._migrations)
-            self._ensure_state(writer)
-            return _Opened(
-                writer, ReaderPool(lambda: open_reader(self.path), self._reader_limit), Identity.of(self.path)
-            )
-        except BaseException:
-            writer.close()
-            raise
+            with self._explained(), self._lock.hold(deadline):
+                if self._opened is not None:
+                    self._opened.rescue_log()
+                if create and not self.path.exists():
+                    create_file(self.path)
+                self._use(self._patiently(deadline))
+        except StorageReadOnly as refusal:
+            if not self.path.exists():
+                raise
+            with self._explained():
+                self._use(open_to_read(self.path, self._steps, self._readers, refusal))
 
-    def _ensure_state(self, writer: sqlite3.Connection) -> None:
-        now = self._now()
-        writer.execute(
-            "INSERT INTO state (id, palace_id, created_at, seq, recorded_at) VALUES (1, ?, ?, 0, ?)"
-            " ON CONFLICT DO NOTHING",
-            (secrets.token_hex(16), now, now),
-        )
+    def _use(self, opened: Opened) -> None:
+        earlier, self._opened = self._opened, opened
+        if earlier is not None:
+            earlier.close()
 
-    def _shut(self) -> None:
-        if self._opened is not None:
-            self._opened.readers.close()
-            self._opened.writer.close()
-            self._opened = None
+    def _patiently(self, deadline: Deadline) -> Opened:
+        backoff = Backoff()
+        while True:
+            try:
+                return open_to_write(self.path, self._steps, self._readers, self._now())
+            except sqlite3.Error as error:
+                if not is_passing(error):
+                    raise
+            deadline.check(_FOREIGN)
+            backoff.pause()
+
+    def _lend(self, stack: contextlib.ExitStack) -> tuple[Opened, sqlite3.Connection]:
+        while True:
+            opened = self._current()
+            try:
+                return opened, stack.enter_context(opened.readers.lend())
+            except PoolClosed:
+                if self._opened is opened:  # otherwise it was closed, or reopened, in between
+                    raise PalaceMissing(f"{self.path} could not be reopened", hint="Reconnect.") from None
+
+    @contextlib.contextmanager
+    def _locked(self, deadline: Deadline) -> Iterator[None]:
+        self._current().writing()
+        started = time.monotonic()
+        with self._lock.hold(deadline):
+            self._counters.locked(time.monotonic() - started)
+            yield
 
     def _commit(self, units: Sequence[Unit[Any]]) -> None:
         """Commit the units together; if the transaction breaks, each alone."""
         try:
             outcomes = self._attempt(units)
-        except TransactionLost as error:
-            failure: PalaceError = self._explanation(error.__cause__)
-        except sqlite3.Error as error:
-            failure = self._explanation(error)
+        except (TransactionLost, sqlite3.Error) as error:
+            self._current().renew_writer()
+            if len(units) == 1:
+                self._refuse(units, self._explanation(error))
+                return
+            for unit in units:
+                self._commit([unit])
         else:
             for outcome in outcomes:
-                outcome.settle()
-            return
-        self._renew_writer()
-        if len(units) == 1:
-            self._refuse(units, failure)
-            return
-        for unit in units:
-            self._commit([unit])
+                self._settle(outcome)
 
-    def _attempt(self, units: Sequence[Unit[Any]]) -> Any:
-        opened = self._current()
-        backoff = Backoff(units[0].deadline, "another program that holds the database")
-        while True:
-            verify_identity(self.path, opened.identity)
+    def _settle(self, outcome: Outcome) -> None:
+        if outcome.error is None:
+            outcome.unit.outcome.set_result(outcome.result)
+        elif isinstance(outcome.error, sqlite3.Error):
+            self._refuse([outcome.unit], self._explanation(outcome.error))
+        else:
+            outcome.unit.refuse(outcome.error)
+
+    def _attempt(self, units: Sequence[Unit[Any]]) -> list[Outcome]:
+        """Commit the units, however often a foreign connection is in the way, as long as their deadlines allow."""
+        opened, backoff = self._current(), Backoff()
+        while units := [unit for unit in units if unit.in_time(_FOREIGN)]:
+            opened.verify()
             try:
-                outcomes = commit_units(
-                    opened.writer, units, self._now, lambda writer: verify_schema(writer, len(self._migrations))
-                )
+                outcomes = commit_units(opened.writing(), units, self._now, self._verify_schema)
             except sqlite3.Error as error:
                 if not is_passing(error):
                     raise
-                self._count(retries=self._statistics.retries + 1)
+                self._counters.retries += 1
                 backoff.pause()
-                continue
-            verify_identity(self.path, opened.identity)
-            return outcomes
+            else:
+                opened.verify()
+                self._counters.committed(sum(outcome.error is None for outcome in outcomes))
+                return outcomes
+        return []
 
-    def _renew_writer(self) -> None:
-        opened = self._current()
-        broken, opened.writer = opened.writer, open_writer(self.path)
-        broken.close()
+    def _verify_schema(self, connection: sqlite3.Connection) -> None:
+        verify_schema(connection, len(self._steps))
 
-    def _patiently(self, action: Callable[[], T], deadline: Deadline) -> T:
-        backoff = Backoff(deadline, "another program that holds the database")
-        while True:
-            try:
-                return action()
-            except sqlite3.Error as error:
-                if not is_passing(error):
-                    raise
-                backoff.pause()
-
-    @contextlib.contextmanager
-    def _write_lock(self, deadline: Deadline) -> Iterator[None]:
-        self._current()
-        started = time.monotonic()
-        with self._lock.hold(deadline):
-            waited = time.monotonic() - started
-            self._count(
-                lock_waits=self._statistics.lock_waits + 1,
-                lock_wait_total=self._statistics.lock_wait_total + waited,
-                lock_wait_max=max(self._statistics.lock_wait_max, waited),
+    def _current(self) -> Opened:
+        if self._process != os.getpid():
+            raise StorageError(
+                f"{self.path} was opened by process {self._process} before a fork",
+                hint="Open the palace anew in each process.",
             )
-            yield
-
-    def _current(self) -> _Opened:
-        if self._closed or self._process != os.getpid():
-            raise StorageError("closed")
         opened = self._opened
         if opened is None:
-            raise PalaceMissing(f"{self.path} is not open", hint="Reconnect.")
+            raise StorageError(f"{self.path} is closed", hint="Connect again.")
         return opened
 
     @contextlib.contextmanager
@@ -318,18 +294,19 @@ class Database:
         except sqlite3.Error as error:
             raise self._explanation(error) from error
 
-    def _explanation(self, error: BaseException | None) -> PalaceError:
-        if isinstance(error, sqlite3.Error):
-            return explain(error, self.path)
-        return error if isinstance(error, PalaceError) else StorageError("the transaction was lost")
+    def _explanation(self, error: sqlite3.Error | TransactionLost) -> PalaceError:
+        cause = error.__cause__ if isinstance(error, TransactionLost) else error
+        if isinstance(cause, sqlite3.Error):
+            return explain(cause, self.path)
+        return StorageError("the transaction ended early; nothing was written", hint="Try again.")
 
     def _refuse(self, units: Sequence[Unit[Any]], error: PalaceError) -> None:
-        self._count(last_error=error.code)
+        """Give each caller an error of its own: one that is raised in several threads would grow with each."""
+        self._counters.last_error = error.code
         for unit in units:
-            unit.refuse(error)
-
-    def _count(self, **changes: Any) -> None:
-        self._statistics = replace(self._statistics, **changes)
+            own = copy(error)
+            own.__cause__ = error
+            unit.refuse(own)
 
 
 def _size(path: Path) -> int | None:

@@ -7,12 +7,16 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 
-from mempalace_mcp.core.errors import Busy, PalaceError
+from mempalace_mcp.core.errors import Busy
 
 WAIT_SECONDS = 10.0
 """How long a thread waits for a connection: longer means that somebody never gives one back."""
 CLOSE_SECONDS = 5.0
 """How long closing waits for readers at work; those left over close their connection when they are done."""
+
+
+class PoolClosed(Exception):
+    """Raised when a connection is asked of a pool that is closed."""
 
 
 class ReaderPool:
@@ -37,7 +41,7 @@ class ReaderPool:
 
         Raises:
             Busy: all of them have been in use for the whole waiting time.
-            PalaceError: the pool is closed.
+            PoolClosed: the pool is closed.
             sqlite3.Error: no connection can be opened.
         """
         connection = self._take()
@@ -61,7 +65,7 @@ class ReaderPool:
             if not self._changed.wait_for(lambda: self._closed or self._lent < self.limit, WAIT_SECONDS):
                 raise Busy(f"all {self.limit} connections for reading are in use", hint="Try again.")
             if self._closed:
-                raise PalaceError("the palace is closed")
+                raise PoolClosed
             self._lent += 1
             if self._idle:
                 return self._idle.pop()

@@ -70,13 +70,15 @@ class Unit(Generic[T]):
         self.deadline = deadline
         self.outcome: Future[T] = Future()
 
-    def begin(self, waiting_for: str) -> bool:
-        """Claim the unit for running; False if its caller has given up, or if its time is over, which it then hears.
+    def begin(self) -> bool:
+        """Claim the unit for running; False if its caller has given up.
 
         From here on the caller can no longer give up: it must wait for the outcome.
         """
-        if not self.outcome.set_running_or_notify_cancel():
-            return False
+        return self.outcome.set_running_or_notify_cancel()
+
+    def in_time(self, waiting_for: str) -> bool:
+        """May the unit, once begun, still run? Otherwise its caller hears that its time is over."""
         try:
             self.deadline.check(waiting_for)
         except PalaceError as error:
@@ -86,6 +88,6 @@ class Unit(Generic[T]):
 
     def refuse(self, error: BaseException) -> None:
         """Settle the unit with an error, unless it is settled or given up already."""
-        if self.outcome.done() or (not self.outcome.running() and not self.outcome.set_running_or_notify_cancel()):
+        if self.outcome.done() or (not self.outcome.running() and not self.begin()):
             return
         self.outcome.set_exception(error)

@@ -1,0 +1,73 @@
+"""Directories that survive a power cut, and what the operating system's refusals mean for the palace."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+from mempalace_mcp.core.errors import PalaceMissing, StorageError, StorageFull, StorageReadOnly
+
+PRIVATE_DIRECTORY = 0o700
+PRIVATE_FILE = 0o600
+
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def create_directory(directory: Path) -> None:
+    """Create the directory, and those above it that are missing, for this user alone; durable on return.
+
+    Raises:
+        StorageReadOnly, StorageFull, StorageError: it cannot be created.
+    """
+    try:
+        missing = [path for path in (directory, *directory.parents) if not path.exists()]
+        for path in reversed(missing):
+            path.mkdir(PRIVATE_DIRECTORY, exist_ok=True)
+            sync_directory(path.parent)
+    except OSError as error:
+        raise explain_os_error(error, directory) from error
+
+
+def create_file(file: Path) -> None:
+    """Create an empty file for this user alone, never touching one that exists; durable on return.
+
+    Raises:
+        FileExistsError: something is there.
+        StorageReadOnly, StorageFull, StorageError: it cannot be created.
+    """
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise explain_os_error(error, file) from error
+    sync_directory(file.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in the directory durable, where the system has a way to."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse; they have no other way either
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def explain_os_error(error: OSError, path: Path) -> StorageError:
+    """The palace's error for one of the operating system's about a file or directory that the palace needs."""
+    if error.errno in _GONE:
+        return PalaceMissing(f"{path} is not there any more", hint="Put it back, then reconnect.")
+    if error.errno in _FORBIDDEN:
+        return StorageReadOnly(
+            f"{path} cannot be written: {error.strerror}", hint=f"Make {path.parent} writable for this user."
+        )
+    if error.errno in _FULL:
+        return StorageFull(f"no space left for {path}", hint="Free some space, then try again.")
+    return StorageError(f"{path} cannot be used: {error.strerror}", hint="Check the path and the file system.")

@@ -1,0 +1,141 @@
+"""The connections to one palace file, and how they come to be: to write, or where that is impossible, to read."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sqlite3
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.errors import Busy, PalaceCorrupt, StorageReadOnly
+from mempalace_mcp.storage.connection import Identity, log_of, open_reader, open_writer, verify_identity
+from mempalace_mcp.storage.migrations import Migration, migrate, schema_version, verify_schema
+from mempalace_mcp.storage.readers import ReaderPool
+
+
+@dataclass(slots=True)
+class Opened:
+    """The connections to one and the same file. Without a writer it can only be read, for the reason in `refusal`."""
+
+    path: Path
+    writer: sqlite3.Connection | None
+    readers: ReaderPool
+    identity: Identity
+    refusal: StorageReadOnly | None = None
+
+    def writing(self) -> sqlite3.Connection:
+        """The connection for writing.
+
+        Raises:
+            StorageReadOnly: there is none.
+        """
+        if self.writer is None:
+            raise copy(self.refusal) if self.refusal else StorageReadOnly(f"{self.path} was opened only to be read")
+        return self.writer
+
+    def is_there(self) -> bool:
+        """Are the files at the path still these?"""
+        return Identity.of(self.path, self.identity.frozen) == self.identity
+
+    def verify(self) -> None:
+        """Return if the files at the path are still these.
+
+        Raises:
+            PalaceMissing: one of them was removed or replaced.
+        """
+        verify_identity(self.path, self.identity)
+
+    def renew_writer(self) -> None:
+        """Replace a connection whose state is unknown. The new one comes first: the last one takes the log along."""
+        broken, self.writer = self.writing(), open_writer(self.path)
+        broken.close()
+
+    def rescue_log(self) -> None:
+        """If the log alone was removed, move what it holds, which only open connections still see, into the file.
+
+        Raises:
+            Busy: a reader keeps part of it from being moved.
+            PalaceCorrupt: the file was replaced but not its log, so that opening them would mix two palaces.
+        """
+        found = Identity.of(self.path)
+        if found.log is None and found.database == self.identity.database and self.writer is not None:
+            self.readers.close()
+            if not checkpoint(self.writer)[0]:
+                raise Busy("a reader keeps the write-ahead log from being saved", hint="Try again.")
+        elif found.log is not None and found.log == self.identity.log and found.database != self.identity.database:
+            log = log_of(self.path)
+            raise PalaceCorrupt(
+                f"{self.path} was replaced, but {log} belongs to the earlier file",
+                hint=f"Stop every server of this palace, remove {log} and its -shm file, then start again.",
+            )
+
+    def close(self) -> None:
+        """Move the log into the file as far as possible, and close every connection."""
+        self.readers.close()
+        if self.writer is None:
+            return
+        if self.is_there():
+            with contextlib.suppress(sqlite3.Error):  # the log stays, and is read at the next opening
+                checkpoint(self.writer)
+        self.writer.close()
+
+
+def open_to_write(path: Path, steps: Sequence[Migration], readers: int, now: Instant) -> Opened:
+    """Open the file, bring its schema up to date and see to its state row. The write lock must be held.
+
+    Raises:
+        SchemaTooNew, PalaceCorrupt: the file is not a palace of this version.
+        sqlite3.Error: SQLite cannot open it.
+    """
+    writer = open_writer(path)
+    try:
+        migrate(writer, steps)
+        writer.execute(
+            "INSERT INTO state (id, palace_id, created_at, seq, recorded_at) VALUES (1, ?, ?, 0, ?)"
+            " ON CONFLICT DO NOTHING",
+            (secrets.token_hex(16), now, now),
+        )
+        pool = ReaderPool(partial(open_reader, path), readers)
+        return Opened(path, writer, pool, Identity.of(path))
+    except BaseException:
+        writer.close()
+        raise
+
+
+def open_to_read(path: Path, steps: Sequence[Migration], readers: int, refusal: StorageReadOnly) -> Opened:
+    """Open a file that cannot be written.
+
+    SQLite needs the files beside it, or leave to make them, to read a database in WAL mode. Where they are missing,
+    as on a read-only disk after a clean end, nothing can be in them, and the file is read as one that never changes.
+
+    Raises:
+        StorageReadOnly: SQLite cannot read it without writing, or its schema would have to be brought up to date.
+        SchemaTooNew: a newer version has written it.
+        sqlite3.Error: SQLite cannot open it.
+    """
+    for options, frozen in (("mode=ro", False), ("mode=ro&immutable=1", True)):
+        identity = Identity.of(path, frozen)
+        if frozen and identity.log is not None:
+            break
+        try:
+            with contextlib.closing(open_reader(path, options)) as connection:
+                verify_schema(connection, len(steps))
+                version = schema_version(connection)
+        except sqlite3.OperationalError:
+            continue
+        if version < len(steps):
+            break
+        pool = ReaderPool(partial(open_reader, path, options), readers)
+        return Opened(path, None, pool, identity, refusal)
+    raise refusal
+
+
+def checkpoint(writer: sqlite3.Connection) -> tuple[bool, int, int]:
+    """Move the write-ahead log into the file and cut it: was all of it moved, its pages, the pages moved."""
+    busy, log_pages, moved_pages = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy, log_pages, moved_pages
