@@ -1,3 +1,129 @@
 """The composition of one running process: the only place that names concrete stores."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from mempalace_mcp.core import clock
+from mempalace_mcp.core.config import Settings
+from mempalace_mcp.core.locks import FileLock
+from mempalace_mcp.embedding.background import BackgroundEmbedder
+from mempalace_mcp.palace.palace import Palace
+from mempalace_mcp.palace.stores import Stores
+from mempalace_mcp.palace.vectorizing import Vectorizing
+from mempalace_mcp.runtime.activity import Activity
+from mempalace_mcp.runtime.checks import checks
+from mempalace_mcp.runtime.executor import Executor
+from mempalace_mcp.runtime.health import Gauge, Health
+from mempalace_mcp.runtime.indexer import Indexer
+from mempalace_mcp.runtime.status import describe
+from mempalace_mcp.runtime.writer import WriterThread
+from mempalace_mcp.storage.database import Database
+from mempalace_mcp.storage.diary import DiaryStore
+from mempalace_mcp.storage.drawers import DrawerStore
+from mempalace_mcp.storage.graph import GraphStore
+from mempalace_mcp.storage.lexical import Lexicon
+from mempalace_mcp.storage.vectors.index import VectorIndex
+
+EXECUTOR_THREADS = 16
+PROGRESS_SECONDS = 0.2
+
+
+class App:
+    """Everything that lives as long as the process, opened once and closed once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database = Database(settings.palace)
+        self.writer = WriterThread(self.database)
+        self.embedder = BackgroundEmbedder()
+        self.index = VectorIndex(settings.palace, mode=settings.index, stat_cooldown=settings.stat_cooldown)
+        self.stores = self._compose()
+        self.vectorizing = Vectorizing(self.stores)
+        self.palace = Palace(self.stores, self.vectorizing)
+        self.indexer = Indexer(
+            self.stores,
+            self.vectorizing,
+            FileLock(settings.palace / "embed.lock"),
+            trash_age=round(settings.trash_days * clock.DAY),
+        )
+        self.executor = Executor(EXECUTOR_THREADS)
+        self.activity = Activity(settings.history_limit)
+        self.health = Health(self.activity, self._gauges(), checks(self))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Load the model and begin to embed and index, both in the background."""
+        self.embedder.start()
+        self.indexer.start()
+
+    def wait_until_indexed(self, show: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Wait until all that is filed has its vector and its place in the index; `show` hears done and total."""
+        total = self._pending()
+        while not self.indexer.wait_until_idle(PROGRESS_SECONDS):
+            left = self._pending()
+            total = max(total, left)
+            show(total - left, total)
+        show(total, total)
+
+    def status(self) -> dict[str, Any]:
+        """What the palace holds and how the process fares."""
+        with self.database.read() as connection:
+            return describe(self, connection)
+
+    def close(self) -> None:
+        """Finish what was accepted, then release everything."""
+        self.executor.close()
+        self.indexer.close()
+        self.embedder.close()
+        self.writer.close()
+        self.index.close()
+        self.database.close()
+
+    def _compose(self) -> Stores:
+        lexicon = Lexicon()
+        drawers = DrawerStore(lexicon)
+        return Stores(
+            reader=self.database,
+            writer=self.writer,
+            drawers=drawers,
+            diary=DiaryStore(drawers),
+            lexicon=lexicon,
+            graph=GraphStore(),
+            index=self.index,
+            embedder=self.embedder,
+            now=clock.now,
+            filed=lambda: self.indexer.wake(),
+        )
+
+    def _gauges(self) -> Sequence[tuple[str, Gauge]]:
+        return (
+            ("database", self.database.statistics),
+            ("writer", self.writer.statistics),
+            ("executor", self.executor.statistics),
+            ("embedder", self.embedder.statistics),
+            ("indexer", self.indexer.statistics),
+            ("index", self.index.statistics),
+        )
+
+    def _pending(self) -> int:
+        with self.database.read() as connection:
+            return self.stores.drawers.pending_count(connection)
+
+
+def open_app(settings: Settings) -> App:
+    """Open the palace; nothing runs in the background before `start`.
+
+    Raises:
+        PalaceError: the palace cannot be opened.
+    """
+    return App(settings)

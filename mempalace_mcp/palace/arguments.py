@@ -1,0 +1,180 @@
+"""From what a caller wrote to values that may enter the palace. Every fault is an `InvalidArgument` that names it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mempalace_mcp.core import clock, ids, text
+from mempalace_mcp.core.clock import Edge, Instant
+from mempalace_mcp.core.errors import InvalidArgument
+from mempalace_mcp.core.model import DrawerFilter, Metadata, NewDrawer, NewFact, Place, Priority
+
+MAX_METADATA_BYTES = 16 * 1024
+MAX_IDS = 500
+MAX_LIMIT = 100
+MAX_OBJECT_BYTES = 4 * 1024
+MAX_SOURCE_BYTES = 4 * 1024
+
+
+def present(value: str | None) -> str | None:
+    """The value; an empty one means absent."""
+    return value or None
+
+
+def read_limit(value: int, argument: str = "limit", most: int = MAX_LIMIT, least: int = 1) -> int:
+    """A number of items, from `least` to `most`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidArgument(
+            f"{argument} must be a whole number from {least} to {most}, not {str(value)[:20]}",
+            argument=argument,
+            hint="Ask for fewer, and page with the cursor where there is one.",
+        )
+    return value
+
+
+def read_query(query: str) -> str:
+    """What to search for: not empty, at most 4 KiB."""
+    text.verify_text(query, "query", text.MAX_QUERY_BYTES)
+    if not query.strip():
+        raise InvalidArgument("query is empty", argument="query", hint="Say in words what you look for.")
+    return query
+
+
+def read_ids(values: Sequence[str], argument: str = "drawer_ids") -> list[str]:
+    """Identifiers of drawers, each once, in the order given."""
+    if not values or len(values) > MAX_IDS:
+        raise InvalidArgument(
+            f"{argument} must hold 1 to {MAX_IDS} ids, not {len(values)}",
+            argument=argument,
+            hint="Send several calls for more.",
+        )
+    for position, value in enumerate(values):
+        if not ids.is_id(ids.DRAWER, value):
+            raise InvalidArgument(
+                f"{argument}[{position}] is not an id of a drawer: {value[:40]!r}",
+                argument=f"{argument}[{position}]",
+                hint="Use drawer_id as search, list_drawers or add_drawer gave it.",
+            )
+    return list(dict.fromkeys(values))
+
+
+def read_instant(value: str | None, argument: str, edge: Edge = Edge.START) -> Instant | None:
+    """An optional date or time."""
+    given = present(value)
+    return None if given is None else clock.parse(given, argument, edge)
+
+
+def read_filter(
+    wing: str | None, room: str | None, source_file: str | None, since: str | None, before: str | None
+) -> DrawerFilter:
+    """Which drawers; what is absent does not restrict."""
+    named_wing, named_room = present(wing), present(room)
+    earliest, latest = read_instant(since, "since"), read_instant(before, "before")
+    if earliest is not None and latest is not None and latest <= earliest:
+        raise InvalidArgument(
+            "before is not later than since, so nothing can match",
+            argument="before",
+            hint="since is inclusive, before is exclusive.",
+        )
+    return DrawerFilter(
+        wing=text.read_name(named_wing, "wing").key if named_wing else None,
+        room=text.read_name(named_room, "room").key if named_room else None,
+        source_file=read_source(source_file),
+        since=earliest,
+        before=latest,
+    )
+
+
+def read_source(value: str | None) -> str | None:
+    """Where a text came from: a path, an address, any label."""
+    given = present(value)
+    return None if given is None else text.verify_text(given, "source_file", MAX_SOURCE_BYTES)
+
+
+def read_metadata(value: Mapping[str, Any] | None) -> Metadata:
+    """A JSON object of bounded size."""
+    if not value:
+        return {}
+    try:
+        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(
+            f"metadata cannot be written as JSON: {error}", argument="metadata", hint="Use a plain JSON object."
+        ) from None
+    text.verify_text(written, "metadata", MAX_METADATA_BYTES)
+    return value
+
+
+def read_drawer(
+    wing: str,
+    room: str,
+    content: str,
+    source_file: str | None = None,
+    added_by: str | None = None,
+    occurred_at: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> NewDrawer:
+    """A text to file."""
+    agent = present(added_by)
+    return NewDrawer(
+        place=Place(text.read_name(wing, "wing"), text.read_name(room, "room")),
+        content=text.verify_content(content),
+        source_file=read_source(source_file),
+        added_by=text.read_name(agent, "added_by").shown if agent else None,
+        occurred_at=read_instant(occurred_at, "occurred_at"),
+        metadata=read_metadata(metadata),
+        priority=Priority.INTERACTIVE,
+    )
+
+
+def read_fact(
+    subject: str,
+    predicate: str,
+    object: str,
+    valid_from: str | None = None,
+    valid_to: str | None = None,
+    confidence: float | None = None,
+    source_drawer_id: str | None = None,
+) -> NewFact:
+    """A fact to record. `valid_to` given as a date includes that day."""
+    start = read_instant(valid_from, "valid_from")
+    end = read_instant(valid_to, "valid_to", Edge.AFTER)
+    if start is not None and end is not None and end <= start:
+        raise InvalidArgument(
+            "valid_to is not later than valid_from, so the fact would never hold",
+            argument="valid_to",
+            hint="valid_from is inclusive; valid_to is exclusive as a time and includes the day as a date.",
+        )
+    return NewFact(
+        subject=text.read_entity(subject, "subject"),
+        predicate=text.read_entity(predicate, "predicate"),
+        object=read_object(object, "object"),
+        valid_from=start,
+        valid_to=end,
+        confidence=read_confidence(confidence),
+        source_drawer_id=present(source_drawer_id),
+    )
+
+
+def read_object(value: str, argument: str) -> str:
+    """The object of a fact, kept exactly as written."""
+    text.verify_text(value, argument, MAX_OBJECT_BYTES)
+    if not value.strip():
+        raise InvalidArgument(f"{argument} is empty", argument=argument, hint="Name what the fact is about.")
+    return value
+
+
+def read_confidence(value: float | None) -> float | None:
+    """How sure the caller is, from 0 to 1."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not math.isfinite(value) or not 0 <= value <= 1:
+        raise InvalidArgument(
+            f"confidence must be a number from 0 to 1, not {value!r}",
+            argument="confidence",
+            hint="Leave it out if unsure.",
+        )
+    return float(value)

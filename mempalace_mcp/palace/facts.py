@@ -1,0 +1,129 @@
+"""The knowledge graph's part of the facade."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mempalace_mcp.core import text
+from mempalace_mcp.core.clock import Edge
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.model import Direction, Fact, FactAdded, GraphAnswer, GraphStatistics, NewFact, Page
+from mempalace_mcp.palace import arguments
+from mempalace_mcp.palace.stores import Stores
+
+MAX_FACTS = 1000
+MAX_DEPTH = 5
+
+
+class Facts:
+    """Facts that hold for a time, and what was believed when."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    def kg_add(
+        self,
+        subject: str,
+        predicate: str,
+        object: str,
+        *,
+        valid_from: str | None = None,
+        valid_to: str | None = None,
+        confidence: float | None = None,
+        source_drawer_id: str | None = None,
+        deadline: Deadline | None = None,
+    ) -> FactAdded:
+        """Record a fact; the identical one that is believed already is returned instead of a second."""
+        fact = arguments.read_fact(subject, predicate, object, valid_from, valid_to, confidence, source_drawer_id)
+        graph = self._stores.graph
+        return self._stores.writer.write(lambda tx: graph.add(tx, fact), deadline or Deadline())
+
+    def kg_query(
+        self,
+        entity: str,
+        *,
+        as_of: str | None = None,
+        known_at: str | None = None,
+        direction: Direction = Direction.BOTH,
+        depth: int = 1,
+        limit: int = 100,
+    ) -> GraphAnswer:
+        """Facts within `depth` hops of an entity: all, or those that held `as_of`; as believed now or `known_at`."""
+        name = text.read_entity(entity, "entity")
+        holding = arguments.read_instant(as_of, "as_of", Edge.LAST)
+        believed = arguments.read_instant(known_at, "known_at", Edge.LAST)
+        arguments.read_limit(depth, "depth", MAX_DEPTH)
+        arguments.read_limit(limit, "limit", MAX_FACTS)
+        with self._stores.reader.read() as connection:
+            return self._stores.graph.query(
+                connection,
+                name.shown,
+                as_of=holding,
+                known_at=believed,
+                direction=Direction(direction),
+                depth=depth,
+                limit=limit,
+            )
+
+    def kg_invalidate(
+        self,
+        subject: str,
+        predicate: str,
+        object: str,
+        *,
+        ended: str | None = None,
+        deadline: Deadline | None = None,
+    ) -> Fact:
+        """End a fact at `ended`, by default now. What was believed before stays known."""
+        named, relation = text.read_entity(subject, "subject"), text.read_entity(predicate, "predicate")
+        told = arguments.read_object(object, "object")
+        end = arguments.read_instant(ended, "ended")
+        graph = self._stores.graph
+        return self._stores.writer.write(
+            lambda tx: graph.invalidate(tx, named, relation, told, end), deadline or Deadline()
+        )
+
+    def kg_supersede(
+        self,
+        subject: str,
+        predicate: str,
+        old_object: str,
+        new_object: str,
+        *,
+        at: str | None = None,
+        confidence: float | None = None,
+        source_drawer_id: str | None = None,
+        deadline: Deadline | None = None,
+    ) -> tuple[Fact, Fact]:
+        """End one fact and begin its successor at the same instant, in one transaction: (ended, begun)."""
+        old = arguments.read_object(old_object, "old_object")
+        new = self._successor(subject, predicate, new_object, confidence, source_drawer_id)
+        moment = arguments.read_instant(at, "at")
+        graph = self._stores.graph
+        return self._stores.writer.write(
+            lambda tx: graph.supersede(tx, new.subject, new.predicate, old, new, moment), deadline or Deadline()
+        )
+
+    def kg_timeline(
+        self, *, entity: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> tuple[Page[Fact], str | None]:
+        """Facts by the start of their validity, and the entity as it was understood."""
+        given = arguments.present(entity)
+        name = text.read_entity(given, "entity").shown if given else None
+        arguments.read_limit(limit, "limit", MAX_FACTS)
+        with self._stores.reader.read() as connection:
+            page, resolved = self._stores.graph.timeline(connection, name, limit, arguments.present(cursor))
+        return page, resolved.entity if resolved else None
+
+    def kg_stats(self) -> GraphStatistics:
+        """Sizes of the graph, and how often each predicate is used."""
+        with self._stores.reader.read() as connection:
+            return self._stores.graph.statistics(connection, self._stores.now())
+
+    @staticmethod
+    def _successor(
+        subject: str, predicate: str, new_object: str, confidence: float | None, source_drawer_id: str | None
+    ) -> NewFact:
+        arguments.read_object(new_object, "new_object")
+        fact = arguments.read_fact(subject, predicate, new_object, confidence=confidence)
+        return replace(fact, source_drawer_id=arguments.present(source_drawer_id))

@@ -1,0 +1,284 @@
+"""Writing drawers: file, update, delete, restore, and many things at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from mempalace_mcp.core import text
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.errors import InvalidArgument, NotFound
+from mempalace_mcp.core.model import (
+    CheckpointItem,
+    CheckpointReport,
+    Deletion,
+    DiaryEntry,
+    Drawer,
+    DrawerChanges,
+    DrawerFilter,
+    Filed,
+    NewDrawer,
+    NewFact,
+    Priority,
+    Restoration,
+    Span,
+)
+from mempalace_mcp.palace import arguments, chunking
+from mempalace_mcp.palace.stores import Stores
+from mempalace_mcp.storage.transaction import Transaction
+
+T = TypeVar("T")
+
+MAX_ITEMS = 500
+INTERACTIVE_ITEMS = 16
+SAMPLE = 5
+Chunked = tuple[NewDrawer, Sequence[Span]]
+
+
+class Filing:
+    """What changes drawers and diaries."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    def add_drawer(
+        self,
+        wing: str,
+        room: str,
+        content: str,
+        *,
+        source_file: str | None = None,
+        added_by: str | None = None,
+        occurred_at: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        deadline: Deadline | None = None,
+    ) -> Filed:
+        """File a text verbatim; the live drawer that says exactly the same is returned instead of a second."""
+        drawer = arguments.read_drawer(wing, room, content, source_file, added_by, occurred_at, metadata)
+        return self.file([drawer], deadline)[0]
+
+    def file(self, drawers: Sequence[NewDrawer], deadline: Deadline | None = None) -> list[Filed]:
+        """File verified drawers in one transaction."""
+        chunked = [_chunked(drawer) for drawer in drawers]
+        store = self._stores.drawers
+        filed = self._stores.writer.write(
+            lambda tx: [store.file(tx, drawer, spans) for drawer, spans in chunked], deadline or Deadline()
+        )
+        if any(each.created for each in filed):
+            self._stores.filed()
+        return filed
+
+    def update_drawer(
+        self,
+        drawer_id: str,
+        *,
+        content: str | None = None,
+        wing: str | None = None,
+        room: str | None = None,
+        source_file: str | None = None,
+        occurred_at: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        deadline: Deadline | None = None,
+    ) -> Drawer:
+        """Change a live drawer; its id stays and what it said before is kept as a version."""
+        (known,) = arguments.read_ids([drawer_id], "drawer_id") if drawer_id else [""]
+        changes = _read_changes(content, wing, room, source_file, occurred_at, metadata)
+        spans = None if changes.content is None else chunking.split(changes.content)
+        store = self._stores.drawers
+        drawer = self._stores.writer.write(lambda tx: store.update(tx, known, changes, spans), deadline or Deadline())
+        self._stores.filed()
+        return drawer
+
+    def delete_drawers(
+        self,
+        *,
+        drawer_ids: Sequence[str] | None = None,
+        wing: str | None = None,
+        room: str | None = None,
+        source_file: str | None = None,
+        since: str | None = None,
+        before: str | None = None,
+        dry_run: bool | None = None,
+        deadline: Deadline | None = None,
+    ) -> Deletion:
+        """Move drawers to the trash: by ids (at once unless `dry_run`), or by filters (only if `dry_run` is False)."""
+        chosen = arguments.read_filter(wing, room, source_file, since, before)
+        if bool(drawer_ids) is not chosen.is_empty:
+            raise InvalidArgument(
+                "give either drawer_ids or at least one filter, not both",
+                argument="drawer_ids",
+                hint="Filters are wing, room, source_file, since and before.",
+            )
+        if drawer_ids:
+            return self._delete_by_ids(arguments.read_ids(drawer_ids), bool(dry_run), deadline or Deadline())
+        return self._delete_by_filter(chosen, dry_run is not False, deadline or Deadline())
+
+    def restore_drawers(self, drawer_ids: Sequence[str], *, deadline: Deadline | None = None) -> Restoration:
+        """Bring drawers back from the trash."""
+        wanted = arguments.read_ids(drawer_ids)
+        store = self._stores.drawers
+        restored = self._stores.writer.write(lambda tx: store.restore(tx, wanted), deadline or Deadline())
+        self._stores.filed()
+        return Restoration(restored, [each for each in wanted if each not in set(restored)])
+
+    def diary_write(
+        self,
+        agent_name: str,
+        entry: str,
+        *,
+        topic: str = "general",
+        wing: str | None = None,
+        deadline: Deadline | None = None,
+    ) -> DiaryEntry:
+        """Add an entry to an agent's diary; it is also a drawer."""
+        write = self._diary_work(agent_name, entry, topic, wing)
+        written = self._stores.writer.write(write, deadline or Deadline())
+        self._stores.filed()
+        return written
+
+    def checkpoint(
+        self,
+        items: Sequence[Mapping[str, Any]],
+        *,
+        facts: Sequence[Mapping[str, Any]] = (),
+        diary: Mapping[str, Any] | None = None,
+        added_by: str | None = None,
+        deadline: Deadline | None = None,
+    ) -> CheckpointReport:
+        """File drawers, facts and a diary entry in one transaction: all of it, or on any fault none.
+
+        An error names its argument as `items[2].content`.
+        """
+        if not items and not facts and not diary:
+            raise InvalidArgument("there is nothing to store", argument="items", hint="Give items, facts or diary.")
+        drawers = _read_items(items, present_agent(added_by))
+        told = _read_facts(facts)
+        with _within("diary."):
+            write_diary = self._diary_work(**diary) if diary else None
+        stores = self._stores
+
+        def work(tx: Transaction) -> CheckpointReport:
+            filed = [_at(f"items[{n}].", stores.drawers.file, tx, *each) for n, each in enumerate(drawers)]
+            added = [_at(f"facts[{n}].", stores.graph.add, tx, fact) for n, fact in enumerate(told)]
+            return CheckpointReport(
+                drawers=[CheckpointItem(each.drawer_id, each.created, each.near_duplicate_of) for each in filed],
+                facts=[CheckpointItem(each.fact.fact_id, each.created) for each in added],
+                diary=write_diary(tx) if write_diary else None,
+            )
+
+        report = stores.writer.write(work, deadline or Deadline())
+        stores.filed()
+        return report
+
+    def _diary_work(
+        self, agent_name: str, entry: str, topic: str = "general", wing: str | None = None
+    ) -> Callable[[Transaction], DiaryEntry]:
+        agent = text.read_name(agent_name, "agent_name")
+        place = arguments.present(wing)
+        named = text.read_name(place, "wing") if place else None
+        subject = text.read_name(topic or "general", "topic").shown
+        text.verify_content(entry, "entry")
+        spans = chunking.split(entry)
+        return lambda tx: self._stores.diary.write(tx, agent, entry, subject, named, spans)
+
+    def _delete_by_ids(self, drawer_ids: Sequence[str], dry_run: bool, deadline: Deadline) -> Deletion:
+        store = self._stores.drawers
+        with self._stores.reader.read() as connection:
+            live = store.get(connection, drawer_ids)
+        found = {drawer.drawer_id for drawer in live}
+        deleted: Sequence[str] = ()
+        if not dry_run:
+            deleted = self._stores.writer.write(lambda tx: store.delete(tx, drawer_ids), deadline)
+            found |= set(deleted)
+        missing = [each for each in drawer_ids if each not in found]
+        return Deletion(len(found), len(deleted), dry_run, missing, live[:SAMPLE])
+
+    def _delete_by_filter(self, chosen: DrawerFilter, dry_run: bool, deadline: Deadline) -> Deletion:
+        store = self._stores.drawers
+        with self._stores.reader.read() as connection:
+            sample = store.page(connection, chosen, SAMPLE, None)
+        if dry_run:
+            return Deletion(sample.total, 0, True, (), sample.items)
+        deleted = self._stores.writer.write(
+            lambda tx: store.delete(tx, store.matching(tx.connection, chosen, -1)), deadline
+        )
+        return Deletion(len(deleted), len(deleted), False, (), sample.items)
+
+
+def present_agent(added_by: str | None) -> str | None:
+    """An optional agent's name, verified."""
+    given = arguments.present(added_by)
+    return text.read_name(given, "added_by").shown if given else None
+
+
+def _chunked(drawer: NewDrawer) -> Chunked:
+    return drawer, chunking.split(drawer.content)
+
+
+def _read_changes(
+    content: str | None,
+    wing: str | None,
+    room: str | None,
+    source_file: str | None,
+    occurred_at: str | None,
+    metadata: Mapping[str, Any] | None,
+) -> DrawerChanges:
+    named_wing, named_room, given = map(arguments.present, (wing, room, content))
+    changes = DrawerChanges(
+        content=text.verify_content(given) if given else None,
+        wing=text.read_name(named_wing, "wing") if named_wing else None,
+        room=text.read_name(named_room, "room") if named_room else None,
+        source_file=arguments.read_source(source_file),
+        occurred_at=arguments.read_instant(occurred_at, "occurred_at"),
+        metadata=None if metadata is None else arguments.read_metadata(metadata),
+    )
+    if changes == DrawerChanges():
+        raise InvalidArgument(
+            "there is nothing to change",
+            argument="content",
+            hint="Give content, wing, room, source_file, occurred_at or metadata.",
+        )
+    return changes
+
+
+def _read_items(items: Sequence[Mapping[str, Any]], added_by: str | None) -> list[Chunked]:
+    if len(items) > MAX_ITEMS:
+        raise InvalidArgument(
+            f"items holds {len(items)}; the limit is {MAX_ITEMS}", argument="items", hint="Send several checkpoints."
+        )
+    priority = Priority.INTERACTIVE if len(items) <= INTERACTIVE_ITEMS else Priority.BULK
+    drawers = []
+    for position, item in enumerate(items):
+        with _within(f"items[{position}]."):
+            drawer = arguments.read_drawer(**item)
+        drawers.append(_chunked(replace(drawer, added_by=drawer.added_by or added_by, priority=priority)))
+    return drawers
+
+
+def _read_facts(facts: Sequence[Mapping[str, Any]]) -> list[NewFact]:
+    if len(facts) > MAX_ITEMS:
+        raise InvalidArgument(
+            f"facts holds {len(facts)}; the limit is {MAX_ITEMS}", argument="facts", hint="Send several checkpoints."
+        )
+    told = []
+    for position, fact in enumerate(facts):
+        with _within(f"facts[{position}]."):
+            told.append(arguments.read_fact(**fact))
+    return told
+
+
+def _at(place: str, step: Callable[..., T], *values: Any) -> T:
+    with _within(place):
+        return step(*values)
+
+
+@contextmanager
+def _within(place: str) -> Iterator[None]:
+    """Let errors of one part of a checkpoint name that part."""
+    try:
+        yield
+    except (InvalidArgument, NotFound) as error:
+        argument = f"{place}{error.argument or ''}".rstrip(".")
+        raise type(error)(f"{place.rstrip('.')}: {error.message}", argument=argument, hint=error.hint) from error

@@ -1,0 +1,79 @@
+"""How hits are ordered: words and meaning weighed, chunks pooled to their drawer, newer first among equals.
+
+    score = 0.4 * bm25 / max(greatest bm25, 8) + 0.6 * cosine
+
+The floor of 8 keeps a weak best match by words from counting as a perfect one. Weights from 0.3 to 0.6 lie on a plateau
+of recall; reciprocal rank fusion loses five points of recall at 5 against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.model import SearchMode
+
+LEXICAL_WEIGHT = 0.4
+SEMANTIC_WEIGHT = 0.6
+BM25_FLOOR = 8.0
+IDENTIFIER_BONUS = 1.0
+"""Lifts a chunk that holds a rare identifier of the query above every chunk that does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A chunk that one side proposed. `bm25` is 0 where no word matches; `cosine` is None without a vector."""
+
+    chunk: int
+    drawer: int
+    when: Instant
+    bm25: float
+    cosine: float | None
+    holds_identifier: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A drawer's best chunk, with the parts of its score."""
+
+    chunk: int
+    drawer: int
+    when: Instant
+    score: float
+    lexical: float
+    semantic: float | None
+
+
+def rank(candidates: Iterable[Candidate], mode: SearchMode) -> list[Ranked]:
+    """Each drawer once, by its best chunk, best first."""
+    pool = list(candidates)
+    scale = max([BM25_FLOOR, *(candidate.bm25 for candidate in pool)])
+    best: dict[int, Ranked] = {}
+    for candidate in pool:
+        ranked = _score(candidate, scale, mode)
+        rival = best.get(candidate.drawer)
+        if rival is None or _order(ranked) < _order(rival):
+            best[candidate.drawer] = ranked
+    return sorted(best.values(), key=_order)
+
+
+def _score(candidate: Candidate, scale: float, mode: SearchMode) -> Ranked:
+    lexical = candidate.bm25 / scale
+    score = _blend(lexical, candidate.cosine, mode)
+    if candidate.holds_identifier and mode is SearchMode.HYBRID:
+        score += IDENTIFIER_BONUS
+    return Ranked(candidate.chunk, candidate.drawer, candidate.when, score, lexical, candidate.cosine)
+
+
+def _blend(lexical: float, cosine: float | None, mode: SearchMode) -> float:
+    """Without a vector (not embedded yet, or no model) words decide alone: a missing side must not sink a hit."""
+    if mode is SearchMode.KEYWORD or cosine is None:
+        return lexical
+    if mode is SearchMode.SEMANTIC:
+        return cosine
+    return LEXICAL_WEIGHT * lexical + SEMANTIC_WEIGHT * cosine
+
+
+def _order(ranked: Ranked) -> tuple[float, Instant, int]:
+    return (-round(ranked.score, 6), -ranked.when, ranked.chunk)

@@ -1,0 +1,218 @@
+"""Finding drawers by meaning and by words: both sides propose, the truth decides what lives, ranking orders."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mempalace_mcp.core import text
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.errors import EmbedderUnavailable, InvalidArgument, ModelMismatch, PalaceError
+from mempalace_mcp.core.model import (
+    Drawer,
+    DrawerFilter,
+    Duplicate,
+    DuplicateReport,
+    Hit,
+    Priority,
+    SearchMode,
+    SearchResult,
+)
+from mempalace_mcp.palace import arguments, chunking
+from mempalace_mcp.palace.ranking import Candidate, Ranked, rank
+from mempalace_mcp.palace.stores import Stores
+from mempalace_mcp.palace.tokens import CHARACTERS_PER_TOKEN, estimate_tokens
+from mempalace_mcp.palace.vectorizing import Vectorizing
+from mempalace_mcp.storage.chunks import ChunkRow
+
+Vector = NDArray[np.float32]
+
+POOL = 50
+"""Chunks that each side proposes; 30, 50 and 100 rank alike."""
+WIDER_POOL = 500
+PENDING_AT_ONCE = 16
+EMBEDDING_SECONDS = 5.0
+MIN_TOKENS = 16
+MAX_TOKENS = 100_000
+DUPLICATE_POOL = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one search looks for. `vector` is None when only words take part; `degraded` says why."""
+
+    query: str
+    mode: SearchMode
+    filter: DrawerFilter
+    vector: Vector | None
+    degraded: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What both sides proposed; `is_cut` when one of them might have had more to propose."""
+
+    candidates: Sequence[Candidate]
+    rows: Mapping[int, ChunkRow]
+    is_cut: bool
+
+
+class Searching:
+    """Search, and the search for duplicates."""
+
+    def __init__(self, stores: Stores, vectorizing: Vectorizing) -> None:
+        self._stores = stores
+        self._vectorizing = vectorizing
+
+    def search(
+        self,
+        query: str,
+        *,
+        wing: str | None = None,
+        room: str | None = None,
+        source_file: str | None = None,
+        since: str | None = None,
+        before: str | None = None,
+        limit: int = 5,
+        mode: SearchMode = SearchMode.HYBRID,
+        max_tokens: int | None = None,
+    ) -> SearchResult:
+        """The best drawers for a query, each with its best passage; `max_tokens` bounds the passages together."""
+        asked = arguments.read_query(query)
+        chosen = arguments.read_filter(wing, room, source_file, since, before)
+        arguments.read_limit(limit)
+        if max_tokens is not None:
+            arguments.read_limit(max_tokens, "max_tokens", MAX_TOKENS, MIN_TOKENS)
+        probe = self._probe(asked, SearchMode(mode), chosen)
+        with self._stores.reader.read() as connection:
+            hits = self._best(connection, probe, limit)
+            pending = self._stores.drawers.pending_count(connection)
+        kept = hits if max_tokens is None else _within(hits, max_tokens)
+        return SearchResult(kept, probe.mode, probe.degraded, pending, truncated=kept != hits)
+
+    def check_duplicate(
+        self, content: str, *, threshold: float = 0.9, wing: str | None = None, room: str | None = None
+    ) -> DuplicateReport:
+        """Live drawers that say the same or, by the cosine of the beginnings, nearly the same."""
+        text.verify_content(content)
+        if isinstance(threshold, bool) or not 0 <= threshold <= 1:
+            raise InvalidArgument(
+                f"threshold must be a number from 0 to 1, not {threshold!r}",
+                argument="threshold",
+                hint="0.9 finds near copies.",
+            )
+        chosen = arguments.read_filter(wing, room, None, None, None)
+        beginning = content[: chunking.split(content)[0].stop]
+        probe = self._probe(beginning, SearchMode.HYBRID, chosen)
+        with self._stores.reader.read() as connection:
+            matches = list(self._stores.drawers.duplicates(connection, content, chosen, DUPLICATE_POOL))
+            known = {match.drawer.drawer_id for match in matches}
+            matches += [
+                each for each in self._similar(connection, probe, threshold) if each.drawer.drawer_id not in known
+            ]
+        return DuplicateReport(matches, probe.degraded)
+
+    def _probe(self, query: str, mode: SearchMode, chosen: DrawerFilter) -> Probe:
+        if mode is SearchMode.KEYWORD:
+            return Probe(query, mode, chosen, None, None)
+        try:
+            vector = self._stores.embedder.get().embed_query(query)
+        except EmbedderUnavailable as error:
+            if mode is SearchMode.SEMANTIC:
+                raise
+            return Probe(query, mode, chosen, None, f"words only: {error.message}")
+        try:
+            self._vectorizing.embed_pending(PENDING_AT_ONCE, Priority.INTERACTIVE, Deadline(EMBEDDING_SECONDS))
+        except ModelMismatch as error:
+            if mode is SearchMode.SEMANTIC:
+                raise
+            return Probe(query, mode, chosen, None, f"words only: {error.message}; {error.hint}")
+        except PalaceError as error:
+            return Probe(query, mode, chosen, vector, f"newest drawers by words only: {error.message}")
+        return Probe(query, mode, chosen, vector, None)
+
+    def _best(self, connection: sqlite3.Connection, probe: Probe, limit: int) -> list[Hit]:
+        pool = self._pool(connection, probe, POOL)
+        ranked = rank(pool.candidates, probe.mode)
+        if len(ranked) < limit and pool.is_cut:
+            pool = self._pool(connection, probe, WIDER_POOL)
+            ranked = rank(pool.candidates, probe.mode)
+        return self._hits(connection, ranked[:limit], pool)
+
+    def _pool(self, connection: sqlite3.Connection, probe: Probe, size: int) -> Pool:
+        """Both sides' best `size` chunks, each side's missing scores filled in, joined with what lives."""
+        lexicon, index = self._stores.lexicon, self._stores.index
+        bm25: dict[int, float] = {}
+        cosines: dict[int, float] = {}
+        holders: frozenset[int] = frozenset()
+        if probe.vector is not None:
+            found = index.nearest(connection, probe.vector, size, probe.filter)
+            cosines = {each.chunk: each.cosine for each in found}
+        if probe.mode is not SearchMode.SEMANTIC:
+            holders = lexicon.identifier_chunks(connection, probe.query, probe.filter)
+            bm25 = {each.chunk: each.bm25 for each in lexicon.search(connection, probe.query, size, probe.filter)}
+        is_cut = max(len(bm25), len(cosines)) >= size
+        if probe.mode is not SearchMode.SEMANTIC:
+            unscored = [chunk for chunk in cosines.keys() | holders if chunk not in bm25]
+            bm25 |= lexicon.scores(connection, probe.query, unscored)
+        if probe.vector is not None:
+            cosines |= index.cosines(connection, probe.vector, [chunk for chunk in bm25 if chunk not in cosines])
+        rows = self._stores.drawers.chunk_rows(connection, list(bm25.keys() | cosines.keys()), probe.filter)
+        return Pool(_candidates(rows, bm25, cosines, holders), {row.chunk: row for row in rows}, is_cut)
+
+    def _hits(self, connection: sqlite3.Connection, ranked: Sequence[Ranked], pool: Pool) -> list[Hit]:
+        rows = [pool.rows[each.chunk] for each in ranked]
+        drawers = self._stores.drawers.get(connection, [row.drawer_id for row in rows])
+        return [_hit(*each) for each in zip(ranked, rows, drawers, strict=True)]
+
+    def _similar(self, connection: sqlite3.Connection, probe: Probe, threshold: float) -> list[Duplicate]:
+        if probe.vector is None:
+            return []
+        found = self._stores.index.nearest(connection, probe.vector, DUPLICATE_POOL, probe.filter)
+        cosines = {each.chunk: each.cosine for each in found if each.cosine >= threshold}
+        rows = self._stores.drawers.chunk_rows(connection, list(cosines), probe.filter)
+        pool = Pool(_candidates(rows, {}, cosines, frozenset()), {row.chunk: row for row in rows}, is_cut=False)
+        best = rank(pool.candidates, SearchMode.SEMANTIC)
+        return [Duplicate(hit.drawer, "similar", hit.score) for hit in self._hits(connection, best, pool)]
+
+
+def _candidates(
+    rows: Iterable[ChunkRow], bm25: dict[int, float], cosines: dict[int, float], holders: frozenset[int]
+) -> list[Candidate]:
+    return [
+        Candidate(
+            chunk=row.chunk,
+            drawer=row.drawer,
+            when=row.when_at,
+            bm25=bm25.get(row.chunk, 0.0),
+            cosine=cosines.get(row.chunk),
+            holds_identifier=row.chunk in holders,
+        )
+        for row in rows
+    ]
+
+
+def _hit(ranked: Ranked, row: ChunkRow, drawer: Drawer) -> Hit:
+    return Hit(drawer, drawer.content[row.start : row.stop], ranked.score, ranked.semantic, ranked.lexical)
+
+
+def _within(hits: list[Hit], tokens: int) -> list[Hit]:
+    """The best hits whose passages fit together; the first is cut rather than left out."""
+    kept: list[Hit] = []
+    for hit in hits:
+        cost = estimate_tokens(hit.passage)
+        if cost > tokens:
+            if not kept:
+                kept.append(_cut(hit, tokens * CHARACTERS_PER_TOKEN))
+            break
+        kept.append(hit)
+        tokens -= cost
+    return kept
+
+
+def _cut(hit: Hit, characters: int) -> Hit:
+    return Hit(hit.drawer, hit.passage[:characters], hit.score, hit.semantic, hit.lexical)

@@ -1,0 +1,46 @@
+"""What a palace is made of: the stores and services that its parts share."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.embedding.background import BackgroundEmbedder
+from mempalace_mcp.storage.diary import DiaryStore
+from mempalace_mcp.storage.drawers import DrawerStore
+from mempalace_mcp.storage.graph import GraphStore
+from mempalace_mcp.storage.lexical import Lexicon
+from mempalace_mcp.storage.transaction import Writer
+from mempalace_mcp.storage.vectors.index import VectorIndex
+
+
+class Reader(Protocol):
+    """Gives consistent snapshots of the truth."""
+
+    def read(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A connection on which everything read is of one moment.
+
+        Raises:
+            StorageError: the files are gone or unreadable.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Injected by the composition root. `filed` is called after text was filed that has yet to be embedded."""
+
+    reader: Reader
+    writer: Writer
+    drawers: DrawerStore
+    diary: DiaryStore
+    lexicon: Lexicon
+    graph: GraphStore
+    index: VectorIndex
+    embedder: BackgroundEmbedder
+    now: Callable[[], Instant]
+    filed: Callable[[], None]

@@ -1,0 +1,74 @@
+"""Giving chunks their vectors: after they were acknowledged, never inside a transaction, each model apart."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.errors import ModelMismatch
+from mempalace_mcp.core.model import Chunk, ModelStamp, Priority
+from mempalace_mcp.embedding.embedder import Embedder
+from mempalace_mcp.palace.stores import Stores
+from mempalace_mcp.storage.transaction import Transaction
+
+
+class Vectorizing:
+    """Embeds what is pending and stores the vectors."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._interactive = threading.Lock()
+
+    def embed_pending(self, limit: int, priority: Priority, deadline: Deadline) -> int:
+        """Embed up to `limit` pending chunks of that priority and commit their vectors; returns how many.
+
+        Raises:
+            EmbedderUnavailable: the model is not loaded.
+            ModelMismatch: the palace holds vectors of another model.
+        """
+        if priority is Priority.BULK:
+            return self._embed(limit, priority, deadline)
+        with self._interactive:
+            return self._embed(limit, priority, deadline)
+
+    def check_model(self, connection: sqlite3.Connection, stamp: ModelStamp) -> None:
+        """Return if the palace's vectors are of this model, or there are none yet.
+
+        Raises:
+            ModelMismatch: they are of another.
+        """
+        stored = self._stores.drawers.model_stamp(connection)
+        if stored is not None and stored != stamp:
+            raise ModelMismatch(
+                f"the palace's vectors are of {_describe(stored)}, this program embeds with {_describe(stamp)}",
+                hint="Run `mempalace-mcp reindex` to embed everything anew; search by words works meanwhile.",
+            )
+
+    def forget_vectors(self, deadline: Deadline) -> int:
+        """Make every live chunk pending again and forget the model; returns how many."""
+        return self._stores.writer.write(self._stores.drawers.forget_vectors, deadline)
+
+    def _embed(self, limit: int, priority: Priority, deadline: Deadline) -> int:
+        embedder = self._stores.embedder.get()
+        with self._stores.reader.read() as connection:
+            chunks = self._stores.drawers.pending(connection, limit, priority)
+            self.check_model(connection, embedder.stamp)
+        return self._store(chunks, embedder, deadline) if chunks else 0
+
+    def _store(self, chunks: list[Chunk], embedder: Embedder, deadline: Deadline) -> int:
+        vectors = embedder.embed([chunk.text for chunk in chunks])
+        rows = [(chunk.chunk, vector.tobytes()) for chunk, vector in zip(chunks, vectors, strict=True)]
+        drawers = self._stores.drawers
+
+        def work(tx: Transaction) -> int:
+            self.check_model(tx.connection, embedder.stamp)
+            if drawers.model_stamp(tx.connection) is None:
+                drawers.set_model_stamp(tx, embedder.stamp)
+            return drawers.store_vectors(tx, rows)
+
+        return self._stores.writer.write(work, deadline)
+
+
+def _describe(stamp: ModelStamp) -> str:
+    return f"{stamp.name} ({stamp.quantization}, {stamp.dimension} dimensions)"

@@ -1,0 +1,61 @@
+"""The running process as the tools see it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.palace.palace import Palace
+from mempalace_mcp.palace.summary import ImportSummary
+
+if TYPE_CHECKING:
+    from mempalace_mcp.runtime.app import App
+
+IMPORT_RESERVE_SECONDS = 10.0
+"""An import through a tool stops when so much of the call's time is left; calling again goes on where it stopped."""
+
+
+class AppContext:
+    """What tools need beside the palace: status, reconnect, import."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    @property
+    def palace(self) -> Palace:
+        """The palace all tools work on."""
+        return self._app.palace
+
+    def status(self) -> dict[str, Any]:
+        """Health and sizes of palace and process."""
+        return self._app.status()
+
+    def reconnect(self) -> dict[str, Any]:
+        """Close and reopen the database and the index; how they were `before` and are `after`."""
+        app = self._app
+        database_before = dataclasses.asdict(app.database.statistics())
+        app.database.reopen()
+        with app.database.read() as connection:
+            index = app.index.reconnect(connection)
+        app.indexer.wake()
+        return {
+            "before": {"database": database_before, "index": dataclasses.asdict(index.before)},
+            "after": {
+                "database": dataclasses.asdict(app.database.statistics()),
+                "index": dataclasses.asdict(index.after),
+            },
+        }
+
+    def import_paths(
+        self, paths: Sequence[str], *, wing: str | None, dry_run: bool, deadline: Deadline
+    ) -> dict[str, Any]:
+        """File the texts under the paths, or only count them, as far as the call's time allows."""
+        summary = ImportSummary()
+        for step in self.palace.import_paths([Path(path) for path in paths], wing=wing, dry_run=dry_run):
+            summary.add(step)
+            if deadline.cancelled or deadline.remaining < IMPORT_RESERVE_SECONDS:
+                return summary.as_dict(complete=False)
+        return summary.as_dict(complete=True)

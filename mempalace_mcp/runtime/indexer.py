@@ -1,0 +1,179 @@
+"""The thread that gives filed text its vectors, moves them into Chroma when idle, and empties the trash."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mempalace_mcp.core import clock
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.errors import EmbedderUnavailable, PalaceError
+from mempalace_mcp.core.locks import FileLock
+from mempalace_mcp.core.model import Priority
+from mempalace_mcp.palace.stores import Stores
+from mempalace_mcp.palace.vectorizing import Vectorizing
+
+logger = logging.getLogger(__name__)
+
+INTERACTIVE_BATCH = 16
+BULK_BATCH = 64
+PURGE_BATCH = 500
+INDEX_BATCH = 20
+"""Rows moved into Chroma at once: it holds the interpreter's lock meanwhile."""
+LOOK_SECONDS = 2.0
+"""How often a look is taken for what other processes have filed."""
+PURGE_SECONDS = 3600.0
+LONGEST_PAUSE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class IndexerStatistics:
+    """What the indexer has done and how it fares. `failures` counts since the last success."""
+
+    alive: bool
+    embedded: int
+    indexed: int
+    purged: int
+    failures: int
+    last_error: str | None
+    seconds_busy: float
+
+
+class Indexer:
+    """Owns one thread from `start` to `close`. Embedding for others is left to the process that holds `embed.lock`."""
+
+    def __init__(self, stores: Stores, vectorizing: Vectorizing, lock: FileLock, trash_age: Instant) -> None:
+        self._stores = stores
+        self._vectorizing = vectorizing
+        self._lock = lock
+        self._trash_age = trash_age
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._idle = threading.Condition()
+        self._is_idle = False
+        self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
+        self._embedded = 0
+        self._indexed = 0
+        self._purged = 0
+        self._failures = 0
+        self._last_error: str | None = None
+        self._seconds_busy = 0.0
+        self._next_purge = 0.0
+
+    def start(self) -> None:
+        """Begin; what is pending from earlier is done first."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Tell that there may be something to do."""
+        with self._idle:
+            self._is_idle = False
+        self._wake.set()
+
+    def wait_until_idle(self, timeout: float) -> bool:
+        """Wait until nothing is left to embed or to index; False if that took longer than `timeout` seconds."""
+        self.wake()
+        with self._idle:
+            return self._idle.wait_for(lambda: self._is_idle, timeout)
+
+    def close(self) -> None:
+        """Stop after the batch at hand."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._lock.close()
+
+    def statistics(self) -> IndexerStatistics:
+        """The counters, read without a lock."""
+        return IndexerStatistics(
+            alive=self._thread.is_alive(),
+            embedded=self._embedded,
+            indexed=self._indexed,
+            purged=self._purged,
+            failures=self._failures,
+            last_error=self._last_error,
+            seconds_busy=round(self._seconds_busy, 3),
+        )
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.clear()
+            pause = self._guarded(self._step)
+            if pause > 0:
+                self._wake.wait(pause)
+
+    def _guarded(self, step: Callable[[], float]) -> float:
+        """The step's pause, or a growing one with jitter after an error: the thread must outlive every fault."""
+        started = time.monotonic()
+        try:
+            pause = step()
+        except EmbedderUnavailable:
+            return 0.0 if self._stores.embedder.wait(LOOK_SECONDS) else LOOK_SECONDS
+        except Exception as error:  # whatever fails here is retried, and shown in the statistics
+            self._failures += 1
+            self._last_error = f"{type(error).__name__}: {error}"
+            if not isinstance(error, PalaceError):
+                logger.exception("the indexer failed and will try again")
+            return min(LONGEST_PAUSE, 2.0 ** min(self._failures, 6)) * random.uniform(0.5, 1.0)
+        self._seconds_busy += time.monotonic() - started
+        self._failures = 0
+        return pause
+
+    def _step(self) -> float:
+        """One piece of work, the most urgent first; the seconds to rest before the next."""
+        if self._embed():
+            return 0.0
+        if self._purge():
+            return 0.0
+        if self._stores.index.rest > 0:
+            return self._stores.index.rest
+        moved = self._stores.index.advance(self._stores.reader.read, INDEX_BATCH)
+        self._indexed += moved
+        if moved:
+            return self._stores.index.rest
+        self._note_idle()
+        return LOOK_SECONDS
+
+    def _embed(self) -> int:
+        with self._stores.reader.read() as connection:
+            pending = self._stores.drawers.pending_count(connection)
+        if not pending:
+            self._let_others_embed()
+            return 0
+        if not self._lock.held and not self._lock.try_acquire():
+            return 0
+        for priority, batch in ((Priority.INTERACTIVE, INTERACTIVE_BATCH), (Priority.BULK, BULK_BATCH)):
+            embedded = self._vectorizing.embed_pending(batch, priority, Deadline())
+            if embedded:
+                self._embedded += embedded
+                return embedded
+        return 0
+
+    def _let_others_embed(self) -> None:
+        if self._lock.held:
+            self._lock.release()
+
+    def _purge(self) -> int:
+        if time.monotonic() < self._next_purge:
+            return 0
+        oldest_kept = clock.now() - self._trash_age
+        purged = self._stores.writer.write(
+            lambda tx: self._stores.drawers.purge(tx, oldest_kept, PURGE_BATCH), Deadline()
+        )
+        self._purged += purged
+        if not purged:
+            self._next_purge = time.monotonic() + PURGE_SECONDS
+        return purged
+
+    def _note_idle(self) -> None:
+        if self._wake.is_set():
+            return
+        with self._idle:
+            self._is_idle = True
+            self._idle.notify_all()

@@ -1,0 +1,74 @@
+"""The order of hits."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mempalace_mcp.core.model import SearchMode
+from mempalace_mcp.palace.ranking import BM25_FLOOR, Candidate, rank
+
+HYBRID = SearchMode.HYBRID
+
+candidates = st.builds(
+    Candidate,
+    chunk=st.integers(1, 50),
+    drawer=st.integers(1, 10),
+    when=st.integers(0, 5),
+    bm25=st.floats(0, 40),
+    cosine=st.none() | st.floats(-1, 1),
+    holds_identifier=st.booleans(),
+)
+
+
+def drawers(*pool: Candidate, mode: SearchMode = HYBRID) -> list[int]:
+    return [ranked.drawer for ranked in rank(pool, mode)]
+
+
+def test_words_and_meaning_are_weighed_four_to_six() -> None:
+    (ranked,) = rank([Candidate(1, 1, 0, bm25=16.0, cosine=0.5)], HYBRID)
+    assert ranked.score == 0.4 * 1.0 + 0.6 * 0.5
+    assert (ranked.lexical, ranked.semantic) == (1.0, 0.5)
+
+
+def test_a_weak_best_match_by_words_is_not_a_perfect_one() -> None:
+    (ranked,) = rank([Candidate(1, 1, 0, bm25=2.0, cosine=0.0)], HYBRID)
+    assert ranked.lexical == 2.0 / BM25_FLOOR
+
+
+def test_a_drawer_counts_by_its_best_chunk() -> None:
+    pool = [Candidate(1, 7, 0, 0.0, 0.1), Candidate(2, 7, 0, 0.0, 0.9), Candidate(3, 8, 0, 0.0, 0.5)]
+    assert [(ranked.drawer, ranked.chunk) for ranked in rank(pool, HYBRID)] == [(7, 2), (8, 3)]
+
+
+def test_a_hit_without_a_vector_yet_is_not_sunk() -> None:
+    pending = Candidate(1, 1, 0, bm25=12.0, cosine=None)
+    embedded = Candidate(2, 2, 0, bm25=3.0, cosine=0.4)
+    assert drawers(pending, embedded) == [1, 2]
+
+
+def test_a_rare_identifier_leads_whatever_the_meaning_says() -> None:
+    holder = Candidate(1, 1, 0, bm25=2.0, cosine=0.0, holds_identifier=True)
+    similar = Candidate(2, 2, 0, bm25=30.0, cosine=0.95)
+    assert drawers(holder, similar) == [1, 2]
+    assert drawers(holder, similar, mode=SearchMode.SEMANTIC) == [2, 1]
+
+
+def test_newer_comes_first_among_equals() -> None:
+    assert drawers(Candidate(1, 1, 100, 1.0, 0.5), Candidate(2, 2, 200, 1.0, 0.5)) == [2, 1]
+
+
+def test_each_mode_asks_its_own_side() -> None:
+    wordy, meant = Candidate(1, 1, 0, bm25=9.0, cosine=0.1), Candidate(2, 2, 0, bm25=0.5, cosine=0.9)
+    assert drawers(wordy, meant, mode=SearchMode.KEYWORD) == [1, 2]
+    assert drawers(wordy, meant, mode=SearchMode.SEMANTIC) == [2, 1]
+
+
+@given(st.lists(candidates, unique_by=lambda each: each.chunk), st.sampled_from(SearchMode))
+def test_each_drawer_once_best_first_whatever_the_order_of_arrival(pool: list[Candidate], mode: SearchMode) -> None:
+    ranked = rank(pool, mode)
+    assert sorted(each.drawer for each in ranked) == sorted({each.drawer for each in pool})
+    assert all(earlier.score >= later.score - 1e-6 for earlier, later in pairwise(ranked))
+    assert rank(reversed(pool), mode) == ranked

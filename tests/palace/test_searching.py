@@ -1,0 +1,172 @@
+"""Search through the facade, with the real model, index and words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mempalace_mcp.core.errors import EmbedderUnavailable
+from mempalace_mcp.core.model import SearchMode
+from tests.palace.support import opened
+
+NOTES = (
+    ("home", "garden", "The tomatoes stand in the bed behind the shed and want water every morning."),
+    ("home", "kitchen", "Grandmother's bread: 500 g of flour, yeast, and a night in the cold."),
+    ("work", "auth", "Users were logged out because the refresh token expired before the session, see AUTH-4127."),
+    ("work", "deploy", "Release rel-2026-05-17-b was rolled back after the migration locked the invoices table."),
+    ("work", "data", "We chose PostgreSQL over MongoDB since reports need joins and transactions."),
+)
+
+
+def texts(result: object) -> list[str]:
+    return [hit.drawer.content for hit in result.hits]  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A palace with the notes in it."""
+    directory = tmp_path_factory.mktemp("notes")
+    with opened(directory) as app:
+        for wing, room, content in NOTES:
+            app.palace.add_drawer(wing, room, content, source_file=f"{room}.md")
+        assert app.indexer.wait_until_idle(30)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("query", "room"),
+    [
+        ("where do we grow vegetables?", "garden"),
+        ("why do people get signed out?", "auth"),
+        ("which relational store was picked", "data"),
+        ("AUTH-4127", "auth"),
+        ("what happened to rel-2026-05-17-b?", "deploy"),
+    ],
+)
+def test_meaning_and_exact_words_both_find(notes: Path, query: str, room: str) -> None:
+    with opened(notes) as app:
+        result = app.palace.search(query)
+        assert result.hits[0].drawer.room == room
+        assert result.degraded is None
+        assert result.pending == 0
+
+
+def test_filters_restrict_and_scores_explain(notes: Path) -> None:
+    with opened(notes) as app:
+        search = app.palace.search
+        assert {hit.drawer.wing for hit in search("bread and tokens", wing="HOME").hits} == {"home"}
+        assert [hit.drawer.room for hit in search("anything", room="auth").hits] == ["auth"]
+        assert [hit.drawer.room for hit in search("anything", source_file="data.md").hits] == ["data"]
+        assert not search("tomatoes", wing="nowhere").hits
+        assert not search("tomatoes", before="2020-01-01").hits
+        hit = search("tomatoes in the bed", limit=1).hits[0]
+        assert hit.semantic is not None
+        assert hit.lexical is not None
+        assert 0 < hit.semantic <= 1.001
+        assert hit.score == pytest.approx(0.4 * hit.lexical + 0.6 * hit.semantic)
+
+
+def test_a_text_is_found_by_meaning_the_moment_it_is_acknowledged(tmp_path: Path) -> None:
+    with opened(tmp_path) as app:
+        for number, (wing, room, content) in enumerate(NOTES):
+            app.palace.add_drawer(wing, room, content)
+            assert (
+                app.palace.search("vegetables from our own soil", mode=SearchMode.SEMANTIC).hits[0].drawer.room
+                == "garden"
+            )
+            assert len(app.palace.search("a", mode=SearchMode.SEMANTIC, limit=50).hits) == number + 1
+
+
+def test_without_the_model_words_answer_and_the_answer_says_so(tmp_path: Path) -> None:
+    with opened(tmp_path, started=False) as app:
+        app.palace.add_drawer(*NOTES[0])
+        result = app.palace.search("tomatoes behind the shed")
+        assert texts(result) == [NOTES[0][2]]
+        assert result.degraded is not None
+        assert "words only" in result.degraded
+        assert result.pending == 1
+        with pytest.raises(EmbedderUnavailable):
+            app.palace.search("tomatoes", mode=SearchMode.SEMANTIC)
+        assert app.palace.search("tomatoes", mode=SearchMode.KEYWORD).degraded is None
+
+
+def test_vectors_of_another_model_are_never_mixed_in(notes: Path, tmp_path: Path) -> None:
+    with opened(notes, started=False) as app:
+        app.database.backup(tmp_path / "palace.db")
+    with opened(tmp_path, started=False) as app:
+        with app.database.read() as connection:
+            stored = app.stores.drawers.model_stamp(connection)
+        assert stored is not None
+
+        def pretend(tx: object) -> None:
+            tx.connection.execute("UPDATE model SET name = 'another model'")  # type: ignore[attr-defined]
+
+        from mempalace_mcp.core.deadline import Deadline
+
+        app.writer.write(pretend, Deadline())
+        app.embedder.start()
+        assert app.embedder.wait(30)
+        result = app.palace.search("tomatoes behind the shed")
+        assert texts(result)[0] == NOTES[0][2]
+        assert result.hits[0].semantic is None
+        assert "reindex" in str(result.degraded)
+
+
+def test_max_tokens_bounds_the_passages_together(notes: Path) -> None:
+    with opened(notes) as app:
+        whole = app.palace.search("release invoices tokens bread", limit=5)
+        cut = app.palace.search("release invoices tokens bread", limit=5, max_tokens=40)
+        tiny = app.palace.search("release invoices tokens bread", limit=5, max_tokens=16)
+    assert not whole.truncated
+    assert cut.truncated
+    assert 0 < len(cut.hits) < len(whole.hits)
+    assert sum(len(hit.passage) for hit in cut.hits) <= 40 * 4
+    assert len(tiny.hits) == 1
+    assert len(tiny.hits[0].passage) == 64
+
+
+def test_a_long_drawer_answers_with_its_best_passage(tmp_path: Path) -> None:
+    filler = "\n\n".join(
+        f"Paragraph {number} speaks of weather, traffic and the price of paper." for number in range(80)
+    )
+    secret = "The spare key of the boat house lies under the third flower pot."
+    with opened(tmp_path) as app:
+        app.palace.add_drawer("w", "r", f"{filler}\n\n{secret}\n\n{filler} end")
+        assert app.indexer.wait_until_idle(30)
+        hit = app.palace.search("where is the key to the boat house?").hits[0]
+    assert secret in hit.passage
+    assert len(hit.passage) < 1500
+
+
+def test_duplicates_exact_normalized_and_similar(tmp_path: Path) -> None:
+    with opened(tmp_path) as app:
+        add, check = app.palace.add_drawer, app.palace.check_duplicate
+        exact = add("w", "r", "The nightly backup runs at two o'clock.").drawer_id
+        loose = add("w", "r", "the nightly  BACKUP runs at two o'clock.").drawer_id
+        similar = add("w", "r", "The nightly backup is run at two o'clock.").drawer_id
+        add("w", "r", "Bananas are yellow.")
+        matches = check("The nightly backup runs at two o'clock.").matches
+        assert [(match.drawer.drawer_id, match.kind) for match in matches][:2] == [
+            (exact, "exact"),
+            (loose, "normalized"),
+        ]
+        assert (similar, "similar") in [(match.drawer.drawer_id, match.kind) for match in matches]
+        assert len(matches) == 3
+        assert not check("Something never heard of before, entirely.").matches
+
+
+def test_every_rare_identifier_is_found_among_many_alike(tmp_path: Path) -> None:
+    with opened(tmp_path) as app:
+        marks = {
+            f"zq{number:05d}x": f"Ticket zq{number:05d}x: the queue worker stalled during deploy {number % 7}."
+            for number in range(300)
+        }
+        app.palace.checkpoint([{"wing": "w", "room": "r", "content": content} for content in marks.values()])
+        missed = [
+            mark
+            for mark in marks
+            if mark not in json.dumps(texts(app.palace.search(f"what was {mark} about the queue worker", limit=5)))
+        ]
+    assert not missed
