@@ -1,0 +1,67 @@
+"""`search` and `status`: what a person asks the palace without an agent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mempalace_mcp.cli import show
+from mempalace_mcp.core.config import Settings
+from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
+from mempalace_mcp.protocol.tools.table import build_tools
+from mempalace_mcp.runtime.app import App, open_app
+from mempalace_mcp.runtime.context import AppContext
+
+MODEL_SECONDS = 30.0
+
+
+def search(settings: Settings, query: str, mode: str, as_json: bool, **filters: Any) -> str:
+    """Search once, as the tool does; waits for the model so that meaning takes part."""
+    arguments = {"query": query, "mode": mode} | {key: value for key, value in filters.items() if value is not None}
+    with open_app(settings) as app:
+        app.embedder.start()
+        app.embedder.wait(MODEL_SECONDS)
+        answer = build_tools().call(AppContext(app), "search", arguments, Deadline(COMMAND_SECONDS))
+    return json.dumps(answer, ensure_ascii=False) if as_json else found(answer)
+
+
+def found(answer: dict[str, Any]) -> str:
+    """Hits as a person reads them."""
+    if not answer["results"]:
+        return "Nothing found."
+    told = [_hit(rank, hit) for rank, hit in enumerate(answer["results"], 1)]
+    if answer["degraded"]:
+        told.append(f"Note: {answer['degraded']}.")
+    if answer["pending"]:
+        told.append(f"Note: {answer['pending']} passages have yet to be embedded; they were searched by words.")
+    return "\n\n".join(told)
+
+
+def status(settings: Settings, as_json: bool) -> str:
+    """What the palace holds and how it fares."""
+    with open_app(settings) as app:
+        told = app.status()
+        return json.dumps(told, ensure_ascii=False) if as_json else _status(app, told)
+
+
+def _status(app: App, told: dict[str, Any]) -> str:
+    palace, index = told["palace"], told["index"]
+    lines = [
+        f"palace    {palace['path']}",
+        f"drawers   {palace['drawers']:,} in {palace['wings']} wings and {palace['rooms']} rooms",
+        f"facts     {palace['facts']:,} about {palace['entities']:,} entities",
+        f"pending   {palace['pending']:,} passages to embed",
+        f"files     {show.size(palace['database_bytes'])} and {show.size(palace['wal_bytes'])} of write-ahead log",
+        f"index     {index['mode']}",
+        f"model     {palace['model'] or 'none yet'}",
+        f"health    {told['status']}" + "".join(f"\n          {reason}" for reason in told["reasons"]),
+    ]
+    rooms = [(room.wing, room.room, room.drawers) for room in app.palace.get_taxonomy().rooms]
+    return "\n".join(lines) + (f"\n\n{show.table(('wing', 'room', 'drawers'), rooms)}" if rooms else "")
+
+
+def _hit(rank: int, hit: dict[str, Any]) -> str:
+    when = (hit.get("occurred_at") or hit["created_at"])[:10]
+    source = f" · {hit['source_file']}" if hit.get("source_file") else ""
+    head = f"{rank}. {hit['wing']} / {hit['room']} · {when}{source} · score {hit['score']:.2f} · {hit['drawer_id']}"
+    return f"{head}\n{show.passage(hit['passage'])}"

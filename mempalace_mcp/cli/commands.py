@@ -1,0 +1,168 @@
+"""The commands of the command line. Each opens the palace by itself and shares it with whoever else uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import click
+
+from mempalace_mcp import __version__
+from mempalace_mcp.core.config import configure_logging, load_settings
+from mempalace_mcp.core.errors import PalaceError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+palace_option = click.option(
+    "--palace", metavar="DIRECTORY", help="The palace (default: $PALACE_PATH or ~/.mempalace-mcp/palace)."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+profile_option = click.option(
+    "--tools", type=click.Choice(["core", "full"]), default="core", show_default=True, help="Which tools to offer."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mempalace-mcp")
+def commands() -> None:
+    """A memory palace for AI agents, spoken to over MCP.
+
+    Without a command it serves one MCP session over stdio: this is what MCP clients start. That form takes
+    --palace DIRECTORY, --tools core|full, --read-only, --tool-prefix PREFIX and --solo.
+    """
+
+
+@commands.command()
+@palace_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
+@profile_option
+@click.option("--read-only", is_flag=True, help="Offer no tool that writes.")
+@click.option("--tool-prefix", default="", help="Put before every tool's name, for example mempalace_.")
+@json_option
+def serve(
+    palace: str | None,
+    host: str,
+    port: int,
+    tools: Literal["core", "full"],
+    read_only: bool,
+    tool_prefix: str,
+    as_json: bool,
+) -> None:
+    """Serve MCP over HTTP until stopped: /mcp, /sse with /messages/, and /health."""
+    with reported(as_json):
+        settings = load_settings(os.environ, palace)
+        configure_logging(settings.log_level)
+        from mempalace_mcp.cli.serving import Offer, serve_http
+        from mempalace_mcp.runtime.app import open_app
+
+        def announce(bound: int) -> None:
+            address = f"http://{host}:{bound}"
+            told = {"address": address, "palace": str(settings.palace), "pid": os.getpid()}
+            plain = f"palace {settings.palace}\nserving {address}/mcp, {address}/sse and {address}/health"
+            click.echo(json.dumps(told) if as_json else plain)
+            sys.stdout.flush()
+
+        serve_http(lambda: open_app(settings), Offer(tools, read_only, tool_prefix), host, port, announce)
+
+
+@commands.command("import")
+@palace_option
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--wing", help="The wing to file in (default: the name of the project or folder).")
+@click.option("--dry-run", is_flag=True, help="Say what would be filed, and file nothing.")
+@json_option
+def import_(palace: str | None, paths: tuple[Path, ...], wing: str | None, dry_run: bool, as_json: bool) -> None:
+    """File transcripts (.jsonl of Claude Code), Markdown and plain text.
+
+    PATHS are files or folders. A second run files nothing twice; changed files update what they filed.
+    """
+    from mempalace_mcp.cli.importing import run_import
+
+    with reported(as_json):
+        raise SystemExit(run_import(load_settings(os.environ, palace), paths, wing, dry_run, as_json))
+
+
+@commands.command()
+@palace_option
+@click.argument("query")
+@click.option("--wing", help="Only in this wing.")
+@click.option("--room", help="Only in rooms of this name.")
+@click.option("--source-file", help="Only what came from this file.")
+@click.option("--since", help="Only from this date or time on.")
+@click.option("--before", help="Only before this date or time.")
+@click.option("--limit", default=5, show_default=True, help="How many drawers at most.")
+@click.option("--mode", type=click.Choice(["hybrid", "semantic", "keyword"]), default="hybrid", show_default=True)
+@json_option
+def search(palace: str | None, query: str, mode: str, as_json: bool, **filters: Any) -> None:
+    """Find drawers by meaning and by exact words."""
+    from mempalace_mcp.cli import asking
+
+    with reported(as_json):
+        click.echo(asking.search(load_settings(os.environ, palace), query, mode, as_json, **filters))
+
+
+@commands.command()
+@palace_option
+@json_option
+def status(palace: str | None, as_json: bool) -> None:
+    """Show what the palace holds and how it fares."""
+    from mempalace_mcp.cli import asking
+
+    with reported(as_json):
+        click.echo(asking.status(load_settings(os.environ, palace), as_json))
+
+
+@commands.command()
+@palace_option
+@click.option("--vectors", is_flag=True, help="Embed every text anew, too (after a change of the model).")
+@json_option
+def reindex(palace: str | None, vectors: bool, as_json: bool) -> None:
+    """Build the Chroma index anew from the palace, and check it against the truth."""
+    from mempalace_mcp.cli import upkeep
+
+    with reported(as_json):
+        click.echo(upkeep.reindex(load_settings(os.environ, palace), vectors, as_json))
+
+
+@commands.command()
+@palace_option
+@click.argument("destination", type=click.Path(path_type=Path))
+@json_option
+def backup(palace: str | None, destination: Path, as_json: bool) -> None:
+    """Copy the palace to the file DESTINATION while it is in use, and verify the copy."""
+    from mempalace_mcp.cli import upkeep
+
+    with reported(as_json):
+        click.echo(upkeep.backup(load_settings(os.environ, palace), destination, as_json))
+
+
+@commands.command()
+@click.option("--palace", metavar="DIRECTORY", help="Keep the demo's palace here (default: a temporary one).")
+@json_option
+def demo(palace: str | None, as_json: bool) -> None:
+    """File sample texts, then ask a server for them as an MCP client would."""
+    from mempalace_mcp.cli.demo import run_demo
+
+    with reported(as_json):
+        run_demo(palace, as_json)
+
+
+@contextmanager
+def reported(as_json: bool) -> Iterator[None]:
+    """Turn a refusal into a message a person can act on and the exit code 1."""
+    try:
+        yield
+    except PalaceError as error:
+        if as_json:
+            click.echo(json.dumps({"error": error.as_dict()}, ensure_ascii=False))
+        else:
+            click.echo(f"Error: {error.message}", err=True)
+            if error.hint:
+                click.echo(f"  {error.hint}", err=True)
+        raise SystemExit(1) from error

@@ -1,0 +1,83 @@
+"""`import`: file texts with a progress bar, embed them, and say what was done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mempalace_mcp.cli import show
+from mempalace_mcp.cli.progress import Progress
+from mempalace_mcp.core.config import Settings
+from mempalace_mcp.palace.summary import ImportSummary
+from mempalace_mcp.runtime.app import App, open_app
+
+INTERRUPTED = 130
+NOTHING_READ = 1
+
+
+def run_import(settings: Settings, paths: Sequence[Path], wing: str | None, dry_run: bool, as_json: bool) -> int:
+    """File, embed, report; Ctrl-C keeps what is done. Returns the exit code."""
+    summary = ImportSummary()
+    complete = False
+    with open_app(settings) as app:
+        try:
+            if not dry_run:
+                app.start()
+            file_texts(app, paths, wing, dry_run, summary)
+            complete = True
+            if not dry_run:
+                with Progress("embedding", enabled=not as_json) as progress:
+                    app.wait_until_indexed(progress.show)
+        except KeyboardInterrupt:
+            click.echo("Stopped; what was filed is kept, the same command goes on from there.", err=True)
+    told = summary.as_dict(complete=complete)
+    click.echo(json.dumps(told, ensure_ascii=False) if as_json else report(told, dry_run))
+    if not complete:
+        return INTERRUPTED
+    return NOTHING_READ if not told["files"] and told["skipped"] else 0
+
+
+def import_quietly(settings: Settings, paths: Sequence[Path]) -> dict[str, Any]:
+    """File and embed everything without a word; what the demonstration begins with."""
+    summary = ImportSummary()
+    with open_app(settings) as app:
+        app.start()
+        file_texts(app, paths, None, False, summary)
+        app.wait_until_indexed()
+    return summary.as_dict(complete=True)
+
+
+def file_texts(app: App, paths: Sequence[Path], wing: str | None, dry_run: bool, summary: ImportSummary) -> None:
+    """File everything under the paths, adding up as it goes."""
+    for step in app.palace.import_paths(paths, wing=wing, dry_run=dry_run):
+        summary.add(step)
+
+
+def report(told: dict[str, Any], dry_run: bool) -> str:
+    """The summary as a person reads it."""
+    verb = "would be filed" if dry_run else "filed"
+    counts = [f"{told['filed']:,} {verb}", f"{told['unchanged']:,} unchanged", f"{told['updated']:,} updated"]
+    counts += [f"{told[key]:,} {words}" for key, words in _RARE if told[key]]
+    lines = [f"{told['files']:,} files in {show.duration(told['seconds'])}: {', '.join(counts)}"]
+    if told["skipped"]:
+        lines.append("Skipped:")
+        lines += [f"  {count:,} × {reason}" for reason, count in told["skipped"].items()]
+        lines += [f"    {_problem(problem)}" for problem in told["problems"] if _is_notable(problem)]
+    return "\n".join(lines)
+
+
+_RARE = (("removed", "gone from their file, now in the trash"), ("in_trash", "left in the trash"))
+_ORDINARY = ("hidden", "ignored by .gitignore", "not a kind of file that is read", "cache or dependencies")
+
+
+def _is_notable(problem: dict[str, Any]) -> bool:
+    return problem["reason"] not in _ORDINARY
+
+
+def _problem(problem: dict[str, Any]) -> str:
+    lines = f", lines {', '.join(map(str, problem['lines']))}" if problem["lines"] else ""
+    return f"{problem['path']}{lines}: {problem['reason']}"

@@ -1,0 +1,28 @@
+"""The program's entry: an MCP session over stdio when no command is named, else a command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main() -> None:
+    """Run `mempalace-mcp` with the arguments of this process."""
+    # A second BLAS thread makes scans fifty times slower on a busy machine; it must be set before NumPy is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    arguments = sys.argv[1:]
+    if is_session(arguments):
+        from mempalace_mcp.cli.session import run_session
+
+        raise SystemExit(run_session(arguments))
+    from mempalace_mcp.cli.commands import commands
+
+    commands(arguments, prog_name="mempalace-mcp")
+
+
+def is_session(arguments: Sequence[str]) -> bool:
+    """Does an MCP client start us, with options alone? Clicking through the commands costs it nothing then."""
+    if not arguments:
+        return True
+    return arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")

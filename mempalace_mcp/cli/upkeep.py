@@ -1,0 +1,41 @@
+"""`reindex` and `backup`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from mempalace_mcp.cli import show
+from mempalace_mcp.cli.progress import Progress
+from mempalace_mcp.core.config import Settings
+from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
+from mempalace_mcp.runtime.app import open_app
+
+
+def reindex(settings: Settings, vectors: bool, as_json: bool) -> str:
+    """Rebuild the derived index; with `vectors` embed every text anew first."""
+    with open_app(settings) as app:
+        if vectors:
+            app.vectorizing.forget_vectors(Deadline(COMMAND_SECONDS))
+        app.embedder.start()
+        app.index.rebuild()
+        app.indexer.start()
+        with Progress("indexing", enabled=not as_json) as progress:
+            app.wait_until_indexed(progress.show)
+        with app.database.read() as connection:
+            faults = app.index.verify(connection)
+        statistics = app.index.statistics()
+    if as_json:
+        return json.dumps({"faults": faults, "index": dataclasses.asdict(statistics)}, ensure_ascii=False)
+    verdict = "it equals the truth" if not faults else "differences: " + "; ".join(map(str, faults))
+    return f"index rebuilt ({statistics.state}): {verdict}"
+
+
+def backup(settings: Settings, destination: Path, as_json: bool) -> str:
+    """Copy the palace online and verify the copy."""
+    with open_app(settings) as app:
+        report = app.database.backup(destination)
+    if as_json:
+        return json.dumps(dataclasses.asdict(report), default=str)
+    return f"backed up to {report.path}: {show.size(report.bytes)}, verified. Restore: see docs/operations.md."
