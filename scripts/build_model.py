@@ -6,6 +6,10 @@ weights always give the same bytes. Exits with an error if the quantized graph s
 
 from __future__ import annotations
 
+import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when ONNX Runtime is imported
+
 import argparse
 import hashlib
 import json
@@ -82,11 +86,11 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One unit vector a row."""
-        return np.stack([self._encode(text) for text in texts])
+        return np.stack([self.encode_tokens(self._tokenizer.encode(text).ids) for text in texts])
 
-    def _encode(self, text: str) -> NDArray[np.float32]:
-        token_ids = np.array(self._tokenizer.encode(text).ids, np.int64)
-        vector: NDArray[np.float32] = self._session.run(["vector"], {"token_ids": token_ids})[0]
+    def encode_tokens(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        """The vector of a text given by its tokens."""
+        vector: NDArray[np.float32] = self._session.run(["vector"], {"token_ids": np.array(token_ids, np.int64)})[0]
         return vector
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -165,9 +166,9 @@ def _work_in_pair(work: Callable[[], None], remaining: deque[int]) -> None:
 
 def _open_session(graph: Path) -> InferenceSession:
     """A session that starts no threads of its own and may be run from several at once."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when it is imported; otherwise it reports to its maker
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -1,0 +1,159 @@
+"""Loading beside everything else: what callers see before, during, after and instead of it."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mempalace_mcp.core.errors import EmbedderBroken, EmbedderUnavailable
+from mempalace_mcp.embedding.background import BackgroundEmbedder, Loading
+from mempalace_mcp.embedding.embedder import Embedder
+from mempalace_mcp.embedding.encoder import MiniLm
+
+SECONDS = 30.0
+
+
+class HeldLoading:
+    """Loads the real model, but not before it is told to; counts how often."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.may_go_on = threading.Event()
+        self.loaded: list[Embedder] = []
+
+    def __call__(self) -> Embedder:
+        self.begun.set()
+        assert self.may_go_on.wait(SECONDS)
+        self.loaded.append(MiniLm.load())
+        return self.loaded[-1]
+
+
+def assert_unavailable_for_now(background: BackgroundEmbedder) -> None:
+    with pytest.raises(EmbedderUnavailable) as caught:
+        background.get()
+    assert caught.value.retryable
+    assert not isinstance(caught.value, EmbedderBroken)
+
+
+def test_the_bundled_model_is_loaded() -> None:
+    background = BackgroundEmbedder()
+    background.start()
+    assert background.wait(SECONDS)
+    assert background.ready
+    assert background.failure is None
+    assert background.get().embed(["text"]).shape == (1, 384)
+    statistics = background.statistics()
+    assert statistics.state is Loading.READY
+    assert statistics.load_seconds
+    assert statistics.embedder
+    assert statistics.embedder.texts == 1
+    background.close()
+
+
+def test_nothing_happens_before_the_start() -> None:
+    loading = HeldLoading()
+    background = BackgroundEmbedder(loading)
+    assert_unavailable_for_now(background)
+    assert not background.wait(0)
+    assert background.statistics().state is Loading.IDLE
+    background.close()
+    assert not loading.begun.is_set()
+
+
+def test_while_loading_callers_are_told_to_try_again() -> None:
+    loading = HeldLoading()
+    background = BackgroundEmbedder(loading)
+    background.start()
+    assert loading.begun.wait(SECONDS)
+    assert not background.ready
+    assert not background.wait(0)
+    assert background.failure is None
+    assert background.statistics().state is Loading.LOADING
+    assert_unavailable_for_now(background)
+    loading.may_go_on.set()
+    assert background.wait(SECONDS)
+    assert background.get() is loading.loaded[0]
+    background.close()
+
+
+def test_a_second_start_does_nothing() -> None:
+    loading = HeldLoading()
+    loading.may_go_on.set()
+    background = BackgroundEmbedder(loading)
+    background.start()
+    background.start()
+    assert background.wait(SECONDS)
+    background.start()
+    background.close()
+    assert len(loading.loaded) == 1
+
+
+def test_a_failure_is_told_to_everyone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    background = BackgroundEmbedder(partial(MiniLm.load, tmp_path))
+    background.start()
+    assert not background.wait(SECONDS)
+    assert not background.ready
+    assert background.failure
+    assert "stamp.json" in background.failure
+    assert background.statistics().state is Loading.FAILED
+    for _ in range(2):
+        with pytest.raises(EmbedderBroken, match=r"stamp\.json") as caught:
+            background.get()
+        assert not caught.value.retryable
+    assert "stamp.json" in caplog.text
+    background.close()
+
+
+def test_an_unforeseen_failure_is_told_as_well() -> None:
+    def load() -> Embedder:
+        raise ImportError("libonnxruntime.so: cannot open shared object file")
+
+    background = BackgroundEmbedder(load)
+    background.start()
+    assert not background.wait(SECONDS)
+    with pytest.raises(EmbedderBroken, match="ImportError: libonnxruntime"):
+        background.get()
+    background.close()
+
+
+def test_closing_ends_the_embedder() -> None:
+    background = BackgroundEmbedder()
+    background.start()
+    assert background.wait(SECONDS)
+    embedder = background.get()
+    background.close()
+    background.close()
+    with pytest.raises(EmbedderUnavailable, match="closed"):
+        background.get()
+    with pytest.raises(EmbedderUnavailable, match="closed"):
+        embedder.embed(["text"])
+    assert not background.ready
+    assert background.statistics().state is Loading.CLOSED
+
+
+def test_closing_while_loading_waits_and_leaves_nothing() -> None:
+    loading = HeldLoading()
+    background = BackgroundEmbedder(loading)
+    background.start()
+    assert loading.begun.wait(SECONDS)
+    closing = threading.Thread(target=background.close)
+    closing.start()
+    loading.may_go_on.set()
+    closing.join(SECONDS)
+    assert not background.wait(0)
+    with pytest.raises(EmbedderUnavailable, match="closed"):
+        background.get()
+    with pytest.raises(EmbedderUnavailable, match="closed"):
+        loading.loaded[0].embed(["text"])
+
+
+def test_after_closing_nothing_starts_and_nobody_waits() -> None:
+    loading = HeldLoading()
+    background = BackgroundEmbedder(loading)
+    background.close()
+    background.start()
+    assert not background.wait()
+    assert not loading.begun.is_set()
