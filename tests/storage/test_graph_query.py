@@ -229,3 +229,28 @@ class TestNames:
         assert entities(graph.connection, "A\u030a", 10) == ["\u00c5sa"]
         assert entities(graph.connection, "", 100)[-1] == "\u00c5sa"
         assert entities(graph.connection, "%", 10) == entities(graph.connection, "x", 10) == []
+
+
+def test_neither_a_write_nor_a_question_reads_a_whole_table(graph: Graph) -> None:
+    graph.add("Ada", "knows", "Bob", day(0))
+    statements: list[str] = []
+    graph.connection.set_trace_callback(statements.append)
+    graph.add("Ada", "knows", "Eve", day(0))
+    graph.supersede("Ada", "knows", "Eve", "Bob", day(1))
+    graph.invalidate("Ada", "knows", "Bob", day(2))
+    graph.query("Ada", depth=3)
+    graph.query("Ada", as_of=day(1), known_at=day(1), depth=3)
+    graph.store.timeline(graph.connection, "Ada", 10, None)
+    graph.store.entities(graph.connection, "a", 10)
+    graph.connection.set_trace_callback(None)
+    plans = [
+        (detail, statement)
+        for statement in statements
+        if " facts" in statement or " entities" in statement
+        for *_, detail in graph.connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+    ]
+    assert len(plans) > 50
+    assert [plan for plan in plans if plan[0].startswith(("SCAN facts", "SCAN entities", "SCAN subjects"))] == []
+    of_a_triple = [detail for detail, statement in plans if "facts.object = " in statement and " facts " in detail]
+    assert of_a_triple
+    assert all("facts_by_triple (subject=? AND predicate=? AND object=?)" in detail for detail in of_a_triple)
