@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.failures import is_passing
 from mempalace_mcp.storage.transaction import Transaction, Unit
 
@@ -46,7 +47,7 @@ class Backoff:
 
 
 def commit_units(
-    connection: sqlite3.Connection,
+    connection: Connection,
     units: Sequence[Unit[Any]],
     now: Callable[[], Instant],
     verify: Callable[[sqlite3.Connection], None],
@@ -66,22 +67,22 @@ def commit_units(
         outcomes = [run(connection, unit, Transaction(connection, now)) for unit in units]
         connection.execute("COMMIT" if any(outcome.error is None for outcome in outcomes) else "ROLLBACK")
     except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        connection.roll_back()
         raise
     return outcomes
 
 
-def _run_alone(connection: sqlite3.Connection, unit: Unit[Any], transaction: Transaction) -> Outcome:
+def _run_alone(connection: Connection, unit: Unit[Any], transaction: Transaction) -> Outcome:
     try:
         outcome = Outcome(unit, result=unit.work(transaction))
     except BaseException as error:  # noqa: BLE001 (whatever it is belongs to the caller, who gets it)
         outcome = Outcome(unit, error=error)
+    connection.close_cursors()
     _verify_transaction(connection, outcome.error)
     return outcome
 
 
-def _run_in_savepoint(connection: sqlite3.Connection, unit: Unit[Any], transaction: Transaction) -> Outcome:
+def _run_in_savepoint(connection: Connection, unit: Unit[Any], transaction: Transaction) -> Outcome:
     connection.execute("SAVEPOINT unit")
     outcome = _run_alone(connection, unit, transaction)
     if outcome.error is not None:

@@ -6,6 +6,8 @@ import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from weakref import WeakSet
 
 from mempalace_mcp.core.errors import PalaceMissing
 
@@ -61,7 +63,37 @@ def log_of(path: Path) -> Path:
     return Path(f"{path}-wal")
 
 
-def open_writer(path: Path) -> sqlite3.Connection:
+class Connection(sqlite3.Connection):
+    """A connection that can end every statement begun on it.
+
+    A cursor that was not read to its end keeps its snapshot beyond `COMMIT` and `ROLLBACK`, and whatever holds it, such
+    as the traceback of an error, would leave the next user of the connection in the past.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
+        """A new cursor; `execute` comes here too."""
+        cursor = super().cursor(factory)
+        self._cursors.add(cursor)
+        return cursor
+
+    def close_cursors(self) -> None:
+        """End what was begun; the cursors cannot be used any more."""
+        for cursor in list(self._cursors):
+            cursor.close()
+        self._cursors.clear()
+
+    def roll_back(self) -> None:
+        """End statements and transaction, if there are any."""
+        self.close_cursors()
+        if self.in_transaction:
+            self.execute("ROLLBACK")
+
+
+def open_writer(path: Path) -> Connection:
     """A connection for writing, in WAL mode, that never waits by itself: the database retries under its deadline.
 
     Must be called with the write lock held.
@@ -80,7 +112,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(path: Path, options: str = "mode=rw") -> sqlite3.Connection:
+def open_reader(path: Path, options: str = "mode=rw") -> Connection:
     """A connection that cannot write. It is opened for both where possible, because reading WAL needs shared memory."""
     connection = _connect(path, options)
     try:
@@ -92,13 +124,14 @@ def open_reader(path: Path, options: str = "mode=rw") -> sqlite3.Connection:
     return connection
 
 
-def _connect(path: Path, options: str) -> sqlite3.Connection:
+def _connect(path: Path, options: str) -> Connection:
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?{options}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=_STATEMENTS_CACHED,
+        factory=Connection,
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import Busy, PalaceCorrupt, StorageReadOnly
-from mempalace_mcp.storage.connection import Identity, log_of, open_reader, open_writer, verify_identity
+from mempalace_mcp.storage.connection import Connection, Identity, log_of, open_reader, open_writer, verify_identity
 from mempalace_mcp.storage.migrations import Migration, migrate, schema_version, verify_schema
 from mempalace_mcp.storage.readers import ReaderPool
 
@@ -23,12 +23,12 @@ class Opened:
     """The connections to one and the same file. Without a writer it can only be read, for the reason in `refusal`."""
 
     path: Path
-    writer: sqlite3.Connection | None
+    writer: Connection | None
     readers: ReaderPool
     identity: Identity
     refusal: StorageReadOnly | None = None
 
-    def writing(self) -> sqlite3.Connection:
+    def writing(self) -> Connection:
         """The connection for writing.
 
         Raises:

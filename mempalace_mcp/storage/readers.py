@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from mempalace_mcp.core.errors import Busy
+from mempalace_mcp.storage.connection import Connection
 
 WAIT_SECONDS = 10.0
 """How long a thread waits for a connection: longer means that somebody never gives one back."""
@@ -22,10 +23,10 @@ class PoolClosed(Exception):
 class ReaderPool:
     """Opens connections when they are first needed and lends each to one thread at a time."""
 
-    def __init__(self, open_connection: Callable[[], sqlite3.Connection], limit: int) -> None:
+    def __init__(self, open_connection: Callable[[], Connection], limit: int) -> None:
         self.limit = limit
         self._open_connection = open_connection
-        self._idle: list[sqlite3.Connection] = []
+        self._idle: list[Connection] = []
         self._lent = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -36,7 +37,7 @@ class ReaderPool:
         return self._lent
 
     @contextlib.contextmanager
-    def lend(self) -> Iterator[sqlite3.Connection]:
+    def lend(self) -> Iterator[Connection]:
         """A connection for the length of a block; whatever transaction it has left is rolled back.
 
         Raises:
@@ -60,7 +61,7 @@ class ReaderPool:
         for connection in idle:
             connection.close()
 
-    def _take(self) -> sqlite3.Connection:
+    def _take(self) -> Connection:
         with self._changed:
             if not self._changed.wait_for(lambda: self._closed or self._lent < self.limit, WAIT_SECONDS):
                 raise Busy(f"all {self.limit} connections for reading are in use", hint="Try again.")
@@ -77,7 +78,7 @@ class ReaderPool:
                 self._changed.notify()
             raise
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
+    def _give_back(self, connection: Connection) -> None:
         usable = _rolled_back(connection)
         with self._changed:
             self._lent -= 1
@@ -89,11 +90,9 @@ class ReaderPool:
             connection.close()
 
 
-def _rolled_back(connection: sqlite3.Connection) -> bool:
-    """End the transaction, by rollback: a commit would keep the snapshot while a cursor is open."""
+def _rolled_back(connection: Connection) -> bool:
     try:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        connection.roll_back()
     except sqlite3.Error:
         return False
     return True

@@ -1,16 +1,24 @@
-"""Databases for tests: `with fresh_database(tmp_path) as database: ...`."""
+"""Databases, disks and other processes for tests: `with fresh_database(tmp_path) as database: ...`."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
+from unittest import SkipTest
 
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.storage.database import Database
 from mempalace_mcp.storage.transaction import Transaction, Work
+
+ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -42,3 +50,111 @@ def wings(database: Database) -> list[str]:
     """The names of all wings, in the order of their filing."""
     with database.read() as connection:
         return [row[0] for row in connection.execute("SELECT name FROM wings ORDER BY id")]
+
+
+class Child:
+    """Another process at work on a palace; see `tests.storage.child`. Killed at the end if it still runs."""
+
+    def __init__(self, act: str, *arguments: object) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.storage.child", act, *map(str, arguments)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def line(self) -> str:
+        """The next line it prints."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"the process ended with {self._process.wait()}"
+        return line.rstrip("\n")
+
+    def go(self) -> None:
+        """Let it go on."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def rest(self) -> list[str]:
+        """All it has still to print, up to its end, which must be a good one."""
+        assert self._process.stdout is not None
+        lines = self._process.stdout.read().splitlines()
+        assert self._process.wait() == 0
+        return lines
+
+    def kill(self) -> list[str]:
+        """End it by SIGKILL; returns what it had printed."""
+        self._process.kill()
+        assert self._process.stdout is not None
+        lines = self._process.stdout.read().splitlines()
+        self._process.wait()
+        return lines
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self.kill()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+class Disk:
+    """A small file system of its own, which can be filled and made read-only."""
+
+    def __init__(self, path: Path, kilobytes: int) -> None:
+        if os.geteuid() != 0:
+            raise SkipTest("only root can mount a file system")
+        path.mkdir()
+        self.path = path
+        self._filler = path / "filler"
+        _run("mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", path)
+
+    def fill(self, leave_kilobytes: int = 0) -> None:
+        """Use up all space but so many kilobytes."""
+        with self._filler.open("wb", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(bytes(4096))
+            except OSError:
+                filler.truncate(max(0, filler.tell() // 4096 - leave_kilobytes // 4) * 4096)
+
+    def empty(self) -> None:
+        """Give the space back."""
+        self._filler.unlink()
+
+    def forbid_writing(self) -> None:
+        """Make it read-only."""
+        _run("mount", "-o", "remount,ro", self.path)
+
+    def allow_writing(self) -> None:
+        """Make it writable again."""
+        _run("mount", "-o", "remount,rw", self.path)
+
+    def unmount(self) -> None:
+        """Take it away; fails while a file on it is open."""
+        _run("umount", self.path)
+
+
+@contextmanager
+def small_disk(path: Path, kilobytes: int = 4096) -> Iterator[Disk]:
+    """A file system of its own, gone at the end."""
+    disk = Disk(path, kilobytes)
+    try:
+        yield disk
+    finally:
+        disk.unmount()
+
+
+def _run(*command: object) -> None:
+    subprocess.run([str(part) for part in command], check=True, timeout=20)
