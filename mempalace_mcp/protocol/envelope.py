@@ -81,7 +81,7 @@ def _verify(content: dict[str, Any], fault: Fault | None) -> Message | Refusal:
         return _verify_call(content, fault)
     if fault is not None:
         return Refusal(INVALID_REQUEST, _describe(fault), _answerable_id(content))
-    if not isinstance(content.get("params", {}), dict):
+    if not isinstance(content.get("params"), dict | None):
         return Refusal(INVALID_PARAMS, "params must be an object", _answerable_id(content))
     return Message(content)
 
@@ -113,7 +113,7 @@ def _answerable_id(content: dict[str, Any]) -> str | int | float | None:
 
 
 def _verify_call(content: dict[str, Any], fault: Fault | None) -> Message | Refusal:
-    params = content.get("params", {})
+    params = {} if content.get("params") is None else content["params"]
     if not isinstance(params, dict):
         return _refused_call(content, {}, _invalid("params must be an object with name and arguments", "params"))
     if fault is not None:
@@ -124,7 +124,7 @@ def _verify_call(content: dict[str, Any], fault: Fault | None) -> Message | Refu
         return _refused_call(content, params, _fault_of_argument(fault))
     if not isinstance(params.get("name"), str):
         return _refused_call(content, params, _invalid("name must be the name of a tool", "name"))
-    if not isinstance(params.get("arguments") or {}, dict):
+    if not isinstance(params.get("arguments"), dict | None):
         return _refused_call(content, params, _invalid("arguments must be an object", "arguments"))
     return Message(content)
 
