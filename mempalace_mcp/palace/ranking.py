@@ -1,9 +1,9 @@
 """How hits are ordered: words and meaning weighed, chunks pooled to their drawer, newer first among equals.
 
-    score = 0.4 * bm25 / max(greatest bm25, 8) + 0.6 * cosine
+    score = bm25 / max(greatest bm25, 8) / 2 + cosine / 2
 
-The floor of 8 keeps a weak best match by words from counting as a perfect one. Weights from 0.3 to 0.6 lie on a plateau
-of recall; reciprocal rank fusion loses five points of recall at 5 against it.
+The floor of 8 keeps a weak best match by words from counting as a perfect one. Equal weights lie in the middle of a
+plateau of recall that reaches from 0.4 to 0.6 (`benchmarks/retrieval.py`); reciprocal rank fusion loses several points.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.model import SearchMode
 
-LEXICAL_WEIGHT = 0.4
-SEMANTIC_WEIGHT = 0.6
+LEXICAL_WEIGHT = 0.5
+SEMANTIC_WEIGHT = 1 - LEXICAL_WEIGHT
 BM25_FLOOR = 8.0
 IDENTIFIER_BONUS = 1.0
 """Lifts a chunk that holds a rare identifier of the query above every chunk that does not."""

@@ -27,9 +27,9 @@ def drawers(*pool: Candidate, mode: SearchMode = HYBRID) -> list[int]:
     return [ranked.drawer for ranked in rank(pool, mode)]
 
 
-def test_words_and_meaning_are_weighed_four_to_six() -> None:
+def test_words_and_meaning_weigh_the_same() -> None:
     (ranked,) = rank([Candidate(1, 1, 0, bm25=16.0, cosine=0.5)], HYBRID)
-    assert ranked.score == 0.4 * 1.0 + 0.6 * 0.5
+    assert ranked.score == 0.75
     assert (ranked.lexical, ranked.semantic) == (1.0, 0.5)
 
 

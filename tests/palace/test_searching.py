@@ -65,7 +65,7 @@ def test_filters_restrict_and_scores_explain(notes: Path) -> None:
         assert hit.semantic is not None
         assert hit.lexical is not None
         assert 0 < hit.semantic <= 1.001
-        assert hit.score == pytest.approx(0.4 * hit.lexical + 0.6 * hit.semantic)
+        assert hit.score == pytest.approx((hit.lexical + hit.semantic) / 2)
 
 
 def test_a_text_is_found_by_meaning_the_moment_it_is_acknowledged(tmp_path: Path) -> None:
