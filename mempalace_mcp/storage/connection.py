@@ -75,10 +75,20 @@ class Connection(sqlite3.Connection):
         self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
 
     def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
-        """A new cursor; `execute` comes here too."""
+        """A new cursor."""
         cursor = super().cursor(factory)
         self._cursors.add(cursor)
         return cursor
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """Run a statement on a new cursor, which is returned."""
+        cursor: sqlite3.Cursor = self.cursor()
+        return cursor.execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
+        """Run a statement with each of the parameters on a new cursor, which is returned."""
+        cursor: sqlite3.Cursor = self.cursor()
+        return cursor.executemany(sql, parameters)
 
     def close_cursors(self) -> None:
         """End what was begun; the cursors cannot be used any more."""

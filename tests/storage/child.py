@@ -132,4 +132,4 @@ def attempt(action: object) -> str:
 ACTS = {act.__name__: act for act in (hold_lock, hold_transaction, write, stop_inside, open_once, read_as_nobody, fork)}
 
 if __name__ == "__main__":
-    ACTS[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])  # type: ignore[operator]
+    ACTS[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
