@@ -63,11 +63,12 @@ class Opened:
             PalaceCorrupt: the file was replaced but not its log, so that opening them would mix two palaces.
         """
         found = Identity.of(self.path)
-        if found.log is None and found.database == self.identity.database and self.writer is not None:
-            self.readers.close()
-            if not checkpoint(self.writer)[0]:
-                raise Busy("a reader keeps the write-ahead log from being saved", hint="Try again.")
-        elif found.log is not None and found.log == self.identity.log and found.database != self.identity.database:
+        if found.database == self.identity.database:
+            if found.log is None and self.writer is not None:
+                self.readers.close()
+                if not checkpoint(self.writer)[0]:
+                    raise Busy("a reader keeps the write-ahead log from being saved", hint="Try again.")
+        elif found.database and found.log and found.log == self.identity.log:
             log = log_of(self.path)
             raise PalaceCorrupt(
                 f"{self.path} was replaced, but {log} belongs to the earlier file",

@@ -87,6 +87,7 @@ def open_once(directory: Path) -> None:
 
 def read_as_nobody(directory: Path) -> None:
     """Read and try to write as a user without rights."""
+    Database(directory / "other").close()  # imports all it needs from places that may be closed to others
     os.setgid(NOBODY)
     os.setuid(NOBODY)
     database = Database(directory)
