@@ -57,7 +57,7 @@ def _stored(key: str, item: CheckpointItem) -> Json:
 CHECKPOINT = Tool(
     name="checkpoint",
     title="Checkpoint",
-    description="Store drawers, facts and a diary entry together, all or nothing. Returns their ids in order.",
+    description="Store drawers, facts and a diary entry, all or nothing. Returns their ids in order.",
     arguments=CheckpointArguments,
     answer=CheckpointAnswer,
     run=checkpoint,

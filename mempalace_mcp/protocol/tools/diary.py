@@ -83,7 +83,7 @@ def diary_read(context: ToolContext, arguments: DiaryReadArguments, deadline: De
 DIARY_WRITE = Tool(
     name="diary_write",
     title="Write diary",
-    description="Write down what you did, decided and learned. Returns the entry's drawer_id.",
+    description="Write down what you did, decided and learned. Returns its drawer_id.",
     arguments=EntryArguments,
     answer=WrittenAnswer,
     run=diary_write,

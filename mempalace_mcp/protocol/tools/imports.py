@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.palace.arguments import MAX_LIMIT
-from mempalace_mcp.protocol.tools.arguments import Arguments
+from mempalace_mcp.protocol.tools.arguments import UNUSABLE, Arguments
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
+
+
+def _verify_absolute(path: str) -> str:
+    if not Path(path).is_absolute():
+        raise PydanticCustomError(
+            UNUSABLE, "is not an absolute path, and the server does not know your working directory"
+        )
+    return path
+
+
+AbsolutePath = Annotated[str, AfterValidator(_verify_absolute)]
 
 
 class ImportPathArguments(Arguments):
     """Which files or folders, and where to."""
 
-    paths: Annotated[list[str], Field(min_length=1, max_length=MAX_LIMIT, description="Files or folders")]
+    paths: Annotated[list[AbsolutePath], Field(min_length=1, max_length=MAX_LIMIT, description="Files or folders")]
     wing: str | None = None
     dry_run: bool = False
 

@@ -83,7 +83,7 @@ def reconnect(context: ToolContext, arguments: NoArguments, deadline: Deadline) 
 GET_TAXONOMY = Tool(
     name="get_taxonomy",
     title="Taxonomy",
-    description="List wings and rooms with their numbers of drawers.",
+    description="Count the drawers of every wing and room.",
     arguments=TaxonomyArguments,
     answer=TaxonomyAnswer,
     run=get_taxonomy,
@@ -91,7 +91,7 @@ GET_TAXONOMY = Tool(
 WAKE_UP = Tool(
     name="wake_up",
     title="Wake up",
-    description="Get what a new session needs to know, within max_tokens. Returns one text.",
+    description="Get what a new session needs to know, as one text.",
     arguments=WakeUpArguments,
     answer=WakeUpAnswer,
     run=wake_up,

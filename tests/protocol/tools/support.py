@@ -1,16 +1,26 @@
-"""What the tests of the tools share: a context that must not be touched, and refusals as a client sees them."""
+"""What the tests of the tools share: a client of a real palace, and a context that must not be touched."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import PalaceError
-from mempalace_mcp.protocol.tools.table import ToolTable
+from mempalace_mcp.protocol.tools.table import ToolTable, build_tools
+from mempalace_mcp.runtime.app import App
+from mempalace_mcp.runtime.context import AppContext
+from tests.palace.support import opened, seq_of
+
+DRAWER = {"wing": "Kitchen", "room": "tea", "content": "Ada drinks Darjeeling in the morning."}
+SHAPE_OF_REFUSALS = {"code", "message", "argument", "hint", "retryable"}
+LONGEST_REFUSAL = 2000
 
 
 class Untouched:
@@ -33,9 +43,73 @@ class Untouched:
 
 
 def refusal(table: ToolTable, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The one shape in which a call is refused before any work; it must be fit for the wire."""
+    """How a call is refused before any work."""
     with pytest.raises(PalaceError) as caught:
         table.call(Untouched(), name, arguments, Deadline())
-    shown = caught.value.as_dict()
-    assert len(json.dumps(shown, ensure_ascii=False).encode("utf-8")) < 2000
+    return check_refusal(caught.value)
+
+
+def check_refusal(error: PalaceError) -> dict[str, Any]:
+    """The one shape of a refusal, after checking that it is one: short, fit for the wire, and says what to do."""
+    shown = error.as_dict()
+    assert set(shown) - {"retry_after"} == SHAPE_OF_REFUSALS
+    assert len(json.dumps(shown, ensure_ascii=False, allow_nan=False).encode("utf-8")) < LONGEST_REFUSAL
+    assert shown["message"]
     return shown
+
+
+class Client:
+    """Calls tools on a real palace and checks what every answer and every refusal has in common."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self._table = build_tools("full")
+        self._context = AppContext(app)
+        self._validators = {
+            definition["name"]: Draft202012Validator(definition["outputSchema"])
+            for definition in self._table.definitions()
+        }
+
+    def call(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
+        """The answer, which must match the tool's output schema and be plain JSON."""
+        answer = self._table.call(self._context, tool, arguments, Deadline())
+        self._validators[tool].validate(answer)
+        assert json.loads(json.dumps(answer, ensure_ascii=False, allow_nan=False).encode("utf-8")) == answer
+        assert "error" not in answer
+        assert answer.get("success") is not False
+        return answer
+
+    def refuse(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
+        """The refusal, which must have written nothing."""
+        before = self.seq
+        with pytest.raises(PalaceError) as caught:
+            self._table.call(self._context, tool, arguments, Deadline())
+        assert self.seq == before
+        return check_refusal(caught.value)
+
+    def attempt(self, tool: str, arguments: Mapping[str, Any]) -> None:
+        """A call that may be answered or refused, and nothing else."""
+        try:
+            self.call(tool, **arguments)
+        except PalaceError as error:
+            check_refusal(error)
+
+    def add(self, **changes: Any) -> str:
+        """File a drawer and return its id."""
+        return str(self.call("add_drawer", **{**DRAWER, **changes})["drawer_id"])
+
+    def settle(self) -> None:
+        """Wait until everything filed has its vector. A palace at work goes on writing, which a refusal must not."""
+        self.app.wait_until_indexed()
+
+    @property
+    def seq(self) -> int:
+        """The number of the last unit of work."""
+        return seq_of(self.app)
+
+
+@contextmanager
+def open_client(directory: Path) -> Iterator[Client]:
+    """A client of a palace in the directory, its model loaded."""
+    with opened(directory, PALACE_INDEX="exact") as app:
+        yield Client(app)

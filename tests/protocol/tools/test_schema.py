@@ -1,20 +1,18 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, NotRequired, TypedDict
 
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from mcp_types import ListToolsResult, Tool
 
 from mempalace_mcp.protocol.tools.arguments import Arguments, Limit
 from mempalace_mcp.protocol.tools.schema import Schema, input_schema, outline, output_schema
 from mempalace_mcp.protocol.tools.table import CORE, FULL, build_tools
 
-KILOBYTE = 1000
-ENVELOPE = {"jsonrpc": "2.0", "id": 1, "result": {"resultType": "complete", "ttlMs": 0, "cacheScope": "public"}}
+LISTING_BYTES = 14_000
 DEFINITIONS = build_tools("full").definitions()
-NAMES = [definition["name"] for definition in DEFINITIONS]
 
 
 def subschemas(schema: Schema) -> Iterator[Schema]:
@@ -25,52 +23,49 @@ def subschemas(schema: Schema) -> Iterator[Schema]:
         yield from subschemas(schema["items"])
 
 
-def compact(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
 @pytest.mark.parametrize("prefix", ["", "mempalace_"])
 def test_the_core_listing_as_sent_stays_under_14_kilobytes(prefix: str) -> None:
-    listing = {**ENVELOPE["result"], "tools": build_tools("core", prefix=prefix).definitions()}  # type: ignore[dict-item]
-    assert len(compact({**ENVELOPE, "result": listing})) < 14 * KILOBYTE + (0 if not prefix else 100)
+    tools = [Tool.model_validate(definition) for definition in build_tools("core", prefix=prefix).definitions()]
+    result = ListToolsResult(tools=tools).model_dump_json(by_alias=True, exclude_none=True)
+    response = f'{{"jsonrpc":"2.0","id":1,"result":{result}}}'
+    assert len(response.encode("utf-8")) < LISTING_BYTES
 
 
-@pytest.mark.parametrize("definition", DEFINITIONS, ids=NAMES)
-def test_every_definition_is_complete(definition: dict[str, Any]) -> None:
-    assert set(definition) == {"name", "title", "description", "inputSchema", "outputSchema", "annotations"}
+def test_every_definition_is_complete() -> None:
     hints = {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}
-    assert set(definition["annotations"]) == hints
-    assert all(isinstance(hint, bool) for hint in definition["annotations"].values())
-    assert definition["description"].endswith(".")
-    assert "{" not in definition["description"]
+    for definition in DEFINITIONS:
+        assert set(definition) == {"name", "title", "description", "inputSchema", "outputSchema", "annotations"}
+        assert set(definition["annotations"]) == hints
+        assert all(isinstance(hint, bool) for hint in definition["annotations"].values())
+        assert definition["description"].endswith(".")
+        assert "{" not in definition["description"]
 
 
-@pytest.mark.parametrize("definition", DEFINITIONS, ids=NAMES)
-def test_every_schema_is_valid_and_an_object(definition: dict[str, Any]) -> None:
-    for key in ("inputSchema", "outputSchema"):
-        Draft202012Validator.check_schema(definition[key])
-        assert definition[key]["type"] == "object"
+def test_every_schema_is_valid_and_an_object() -> None:
+    for definition in DEFINITIONS:
+        for key in ("inputSchema", "outputSchema"):
+            Draft202012Validator.check_schema(definition[key])
+            assert definition[key]["type"] == "object"
 
 
-@pytest.mark.parametrize("definition", DEFINITIONS, ids=NAMES)
-def test_input_schemas_are_closed_and_plain(definition: dict[str, Any]) -> None:
-    schema = definition["inputSchema"]
-    assert schema["additionalProperties"] is False
-    for each in subschemas(schema):
-        assert isinstance(each["type"], str)
-        assert not {"title", "anyOf", "$ref", "$defs"} & set(each)
-        assert each.get("default", "") is not None
-    for name in schema.get("required", ()):
-        assert name in schema["properties"]
+def test_input_schemas_are_closed_and_plain() -> None:
+    for definition in DEFINITIONS:
+        schema = definition["inputSchema"]
+        assert schema["additionalProperties"] is False, definition["name"]
+        assert set(schema.get("required", ())) <= set(schema["properties"])
+        for each in subschemas(schema):
+            assert isinstance(each["type"], str)
+            assert not {"title", "anyOf", "$ref", "$defs"} & set(each)
+            assert each.get("default", "") is not None
 
 
-@pytest.mark.parametrize("tool", FULL, ids=NAMES)
-def test_every_number_and_list_is_bounded(tool: Any) -> None:
-    for each in subschemas(input_schema(tool.arguments)):
-        if each["type"] in ("integer", "number"):
-            assert {"minimum", "maximum"} <= set(each)
-        if each["type"] == "array":
-            assert "maxItems" in each
+def test_every_number_and_list_is_bounded() -> None:
+    for tool in FULL:
+        for each in subschemas(input_schema(tool.arguments)):
+            if each["type"] in ("integer", "number"):
+                assert {"minimum", "maximum"} <= set(each), tool.name
+            if each["type"] == "array":
+                assert "maxItems" in each, tool.name
 
 
 def test_an_outline_keeps_the_names_and_types_of_nested_objects() -> None:

@@ -80,7 +80,7 @@ def read(model: type[Arguments], arguments: dict[str, Any]) -> Any:
         ),
         ("checkpoint", {"items": [], "diary": {"agent_name": "a"}}, "diary.entry", "missing", "1,048,576"),
         ("import_path", {"paths": []}, "paths", "a list of 0 entries", "a list of 1 to 100 entries (Files or folders)"),
-        ("import_path", {"paths": ["a", None]}, "paths[1]", "null", "Give text."),
+        ("import_path", {"paths": ["/a", None]}, "paths[1]", "null", "Give text."),
     ],
 )
 def test_a_wrong_argument_is_named_shown_and_explained(
