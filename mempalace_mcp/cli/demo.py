@@ -26,15 +26,15 @@ SEARCHES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("by exact identifier", {"query": "rel-2026-05-17-b", "limit": 1}),
     ("only in the wing notes", {"query": "what do we cook when guests come?", "wing": "notes", "limit": 1}),
 )
-FACT = {"subject": "Mira", "predicate": "works in", "object": "team Orion", "valid_from": "2025-09-01"}
+FACT = {"subject": "Nadia", "predicate": "works in", "object": "team Orion", "valid_from": "2025-09-01"}
 CHANGE = {
-    "subject": "Mira",
+    "subject": "Nadia",
     "predicate": "works in",
     "old_object": "team Orion",
     "new_object": "team Vega",
-    "at": "2026-05-11",
+    "at": "2026-06-01",
 }
-DATES = ("2026-01-15", "2026-06-15")
+DATES = ("2026-05-20", "2026-06-20")
 
 
 def run_demo(palace: str | None, as_json: bool) -> None:
@@ -44,7 +44,9 @@ def run_demo(palace: str | None, as_json: bool) -> None:
         PalaceError: the palace cannot be used.
     """
     with _place(palace) as directory:
-        filed = import_quietly(load_settings({}, directory), [_texts()])
+        texts = _texts()
+        sources = [(texts / "transcripts", None), (texts / "notes", "notes")]
+        filed = import_quietly(load_settings({}, directory), sources)
         said: list[dict[str, Any]] = [{"filed": filed}]
         if not as_json:
             click.echo(f"Filed {filed['filed']} drawers from {filed['files']} files in {filed['seconds']:.1f} s.\n")
@@ -71,7 +73,7 @@ async def _converse(directory: str) -> list[dict[str, Any]]:
         await _call(client, "kg_add", **FACT)
         await _call(client, "kg_supersede", **CHANGE)
         for date in DATES:
-            steps.append({"as_of": date, "answer": await _call(client, "kg_query", entity="Mira", as_of=date)})
+            steps.append({"as_of": date, "answer": await _call(client, "kg_query", entity="Nadia", as_of=date)})
     return steps
 
 
@@ -91,7 +93,7 @@ def _shown(step: dict[str, Any]) -> str:
         head = f"Search {step['search']}: {step['query']!r}"
         return "\n".join([head, *map(_hit, step["answer"]["results"])]) + "\n"
     facts = "; ".join(f"{each['subject']} {each['predicate']} {each['object']}" for each in step["answer"]["facts"])
-    return f"Known of Mira as of {step['as_of']}: {facts}" + ("\n" if step["as_of"] == DATES[-1] else "")
+    return f"As of {step['as_of']}: {facts}" + ("\n" if step["as_of"] == DATES[-1] else "")
 
 
 def _hit(hit: dict[str, Any]) -> str:

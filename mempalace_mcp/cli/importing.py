@@ -41,12 +41,13 @@ def run_import(settings: Settings, paths: Sequence[Path], wing: str | None, dry_
     return NOTHING_READ if not told["files"] and told["skipped"] else 0
 
 
-def import_quietly(settings: Settings, paths: Sequence[Path]) -> dict[str, Any]:
-    """File and embed everything without a word; what the demonstration begins with."""
+def import_quietly(settings: Settings, sources: Sequence[tuple[Path, str | None]]) -> dict[str, Any]:
+    """File and embed everything without a word, each source in its wing; what the demonstration begins with."""
     summary = ImportSummary()
     with open_app(settings) as app:
         app.start()
-        file_texts(app, paths, None, False, summary)
+        for path, wing in sources:
+            file_texts(app, [path], wing, False, summary)
         app.wait_until_indexed()
     return summary.as_dict(complete=True)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mempalace_mcp.core import text
 from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
-from mempalace_mcp.core.model import DrawerChanges, Metadata, NewDrawer, Place, Priority
+from mempalace_mcp.core.model import DrawerChanges, Filed, Metadata, NewDrawer, Place, Priority
 from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.importers import Document, FoundFile, Problem, SkippedFile, default_wing, discover, read
 from mempalace_mcp.palace.stores import Stores
@@ -64,61 +64,45 @@ class Importing:
             if isinstance(found, SkippedFile):
                 yield ImportStep(found.path, problems=(found,))
             else:
-                yield from self._import_file(found, chosen or default_wing(found), dry_run)
+                yield from self._import_file(found, chosen or default_wing(found.path, found.root), dry_run)
 
     def _import_file(self, file: FoundFile, wing: str, dry_run: bool) -> Iterator[ImportStep]:
         path = str(file.path)
         with self._stores.reader.read() as connection:
             before = imported_parts(connection, path)
         seen: set[str] = set()
+        same: set[str] = set()
         complete = True
-        for entries in _batches(read(file)):
+        for entries in _batches(read(file.path, file.root)):
             documents = [entry for entry in entries if isinstance(entry, Document)]
             problems = [entry for entry in entries if not isinstance(entry, Document)]
             complete &= not any(isinstance(problem, SkippedFile) for problem in problems)
             seen.update(document.key for document in documents)
-            yield self._import_batch(path, documents, problems, before, wing, dry_run)
-        gone = [part.drawer_id for key, part in before.items() if part.live and key not in seen] if complete else []
-        if gone:
-            yield ImportStep(path, removed=len(gone) if dry_run else self._remove(gone))
+            plan = _plan(documents, before)
+            filed = [] if dry_run else self._store(plan, wing)
+            same.update(each.drawer_id for each in filed if not each.created)
+            new = len(plan.new) if dry_run else sum(each.created for each in filed)
+            yield _step(path, documents, plan, new, problems)
+        gone = [part for part in before.values() if part.live and part.key not in seen and part.drawer_id not in same]
+        if complete and gone:
+            yield ImportStep(path, removed=len(gone) if dry_run else self._remove([part.drawer_id for part in gone]))
 
-    def _import_batch(
-        self,
-        path: str,
-        documents: Sequence[Document],
-        problems: Sequence[Problem],
-        before: dict[str, ImportedPart],
-        wing: str,
-        dry_run: bool,
-    ) -> ImportStep:
-        plan = _plan(documents, before)
-        filed = len(plan.new)
-        if not dry_run and (plan.new or plan.changed):
-            filed = self._store(plan, wing)
-        return ImportStep(
-            path=path,
-            filed=filed,
-            updated=len(plan.changed),
-            unchanged=plan.unchanged + len(plan.new) - filed,
-            in_trash=plan.in_trash,
-            characters=sum(len(document.content) for document in documents),
-            problems=problems,
-        )
-
-    def _store(self, plan: _Plan, wing: str) -> int:
-        """Returns how many drawers are new: a part may say exactly what another one says."""
+    def _store(self, plan: _Plan, wing: str) -> list[Filed]:
+        """What became of the new ones: a part may say exactly what another one says, and then it is that drawer."""
+        if not plan.new and not plan.changed:
+            return []
         store = self._stores.drawers
         new = [(_new_drawer(each, wing), chunking.split(each.content)) for each in plan.new]
         changed = [(part.drawer_id, _changes(each), chunking.split(each.content)) for part, each in plan.changed]
 
-        def work(tx: Transaction) -> int:
+        def work(tx: Transaction) -> list[Filed]:
             for drawer_id, changes, spans in changed:
                 store.update(tx, drawer_id, changes, spans)
-            return sum(store.file(tx, drawer, spans).created for drawer, spans in new)
+            return [store.file(tx, drawer, spans) for drawer, spans in new]
 
-        created = self._stores.writer.write(work, Deadline(COMMAND_SECONDS))
+        filed = self._stores.writer.write(work, Deadline(COMMAND_SECONDS))
         self._stores.filed()
-        return created
+        return filed
 
     def _remove(self, drawer_ids: Sequence[str]) -> int:
         store = self._stores.drawers
@@ -129,6 +113,18 @@ def _batches(entries: Iterable[Document | Problem]) -> Iterator[list[Document | 
     iterator = iter(entries)
     while batch := list(islice(iterator, BATCH)):
         yield batch
+
+
+def _step(path: str, documents: Sequence[Document], plan: _Plan, new: int, problems: Sequence[Problem]) -> ImportStep:
+    return ImportStep(
+        path=path,
+        filed=new,
+        updated=len(plan.changed),
+        unchanged=plan.unchanged + len(plan.new) - new,
+        in_trash=plan.in_trash,
+        characters=sum(len(document.content) for document in documents),
+        problems=problems,
+    )
 
 
 def _plan(documents: Sequence[Document], before: dict[str, ImportedPart]) -> _Plan:
