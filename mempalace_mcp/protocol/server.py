@@ -114,9 +114,7 @@ def _refusal(error: PalaceError) -> CallToolResult:
 
 
 def _result(content: dict[str, Any], text: str, *, is_error: bool) -> CallToolResult:
-    return CallToolResult(
-        content=[TextContent(type="text", text=text)], structured_content=content, is_error=is_error
-    )
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content, is_error=is_error)
 
 
 def _to_json(content: Mapping[str, Any]) -> str:

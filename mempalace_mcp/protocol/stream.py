@@ -42,9 +42,7 @@ class ByteStream(Protocol):
         ...
 
 
-async def serve_stream(
-    server: Server[Any], activity: SessionActivity, stream: ByteStream, stop: anyio.Event
-) -> None:
+async def serve_stream(server: Server[Any], activity: SessionActivity, stream: ByteStream, stop: anyio.Event) -> None:
     """Serve one session until the client closes its side, stops reading, or `stop` is set; then drain it and return."""
 
     async def write(message: bytes) -> None:

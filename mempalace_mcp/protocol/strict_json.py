@@ -64,9 +64,7 @@ def load(data: bytes) -> tuple[Any, Fault | None]:
     if _too_deep(text):
         raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
     numbers = _Numbers()
-    value = json.loads(
-        text, parse_float=numbers.real, parse_int=numbers.integer, parse_constant=numbers.constant
-    )
+    value = json.loads(text, parse_float=numbers.real, parse_int=numbers.integer, parse_constant=numbers.constant)
     suspicious = numbers.unfit or not clean or _SURROGATE_ESCAPE.search(text)
     return value, find_fault(value) if suspicious else None
 

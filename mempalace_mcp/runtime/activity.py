@@ -151,9 +151,7 @@ class Activity:
     def ended(self, session: SessionActivity, call: RunningCall, outcome: Outcome) -> None:
         """Record the call in its session and in the totals."""
         milliseconds = (time.monotonic() - call.started) * 1000
-        session.history.append(
-            CallRecord(call.tool, outcome, call.began, milliseconds, call.bytes_in, call.bytes_out)
-        )
+        session.history.append(CallRecord(call.tool, outcome, call.began, milliseconds, call.bytes_in, call.bytes_out))
         self._remembered.get(session.number)
         with self._lock:
             del self._running[id(call)]

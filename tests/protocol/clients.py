@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,17 @@ def stdio_client(stderr: int | None = None) -> Iterator[StdioClient]:
     try:
         yield StdioClient(process)
     finally:
-        process.kill()
-        process.communicate()
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process if it still runs, and close its pipes."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with suppress(BrokenPipeError):
+                pipe.close()
 
 
 @dataclass
@@ -143,8 +152,7 @@ def http_server(log: Path) -> Iterator[HttpServer]:
     try:
         yield HttpServer(process, int(process.stdout.readline()), log)
     finally:
-        process.kill()
-        process.communicate()
+        end(process)
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,11 @@ def understood(data: bytes) -> Message:
         (b'{"jsonrpc":"2.0","id":4,"method":"\xff"}', INVALID_REQUEST, 4),
         (b'{"jsonrpc":"2.0","method":"notifications/x","params":{"a":1e400}}', INVALID_REQUEST, None),
         (b'{"jsonrpc":"2.0","id":4,"result":{"a":1e400}}', INVALID_REQUEST, None),
-        (b'{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"\\ud800","arguments":{}}}', INVALID_REQUEST, 4),
+        (
+            b'{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"\\ud800","arguments":{}}}',
+            INVALID_REQUEST,
+            4,
+        ),
     ],
 )
 def test_what_is_no_message_is_refused_with_the_id_that_can_be_told(data: bytes, code: int, request_id: Any) -> None:

@@ -114,9 +114,11 @@ async def test_structured_content_and_text_are_the_same_json() -> None:
         await wire.greet()
         result = (await wire.ask(call(1, "echo", text="äöü 🌍 \u2028")))["result"]
         assert result["isError"] is False
-        assert json.loads(result["content"][0]["text"]) == result["structuredContent"] == {
-            "echo": {"text": "äöü 🌍 \u2028"}
-        }
+        assert (
+            json.loads(result["content"][0]["text"])
+            == result["structuredContent"]
+            == {"echo": {"text": "äöü 🌍 \u2028"}}
+        )
 
 
 @pytest.mark.parametrize(
@@ -218,6 +220,35 @@ async def test_a_client_that_does_not_read_cannot_keep_a_session_alive() -> None
                 await stuck.wait()
                 session.abort()
             assert session.finished.is_set()
+
+
+async def test_a_cancellation_does_not_tear_an_answer() -> None:
+    """The request is cancelled while its answer is only half written."""
+    with echo_services() as services:
+        written: list[bytes] = []
+        half, go_on = anyio.Event(), anyio.Event()
+
+        async def write(message: bytes) -> None:
+            if b'"id":7' in message:
+                half.set()
+                await go_on.wait()
+            written.append(message)
+
+        session = Session(build_server(services), services.activity.open(Transport.SOCKET), write)
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(session.serve)
+                for message in (initialize(), INITIALIZED, call(7, "echo")):
+                    await session.receive(json.dumps(message).encode())
+                await half.wait()
+                cancelled = {"jsonrpc": "2.0", "method": CANCELLED, "params": {"requestId": 7}}
+                await session.receive(json.dumps(cancelled).encode())
+                await session.receive(json.dumps(request(8, "no/such/method")).encode())
+                go_on.set()
+                await session.drain(30)
+                session.close()
+        assert [json.loads(message)["id"] for message in written] == ["hello", 7, 8]
+        assert session.in_flight == 0
 
 
 async def test_the_history_knows_tools_and_sizes_but_no_names_of_the_client() -> None:

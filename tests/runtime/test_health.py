@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from dataclasses import dataclass
+
+from mempalace_mcp import __version__
+from mempalace_mcp.runtime.activity import Activity, Transport
+from mempalace_mcp.runtime.health import (
+    LONG_EXECUTION_SECONDS,
+    SLOW_LOOP_SECONDS,
+    Check,
+    Concern,
+    Gauge,
+    Health,
+    Status,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The statistics of some component."""
+
+    depth: int
+
+
+def broken() -> Level:
+    raise OSError("the gauge fell off")
+
+
+def health(*gauges: tuple[str, Gauge], checks: tuple[Check, ...] = ()) -> Health:
+    return Health(Activity(history_limit=5), gauges, checks)
+
+
+def test_a_quiet_process_is_ok() -> None:
+    report = health(("writer", lambda: Level(3))).snapshot()
+    assert (report.status, list(report.reasons)) == (Status.OK, [])
+    assert (report.version, report.pid) == (__version__, os.getpid())
+    assert report.components == {"writer": Level(3)}
+    assert report.diagnostics.thread_count == threading.active_count()
+    assert report.diagnostics.rss_bytes
+    assert report.diagnostics.open_descriptors
+    assert report.diagnostics.event_loop_lag_seconds is None
+
+
+def test_a_gauge_that_cannot_be_read_is_null() -> None:
+    report = health(("broken", broken), ("writer", lambda: Level(1))).snapshot()
+    assert report.status is Status.OK
+    assert report.components == {"broken": None, "writer": Level(1)}
+
+
+def test_the_worst_concern_decides() -> None:
+    degraded = Concern(Status.DEGRADED, "disk_low", "the disk is nearly full")
+    failing = Concern(Status.FAILING, "writer_dead", "the writer thread has ended")
+    assert health(checks=(lambda: degraded, lambda: None)).snapshot().status is Status.DEGRADED
+    report = health(checks=(lambda: degraded, lambda: failing)).snapshot()
+    assert (report.status, report.reasons) == (Status.FAILING, [degraded, failing])
+
+
+def test_a_check_that_fails_is_a_concern_itself() -> None:
+    def check() -> Concern | None:
+        raise RuntimeError
+
+    report = health(checks=(check,)).snapshot()
+    assert (report.status, report.reasons[0].code) == (Status.DEGRADED, "check_failed")
+
+
+def test_a_call_that_runs_too_long_degrades() -> None:
+    activity = Activity(history_limit=5)
+    watched = Health(activity)
+    with activity.open(Transport.STDIO).call("slow", 0) as call:
+        assert watched.snapshot().diagnostics.running_executions == 1
+        call.started -= LONG_EXECUTION_SECONDS + 1
+        assert [reason.code for reason in watched.snapshot().reasons] == ["execution_long"]
+    assert watched.snapshot().status is Status.OK
+
+
+async def test_a_loop_that_was_blocked_is_seen() -> None:
+    watched = health()
+    watching = asyncio.create_task(watched.watch())
+    while watched.snapshot().diagnostics.event_loop_lag_seconds is None:
+        await asyncio.sleep(0)
+    time.sleep(SLOW_LOOP_SECONDS + 0.5)
+    report = watched.snapshot()
+    assert [reason.code for reason in report.reasons] == ["event_loop_slow"]
+    assert report.diagnostics.event_loop_lag_max_seconds is not None
+    assert report.diagnostics.event_loop_lag_max_seconds > SLOW_LOOP_SECONDS
+    assert report.diagnostics.asyncio_task_count
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert watched.snapshot().diagnostics.asyncio_task_count
+
+
+def test_a_snapshot_waits_for_nobody() -> None:
+    """It is taken while the process is at work in another thread that holds no lock of ours."""
+    activity = Activity(history_limit=5)
+    watched = Health(activity)
+    session = activity.open(Transport.STDIO)
+    entered, leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with session.call("slow", 0):
+            entered.set()
+            leave.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    entered.wait()
+    assert watched.snapshot().diagnostics.running_executions == 1
+    leave.set()
+    thread.join()
