@@ -53,8 +53,7 @@ def back_up(source: sqlite3.Connection, destination: Path, progress: Progress | 
     except OSError as error:
         raise explain_os_error(error, destination) from error
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        _remove(partial)
     return BackupReport(destination, destination.stat().st_size, rows, time.monotonic() - started)
 
 
@@ -91,6 +90,13 @@ def _verify_free(destination: Path) -> None:
         )
     if os.path.lexists(destination):
         raise _taken(destination)
+
+
+def _remove(partial: Path) -> None:
+    """Remove the copy under its first name, and what SQLite may have left beside it."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            Path(f"{partial}{suffix}").unlink()
 
 
 def _publish(partial: Path, destination: Path) -> None:
