@@ -78,11 +78,11 @@ class Executor:
             )
 
     def close(self, timeout: float = CLOSE_SECONDS) -> bool:
-        """Refuse what has not begun and wait for what has; False if some of it still runs after `timeout` seconds."""
+        """Wait for what has begun, refuse what has not; False if something still runs after `timeout` seconds."""
         with self._changed:
             self._closed = True
             ended = self._changed.wait_for(lambda: not self._places, timeout)
-        self._pool.shutdown(wait=ended, cancel_futures=True)
+        self._pool.shutdown(wait=ended)
         return ended
 
     def _submit(self, call: _Call[T]) -> Future[T]:

@@ -1,0 +1,140 @@
+"""The executor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from mempalace_mcp.core.errors import Busy, Conflict, PalaceError
+from mempalace_mcp.runtime.executor import Executor
+
+USER: contextvars.ContextVar[str] = contextvars.ContextVar("USER", default="nobody")
+
+
+@pytest.fixture
+async def executor() -> AsyncIterator[Executor]:
+    executor = Executor(2, waiting_limit=3)
+    yield executor
+    assert executor.close(20)
+
+
+class Work:
+    """A function that runs until it is told to end."""
+
+    def __init__(self) -> None:
+        self._end = threading.Event()
+        self.calls = 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        self._end.wait()
+        return "done"
+
+    def end(self) -> None:
+        self._end.set()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0)
+
+
+async def test_runs_in_a_thread_of_its_own_with_arguments_and_context(executor: Executor) -> None:
+    USER.set("Ada")
+
+    def work(number: int, *, word: str) -> tuple[int, str, str, bool]:
+        return number, word, USER.get(), threading.current_thread() is threading.main_thread()
+
+    assert await executor.run(work, 7, word="seven") == (7, "seven", "Ada", False)
+
+
+async def test_errors_reach_the_caller(executor: Executor) -> None:
+    def work() -> None:
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        await executor.run(work)
+    assert executor.statistics().running == 0
+
+
+async def test_counts_what_runs_and_what_waits(executor: Executor) -> None:
+    work = Work()
+    tasks = [asyncio.create_task(executor.run(work)) for _ in range(5)]
+    await until(lambda: executor.statistics().running == 2)
+    statistics = executor.statistics()
+    assert (statistics.threads, statistics.waiting, statistics.waiting_limit) == (2, 3, 3)
+    assert statistics.oldest_running > 0
+    work.end()
+    assert await asyncio.gather(*tasks) == ["done"] * 5
+    await until(lambda: executor.statistics().running == 0)
+    statistics = executor.statistics()
+    assert (statistics.waiting, statistics.oldest_running) == (0, 0.0)
+
+
+async def test_a_full_line_refuses(executor: Executor) -> None:
+    work = Work()
+    tasks = [asyncio.create_task(executor.run(work)) for _ in range(5)]
+    await until(lambda: executor.statistics().waiting == 3)
+    with pytest.raises(Busy) as caught:
+        await executor.run(work)
+    assert caught.value.retryable
+    assert executor.statistics().refused == 1
+    work.end()
+    await asyncio.gather(*tasks)
+    assert await executor.run(lambda: "again") == "again"
+
+
+async def test_a_cancelled_call_keeps_its_place_until_a_thread_is_free(executor: Executor) -> None:
+    work, skipped = Work(), Work()
+    running = [asyncio.create_task(executor.run(work)) for _ in range(2)]
+    await until(lambda: executor.statistics().running == 2)
+    waiting = [asyncio.create_task(executor.run(skipped)) for _ in range(3)]
+    await until(lambda: executor.statistics().waiting == 3)
+    for task in [*running, *waiting]:
+        task.cancel()
+    outcomes = await asyncio.gather(*running, *waiting, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {asyncio.CancelledError}
+    statistics = executor.statistics()
+    assert (statistics.running, statistics.waiting) == (2, 3)
+    with pytest.raises(Busy):
+        await executor.run(work)
+    work.end()
+    skipped.end()
+    await until(lambda: executor.statistics().running == executor.statistics().waiting == 0)
+    assert skipped.calls == 0
+
+
+async def test_closing_waits_for_what_runs_and_refuses_what_waits() -> None:
+    executor, work, waiting = Executor(1), Work(), Work()
+    first = asyncio.create_task(executor.run(work))
+    second = asyncio.create_task(executor.run(waiting))
+    await until(lambda: executor.statistics().waiting == 1)
+    assert not executor.close(0.01)
+    work.end()
+    assert await first == "done"
+    with pytest.raises(PalaceError, match="closed"):
+        await second
+    assert waiting.calls == 0
+    with pytest.raises(PalaceError, match="closed"):
+        await executor.run(work)
+    assert executor.close(20)
+
+
+async def test_a_loop_that_ends_before_the_work_does_no_harm() -> None:
+    executor, work = Executor(1), Work()
+
+    def short_life() -> None:
+        async def start() -> None:
+            task = asyncio.create_task(executor.run(work))
+            await until(lambda: executor.statistics().running == 1)
+            task.cancel()
+
+        asyncio.run(start())
+
+    await asyncio.to_thread(short_life)
+    work.end()
+    assert executor.close(20)

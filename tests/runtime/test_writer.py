@@ -1,0 +1,233 @@
+"""The writer thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.errors import Busy, Cancelled, Conflict, DeadlineExceeded, PalaceError, PalaceMissing
+from mempalace_mcp.runtime.writer import GROUP_LIMIT, WriterThread
+from mempalace_mcp.storage.database import Database
+from mempalace_mcp.storage.transaction import Transaction
+from tests.storage.support import Child, add_wing, fresh_database, soon, wings
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with fresh_database(tmp_path) as database:
+        yield database
+
+
+@pytest.fixture
+def writer(database: Database) -> Iterator[WriterThread]:
+    writer = WriterThread(database)
+    yield writer
+    writer.close()
+
+
+class Gate:
+    """A unit that keeps the writer busy until it is opened."""
+
+    def __init__(self, writer: WriterThread) -> None:
+        self._entered = threading.Event()
+        self._opened = threading.Event()
+        self.outcome = writer.submit(self._work, soon())
+        self._entered.wait()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    def _work(self, _transaction: Transaction) -> None:
+        self._entered.set()
+        self._opened.wait()
+
+
+def test_write_returns_what_the_unit_returns(writer: WriterThread, database: Database) -> None:
+    assert writer.write(add_wing("Paris"), soon()) == 1
+    assert wings(database) == ["Paris"]
+
+
+def test_the_error_of_a_unit_reaches_its_caller(writer: WriterThread, database: Database) -> None:
+    def work(transaction: Transaction) -> None:
+        add_wing("Paris")(transaction)
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        writer.write(work, soon())
+    with pytest.raises(TimeoutError):
+        writer.write(lambda _: (_ for _ in ()).throw(TimeoutError("of the unit")), soon())
+    assert wings(database) == []
+
+
+def test_what_waits_is_committed_together_in_order(writer: WriterThread, database: Database) -> None:
+    gate = Gate(writer)
+    outcomes = [writer.submit(add_wing(f"{number:03}"), soon()) for number in range(GROUP_LIMIT + 6)]
+    assert writer.statistics().waiting == GROUP_LIMIT + 6
+    assert writer.statistics().committing == 1
+    before = database.statistics().commits
+    gate.open()
+    assert [outcome.result() for outcome in outcomes] == list(range(1, GROUP_LIMIT + 7))
+    assert wings(database) == [f"{number:03}" for number in range(GROUP_LIMIT + 6)]
+    assert database.statistics().commits == before + 3
+    assert database.statistics().largest_group == GROUP_LIMIT
+    statistics = writer.statistics()
+    assert statistics.largest_group == GROUP_LIMIT
+    assert statistics.units == GROUP_LIMIT + 7
+    assert statistics.groups == 3
+    assert 0 < statistics.wait_max <= statistics.wait_total
+
+
+def test_many_threads(writer: WriterThread, database: Database) -> None:
+    def write(name: str) -> None:
+        for number in range(25):
+            writer.write(add_wing(f"{name}{number}"), soon())
+            assert f"{name}{number}" in wings(database)
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abcdefgh"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wings(database)) == 200
+    assert database.integrity() == []
+
+
+def test_a_full_queue_refuses(database: Database) -> None:
+    writer = WriterThread(database, queue_limit=3)
+    gate = Gate(writer)
+    outcomes = [writer.submit(add_wing(name), soon()) for name in "abc"]
+    with pytest.raises(Busy) as caught:
+        writer.write(add_wing("d"), soon())
+    assert caught.value.retry_after > 0
+    assert writer.statistics().refused == 1
+    assert outcomes[1].cancel()
+    late = writer.submit(add_wing("e"), soon())
+    gate.open()
+    assert (outcomes[0].result(), outcomes[2].result(), late.result()) == (1, 2, 3)
+    assert wings(database) == ["a", "c", "e"]
+    writer.close()
+
+
+def test_given_up_before_it_began(writer: WriterThread, database: Database) -> None:
+    gate = Gate(writer)
+    future, deadline = writer.submit(add_wing("future"), soon()), soon()
+    cancelled = writer.submit(add_wing("deadline"), deadline)
+    assert future.cancel()
+    deadline.cancel()
+    with pytest.raises(DeadlineExceeded):
+        writer.write(add_wing("late"), Deadline(0.05))
+    gate.open()
+    assert writer.write(add_wing("fine"), soon()) == 1
+    assert wings(database) == ["fine"]
+    assert isinstance(cancelled.exception(), Cancelled)
+    with pytest.raises(CancelledError):
+        future.result()
+
+
+def test_what_has_begun_is_waited_for_beyond_its_deadline(writer: WriterThread, database: Database) -> None:
+    """Otherwise the caller would hear that nothing was written, and something was."""
+    begun, over = threading.Event(), threading.Event()
+    deadline = Deadline(0.2)
+
+    def work(transaction: Transaction) -> int:
+        begun.set()
+        over.wait()
+        return add_wing("slow")(transaction)
+
+    results: list[int] = []
+    thread = threading.Thread(target=lambda: results.append(writer.write(work, deadline)))
+    thread.start()
+    begun.wait()
+    while deadline.remaining:
+        assert thread.is_alive()
+    over.set()
+    thread.join()
+    assert results == [1]
+    assert wings(database) == ["slow"]
+
+
+def test_the_lock_held_past_the_deadline_names_its_holder(writer: WriterThread, database: Database) -> None:
+    with Child("hold_lock", database.directory) as holder:
+        assert holder.line() == "held"
+        with pytest.raises(DeadlineExceeded, match=f"process {holder.pid}") as caught:
+            writer.write(add_wing("late"), Deadline(0.1))
+        assert caught.value.retryable
+        patient = writer.submit(add_wing("patient"), soon())
+        with pytest.raises(DeadlineExceeded, match=f"process {holder.pid}"):
+            writer.write(add_wing("late too"), Deadline(0.1))
+        assert writer.statistics().alive
+        holder.go()
+        assert patient.result() == 1
+        assert wings(database) == ["patient"]
+        holder.rest()
+
+
+def test_vanished_files_do_not_end_the_thread(writer: WriterThread, database: Database) -> None:
+    database.write(add_wing("Paris"), soon())
+    database.backup(database.directory / "copy.db")
+    for file in database.directory.glob("palace.db*"):
+        file.unlink()
+    with pytest.raises(PalaceMissing):
+        writer.write(add_wing("lost"), soon())
+    (database.directory / "copy.db").rename(database.path)
+    database.reopen()
+    assert writer.write(add_wing("Rome"), soon()) == 2
+    assert wings(database) == ["Paris", "Rome"]
+
+
+def test_an_unforeseen_error_reaches_the_callers_and_the_thread_lives_on(tmp_path: Path) -> None:
+    with fresh_database(tmp_path, now=BrokenClock()) as database:
+        writer = WriterThread(database)
+        with pytest.raises(ZeroDivisionError):
+            writer.write(add_wing("stamped"), soon())
+        assert writer.submit(lambda _: "unstamped", soon()).result() == "unstamped"
+        unsuitable: Any = object()
+        with pytest.raises(AttributeError):
+            writer.submit(lambda _: None, unsuitable).result()
+        assert writer.statistics().alive
+        assert writer.submit(lambda _: "alive", soon()).result() == "alive"
+        writer.close()
+
+
+class BrokenClock:
+    """Works once, for the founding of the palace."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def __call__(self) -> int:
+        self._calls += 1
+        return 1 // (self._calls == 1)
+
+
+def test_closing_drains_the_queue(database: Database) -> None:
+    writer = WriterThread(database)
+    gate = Gate(writer)
+    outcomes: list[Future[int]] = [writer.submit(add_wing(str(number)), soon()) for number in range(100)]
+    closing = threading.Thread(target=writer.close)
+    closing.start()
+    gate.open()
+    closing.join()
+    assert [outcome.result() for outcome in outcomes] == list(range(1, 101))
+    assert not writer.statistics().alive
+    with pytest.raises(PalaceError, match="closed"):
+        writer.write(add_wing("late"), soon())
+    writer.close()
+
+
+def test_closing_refuses_what_it_cannot_drain(database: Database) -> None:
+    writer = WriterThread(database)
+    gate = Gate(writer)
+    left = writer.submit(add_wing("left"), soon())
+    writer.close(timeout=0.05)
+    assert isinstance(left.exception(), Busy)
+    gate.open()
+    gate.outcome.result()
+    writer.close()
+    assert wings(database) == []
