@@ -40,7 +40,7 @@ class MiniLm:
 
     Texts go through the graph one at a time. In a batch they would share one scale of quantization, so that a vector
     would depend on its neighbours (cosine 0.99 to the one made alone), and long texts would not be faster for it.
-    Each run takes one thread, that of its caller, and none waits for another: a query is not held up by an import.
+    Each run of the graph happens in its caller's thread, so that a query is not held up by an import.
     """
 
     def __init__(self, bundle: ModelBundle) -> None:
