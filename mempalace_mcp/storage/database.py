@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
-from mempalace_mcp.core.errors import PalaceError, PalaceMissing, StorageError, StorageReadOnly
+from mempalace_mcp.core.errors import Busy, PalaceError, PalaceMissing, StorageError, StorageReadOnly
 from mempalace_mcp.core.files import create_directory, create_file
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.backup import BackupReport, Progress, back_up
@@ -148,6 +148,7 @@ class Database:
         self._current()
         self._open(create=False)
         self._counters.reopened += 1
+        self._counters.last_error = None
 
     def statistics(self) -> DatabaseStatistics:
         """Sizes, waits and counts; never waits for a lock."""
@@ -302,7 +303,8 @@ class Database:
 
     def _refuse(self, units: Sequence[Unit[Any]], error: PalaceError) -> None:
         """Give each caller an error of its own: one that is raised in several threads would grow with each."""
-        self._counters.last_error = error.code
+        if isinstance(error, StorageError | Busy):
+            self._counters.last_error = error.code
         for unit in units:
             own = copy(error)
             own.__cause__ = error

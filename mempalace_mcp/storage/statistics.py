@@ -11,7 +11,8 @@ class DatabaseStatistics:
 
     `available` is false once the files were removed or replaced, or the database closed; `writable` is false where
     the directory does not allow writing. `groups` counts commits of more than one unit, `retries` attempts repeated
-    because a foreign connection was in the way. `last_error` is the code of the last refusal by storage.
+    because a foreign connection was in the way. `last_error` is the code with which storage, or waiting for it, refused
+    the last write; None once a write has been committed since.
     """
 
     available: bool
@@ -62,6 +63,7 @@ class Counters:
 
     def committed(self, units: int) -> None:
         """So many units became durable together."""
+        self.last_error = None
         self.commits += units > 0
         self.groups += units > 1
         self.largest_group = max(self.largest_group, units)

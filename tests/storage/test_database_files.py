@@ -249,6 +249,7 @@ def test_a_full_disk_refuses_writes_and_nothing_else(tmp_path: Path) -> None:
         assert database.statistics().last_error == "storage_full"
         disk.empty()
         assert database.write(add_wing("after"), soon()) == 2
+        assert database.statistics().last_error is None
         assert wings(database) == ["before", "after"]
         assert database.integrity() == []
 
