@@ -35,7 +35,7 @@ class Collection:
 
 
 def read_collection(connection: sqlite3.Connection) -> Collection:
-    """The totals that FTS5 keeps for its own bm25()."""
+    """The totals that FTS5 keeps for its own bm25(), as of the last commit."""
     row = connection.execute("SELECT block FROM passages_data WHERE id = 1").fetchone()
     totals = list(_integers(row[0])) if row else []
     return Collection(*totals) if len(totals) == 2 else Collection(0, 0)

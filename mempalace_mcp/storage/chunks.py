@@ -49,8 +49,7 @@ class ChunkLog:
 
     def pending_count(self, connection: sqlite3.Connection) -> int:
         """How many chunks have no vector yet."""
-        counts = self.pending_counts(connection)
-        return counts.interactive + counts.bulk
+        return int(connection.execute("SELECT count(*) FROM pending").fetchone()[0])
 
     def pending_counts(self, connection: sqlite3.Connection) -> PendingCounts:
         """How many chunks have no vector yet, by priority."""

@@ -11,10 +11,16 @@ from mempalace_mcp.core.model import DrawerFilter
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The text after WHERE, and the values of its named parameters."""
+    """The text after WHERE, the values of its named parameters, and the index that answers it in the order of time."""
 
     sql: str
     values: dict[str, Any]
+    index: str
+
+    @property
+    def source(self) -> str:
+        """What stands between FROM and the rest of a query that reads drawers alone."""
+        return f"drawers d INDEXED BY {self.index} WHERE {self.sql}"
 
 
 def condition_of(drawers: DrawerFilter) -> Condition:
@@ -24,22 +30,19 @@ def condition_of(drawers: DrawerFilter) -> Condition:
         "d.room IN (SELECT id FROM rooms WHERE key = :room)": drawers.room,
         **_beside_place(drawers),
     }
-    return Condition(" AND ".join(["d.deleted_at IS NULL", *_given(clauses)]), _values(drawers))
+    return Condition(" AND ".join(["d.deleted_at IS NULL", *_given(clauses)]), _values(drawers), _index_for(drawers))
 
 
 def conditions_by_room(connection: sqlite3.Connection, drawers: DrawerFilter) -> list[Condition]:
     """The same drawers as `condition_of`, as one condition per room that they may stand in.
 
-    Each condition has at most one place, so that an index gives its drawers in the order of time.
+    Each condition has at most one place, so that its index gives its drawers in the order of time.
     """
-    values = _values(drawers)
-    clauses = ["d.deleted_at IS NULL", *_given(_beside_place(drawers))]
-    if drawers.room is not None:
-        sql = " AND ".join(["d.room = :one_room", *clauses])
-        return [Condition(sql, values | {"one_room": room}) for room, _ in _rooms(connection, drawers)]
-    if drawers.wing is not None:
-        clauses.insert(0, "d.wing = (SELECT id FROM wings WHERE key = :wing)")
-    return [Condition(" AND ".join(clauses), values)]
+    if drawers.room is None:
+        return [condition_of(drawers)]
+    sql = " AND ".join(["d.room = :one_room", "d.deleted_at IS NULL", *_given(_beside_place(drawers))])
+    values, index = _values(drawers), _index_for(drawers)
+    return [Condition(sql, values | {"one_room": room}, index) for room, _ in _rooms(connection, drawers)]
 
 
 def count_drawers(connection: sqlite3.Connection, drawers: DrawerFilter) -> int:
@@ -47,8 +50,17 @@ def count_drawers(connection: sqlite3.Connection, drawers: DrawerFilter) -> int:
     if not _given(_beside_place(drawers)):
         return sum(count for _, count in _rooms(connection, drawers))
     condition = condition_of(drawers)
-    row = connection.execute(f"SELECT count(*) FROM drawers d WHERE {condition.sql}", condition.values).fetchone()
+    row = connection.execute(f"SELECT count(*) FROM {condition.source}", condition.values).fetchone()
     return int(row[0])
+
+
+def _index_for(drawers: DrawerFilter) -> str:
+    """By the most telling of the conditions; the planner has no statistics to choose by."""
+    if drawers.source_file is not None:
+        return "drawers_by_source"
+    if drawers.room is not None:
+        return "drawers_by_room"
+    return "drawers_by_when" if drawers.wing is None else "drawers_by_wing"
 
 
 def _rooms(connection: sqlite3.Connection, drawers: DrawerFilter) -> list[tuple[int, int]]:

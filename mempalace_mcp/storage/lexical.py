@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from mempalace_mcp.core.bounded import LruMap
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage import bm25, tokens
-from mempalace_mcp.storage.matching import Matching, all_of, any_of, count_rows
+from mempalace_mcp.storage.matching import Matching, any_of, count_rows
+from mempalace_mcp.storage.proposal import Proposal
 from mempalace_mcp.storage.rows import json_array
 from mempalace_mcp.storage.terms import Term, read_query
 from mempalace_mcp.storage.transaction import Transaction
@@ -18,14 +19,9 @@ from mempalace_mcp.storage.transaction import Transaction
 SMALL_TABLE = 5_000
 """Up to this many rows every row that matches is scored."""
 
-SCORED_ROWS = 5_000
-"""Beyond that, about how many rows FTS5 scores for one search: its bm25() costs a microsecond for each."""
+POOL_FACTOR = 4
+"""Candidates per wanted hit that are scored again when only part of the query proposed them."""
 
-POOL_FACTOR = 3
-"""How many candidates per wanted hit are scored again when only part of the query proposed them."""
-
-RELAXATIONS = 3
-WIDEST_BUDGET = 20.0
 RARE = 20
 """An identifier that more chunks hold does not single any of them out."""
 
@@ -142,19 +138,15 @@ class Lexicon:
         collection: bm25.Collection,
     ) -> list[LexicalHit]:
         frequencies = self._frequencies_of(connection, terms, collection)
-        rarest = sorted((each.term for each in terms if frequencies[each.term]), key=frequencies.__getitem__)
+        known = [each for each in terms if frequencies[each.term]]
         matching = Matching(connection, filter, weigh=True)
-        budget = SCORED_ROWS * min(WIDEST_BUDGET, 1 / max(matching.share, 1e-9))
-        proposing = _affordable(rarest, frequencies, budget)
-        partial = len(proposing) < len(rarest)
-        self._count_search(partial)
-        if not partial:
-            found = matching.best(any_of(rarest), limit) if rarest else []
-            return [LexicalHit(*row) for row in found]
-        pool = _propose(matching, rarest, proposing, limit * POOL_FACTOR)
-        scores = _scores(connection, terms, frequencies, collection, pool)
+        proposal = Proposal([each.term for each in known], frequencies, collection.rows, matching)
+        self._count_search(proposal.partial)
+        if not proposal.partial:
+            return [LexicalHit(*row) for row in proposal.ranked(limit)]
+        scores = _scores(connection, known, frequencies, collection, proposal.candidates(limit * POOL_FACTOR))
         best = sorted(scores.items(), key=lambda scored: (-scored[1], -scored[0]))
-        return [LexicalHit(*scored) for scored in best[:limit]]
+        return [LexicalHit(*scored) for scored in best[:limit] if scored[1] > 0]
 
     def _terms(self, query: str) -> tuple[_Term, ...]:
         """The terms of a query, one per sequence of tokens."""
@@ -187,31 +179,6 @@ class Lexicon:
             self._statistics = replace(
                 counted, searches=counted.searches + 1, partial_searches=counted.partial_searches + partial
             )
-
-
-def _affordable(rarest: Sequence[Term], frequencies: Mapping[Term, int], budget: float) -> list[Term]:
-    """The rarest terms whose rows together stay within the budget."""
-    chosen: list[Term] = []
-    for term in rarest:
-        budget -= frequencies[term]
-        if budget < 0:
-            break
-        chosen.append(term)
-    return chosen
-
-
-def _propose(matching: Matching, rarest: Sequence[Term], proposing: Sequence[Term], size: int) -> list[int]:
-    """Candidates: the newest that hold all terms, the best by the terms that may propose, then ever fewer terms."""
-    pool = dict.fromkeys(matching.newest(all_of(rarest), size))
-    if proposing:
-        pool |= dict.fromkeys(chunk for chunk, _ in matching.best(any_of(proposing), size))
-    common = list(rarest[len(proposing) :])
-    for _ in range(RELAXATIONS):
-        if len(pool) >= size or not common:
-            break
-        pool |= dict.fromkeys(matching.newest(all_of(common), size))
-        common.pop()
-    return list(pool)
 
 
 def _scores(

@@ -90,7 +90,7 @@ def _newest(connection: sqlite3.Connection, filter: DrawerFilter, limit: int, af
     keys: list[Position] = []
     for condition in conditions_by_room(connection, filter):
         keys += connection.execute(
-            f"SELECT d.when_at, d.id FROM drawers d WHERE {condition.sql} AND (d.when_at, d.id) < (:after, :after_id)"
+            f"SELECT d.when_at, d.id FROM {condition.source} AND (d.when_at, d.id) < (:after, :after_id)"
             " ORDER BY d.when_at DESC, d.id DESC LIMIT :limit",
             condition.values | {"after": after[0], "after_id": after[1], "limit": limit},
         )

@@ -32,9 +32,9 @@ class Matching:
         self._connection = connection
         self._condition = condition_of(filter)
         self.share = _share(connection, filter) if weigh and not filter.is_empty else 1.0
-        narrow = self.share <= NARROW
-        self._source = (_FILTER_FIRST if narrow else _WORD_FIRST).format(condition=self._condition.sql)
-        self._rank = "+rank" if narrow else "rank"
+        self.narrow = self.share <= NARROW
+        self._source = (_FILTER_FIRST if self.narrow else _WORD_FIRST).format(condition=self._condition.sql)
+        self._rank = "+rank" if self.narrow else "rank"
 
     def best(self, expression: str, limit: int) -> list[Scored]:
         """Chunks and their bm25, which is positive here, best first."""
@@ -49,6 +49,15 @@ class Matching:
         rows = self._connection.execute(
             f"SELECT passages.rowid {self._source} ORDER BY passages.rowid DESC LIMIT :limit",
             self._values(expression, limit),
+        )
+        return [row[0] for row in rows]
+
+    def everything(self, limit: int) -> list[int]:
+        """Chunks within the filter, whatever words they hold."""
+        rows = self._connection.execute(
+            "SELECT c.id FROM drawers d CROSS JOIN chunks c ON c.drawer = d.id"
+            f" WHERE {self._condition.sql} LIMIT :limit",
+            self._condition.values | {"limit": limit},
         )
         return [row[0] for row in rows]
 

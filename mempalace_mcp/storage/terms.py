@@ -54,6 +54,7 @@ _RUN = re.compile(f"[{_UNSPACED}]+")
 _RUN_OR_REST = re.compile(f"([{_UNSPACED}]+)")
 _QUOTED = re.compile('["“”„«»]([^"“”„«»]+)["“”„«»]')
 _APOSTROPHE = re.compile("['’`´]")
+_OTHER_SYMBOLS = re.compile(r"[^\w\s\x00-\x7f]+")
 _IDENTIFIER_MARKS = frozenset("_./\\:@#")
 _LONG_NUMBER = 5
 
@@ -94,11 +95,13 @@ def searchable(text: str) -> str:
     """The text as the index reads it: compatibility forms unified, case folded, unspaced scripts cut into bigrams.
 
     A run of n characters becomes its n - 1 bigrams and its last character, so that one character is found by prefix.
+    Symbols become blanks: those that SQLite's tables do not know yet would be letters to its tokenizer.
     """
     if text.isascii():
         return text
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return _RUN.sub(lambda run: f" {' '.join([*_bigrams(run[0]), run[0][-1]])} ", folded)
+    spaced = _RUN.sub(lambda run: f" {' '.join([*_bigrams(run[0]), run[0][-1]])} ", folded)
+    return _OTHER_SYMBOLS.sub(lambda symbols: _blank_out(symbols[0]), spaced)
 
 
 def read_query(query: str) -> tuple[Term, ...]:
@@ -155,7 +158,11 @@ def _tokens(part: str) -> list[str]:
 
 def _words(text: str) -> list[str]:
     """The runs of letters, digits and the marks that belong to them."""
-    return "".join(character if _is_of_word(character) else " " for character in text).split()
+    return _blank_out(text).split()
+
+
+def _blank_out(text: str) -> str:
+    return "".join(character if _is_of_word(character) else " " for character in text)
 
 
 def _is_of_word(character: str) -> bool:
@@ -181,4 +188,4 @@ def _bigrams(run: str) -> list[str]:
 def _date_words(instant: Instant) -> str:
     moment = to_datetime(instant)
     written = f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year} {_WEEKDAYS[moment.weekday()]}"
-    return f"{written} {moment:%Y-%m-%d}"
+    return f"{written} {moment.date().isoformat()}"

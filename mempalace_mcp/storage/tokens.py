@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import reduce
 
 from mempalace_mcp.storage.terms import Term
 
@@ -29,22 +28,23 @@ def occurrences(texts: Sequence[str], terms: Sequence[tuple[Term, tuple[str, ...
 
 
 def _count(connection: sqlite3.Connection, texts: int, term: Term, tokens: tuple[str, ...]) -> list[int]:
-    last = len(tokens) - 1
-    starts = (
-        {(text, offset - index) for text, offset in _places(connection, token, term.prefix and index == last)}
-        for index, token in enumerate(tokens)
-    )
+    """Occurrences of a term per text; a phrase occurs where its tokens follow one another."""
+    *before, last = (_places(connection, token, term.prefix and token is tokens[-1]) for token in tokens)
+    starts = {(text, offset - len(before)) for text, offset in last}
+    for index, places in enumerate(before):
+        starts = {(text, offset - index) for text, offset in places} & starts
     counts = [0] * texts
-    for text, _ in reduce(set.intersection, starts):
+    for text, _ in starts:
         counts[text] += 1
     return counts
 
 
-def _places(connection: sqlite3.Connection, token: str, prefix: bool) -> Iterator[tuple[int, int]]:
+def _places(connection: sqlite3.Connection, token: str, prefix: bool) -> list[tuple[int, int]]:
+    """Text and offset of each occurrence of a token, or of each token that begins with it."""
     if prefix:
         bounds = (token, token + chr(0x10FFFF))
-        return connection.execute("SELECT doc, offset FROM tokens WHERE term >= ? AND term < ?", bounds)
-    return connection.execute("SELECT doc, offset FROM tokens WHERE term = ?", (token,))
+        return connection.execute("SELECT doc, offset FROM tokens WHERE term >= ? AND term < ?", bounds).fetchall()
+    return connection.execute("SELECT doc, offset FROM tokens WHERE term = ?", (token,)).fetchall()
 
 
 @contextmanager

@@ -50,14 +50,13 @@ CREATE TABLE drawers (
     content         TEXT    NOT NULL
 ) STRICT;
 
-CREATE INDEX drawers_by_when       ON drawers (when_at, id)              WHERE deleted_at IS NULL;
-CREATE INDEX drawers_by_wing       ON drawers (wing, when_at, id)        WHERE deleted_at IS NULL;
-CREATE INDEX drawers_by_room       ON drawers (room, when_at, id)        WHERE deleted_at IS NULL;
+CREATE INDEX drawers_by_when       ON drawers (deleted_at, when_at, id);
+CREATE INDEX drawers_by_wing       ON drawers (wing, deleted_at, when_at, id);
+CREATE INDEX drawers_by_room       ON drawers (room, deleted_at, when_at, id);
 CREATE INDEX drawers_by_source     ON drawers (source_file, deleted_at, when_at, id) WHERE source_file IS NOT NULL;
 CREATE INDEX drawers_by_content    ON drawers (content_hash, room)    WHERE deleted_at IS NULL;
 CREATE INDEX drawers_by_normalized ON drawers (normalized_hash, room) WHERE deleted_at IS NULL;
 CREATE INDEX drawers_by_seq        ON drawers (seq);
-CREATE INDEX drawers_in_trash      ON drawers (deleted_at)          WHERE deleted_at IS NOT NULL;
 
 CREATE TRIGGER drawer_filed AFTER INSERT ON drawers WHEN new.deleted_at IS NULL BEGIN
     UPDATE rooms SET drawers = drawers + 1 WHERE id = new.room;

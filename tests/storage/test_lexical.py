@@ -1,0 +1,273 @@
+"""Search by words: everything that holds a word is found, whatever the query holds, however large the table."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mempalace_mcp.core import clock
+from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage import lexical
+from mempalace_mcp.storage.matching import Matching, any_of
+from mempalace_mcp.storage.terms import read_query
+from mempalace_mcp.storage.tokens import TOKENIZER, stems
+from tests.storage.drawer_support import EVERY, Cabinet, cabinet
+
+LARGE = lexical.SMALL_TABLE + 2_000
+VOCABULARY = [f"{first}{second}ning" for first in "bdfgklmnprstvz" for second in ("a", "e", "i", "o", "u")]
+WORDS_PER_TEXT = 18
+
+
+@pytest.fixture
+def palace() -> Iterator[Cabinet]:
+    with cabinet() as palace:
+        yield palace
+
+
+@pytest.fixture(scope="module")
+def large() -> Iterator[Cabinet]:
+    """Texts of common words, each of which a fifth of them hold, with one unique marker each."""
+    chooser = random.Random(7)
+    with cabinet() as palace:
+        texts = [f"{' '.join(chooser.choices(VOCABULARY, k=WORDS_PER_TEXT))} zq{n:06d}x" for n in range(LARGE)]
+        palace.file_all(texts[: LARGE // 2], room="Large")
+        palace.file_all(texts[LARGE // 2 : -500], room="Other")
+        palace.file_all(texts[-500:-40], room="Small")
+        palace.file_all(texts[-40:], room="Tiny")
+        yield palace
+
+
+def test_the_tokenizer_is_the_table_s(palace: Cabinet) -> None:
+    assert TOKENIZER in palace.row("SELECT sql FROM sqlite_master WHERE name = 'passages'")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("She was running marathons", "run marathon"),
+        ("The café opened", "cafe"),
+        ("The cafe\u0301 opened", "CAFÉ"),
+        ("Die Straße war leer", "STRASSE"),
+        ("see PROJ-1234 for details", "PROJ-1234"),
+        ("edit src/auth/token.py first", "token.py"),
+        ("the column user_id is null", "user_id"),
+        ("released v1.2.3 today", "v1.2.3"),
+        ("at 0xDEAD it failed", "0xdead"),
+        ("mail nora@example.org", "nora@example.org"),
+        ("東京都の天気は晴れです", "天気"),
+        ("東京都の天気は晴れです", "東京の天気はどうですか"),
+        ("私の黒猫", "猫"),
+        ("猫がいる", "猫"),
+        ("한국어를 공부했다", "한국어"),
+        ("हिन्दी में लिखा", "हिन्दी"),
+        ("การค้นหาข้อความ", "ค้นหา"),
+        ("они писали письмо", "ПИСЬМО"),
+        ("done\U0001f916 at last", "done"),
+        ("he said hello there world", '"hello there"'),
+        ("to be or not to be", "to be or not to be"),
+    ],
+)
+def test_words_of_many_kinds_are_found(palace: Cabinet, text: str, query: str) -> None:
+    filed = palace.file(text)
+    palace.file("nothing alike here 花 바다 मछली")
+    assert palace.found(query)[:1] == [filed.drawer_id]
+
+
+def test_dates_files_and_titles_are_words_of_every_chunk(palace: Cabinet) -> None:
+    when = clock.parse("2023-05-08", "at")
+    filed = palace.file(
+        "Harbour journal\n" + "We walked on. " * 50, size=100, occurred_at=when, source_file="/x/quay-walk.md"
+    )
+    chunks = palace.row("SELECT count(*) FROM chunks")[0]
+    for query in ("8 May 2023", "monday", "2023-05-08", "harbour", "quay-walk.md"):
+        assert len(palace.lexicon.search(palace.connection, query, 50, EVERY)) == chunks, query
+    palace.update(filed.drawer_id, occurred_at=clock.parse("2024-06-09", "at"))
+    assert palace.found("May") == []
+    assert palace.found("sunday june") == [filed.drawer_id]
+
+
+def test_wing_and_room_are_not_words_of_the_text(palace: Cabinet) -> None:
+    palace.file("text", wing="Astronomy", room="Telescopes")
+    assert palace.found("astronomy telescopes") == []
+
+
+def test_phrases_ask_for_words_in_their_order(palace: Cabinet) -> None:
+    right, wrong = palace.file_all(["the red wine glass", "the wine was red"])
+    connection = palace.connection
+    for query in ('"red wine"', "red-wine"):
+        assert palace.found(query) == [right, wrong]
+    assert len(palace.lexicon.identifier_chunks(connection, '"red wine"', EVERY)) == 1
+
+
+def test_only_live_matching_drawers_are_hits(palace: Cabinet) -> None:
+    kept = palace.file("alpha beta", wing="One", room="A", source_file="x", occurred_at=10).drawer_id
+    moved = palace.file("alpha gamma", wing="One", room="B", occurred_at=20).drawer_id
+    gone = palace.file("alpha delta", wing="Two", room="A").drawer_id
+    palace.delete(gone)
+    assert set(palace.found("alpha")) == {kept, moved}
+    assert palace.found("alpha", filter=DrawerFilter(wing="one", room="b")) == [moved]
+    assert palace.found("alpha", filter=DrawerFilter(room="a")) == [kept]
+    assert palace.found("alpha", filter=DrawerFilter(source_file="x")) == [kept]
+    assert palace.found("alpha", filter=DrawerFilter(since=11, before=21)) == [moved]
+    assert palace.found("alpha", filter=DrawerFilter(wing="nowhere")) == []
+    palace.update(moved, content="epsilon")
+    assert palace.found("alpha gamma") == [kept]
+    assert palace.found("epsilon") == [moved]
+
+
+def test_a_deleted_majority_does_not_crowd_out_the_living(palace: Cabinet) -> None:
+    ids = palace.file_all([f"needle needle needle {n}" for n in range(200)])
+    palace.delete(*ids)
+    lives = palace.file("one needle among much other straw and hay").drawer_id
+    assert palace.found("needle", limit=1) == [lives]
+
+
+QUERIES = st.one_of(
+    st.text(max_size=200),
+    st.lists(
+        st.sampled_from(
+            ["NEAR(", "AND", "OR", "NOT", "^", "*", '"', "'", ":", "text:", "-", "(", ")", "{", "日本", "a_b"]
+        ),
+        max_size=30,
+    ).map(" ".join),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(query=QUERIES)
+def test_no_query_is_a_syntax_error(query: str) -> None:
+    with cabinet() as palace:
+        palace.file("a text: near 日本 and not or a_b")
+        connection = palace.connection
+        hits = palace.lexicon.search(connection, query, 10, EVERY)
+        assert palace.lexicon.scores(connection, query, [1]).get(1, 0.0) == pytest.approx(sum(h.bm25 for h in hits))
+        palace.lexicon.identifier_chunks(connection, query, EVERY)
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=80))
+def test_a_text_is_found_by_itself(text: str) -> None:
+    """Unless the tokenizer of SQLite finds no letters or digits in it."""
+    with cabinet() as palace:
+        filed = palace.file(text)
+        terms = [term.text for term in read_query(text)]
+        if any(stems(terms)):
+            assert palace.found(text) == [filed.drawer_id]
+
+
+TEXTS = st.lists(
+    st.lists(st.sampled_from(["red", "wine", "glass", "PROJ-12", "東京都", "猫", "running"]), min_size=1, max_size=12),
+    min_size=2,
+    max_size=12,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(TEXTS, st.sampled_from(["red wine", '"red wine"', "PROJ-12", "proj glass run", "東京都", "東京 猫", "猫"]))
+def test_scores_are_those_of_fts5(texts: list[list[str]], query: str) -> None:
+    with cabinet() as palace:
+        for words in texts:
+            palace.file(" ".join(words))
+        connection = palace.connection
+        hits = {hit.chunk: hit.bm25 for hit in palace.lexicon.search(connection, query, 100, EVERY)}
+        every = [row[0] for row in connection.execute("SELECT id FROM chunks")]
+        scores = palace.lexicon.scores(connection, query, [*every, 10**9])
+        assert {chunk: score for chunk, score in scores.items() if score} == pytest.approx(hits)
+        assert scores.keys() == set(every)
+
+
+def test_a_large_table_always_yields_the_rare_word_first(large: Cabinet) -> None:
+    chooser = random.Random(3)
+    for _ in range(30):
+        number = chooser.randrange(LARGE)
+        query = " ".join([*chooser.sample(VOCABULARY, 4), f"zq{number:06d}x"])
+        best = large.lexicon.search(large.connection, query, 5, EVERY)[0]
+        assert f"zq{number:06d}x" in large.row("SELECT text FROM passages WHERE rowid = ?", best.chunk)[0]
+        assert large.lexicon.identifier_chunks(large.connection, query, EVERY) == {best.chunk}
+
+
+def _exactly(palace: Cabinet, query: str, limit: int, filter: DrawerFilter) -> dict[int, float]:
+    """The hits of a search that scores every row."""
+    found = Matching(palace.connection, filter, weigh=False).best(any_of(read_query(query)), limit)
+    return dict(found)
+
+
+@pytest.mark.parametrize("room", [None, "other", "small", "tiny"])
+@pytest.mark.parametrize("words", [1, 2, 5, 12])
+def test_a_large_table_is_searched_in_part_and_scored_in_full(large: Cabinet, words: int, room: str | None) -> None:
+    chosen = DrawerFilter(room=room)
+    before = large.lexicon.statistics()
+    chooser = random.Random(words)
+    gained, best = 0.0, 0.0
+    for _ in range(5):
+        query = " ".join(chooser.sample(VOCABULARY, words))
+        hits = large.lexicon.search(large.connection, query, 20, chosen)
+        exact = _exactly(large, query, LARGE, chosen)
+        assert len(hits) == min(20, len(exact))
+        for hit in hits:
+            assert hit.bm25 == pytest.approx(exact[hit.chunk])
+        assert [hit.bm25 for hit in hits] == sorted((hit.bm25 for hit in hits), reverse=True)
+        gained += sum(hit.bm25 for hit in hits)
+        best += sum(sorted(exact.values(), reverse=True)[:20])
+    after = large.lexicon.statistics()
+    assert after.searches == before.searches + 5
+    assert gained >= 0.85 * best
+    if words > 1 and room is None:
+        assert after.partial_searches == before.partial_searches + 5
+    if room == "tiny":
+        assert gained == pytest.approx(best), "few chunks are scored one and all"
+
+
+def test_a_large_table_of_nothing_but_words_that_all_texts_hold() -> None:
+    with cabinet() as palace:
+        palace.file_all([f"always ever n{n}" for n in range(LARGE)])
+        hits = palace.lexicon.search(palace.connection, "always ever", 10, EVERY)
+        assert len(hits) == 10
+        newest = palace.row("SELECT max(id) FROM chunks")[0]
+        assert hits[0].chunk == newest, "newer first among equals"
+
+
+def test_a_word_that_appears_after_it_was_asked_for_is_found_at_once(large: Cabinet) -> None:
+    query = "kumquat " + " ".join(VOCABULARY[:4])
+    connection = large.connection
+    large.lexicon.search(connection, query, 5, EVERY)
+    filed = large.file("a kumquat")
+    assert large.found(query, limit=5)[0] == filed.drawer_id
+
+
+def test_an_identifier_that_many_hold_singles_none_out(palace: Cabinet) -> None:
+    palace.file_all([f"PROJ-1 and PROJ-{n}" for n in range(2, lexical.RARE + 10)])
+    identifiers = palace.lexicon.identifier_chunks(palace.connection, "PROJ-1 PROJ-7", EVERY)
+    assert len(identifiers) == 1
+    assert palace.lexicon.identifier_chunks(palace.connection, "PROJ-7", DrawerFilter(room="other")) == frozenset()
+
+
+def test_what_the_lexicon_remembers_is_bounded(large: Cabinet) -> None:
+    small = lexical.Lexicon(frequencies=3, queries=2)
+    for word in VOCABULARY[:10]:
+        small.search(large.connection, word, 5, EVERY)
+    statistics = small.statistics()
+    assert (statistics.searches, statistics.frequencies, statistics.frequencies_limit) == (10, 3, 3)
+
+
+def test_an_empty_palace_finds_nothing(palace: Cabinet) -> None:
+    assert palace.lexicon.search(palace.connection, "anything", 5, EVERY) == []
+    assert palace.lexicon.scores(palace.connection, "anything", [1]) == {}
+    assert palace.lexicon.scores(palace.connection, "", [1]) == {}
+
+
+def test_compacting_takes_removed_words_out_of_the_index(palace: Cabinet) -> None:
+    palace.file_all([f"word{n}" for n in range(50)])
+    gone = palace.file("unwanted").drawer_id
+
+    def index() -> bytes:
+        return b"".join(row[0] for row in palace.connection.execute("SELECT block FROM passages_data"))
+
+    palace.delete(gone)
+    assert b"unwant" in index()
+    palace.purge()
+    assert b"unwant" not in index()
