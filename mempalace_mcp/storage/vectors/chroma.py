@@ -203,7 +203,7 @@ class CachedClient:
         self.generation += 1
         self.state = ChromaState.READY
         self._record = record
-        self.serving = Serving(self.generation, record.palace, record.position, len(self._chunks), 0)
+        self.serving = Serving(self.generation, record.palace, record.position, len(self._chunks), moment.seq)
 
     def _reopen(self, record: Record, sample: Sample) -> str | None:
         """Open the files and compare a sample; on a difference close them and say so."""

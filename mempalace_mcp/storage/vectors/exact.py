@@ -117,7 +117,7 @@ class ExactIndex:
         found += [Difference("exact", row[1], "not in SQLite") for row in have.values()]
         picked = np.unique(np.linspace(0, len(chunks) - 1, min(sample, len(chunks)), dtype=np.int64))
         wanted = {int(positions[row]): int(row) for row in picked}
-        for position, chunk, vector in truth.sampled(connection, list(wanted)):
+        for position, chunk, vector in truth.vectors_at(connection, list(wanted)):
             mine_vector = views[wanted[position] // BLOCK_ROWS][wanted[position] % BLOCK_ROWS]
             if not np.array_equal(mine_vector, vector):
                 found.append(Difference("exact", chunk, "another vector"))

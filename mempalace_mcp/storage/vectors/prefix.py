@@ -75,6 +75,8 @@ class ChromaPrefix:
         if not self._moving and tail <= self._minimum_rows * _TAIL_SHARE:
             return None
         positions, chunks, vectors = truth.log_after(connection, serving.position, limit)
+        if len(positions) and positions[-1] - serving.position != len(positions):  # some have vanished before
+            self._client.note_swept(moment.seq)
         return Plan(nothing, positions, chunks, vectors, len(positions) < limit)
 
     def carry_out(self, plan: Plan | None) -> int:

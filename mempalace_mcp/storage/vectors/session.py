@@ -62,6 +62,8 @@ class ChromaSession:
 
     def vectors(self, chunks: Sequence[int]) -> dict[int, Vectors]:
         """The vectors of those of the chunks that there are."""
+        if len(chunks) == 0:
+            return {}
         answer = self._collection.get(ids=[str(chunk) for chunk in chunks], include=["embeddings"])
         return {
             int(chunk): np.asarray(vector, np.float32)

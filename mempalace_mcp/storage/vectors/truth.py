@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from mempalace_mcp.core.errors import PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.filters import condition_of
 
 Vectors = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -21,7 +23,6 @@ _ROW = "v.position, v.chunk, c.drawer, d.wing, d.room, d.when_at, d.seq, d.delet
 _JOINED = "vectors v JOIN chunks c ON c.id = v.chunk JOIN drawers d ON d.id = c.drawer"
 _FETCH = 1024
 REINDEX = "Compute all vectors anew: reindex."
-_VARIABLES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,31 +90,33 @@ def log_after(connection: sqlite3.Connection, position: int, limit: int) -> tupl
 
 def vectors_of(connection: sqlite3.Connection, chunks: Sequence[int]) -> tuple[Integers, Vectors]:
     """The vectors of those of the chunks that have one."""
-    rows: list[tuple[int, bytes]] = []
-    for part in _parts(chunks):
-        rows += connection.execute(
-            f"SELECT chunk, embedding FROM vectors WHERE chunk IN ({_marks(part)})", part
-        ).fetchall()
+    rows = connection.execute(
+        "SELECT v.chunk, v.embedding FROM json_each(?) j CROSS JOIN vectors v ON v.chunk = j.value",
+        (json.dumps(list(chunks)),),
+    ).fetchall()
     return np.array([row[0] for row in rows], np.int64), _matrix([row[1] for row in rows])
 
 
 def changes_after(connection: sqlite3.Connection, seq: int) -> Integers:
-    """Drawers changed after a point of the palace's history: columns id, wing, room, when_at, seq, live."""
+    """Drawers changed after a point of the palace's history by id: columns id, wing, room, when_at, seq, live.
+
+    The plus sign keeps SQLite from reading all drawers in the order of their ids.
+    """
     rows = connection.execute(
-        "SELECT id, wing, room, when_at, seq, deleted_at IS NULL FROM drawers WHERE seq > ? ORDER BY id", (seq,)
+        "SELECT id, wing, room, when_at, seq, deleted_at IS NULL FROM drawers WHERE seq > ? ORDER BY +id", (seq,)
     ).fetchall()
     return np.array(rows, np.int64).reshape(-1, 6).T
 
 
 def positions_of_drawers(connection: sqlite3.Connection, drawers: Sequence[int]) -> Integers:
     """The positions of all vectors that these drawers have."""
-    rows: list[tuple[int]] = []
-    for part in _parts(drawers):
-        rows += connection.execute(
-            f"SELECT v.position FROM chunks c JOIN vectors v ON v.chunk = c.id WHERE c.drawer IN ({_marks(part)})",
-            part,
+    return _integers(
+        connection.execute(
+            "SELECT v.position FROM json_each(?) j"
+            " CROSS JOIN chunks c ON c.drawer = j.value CROSS JOIN vectors v ON v.chunk = c.id",
+            (json.dumps(list(drawers)),),
         ).fetchall()
-    return _integers(rows)
+    )
 
 
 def count_after(connection: sqlite3.Connection, position: int) -> int:
@@ -130,30 +133,26 @@ def entries(connection: sqlite3.Connection) -> Integers:
     return np.ascontiguousarray(columns[:, np.argsort(columns[0], kind="stable")])
 
 
-def sampled(connection: sqlite3.Connection, positions: Sequence[int]) -> Iterator[tuple[int, int, Vectors]]:
+def vectors_at(connection: sqlite3.Connection, positions: Sequence[int]) -> Iterator[tuple[int, int, Vectors]]:
     """Position, chunk and vector of those of the positions that there are."""
-    for part in _parts(positions):
-        for position, chunk, blob in connection.execute(
-            f"SELECT position, chunk, embedding FROM vectors WHERE position IN ({_marks(part)})", part
-        ):
-            yield position, chunk, np.frombuffer(blob, "<f4")
+    for position, chunk, blob in connection.execute(
+        "SELECT v.position, v.chunk, v.embedding FROM json_each(?) j CROSS JOIN vectors v ON v.position = j.value",
+        (json.dumps(list(positions)),),
+    ):
+        yield position, chunk, np.frombuffer(blob, "<f4")
 
 
 def live_positions(
     connection: sqlite3.Connection, chunks: Sequence[int], drawer_filter: DrawerFilter
 ) -> dict[int, int]:
     """Of these chunks, those with a vector whose drawer is live and matches, each with the vector's position."""
-    condition, values = _condition(drawer_filter)
-    found: dict[int, int] = {}
-    for part in _parts(chunks):
-        found.update(
-            connection.execute(
-                f"SELECT v.chunk, v.position FROM {_JOINED}"
-                f" WHERE v.chunk IN ({_marks(part)}) AND d.deleted_at IS NULL{condition}",
-                (*part, *values),
-            ).fetchall()
-        )
-    return found
+    condition = condition_of(drawer_filter)
+    rows = connection.execute(
+        "SELECT v.chunk, v.position FROM json_each(:chunks) j CROSS JOIN vectors v ON v.chunk = j.value"
+        f" CROSS JOIN chunks c ON c.id = v.chunk CROSS JOIN drawers d ON d.id = c.drawer WHERE {condition.sql}",
+        {"chunks": json.dumps(list(chunks)), **condition.values},
+    )
+    return dict(rows.fetchall())
 
 
 def row_filter(connection: sqlite3.Connection, drawer_filter: DrawerFilter) -> RowFilter:
@@ -171,18 +170,6 @@ def row_filter(connection: sqlite3.Connection, drawer_filter: DrawerFilter) -> R
     return RowFilter(wing, rooms, drawers, drawer_filter.since, drawer_filter.before)
 
 
-def _condition(drawer_filter: DrawerFilter) -> tuple[str, list[str | int]]:
-    conditions = {
-        "d.wing = (SELECT id FROM wings WHERE key = ?)": drawer_filter.wing,
-        "d.room IN (SELECT id FROM rooms WHERE key = ?)": drawer_filter.room,
-        "d.source_file = ?": drawer_filter.source_file,
-        "d.when_at >= ?": drawer_filter.since,
-        "d.when_at < ?": drawer_filter.before,
-    }
-    wanted = {text: value for text, value in conditions.items() if value is not None}
-    return "".join(f" AND {text}" for text in wanted), list(wanted.values())
-
-
 def _matrix(blobs: Sequence[bytes]) -> Vectors:
     """Raises:
     PalaceCorrupt: the vectors differ in length.
@@ -197,12 +184,3 @@ def _matrix(blobs: Sequence[bytes]) -> Vectors:
 
 def _integers(rows: Sequence[tuple[int]]) -> Integers:
     return np.array([row[0] for row in rows], np.int64)
-
-
-def _parts(values: Sequence[int]) -> Iterator[list[int]]:
-    for start in range(0, len(values), _VARIABLES):
-        yield [int(value) for value in values[start : start + _VARIABLES]]
-
-
-def _marks(values: Sequence[int]) -> str:
-    return ", ".join("?" * len(values))

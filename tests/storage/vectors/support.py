@@ -1,0 +1,212 @@
+"""A small palace of random vectors, and the answer that the index must give, computed the plain way."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.database import Database
+from mempalace_mcp.storage.filters import condition_of
+from mempalace_mcp.storage.transaction import Transaction, Work
+from mempalace_mcp.storage.vectors.index import VectorIndex
+from mempalace_mcp.storage.vectors.model import Difference
+from mempalace_mcp.storage.vectors.truth import Vectors
+from tests.storage.support import soon
+
+DIMENSION = 16
+EVERYTHING = DrawerFilter()
+
+
+def unit_vectors(count: int, seed: int, dimension: int = DIMENSION) -> Vectors:
+    """Random directions."""
+    vectors = np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+def index_of(directory: Path, minimum_rows: int = 50, stat_cooldown: float = 0.0, mode: str = "chroma") -> VectorIndex:
+    """An index that works at once and all the time."""
+    return VectorIndex(directory, mode=mode, stat_cooldown=stat_cooldown, minimum_rows=minimum_rows, time_share=1.0)
+
+
+def advance_all(index: VectorIndex, database: Database, limit: int = 500) -> int:
+    """Advance until there is nothing to do."""
+    total = 0
+    while moved := index.advance(database.read, limit):
+        total += moved
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Writes drawers straight into the tables, as the stores do."""
+
+    database: Database
+
+    def file(
+        self,
+        drawers: int,
+        *,
+        seed: int,
+        chunks: int = 1,
+        wing: str = "w",
+        room: str = "r",
+        source: str | None = None,
+        when: int = 0,
+        dimension: int = DIMENSION,
+    ) -> list[int]:
+        """File drawers with random vectors; returns their rowids."""
+        vectors = unit_vectors(drawers * chunks, seed, dimension)
+
+        def work(transaction: Transaction) -> list[int]:
+            connection, place = transaction.connection, _place(transaction.connection, wing, room)
+            ids = []
+            for number in range(drawers):
+                cursor = connection.execute(
+                    "INSERT INTO drawers (drawer_id, wing, room, occurred_at, created_at, updated_at, seq,"
+                    " content_hash, normalized_hash, source_file, content)"
+                    " VALUES (hex(randomblob(12)), ?, ?, ?, 0, 0, ?, x'', x'', ?, 'text')",
+                    (*place, when, transaction.stamp.seq, source),
+                )
+                drawer = int(cursor.lastrowid or 0)
+                _add_chunks(connection, drawer, vectors[number * chunks : (number + 1) * chunks])
+                ids.append(drawer)
+            return ids
+
+        return self.do(work)
+
+    def delete(self, drawers: Sequence[int]) -> None:
+        self._set(drawers, "deleted_at = 1")
+
+    def restore(self, drawers: Sequence[int]) -> None:
+        self._set(drawers, "deleted_at = NULL")
+
+    def redate(self, drawers: Sequence[int], when: int) -> None:
+        self._set(drawers, f"occurred_at = {when}")
+
+    def move(self, drawers: Sequence[int], wing: str, room: str) -> None:
+        def work(transaction: Transaction) -> None:
+            place = _place(transaction.connection, wing, room)
+            for drawer in drawers:
+                transaction.connection.execute(
+                    "UPDATE drawers SET wing = ?, room = ?, seq = ? WHERE id = ?",
+                    (*place, transaction.stamp.seq, drawer),
+                )
+
+        self.do(work)
+
+    def update(self, drawers: Sequence[int], *, seed: int, chunks: int = 1) -> None:
+        """Give drawers other chunks, with vectors."""
+        vectors = unit_vectors(len(drawers) * chunks, seed)
+
+        def work(transaction: Transaction) -> None:
+            for number, drawer in enumerate(_present(transaction.connection, drawers)):
+                transaction.connection.execute("DELETE FROM chunks WHERE drawer = ?", (drawer,))
+                transaction.connection.execute(
+                    "UPDATE drawers SET version = version + 1, seq = ? WHERE id = ?", (transaction.stamp.seq, drawer)
+                )
+                _add_chunks(transaction.connection, drawer, vectors[number * chunks : (number + 1) * chunks])
+
+        self.do(work)
+
+    def purge(self, drawers: Sequence[int]) -> None:
+        def work(transaction: Transaction) -> None:
+            assert transaction.stamp
+            for drawer in drawers:
+                transaction.connection.execute("DELETE FROM drawers WHERE id = ?", (drawer,))
+
+        self.do(work)
+
+    def reindex(self, *, seed: int, dimension: int = DIMENSION) -> None:
+        """Replace every vector, at new positions."""
+
+        def work(transaction: Transaction) -> None:
+            assert transaction.stamp
+            connection = transaction.connection
+            chunks = [row[0] for row in connection.execute("SELECT chunk FROM vectors ORDER BY chunk")]
+            connection.execute("DELETE FROM vectors")
+            for chunk, vector in zip(chunks, unit_vectors(len(chunks), seed, dimension), strict=True):
+                connection.execute("INSERT INTO vectors (chunk, embedding) VALUES (?, ?)", (chunk, vector.tobytes()))
+
+        self.do(work)
+
+    def do(self, work: Work[list[int]] | Work[None]) -> list[int]:
+        return self.database.write(work, soon()) or []
+
+    def _set(self, drawers: Sequence[int], assignment: str) -> None:
+        def work(transaction: Transaction) -> None:
+            for drawer in drawers:
+                transaction.connection.execute(
+                    f"UPDATE drawers SET {assignment}, seq = ? WHERE id = ?", (transaction.stamp.seq, drawer)
+                )
+
+        self.do(work)
+
+
+def plain_answer(
+    connection: sqlite3.Connection, query: Vectors, limit: int, drawer_filter: DrawerFilter = EVERYTHING
+) -> list[int]:
+    """The nearest chunks, by reading everything."""
+    condition = condition_of(drawer_filter)
+    rows = connection.execute(
+        "SELECT v.chunk, v.embedding FROM vectors v JOIN chunks c ON c.id = v.chunk JOIN drawers d ON d.id = c.drawer"
+        f" WHERE {condition.sql}",
+        condition.values,
+    ).fetchall()
+    scored = [(-float(np.frombuffer(blob, np.float32) @ query), chunk) for chunk, blob in rows]
+    return [chunk for _, chunk in sorted(scored)[:limit]]
+
+
+def answer(
+    index: VectorIndex,
+    connection: sqlite3.Connection,
+    query: Vectors,
+    limit: int,
+    drawer_filter: DrawerFilter = EVERYTHING,
+) -> list[int]:
+    """The nearest chunks, by the index."""
+    return [neighbour.chunk for neighbour in index.nearest(connection, query, limit, drawer_filter)]
+
+
+def verify_answers(index: VectorIndex, database: Database, *, seed: int = 1, queries: int = 8, limit: int = 10) -> None:
+    """The index and the plain way agree on random queries, now."""
+    with database.read() as connection:
+        for query in unit_vectors(queries, seed):
+            assert answer(index, connection, query, limit) == plain_answer(connection, query, limit)
+
+
+def differences(index: VectorIndex, database: Database) -> list[Difference]:
+    """What the index finds wrong with itself."""
+    with database.read() as connection:
+        return list(index.verify(connection))
+
+
+def chroma_directory(directory: Path) -> Path:
+    """The one Chroma directory of a palace."""
+    (found,) = (directory / "index").glob("chroma-*")
+    return found
+
+
+def _place(connection: sqlite3.Connection, wing: str, room: str) -> tuple[int, int]:
+    connection.execute("INSERT OR IGNORE INTO wings (key, name) VALUES (?, ?)", (wing, wing))
+    (wing_id,) = connection.execute("SELECT id FROM wings WHERE key = ?", (wing,)).fetchone()
+    connection.execute("INSERT OR IGNORE INTO rooms (wing, key, name) VALUES (?, ?, ?)", (wing_id, room, room))
+    (room_id,) = connection.execute("SELECT id FROM rooms WHERE wing = ? AND key = ?", (wing_id, room)).fetchone()
+    return wing_id, room_id
+
+
+def _present(connection: sqlite3.Connection, drawers: Sequence[int]) -> list[int]:
+    present = {row[0] for row in connection.execute("SELECT id FROM drawers")}
+    return [drawer for drawer in drawers if drawer in present]
+
+
+def _add_chunks(connection: sqlite3.Connection, drawer: int, vectors: Vectors) -> None:
+    for ordinal, vector in enumerate(vectors):
+        cursor = connection.execute(
+            "INSERT INTO chunks (drawer, ordinal, start, stop) VALUES (?, ?, 0, 4)", (drawer, ordinal)
+        )
+        connection.execute("INSERT INTO vectors (chunk, embedding) VALUES (?, ?)", (cursor.lastrowid, vector.tobytes()))
