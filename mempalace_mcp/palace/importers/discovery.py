@@ -1,0 +1,125 @@
+"""Which files lie in the given folders, and which are left out, in an order that is always the same."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mempalace_mcp.palace.importers.bytestream import printable, real_path, unstorable
+from mempalace_mcp.palace.importers.document import SkippedFile
+from mempalace_mcp.palace.importers.ignoring import IgnoreRules, read_ignore_rules
+from mempalace_mcp.palace.importers.naming import project_folder
+from mempalace_mcp.palace.importers.reading import SUFFIXES
+
+_DEPENDENCIES = frozenset({"__pycache__", "bower_components", "node_modules", "site-packages", "venv"})
+_GENERATED_MARKS = frozenset({"CACHEDIR.TAG", "pyvenv.cfg"})
+"""Files by which caches and virtual environments declare themselves, whatever their folder is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file to read, by its real path, and the project folder it was found under."""
+
+    path: Path
+    root: Path
+
+
+def discover(paths: Sequence[Path]) -> Iterator[FoundFile | SkippedFile]:
+    """Files to read: the given ones, whatever their kind, and those of a known kind in the given folders.
+
+    In folders, left out are hidden files, what a `.gitignore` in that folder or below it names, dependencies, caches,
+    symbolic links and files of other kinds. Nothing is yielded twice. Problems are yielded, never raised.
+    """
+    seen: set[Path] = set()
+    for given in paths:
+        for entry in _found_at(given):
+            if isinstance(entry, SkippedFile):
+                yield entry
+            elif entry.path not in seen:
+                seen.add(entry.path)
+                yield entry
+
+
+def _found_at(given: Path) -> Iterator[FoundFile | SkippedFile]:
+    path = real_path(given)
+    if isinstance(path, SkippedFile):
+        yield path
+        return
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        yield _unreadable(path, error)
+        return
+    if stat.S_ISDIR(mode):
+        yield from _walk(path)
+    elif stat.S_ISREG(mode):
+        yield FoundFile(path, project_folder(path.parent))
+    else:
+        yield _skipped(path, "not a regular file")
+
+
+def _walk(top: Path) -> Iterator[FoundFile | SkippedFile]:
+    """Files of a folder first, then its subfolders; without recursion, for folders may nest deeply."""
+    root = project_folder(top)
+    waiting: list[tuple[Path, IgnoreRules | None]] = [(top, None)]
+    while waiting:
+        folder, outer = waiting.pop()
+        entries = _entries(folder)
+        if isinstance(entries, SkippedFile):
+            yield entries
+            continue
+        if folder != top and any(entry.name in _GENERATED_MARKS for entry in entries):
+            yield _skipped(folder, "cache or dependencies")
+            continue
+        rules, problem = read_ignore_rules(folder, outer)
+        if problem is not None:
+            yield problem
+        folders = []
+        for entry in entries:
+            reason = _reason_to_skip(entry, rules)
+            if reason is not None:
+                yield _skipped(Path(entry.path), reason)
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append((Path(entry.path), rules))
+            else:
+                yield FoundFile(Path(entry.path), root)
+        waiting += reversed(folders)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]] | SkippedFile:
+    try:
+        with os.scandir(folder) as scan:
+            return sorted(scan, key=lambda entry: entry.name)
+    except OSError as error:
+        return _unreadable(folder, error)
+
+
+def _reason_to_skip(entry: os.DirEntry[str], rules: IgnoreRules | None) -> str | None:
+    if entry.name.startswith("."):
+        return "hidden"
+    if entry.is_symlink():
+        return "symbolic link"
+    is_folder = entry.is_dir(follow_symlinks=False)
+    if is_folder and entry.name in _DEPENDENCIES:
+        return "cache or dependencies"
+    if rules is not None and rules.ignores(entry.path, is_folder=is_folder):
+        return "ignored by .gitignore"
+    if is_folder:
+        return None
+    if not entry.is_file(follow_symlinks=False):
+        return "not a regular file"
+    fault = unstorable(entry.path)
+    if fault is not None:
+        return f"its name {fault}"
+    return None if Path(entry.name).suffix.lower() in SUFFIXES else "not a kind of file that is read"
+
+
+def _skipped(path: Path, reason: str) -> SkippedFile:
+    return SkippedFile(printable(str(path)), reason)
+
+
+def _unreadable(path: Path, error: OSError) -> SkippedFile:
+    return _skipped(path, f"unreadable: {error.strerror}")

@@ -1,0 +1,72 @@
+"""What a reader yields: documents, and what could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.model import Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One drawer to be.
+
+    `source_file` and `key` together identify it from run to run: the key is unique within its file, empty when the
+    file is one document, and stays when other parts of the file change. `metadata["part"]` repeats a key that is not
+    empty. The content is never blank and can be stored as it is.
+    """
+
+    key: str
+    room: str
+    content: str
+    source_file: str
+    occurred_at: Instant | None
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file or folder left out, wholly or from some point on, and why. Reasons are few, so that they can be counted.
+
+    Where one is yielded, documents missing from the file prove nothing: what was filed from it before should stay.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedLines:
+    """Lines of a transcript left out for one reason: how many, and the numbers (from 1) of the first few."""
+
+    path: str
+    reason: str
+    count: int
+    first: tuple[int, ...]
+
+
+Problem = SkippedFile | SkippedLines
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to read, by its real path, and what its documents say of where they come from."""
+
+    path: Path
+    room: str
+
+    @property
+    def name(self) -> str:
+        """The `source_file` of its documents."""
+        return str(self.path)
+
+    def skipped(self, reason: str) -> SkippedFile:
+        """The whole file is left out."""
+        return SkippedFile(self.name, reason)
+
+
+Importer = Callable[[Source], Iterator[Document | Problem]]
+"""Reads one kind of file. An OSError may escape from it at any point."""

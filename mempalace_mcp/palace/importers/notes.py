@@ -1,0 +1,109 @@
+"""Reads Markdown and plain text: a short file is one document, a long one several that together hold all its text."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from mempalace_mcp.core import clock
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.errors import InvalidArgument
+from mempalace_mcp.palace.chunking import fenced_blocks
+from mempalace_mcp.palace.importers.bytestream import Text, read_text
+from mempalace_mcp.palace.importers.cutting import cut
+from mempalace_mcp.palace.importers.document import Document, Problem, SkippedFile, Source
+
+LONGEST_DOCUMENT = 16_000
+"""Characters of one document; a longer file is several."""
+
+_LONGEST_HEADING = 120
+_LONGEST_FRONT_MATTER = 8_000
+_HEADING = re.compile(r"^ {0,3}(#{1,2})[ \t]+([^\n]*)", re.MULTILINE)
+_FRONT_MATTER_END = re.compile(r"^(?:---|\.\.\.)[ \t]*\r?$", re.MULTILINE)
+_DATE = re.compile(r"^date:[ \t]*[\"']?([^\"'\r\n]{1,40})", re.MULTILINE | re.IGNORECASE)
+
+
+def read_plain_text(source: Source) -> Iterator[Document | Problem]:
+    """One document, or parts cut at paragraphs."""
+    text = read_text(source)
+    if isinstance(text, SkippedFile):
+        yield text
+    else:
+        yield from _documents(source, text, [("", text.content)], None)
+
+
+def read_markdown(source: Source) -> Iterator[Document | Problem]:
+    """One document, or one for each section under a heading of the first or second level; sections that are too long
+    are cut at paragraphs. The `date` of the front matter is when it occurred."""
+    text = read_text(source)
+    if isinstance(text, SkippedFile):
+        yield text
+    else:
+        yield from _documents(source, text, _sections(text.content), _front_matter_date(text.content))
+
+
+def _documents(
+    source: Source, text: Text, sections: list[tuple[str, str]], occurred_at: Instant | None
+) -> Iterator[Document]:
+    common = {} if text.encoding == "utf-8" else {"encoding": text.encoding}
+    if len(text.content) <= LONGEST_DOCUMENT:
+        yield Document("", source.room, text.content, source.name, occurred_at, common)
+        return
+    numbers: Counter[str] = Counter()
+    for heading, section in sections:
+        for part in cut(section, LONGEST_DOCUMENT):
+            if not part.strip():
+                continue
+            numbers[heading] += 1
+            key = f"{heading}#{numbers[heading]}"
+            metadata: dict[str, Any] = common | {"part": key} | ({"heading": heading} if heading else {})
+            yield Document(key, source.room, part, source.name, occurred_at, metadata)
+
+
+def _sections(content: str) -> list[tuple[str, str]]:
+    """Heading paths such as `Runbook > Rollback` and the texts under them; what is before a heading has none."""
+    sections: list[tuple[str, str]] = []
+    chapter = heading = ""
+    start = 0
+    for match in _headings(content):
+        if _says_something(content[start : match.start()]):
+            sections.append((heading, content[start : match.start()]))
+            start = match.start()
+        title = match.group(2).strip().rstrip("#").rstrip()[:_LONGEST_HEADING]
+        chapter, heading = (title, title) if match.group(1) == "#" else (chapter, _joined(chapter, title))
+    sections.append((heading, content[start:]))
+    return sections
+
+
+def _headings(content: str) -> Iterator[re.Match[str]]:
+    """Those of the first two levels, except in blocks of code, where they are comments."""
+    blocks = fenced_blocks(content)
+    block = next(blocks, None)
+    for match in _HEADING.finditer(content):
+        while block is not None and block.stop <= match.start():
+            block = next(blocks, None)
+        if block is None or match.start() < block.start:
+            yield match
+
+
+def _says_something(section: str) -> bool:
+    """Is there more than a heading? A heading alone is better kept with what follows it."""
+    return "\n" in section.strip()
+
+
+def _joined(chapter: str, title: str) -> str:
+    return f"{chapter} > {title}" if chapter else title
+
+
+def _front_matter_date(content: str) -> Instant | None:
+    head = content[:_LONGEST_FRONT_MATTER]
+    if not head.startswith(("---\n", "---\r\n")):
+        return None
+    end = _FRONT_MATTER_END.search(head, 4)
+    date = _DATE.search(head, 0, end.start()) if end else None
+    try:
+        return clock.parse(date.group(1), "date") if date else None
+    except InvalidArgument:
+        return None

@@ -1,0 +1,63 @@
+"""Which reader a file is for, and what its documents are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import MappingProxyType
+
+from mempalace_mcp.palace.importers.bytestream import real_path
+from mempalace_mcp.palace.importers.document import Document, Importer, Problem, SkippedFile, Source
+from mempalace_mcp.palace.importers.naming import SESSIONS, project_folder, room_of, wing_of
+from mempalace_mcp.palace.importers.notes import read_markdown, read_plain_text
+from mempalace_mcp.palace.importers.transcript import first_working_folder, read_transcript
+
+TRANSCRIPT = ".jsonl"
+
+SUFFIXES: MappingProxyType[str, Importer] = MappingProxyType(
+    {
+        TRANSCRIPT: read_transcript,
+        ".md": read_markdown,
+        ".markdown": read_markdown,
+        ".txt": read_plain_text,
+        ".rst": read_plain_text,
+        ".org": read_plain_text,
+        "": read_plain_text,
+    }
+)
+"""Kinds of files that are looked for; any other file that is given by name is read as plain text."""
+
+
+def read(path: Path, root: Path | None = None) -> Iterator[Document | Problem]:
+    """The documents of one file and what had to be left out of it; problems are yielded, never raised.
+
+    The same file yields the same documents with the same keys, whatever path leads to it. Below `root`, by default the
+    repository or folder that holds the file, folders name the rooms.
+    """
+    real = real_path(path)
+    if isinstance(real, SkippedFile):
+        yield real
+        return
+    suffix = real.suffix.lower()
+    source = Source(real, SESSIONS if suffix == TRANSCRIPT else room_of(real, _root(real, root)))
+    try:
+        yield from SUFFIXES.get(suffix, read_plain_text)(source)
+    except OSError as error:
+        yield source.skipped(f"unreadable: {error.strerror}")
+
+
+def default_wing(path: Path, root: Path | None = None) -> str:
+    """The wing a file's documents belong in unless the caller says otherwise: the name of its project.
+
+    That is the folder where the conversation of a transcript began, else `root`, else the repository or folder that
+    holds the file.
+    """
+    real = real_path(path)
+    if isinstance(real, SkippedFile):
+        return wing_of("")
+    folder = first_working_folder(Source(real, SESSIONS)) if real.suffix.lower() == TRANSCRIPT else None
+    return wing_of(folder or _root(real, root))
+
+
+def _root(path: Path, root: Path | None) -> Path:
+    return root.resolve() if root else project_folder(path.parent)
