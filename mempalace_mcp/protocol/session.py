@@ -21,7 +21,7 @@ from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.runtime.activity import SessionActivity
 
 MAX_IN_FLIGHT = 64
-"""Requests of one session that may be unanswered; beyond it nothing more of the session is read."""
+"""Requests of one session that may be unanswered; the next one waits, and with it whatever is read after it."""
 
 Write = Callable[[bytes], Awaitable[None]]
 """Sends one message, without a newline; raises anyio's `BrokenResourceError` when the client is gone."""
@@ -68,12 +68,13 @@ class Session:
         if isinstance(message, Refusal):
             await self.send(message.answer())
             return
-        await self._fewer_in_flight_than(MAX_IN_FLIGHT)
         size = len(data) if isinstance(data, bytes) else 0
         origin = Origin.of_message(self._activity, message, size)
         metadata = ServerMessageMetadata(request_context=origin, on_request_unanswered=self._settle)
         parsed = jsonrpc_message_adapter.validate_python(message.content, by_name=False)
         counted = isinstance(parsed, JSONRPCRequest)
+        if counted:
+            await self._fewer_in_flight_than(MAX_IN_FLIGHT)
         self._in_flight += counted
         try:
             await self._sink.send(SessionMessage(parsed, metadata))

@@ -53,9 +53,12 @@ class EchoTools:
     def _slow(self, context: SlowCalls, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
         context.begun += 1
         end = time.monotonic() + float(arguments.get("seconds", 0.3))
-        while time.monotonic() < end:
-            deadline.check("the end of the sleep")
-            time.sleep(0.005)
+        try:
+            while time.monotonic() < end:
+                deadline.check("the end of the sleep")
+                time.sleep(0.005)
+        finally:
+            context.ended += 1
         return {"slept": True}
 
     def _large(self, context: Any, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
@@ -77,6 +80,7 @@ class SlowCalls:
     """What the tools are given as their context."""
 
     begun: int = 0
+    ended: int = 0
 
 
 @dataclass

@@ -173,7 +173,7 @@ def test_health_is_told_in_numbers(http: RawHttp) -> None:
     response = http.ask("GET", "/health")
     report = response.json
     assert (response.status, report["status"], report["reasons"]) == (200, "ok", [])
-    assert report["components"] == {"slow": {"begun": 0}}
+    assert report["components"] == {"slow": {"begun": 0, "ended": 0}}
     diagnostics = report["diagnostics"]
     assert diagnostics["conversation_history_limit"] == 5
     assert 0 <= diagnostics["conversation_history_size"] <= 5
