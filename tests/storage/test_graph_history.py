@@ -71,7 +71,7 @@ writes = st.one_of(
     st.builds(Supersede, subjects, predicates, objects, objects, maybe_instants),
 )
 units = st.tuples(st.integers(0, 3), st.lists(writes, min_size=1, max_size=2))
-histories = st.lists(units, min_size=8, max_size=40)
+histories = st.lists(units, min_size=8, max_size=30)
 
 
 class Refused(Exception):
@@ -201,7 +201,7 @@ def as_told(fact: Fact) -> Told:
     return (key(fact.subject), key(fact.predicate), fact.object), (fact.valid_from, fact.valid_to)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     histories,
     st.lists(
@@ -235,7 +235,7 @@ def test_every_question_is_answered_as_by_the_model(
             assert list(answer.depths) == sorted(answer.depths)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(histories)
 def test_what_was_answered_once_is_answered_again_with_known_at(history: list[tuple[int, list[Write]]]) -> None:
     with fresh_graph() as graph:
@@ -248,7 +248,7 @@ def test_what_was_answered_once_is_answered_again_with_known_at(history: list[tu
                 assert [replace(fact, retracted_at=None) for fact in again] == then
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(histories)
 def test_the_table_keeps_its_invariants(history: list[tuple[int, list[Write]]]) -> None:
     with fresh_graph() as graph:
