@@ -20,7 +20,6 @@ UNKNOWN_ARGUMENT = "unknown_argument"
 UNUSABLE = "unusable"
 """Types of the faults found here; their message completes a sentence that begins with the argument's path."""
 
-
 SHOWN_CHARACTERS = 60
 
 
@@ -32,14 +31,15 @@ def readable(name: object) -> str:
 class Arguments(BaseModel):
     """What a tool is called with: strict types, nothing unknown, and an empty optional argument is an absent one."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
     def _drop_empty(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        unknown = [name for name in given if name not in cls.model_fields]
+        fields = cls.model_fields
+        unknown = [name for name in given if name not in fields]
         if unknown:
             raise PydanticCustomError(
                 UNKNOWN_ARGUMENT, "is not known", {"name": readable(unknown[0]), "others": len(unknown) - 1}
@@ -47,12 +47,16 @@ class Arguments(BaseModel):
         return {
             name: value
             for name, value in given.items()
-            if cls.model_fields[name].is_required() or (value is not None and value != "")
+            if fields[name].is_required() or (value is not None and value != "")
         }
 
     def given(self) -> dict[str, Any]:
         """The arguments that have a value, by name."""
         return self.model_dump(exclude_none=True)
+
+
+class NoArguments(Arguments):
+    """For a tool that takes none."""
 
 
 def _verify_depth(metadata: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.model import Direction
 from mempalace_mcp.palace.facts import MAX_DEPTH
 from mempalace_mcp.protocol.tools.answers import Json, fact_shown
-from mempalace_mcp.protocol.tools.arguments import Arguments, DrawerId, Limit, Share
+from mempalace_mcp.protocol.tools.arguments import Arguments, DrawerId, Limit, NoArguments, Share
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
 
@@ -115,10 +115,6 @@ class TimelineAnswer(TypedDict):
     next_cursor: str | None
 
 
-class GraphStatisticsArguments(Arguments):
-    """None."""
-
-
 class GraphStatisticsAnswer(TypedDict):
     """Sizes of the graph; `predicates` maps the most used ones to their number of facts."""
 
@@ -197,7 +193,7 @@ def kg_timeline(context: ToolContext, arguments: TimelineArguments, deadline: De
     }
 
 
-def kg_stats(context: ToolContext, arguments: GraphStatisticsArguments, deadline: Deadline) -> GraphStatisticsAnswer:
+def kg_stats(context: ToolContext, arguments: NoArguments, deadline: Deadline) -> GraphStatisticsAnswer:
     statistics = context.palace.kg_stats()
     return {
         "entities": statistics.entities,
@@ -259,7 +255,7 @@ KG_STATS = Tool(
     name="kg_stats",
     title="Graph sizes",
     description="Count entities, facts and predicates.",
-    arguments=GraphStatisticsArguments,
+    arguments=NoArguments,
     answer=GraphStatisticsAnswer,
     run=kg_stats,
 )

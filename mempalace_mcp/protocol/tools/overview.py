@@ -9,7 +9,7 @@ from pydantic import Field
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.palace.waking import MAX_TOKENS, MIN_TOKENS
 from mempalace_mcp.protocol.tools.answers import Json
-from mempalace_mcp.protocol.tools.arguments import Arguments
+from mempalace_mcp.protocol.tools.arguments import Arguments, NoArguments
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
 
@@ -42,10 +42,6 @@ class WakeUpAnswer(TypedDict):
     tokens: NotRequired[int]
     drawers: NotRequired[int]
     truncated: NotRequired[bool]
-
-
-class NoArguments(Arguments):
-    """None."""
 
 
 class ProcessAnswer(TypedDict):
