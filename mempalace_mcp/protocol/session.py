@@ -99,7 +99,7 @@ class Session:
             scope.cancel()
 
     async def send(self, data: bytes) -> None:
-        """Write one message whole: a cancelled request must not leave half of its answer behind.
+        """Write one message whole: whatever is cancelled meanwhile, no half answer stays behind.
 
         Raises:
             anyio.BrokenResourceError, anyio.ClosedResourceError: the client is gone.
