@@ -17,7 +17,7 @@ async def main(palace: str) -> None:
             {"wing": "home", "room": "garden", "content": "The tomatoes stand in the bed behind the shed."},
         )
         print("filed:", filed.structured_content)
-        found = await client.call_tool("search", {"query": "where do we grow vegetables?", "limit": 1})
+        found = await client.call_tool("search", {"query": "where do the tomatoes grow?", "limit": 1})
         print("found:", found.structured_content)
 
 

@@ -15,7 +15,7 @@ PROFILES = ("core", "full")
 
 def run_session(arguments: Sequence[str]) -> int:
     """Serve until the client closes stdin; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    options = session_parser().parse_args(arguments)
     try:
         settings = load_settings(os.environ, options.palace)
     except PalaceError as error:
@@ -36,7 +36,7 @@ def _explain(error: PalaceError) -> int:
     return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def session_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mempalace-mcp",
         description="Serve one MCP session over stdio. See `mempalace-mcp --help` for the commands.",

@@ -1,0 +1,121 @@
+"""Write docs/tools.md from the tools themselves: arguments with their bounds, and what is answered."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mempalace_mcp.protocol.tools.table import build_tools
+
+DESTINATION = Path(__file__).parents[1] / "docs" / "tools.md"
+HEAD = """\
+# Tools
+
+Made by `python scripts/document_tools.py` from the tools' own definitions. **Bold** arguments are required; an empty
+string for an optional one means absent; unknown arguments are refused. Dates are ISO 8601; a bare date is that UTC day.
+
+Every answer is `structuredContent` and the same JSON as text. Every refusal is an error result (`isError`):
+
+    {"error": {"code": "invalid_argument", "message": "...", "argument": "items[2].content",
+               "hint": "what to do", "retryable": false}}
+"""
+MEANINGS = {
+    "added_by": "who files it",
+    "agent_name": "whose diary; compared without case",
+    "as_of": "only facts that held then; a date means its end",
+    "at": "when the change happened; now by default, a date means its 00:00",
+    "before": "only what happened, or else was filed, earlier than this",
+    "confidence": "from 0 to 1",
+    "content": "the text, kept byte for byte; at most 1 MiB of UTF-8, no NUL",
+    "cursor": "`next_cursor` of the page before",
+    "depth": "how many hops from the entity",
+    "direction": "facts where the entity is the subject, the object, or either",
+    "drawer_id": "as given by search, list_drawers or add_drawer",
+    "drawer_ids": "as given by search, list_drawers or add_drawer",
+    "dry_run": "only tell what would be done",
+    "ended": "when it ceased to hold; now by default, a date means its 00:00",
+    "entity": "a subject or object; compared without case, white space collapsed",
+    "known_at": "what the palace believed then; a date means its end",
+    "max_tokens": "bounds the answer; estimated at 4 characters a token",
+    "metadata": "any JSON object up to 16 KiB",
+    "mode": "rank by both, by meaning alone, or by words alone",
+    "object": "what the fact says; compared exactly",
+    "occurred_at": "when what the text tells happened",
+    "query": "words or a question; at most 4 KiB",
+    "room": "a topic within a wing; compared without case",
+    "since": "only what happened, or else was filed, from then on",
+    "source_drawer_id": "the drawer that says so",
+    "source_file": "where the text comes from",
+    "threshold": "least cosine of a similar one",
+    "topic": "what a diary entry is about",
+    "valid_from": "first instant at which it holds; a date means its 00:00",
+    "valid_to": "first instant at which it no longer holds; a date counts through its end",
+    "wing": "a project, a person, a theme; compared without case",
+}
+BOUNDS = (("minimum", "from {}"), ("maximum", "to {}"), ("maxItems", "at most {}"))
+
+
+def document() -> str:
+    """The whole page."""
+    core = {tool["name"] for tool in build_tools("core").definitions()}
+    tools = build_tools("full").definitions()
+    return HEAD + "".join(_section(tool, tool["name"] in core) for tool in tools)
+
+
+def _section(tool: Mapping[str, Any], is_core: bool) -> str:
+    schema = tool["inputSchema"]
+    hints = [hint.removesuffix("Hint") for hint, given in tool["annotations"].items() if given is True]
+    profile = "" if is_core else " · only with `--tools full`"
+    lines = [f"\n## {tool['name']}\n", f"{tool['description']}\n", f"*{', '.join(hints) or 'writes'}{profile}*\n"]
+    rows = list(_rows(schema, schema))
+    if rows:
+        lines += ["| argument | type | meaning |", "|---|---|---|", *rows, ""]
+    answer = tool["outputSchema"].get("required") or list(tool["outputSchema"].get("properties", {}))
+    if answer:
+        lines.append(f"Answers with {', '.join(f'`{key}`' for key in answer)}.\n")
+    return "\n".join(lines)
+
+
+def _rows(schema: Mapping[str, Any], root: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, given in schema.get("properties", {}).items():
+        argument = _resolved(given, root)
+        shown = f"`{path}{name}`"
+        required = name in schema.get("required", ())
+        yield f"| {f'**{shown}**' if required else shown} | {_kind(argument)} | {_meaning(name, argument)} |"
+        items = _resolved(argument.get("items", {}), root)
+        if "properties" in items:
+            yield from _rows(items, root, f"{path}{name}[].")
+        elif "properties" in argument:
+            yield from _rows(argument, root, f"{path}{name}.")
+
+
+def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema itself, or the one it refers to."""
+    reference = schema.get("$ref")
+    if reference is None:
+        return schema
+    found: Any = root
+    for part in reference.removeprefix("#/").split("/"):
+        found = found[part]
+    return {**found, **{key: value for key, value in schema.items() if key != "$ref"}}
+
+
+def _kind(argument: Mapping[str, Any]) -> str:
+    if "enum" in argument:
+        return " or ".join(f"`{value}`" for value in argument["enum"])
+    return str(argument.get("type", "any"))
+
+
+def _meaning(name: str, argument: Mapping[str, Any]) -> str:
+    parts = [str(argument.get("description") or MEANINGS.get(name, ""))]
+    bounds = [words.format(argument[key]) for key, words in BOUNDS if key in argument]
+    parts += [" ".join(bounds)] if bounds else []
+    parts += [f"default `{argument['default']}`"] if "default" in argument else []
+    return "; ".join(filter(None, parts))
+
+
+if __name__ == "__main__":
+    DESTINATION.write_text(document(), encoding="utf-8")
+    sys.stdout.write(f"wrote {DESTINATION.name}\n")

@@ -1,0 +1,165 @@
+"""The command line as a person uses it: real processes, real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mempalace_mcp.cli.main import is_session
+
+ROOT = Path(__file__).parents[2]
+TEXTS = ROOT / "examples" / "texts"
+
+
+def run(*arguments: str | Path, code: int = 0) -> str:
+    """Run the program; what it prints."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "mempalace_mcp", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "COLUMNS": "100"},
+        check=False,
+    )
+    assert finished.returncode == code, finished.stdout + finished.stderr
+    return finished.stdout + finished.stderr
+
+
+def run_json(*arguments: str | Path, code: int = 0) -> Any:
+    return json.loads(run(*arguments, "--json", code=code))
+
+
+@pytest.fixture(scope="module")
+def palace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A palace into which the sample texts were imported by the command."""
+    directory = tmp_path_factory.mktemp("imported") / "palace"
+    told = run("import", TEXTS / "notes", TEXTS / "transcripts", "--palace", directory)
+    assert "18 filed, 0 unchanged, 0 updated" in told
+    return directory
+
+
+def test_importing_twice_adds_nothing(palace: Path) -> None:
+    told = run_json("import", TEXTS / "notes", TEXTS / "transcripts", "--palace", palace)
+    assert (told["filed"], told["unchanged"], told["complete"]) == (0, 18, True)
+
+
+def test_importing_what_is_not_there_says_so(palace: Path, tmp_path: Path) -> None:
+    assert "missing" in run("import", tmp_path / "missing", "--palace", palace, code=1)
+
+
+def test_an_interrupted_import_keeps_what_is_done(tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(400):
+        (folder / f"{number:03}.md").write_text(f"Note {number}. " + f"words of note {number} " * 300, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mempalace_mcp", "import", str(folder), "--palace", str(tmp_path / "palace"), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    database = tmp_path / "palace" / "palace.db-wal"
+    while process.poll() is None and not (database.exists() and database.stat().st_size > 400_000):
+        os.sched_yield()
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "kept" in errors
+    done = json.loads(output)
+    assert 0 < done["filed"] <= 400
+    rest = run_json("import", folder, "--palace", tmp_path / "palace", "--dry-run")
+    assert rest["unchanged"] == done["filed"]
+
+
+def test_searching(palace: Path) -> None:
+    told = run("search", "why are people signed out?", "--palace", palace, "--limit", "1")
+    assert told.startswith("1. harbour / sessions")
+    found = run_json("search", "rel-2026-05-17-b", "--palace", palace, "--mode", "keyword")
+    assert "rel-2026-05-17-b" in found["results"][0]["passage"]
+    assert run("search", "anything", "--wing", "nowhere", "--palace", palace) == "Nothing found.\n"
+
+
+def test_status(palace: Path) -> None:
+    told = run("status", "--palace", palace)
+    assert "18 in 3 wings" in told
+    assert "boarding-app" in told
+    assert run_json("status", "--palace", palace)["palace"]["drawers"] == 18
+
+
+def test_backing_up_and_restoring(palace: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    assert "verified" in run("backup", copy, "--palace", palace)
+    refused = run_json("backup", copy, "--palace", palace, code=1)
+    assert "exists" in refused["error"]["message"]
+    restored = tmp_path / "restored"
+    restored.mkdir()
+    shutil.copy(copy, restored / "palace.db")
+    assert run_json("status", "--palace", restored)["palace"]["drawers"] == 18
+
+
+def test_reindexing(palace: Path) -> None:
+    assert "equals the truth" in run("reindex", "--palace", palace)
+    told = run_json("reindex", "--vectors", "--palace", palace)
+    assert told["faults"] == []
+    assert run_json("status", "--palace", palace)["palace"]["pending"] == 0
+
+
+@pytest.mark.parametrize("palace_is", ["a file", "below a file"])
+def test_an_impossible_palace_is_refused_with_a_remedy(tmp_path: Path, palace_is: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    place = file if palace_is == "a file" else file / "palace"
+    refused = run_json("status", "--palace", place, code=1)["error"]
+    assert str(file) in refused["message"]
+    assert refused["hint"]
+    assert str(file) in run("--palace", place, code=2)
+
+
+def test_serving_until_told_to_stop(palace: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mempalace_mcp", "serve", "--port", "0", "--palace", str(palace), "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        address = json.loads(process.stdout.readline())["address"]
+        with urllib.request.urlopen(f"{address}/health", timeout=10) as response:
+            health = json.load(response)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert health["status"] == "ok"
+    assert health["diagnostics"]["conversation_history_limit"] == 1000
+
+
+def test_serving_beyond_loopback_is_refused(palace: Path) -> None:
+    refused = run_json("serve", "--host", "0.0.0.0", "--port", "0", "--palace", palace, code=1)["error"]
+    assert refused["code"] == "configuration"
+
+
+def test_the_demonstration(tmp_path: Path) -> None:
+    told = run("demo")
+    for telling in ("Filed 18 drawers", "Search by meaning", "rel-2026-05-17-b", "team Orion", "team Vega"):
+        assert telling in told
+
+
+@pytest.mark.parametrize("command", ["serve", "import", "search", "status", "reindex", "backup", "demo"])
+def test_every_command_explains_itself(command: str) -> None:
+    assert "Usage: mempalace-mcp" in run(command, "--help")
+
+
+def test_options_alone_are_a_session() -> None:
+    assert is_session([])
+    assert is_session(["--palace", "x"])
+    assert not is_session(["serve"])
+    assert not is_session(["--help"])
+    assert not is_session(["--version"])

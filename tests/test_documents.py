@@ -1,0 +1,79 @@
+"""What the documents say is what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from mempalace_mcp.cli.commands import commands
+from mempalace_mcp.cli.session import session_parser
+from mempalace_mcp.core.config import SETTINGS
+from mempalace_mcp.core.errors import PalaceError
+from mempalace_mcp.protocol.tools.table import build_tools
+from scripts.document_tools import document
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def test_the_page_of_tools_is_the_tools() -> None:
+    page = (ROOT / "docs" / "tools.md").read_text(encoding="utf-8")
+    assert page == document(), "run python scripts/document_tools.py"
+
+
+@pytest.mark.parametrize("tool", [tool["name"] for tool in build_tools("full").definitions()])
+def test_every_tool_is_in_the_readme(tool: str) -> None:
+    assert f"`{tool}`" in README
+
+
+@pytest.mark.parametrize("name", sorted(commands.commands))
+def test_every_command_is_in_the_readme_and_has_help(name: str) -> None:
+    command = commands.commands[name]
+    assert f"mempalace-mcp {name}" in README
+    assert command.help
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    assert {"--palace", "--json"} <= {name for option in options for name in option.opts}
+    assert all(option.help for option in options if "--mode" not in option.opts)
+
+
+def test_every_option_of_a_session_is_in_the_readme_and_in_the_help() -> None:
+    for action in session_parser()._actions:
+        for option in action.option_strings:
+            if option not in ("-h", "--help"):
+                assert option in README
+                assert option in str(commands.help)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.variable)
+def test_every_setting_is_in_the_readme_with_its_default(setting: object) -> None:
+    assert f"`{setting.variable}`" in README  # type: ignore[attr-defined]
+    assert f"| `{setting.default}` | {setting.meaning} |" in README  # type: ignore[attr-defined]
+
+
+def codes(kind: type[PalaceError]) -> set[str]:
+    return {kind.code}.union(*(codes(child) for child in kind.__subclasses__()))
+
+
+def test_every_error_that_needs_an_operator_has_a_remedy() -> None:
+    ordinary = {"internal", "invalid_argument", "not_found", "conflict", "read_only", "cancelled", "storage"}
+    ordinary |= {"embedder_unavailable", "configuration"}
+    for code in codes(PalaceError) - ordinary:
+        assert f"`{code}`" in OPERATIONS, code
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_readme_shows_what_the_demonstration_prints() -> None:
+    shown = README.split("```")[1]
+    for telling in ("Filed 18 drawers", "rel-2026-05-17-b", "As of 2026-05-20: Nadia works in team Orion"):
+        assert telling in shown
