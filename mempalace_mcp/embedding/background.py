@@ -63,6 +63,11 @@ class BackgroundEmbedder:
         return self._state is Loading.READY
 
     @property
+    def loading(self) -> bool:
+        """True from `start` until the end of loading."""
+        return self._state is Loading.LOADING
+
+    @property
     def failure(self) -> str | None:
         """Why loading failed, or None."""
         return self._failure

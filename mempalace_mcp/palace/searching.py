@@ -36,6 +36,8 @@ POOL = 50
 WIDER_POOL = 500
 PENDING_AT_ONCE = 16
 EMBEDDING_SECONDS = 5.0
+LOADING_SECONDS = 1.0
+"""The first search after the start waits so long for the model before it goes by words alone."""
 MIN_TOKENS = 16
 MAX_TOKENS = 100_000
 DUPLICATE_POOL = 20
@@ -119,6 +121,8 @@ class Searching:
     def _probe(self, query: str, mode: SearchMode, chosen: DrawerFilter) -> Probe:
         if mode is SearchMode.KEYWORD:
             return Probe(query, mode, chosen, None, None)
+        if self._stores.embedder.loading:
+            self._stores.embedder.wait(LOADING_SECONDS)
         try:
             vector = self._stores.embedder.get().embed_query(query)
         except EmbedderUnavailable as error:
