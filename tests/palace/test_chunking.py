@@ -7,7 +7,7 @@ import unicodedata
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.model import Span
@@ -42,6 +42,7 @@ def cost(text: str) -> int:
 
 
 @given(TEXTS)
+@example("a" * 67 + "Anna: " * 90 + " " * 920 + "AUTH-4127" * 9)
 @settings(max_examples=100, deadline=None)
 def test_every_text_is_covered_in_order_by_chunks_of_bounded_size(content: str) -> None:
     spans = split(content)
@@ -60,6 +61,7 @@ def test_every_text_is_covered_in_order_by_chunks_of_bounded_size(content: str) 
 
 
 @given(TEXTS)
+@example("文字。\ufe00" * 200)
 @settings(max_examples=100, deadline=None)
 def test_no_character_is_split_from_its_marks(content: str) -> None:
     for position in {edge for span in split(content) for edge in (span.start, span.stop)}:
