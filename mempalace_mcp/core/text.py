@@ -104,6 +104,11 @@ def normalize(text: str) -> str:
     return _WHITE_SPACE.sub(" ", unicodedata.normalize("NFC", text).casefold()).strip()
 
 
+def excerpt(text: str, characters: int = 80) -> str:
+    """The beginning of a text, for a message that must not grow with its cause."""
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"
+
+
 def _too_long(argument: str, size: int, max_bytes: int) -> InvalidArgument:
     return InvalidArgument(
         f"{argument} is {size:,} bytes long; the limit is {max_bytes:,}",

@@ -51,14 +51,18 @@ def read_ids(values: Sequence[str], argument: str = "drawer_ids") -> list[str]:
             argument=argument,
             hint="Send several calls for more.",
         )
-    for position, value in enumerate(values):
-        if not ids.is_id(ids.DRAWER, value):
-            raise InvalidArgument(
-                f"{argument}[{position}] is not an id of a drawer: {value[:40]!r}",
-                argument=f"{argument}[{position}]",
-                hint="Use drawer_id as search, list_drawers or add_drawer gave it.",
-            )
-    return list(dict.fromkeys(values))
+    return list(dict.fromkeys(read_id(value, f"{argument}[{position}]") for position, value in enumerate(values)))
+
+
+def read_id(value: str, argument: str = "drawer_id") -> str:
+    """The identifier of a drawer."""
+    if not ids.is_id(ids.DRAWER, value):
+        raise InvalidArgument(
+            f"{argument} is not an id of a drawer: {value[:40]!r}",
+            argument=argument,
+            hint="Use drawer_id as search, list_drawers or add_drawer gave it.",
+        )
+    return value
 
 
 def read_instant(value: str | None, argument: str, edge: Edge = Edge.START) -> Instant | None:
@@ -155,7 +159,7 @@ def read_fact(
         valid_from=start,
         valid_to=end,
         confidence=read_confidence(confidence),
-        source_drawer_id=present(source_drawer_id),
+        source_drawer_id=read_id(source_drawer_id, "source_drawer_id") if source_drawer_id else None,
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mempalace_mcp.core import text
 from mempalace_mcp.core.clock import Edge
 from mempalace_mcp.core.deadline import Deadline
@@ -125,5 +123,6 @@ class Facts:
         subject: str, predicate: str, new_object: str, confidence: float | None, source_drawer_id: str | None
     ) -> NewFact:
         arguments.read_object(new_object, "new_object")
-        fact = arguments.read_fact(subject, predicate, new_object, confidence=confidence)
-        return replace(fact, source_drawer_id=arguments.present(source_drawer_id))
+        return arguments.read_fact(
+            subject, predicate, new_object, confidence=confidence, source_drawer_id=source_drawer_id
+        )

@@ -83,7 +83,7 @@ class Filing:
         deadline: Deadline | None = None,
     ) -> Drawer:
         """Change a live drawer; its id stays and what it said before is kept as a version."""
-        (known,) = arguments.read_ids([drawer_id], "drawer_id") if drawer_id else [""]
+        known = arguments.read_id(drawer_id)
         changes = _read_changes(content, wing, room, source_file, occurred_at, metadata)
         spans = None if changes.content is None else chunking.split(changes.content)
         store = self._stores.drawers

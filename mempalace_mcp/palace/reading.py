@@ -26,7 +26,7 @@ class Reading:
 
     def versions(self, drawer_id: str) -> list[DrawerVersion]:
         """What a drawer said before each of its updates, oldest first."""
-        (known,) = arguments.read_ids([drawer_id], "drawer_id")
+        known = arguments.read_id(drawer_id)
         with self._stores.reader.read() as connection:
             return self._stores.drawers.versions(connection, known)
 

@@ -54,7 +54,7 @@ from mempalace_mcp.core.model import (
     Page,
     Resolved,
 )
-from mempalace_mcp.core.text import Name
+from mempalace_mcp.core.text import Name, excerpt
 from mempalace_mcp.storage import graph_entities, graph_listing, graph_query, graph_versions
 from mempalace_mcp.storage.graph_rows import View
 from mempalace_mcp.storage.graph_versions import Triple, Version
@@ -214,13 +214,11 @@ def _believed(connection: sqlite3.Connection, triple: Triple, argument: str) -> 
         return versions
     relation = f"{triple.subject.shown} {triple.predicate.shown}"
     others = graph_versions.other_objects(connection, triple, _SHOWN)
-    raise NotFound(
-        f"no fact says {triple}",
-        argument=argument,
-        hint=f"Objects compare exactly. There is, for {relation}: {', '.join(map(repr, others))}."
-        if others
-        else f"There is no fact for {relation}; kg_query shows what is known of an entity.",
-    )
+    hint = f"There is no fact for {relation}; kg_query shows what is known of an entity."
+    if others:
+        told = ", ".join(repr(excerpt(other)) for other in others)
+        hint = f"Objects compare exactly. There is, for {relation}: {told}."
+    raise NotFound(f"no fact says {triple}", argument=argument, hint=hint)
 
 
 def _holding(versions: Sequence[Version], moment: Instant, argument: str) -> list[Version]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.ids import FACT, new_id
 from mempalace_mcp.core.model import Fact, NewFact
-from mempalace_mcp.core.text import Name
+from mempalace_mcp.core.text import Name, excerpt
 from mempalace_mcp.storage.graph_entities import as_name, remember_entity, remember_predicate
 from mempalace_mcp.storage.graph_rows import COLUMNS, SOURCE, read_fact
 from mempalace_mcp.storage.transaction import Transaction
@@ -23,7 +23,7 @@ class Triple:
     object: str
 
     def __str__(self) -> str:
-        return f"{self.subject.shown} {self.predicate.shown} {self.object}"
+        return f"{self.subject.shown} {self.predicate.shown} {excerpt(self.object)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("add_drawer", {"wing": "w", "room": "r", "content": "x", "metadata": {"k": "y" * 20_000}}, "metadata"),
     ("add_drawer", {"wing": "w", "room": "r", "content": "x", "metadata": {"k": float("nan")}}, "metadata"),
     ("update_drawer", {"drawer_id": UNKNOWN}, "content"),
-    ("update_drawer", {"drawer_id": "nonsense", "content": "x"}, "drawer_id[0]"),
+    ("update_drawer", {"drawer_id": "nonsense", "content": "x"}, "drawer_id"),
     ("get_drawers", {"drawer_ids": []}, "drawer_ids"),
     ("get_drawers", {"drawer_ids": [UNKNOWN] * 501}, "drawer_ids"),
     ("list_drawers", {"limit": -5}, "limit"),
