@@ -15,6 +15,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported, 
 OWN_SETTINGS = ("PALACE_", "AGENT_")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def long_lived_objects_are_not_collected_again() -> None:
+    """The libraries' modules make every collection slow; they never become garbage."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the developer's shell reaches a test."""
