@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported, as the program itself does
+os.environ |= {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}  # before any import, as the program does
 
 OWN_SETTINGS = ("PALACE_", "AGENT_")
 

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 def main() -> None:
     """Run `mempalace-mcp` with the arguments of this process."""
-    # A second BLAS thread makes scans fifty times slower on a busy machine; it must be set before NumPy is imported.
+    # Before NumPy is imported: on a busy machine a second BLAS thread makes scans fifty times slower.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Before ONNX Runtime is imported: it would report its use to its maker.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     arguments = sys.argv[1:]
     if is_session(arguments):
         from mempalace_mcp.cli.session import run_session
