@@ -265,6 +265,19 @@ def test_a_foreign_write_within_the_cooldown_is_not_hidden_by_an_own_write(
     index.close()
 
 
+@pytest.mark.parametrize("damage", [delete_directory, replace_directory])
+def test_deletion_and_replacement_are_noticed_within_the_cooldown(
+    tmp_path: Path, database: Database, world: World, damage: Damage
+) -> None:
+    index = index_of(tmp_path, stat_cooldown=3600)
+    world.file(100, seed=3)
+    advance_all(index, database)
+    damage(tmp_path)
+    verify_answers(index, database, queries=1)
+    assert index.statistics().chroma_state is ChromaState.FOREIGN
+    index.close()
+
+
 def test_beside_the_holder_of_the_lock_search_is_exact_and_fresh(
     tmp_path: Path, database: Database, world: World, index: VectorIndex
 ) -> None:

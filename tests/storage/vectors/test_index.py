@@ -233,6 +233,36 @@ def test_dead_rows_do_not_pile_up(index: VectorIndex, database: Database, world:
     assert index.statistics().rows_live == 40
 
 
+@pytest.mark.parametrize("chroma", [False, True])
+def test_a_reader_of_an_older_snapshot_gets_the_answers_of_its_time(
+    index: VectorIndex, database: Database, world: World, chroma: bool
+) -> None:
+    drawers = world.file(300, seed=1)
+    if chroma:
+        advance_all(index, database)
+    with database.read() as connection:
+        index.nearest(connection, unit_vectors(1, 4)[0], 5, DrawerFilter(wing="w"))
+    filters = [EVERYTHING, DrawerFilter(room="r"), DrawerFilter(before=5), DrawerFilter(wing="w", source_file=None)]
+    with database.read() as older:
+        older.execute("SELECT seq FROM state").fetchone()
+        world.delete(drawers[:20])
+        world.move(drawers[20:40], "v", "s")
+        world.update(drawers[40:60], seed=2)
+        world.redate(drawers[60:80], 9)
+        world.purge(drawers[80:100])
+        world.file(30, seed=3)
+        for advance in (False, True):
+            if advance:
+                advance_all(index, database)
+            for drawer_filter in filters:
+                for query in unit_vectors(5, 4):
+                    with database.read() as newer:
+                        expected = plain_answer(newer, query, 150, drawer_filter)
+                        assert answer(index, newer, query, 150, drawer_filter) == expected
+                    expected = plain_answer(older, query, 150, drawer_filter)
+                    assert answer(index, older, query, 150, drawer_filter) == expected
+
+
 def test_many_threads_ask_while_others_write_and_advance(index: VectorIndex, database: Database, world: World) -> None:
     drawers = world.file(300, seed=1)
     finished = threading.Event()
