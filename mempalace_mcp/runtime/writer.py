@@ -71,9 +71,12 @@ class WriterThread:
         outcome = self.submit(work, deadline)
         try:
             while not outcome.done():
-                wait([outcome], timeout=deadline.remaining or None)
-                if not outcome.done() and not deadline.remaining and outcome.cancel():
+                if seconds := deadline.remaining:
+                    wait([outcome], seconds)
+                elif outcome.cancel():
                     deadline.check(self._database.awaited())
+                else:
+                    wait([outcome])
         except BaseException:
             outcome.cancel()  # an interrupted caller gives up what has not begun
             raise

@@ -58,6 +58,11 @@ def verify_identity(path: Path, expected: Identity) -> None:
     )
 
 
+def is_there(path: Path) -> bool:
+    """Is there a file that can be seen? Unlike `Path.exists`, no error where the directory is closed to us."""
+    return _identity(os.fspath(path), frozen=False) is not None
+
+
 def log_of(path: Path) -> Path:
     """The write-ahead log of the database."""
     return Path(f"{path}-wal")

@@ -19,7 +19,7 @@ from mempalace_mcp.core.files import create_directory, create_file
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.backup import BackupReport, Progress, back_up
 from mempalace_mcp.storage.commit import Backoff, Outcome, TransactionLost, commit_units
-from mempalace_mcp.storage.connection import log_of
+from mempalace_mcp.storage.connection import is_there, log_of
 from mempalace_mcp.storage.failures import explain, is_passing
 from mempalace_mcp.storage.migrations import load_migrations, verify_schema
 from mempalace_mcp.storage.opening import Opened, checkpoint, open_to_read, open_to_write
@@ -191,11 +191,11 @@ class Database:
             with self._explained(), self._lock.hold(deadline):
                 if self._opened is not None:
                     self._opened.rescue_log()
-                if create and not self.path.exists():
+                if create and not is_there(self.path):
                     create_file(self.path)
                 self._use(self._patiently(deadline))
         except StorageReadOnly as refusal:
-            if not self.path.exists():
+            if not is_there(self.path):
                 raise
             with self._explained():
                 self._use(open_to_read(self.path, self._steps, self._readers, refusal))

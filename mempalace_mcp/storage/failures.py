@@ -15,6 +15,7 @@ from mempalace_mcp.core.errors import (
     StorageFull,
     StorageReadOnly,
 )
+from mempalace_mcp.storage.connection import is_there
 
 _PRIMARY = 0xFF
 """Extended result codes carry the primary one in their lowest byte."""
@@ -37,7 +38,7 @@ def is_passing(error: sqlite3.Error) -> bool:
 def explain(error: sqlite3.Error, path: Path) -> PalaceError:
     """The palace's error for one of SQLite's about the database at `path`."""
     code = code_of(error)
-    if not path.exists():
+    if not is_there(path):
         return PalaceMissing(f"{path} is not there any more", hint="Put the file back, then reconnect.")
     if code in _PASSING:
         return Busy(f"another program holds {path} ({error})", hint="Try again.")

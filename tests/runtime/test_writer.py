@@ -122,6 +122,8 @@ def test_given_up_before_it_began(writer: WriterThread, database: Database) -> N
     deadline.cancel()
     with pytest.raises(DeadlineExceeded):
         writer.write(add_wing("late"), Deadline(0.05))
+    with pytest.raises(DeadlineExceeded):
+        writer.write(add_wing("too late"), Deadline(0))
     gate.open()
     assert writer.write(add_wing("fine"), soon()) == 1
     assert wings(database) == ["fine"]

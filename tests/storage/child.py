@@ -85,11 +85,22 @@ def open_once(directory: Path) -> None:
     say("closed")
 
 
-def read_as_nobody(directory: Path) -> None:
-    """Read and try to write as a user without rights."""
+def become_nobody(directory: Path) -> None:
+    """Go on as a user without rights."""
     Database(directory / "other").close()  # imports all it needs from places that may be closed to others
     os.setgid(NOBODY)
     os.setuid(NOBODY)
+
+
+def open_as_nobody(directory: Path) -> None:
+    """Open as a user without rights."""
+    become_nobody(directory)
+    say(attempt(lambda: Database(directory)))
+
+
+def read_as_nobody(directory: Path) -> None:
+    """Read and try to write as a user without rights."""
+    become_nobody(directory)
     database = Database(directory)
     say(wings(database))
     try:
@@ -130,7 +141,19 @@ def attempt(action: object) -> str:
         return f"{type(error).__name__}: {error.message}"
 
 
-ACTS = {act.__name__: act for act in (hold_lock, hold_transaction, write, stop_inside, open_once, read_as_nobody, fork)}
+ACTS = {
+    act.__name__: act
+    for act in (
+        fork,
+        hold_lock,
+        hold_transaction,
+        open_as_nobody,
+        open_once,
+        read_as_nobody,
+        stop_inside,
+        write,
+    )
+}
 
 if __name__ == "__main__":
     ACTS[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

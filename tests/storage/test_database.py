@@ -198,6 +198,18 @@ def test_more_readers_than_connections(tmp_path: Path) -> None:
         assert database.statistics().readers_in_use == 0
 
 
+def test_a_unit_has_the_database_for_itself_from_its_beginning(database: Database) -> None:
+    def work(transaction: Transaction) -> str:
+        with contextlib.closing(sqlite3.connect(database.path, timeout=0, isolation_level=None)) as foreign:
+            try:
+                foreign.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                return error.sqlite_errorname
+        return "let in"
+
+    assert database.write(work, soon()) == "SQLITE_BUSY"
+
+
 def test_threads_that_write_at_once(database: Database) -> None:
     def write(name: str) -> None:
         for number in range(10):

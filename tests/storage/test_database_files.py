@@ -218,9 +218,11 @@ def test_no_palace_on_a_read_only_disk(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_palace_of_another_user_is_read(tmp_path: Path) -> None:
     directory = Path("/tmp") / f"palace-of-root-{os.getpid()}"  # pytest's own are closed to others
-    directory.mkdir()
+    directory.mkdir(0o700)
     try:
         path = palace_with(directory, "Paris")
+        with Child("open_as_nobody", directory) as child:
+            assert "StorageReadOnly" in child.line()
         for file in (path, directory / "write.lock"):
             file.chmod(0o644)
         directory.chmod(0o755)
