@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -38,6 +38,20 @@ class Work:
         self._end.set()
 
 
+@pytest.fixture
+def new_work() -> Iterator[Callable[[], Work]]:
+    """Makes functions that run until they are told to end, or the test is over."""
+    made: list[Work] = []
+
+    def new() -> Work:
+        made.append(Work())
+        return made[-1]
+
+    yield new
+    for work in made:
+        work.end()
+
+
 async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         await asyncio.sleep(0)
@@ -61,8 +75,8 @@ async def test_errors_reach_the_caller(executor: Executor) -> None:
     assert executor.statistics().running == 0
 
 
-async def test_counts_what_runs_and_what_waits(executor: Executor) -> None:
-    work = Work()
+async def test_counts_what_runs_and_what_waits(executor: Executor, new_work: Callable[[], Work]) -> None:
+    work = new_work()
     tasks = [asyncio.create_task(executor.run(work)) for _ in range(5)]
     await until(lambda: executor.statistics().running == 2)
     statistics = executor.statistics()
@@ -75,8 +89,8 @@ async def test_counts_what_runs_and_what_waits(executor: Executor) -> None:
     assert (statistics.waiting, statistics.oldest_running) == (0, 0.0)
 
 
-async def test_a_full_line_refuses(executor: Executor) -> None:
-    work = Work()
+async def test_a_full_line_refuses(executor: Executor, new_work: Callable[[], Work]) -> None:
+    work = new_work()
     tasks = [asyncio.create_task(executor.run(work)) for _ in range(5)]
     await until(lambda: executor.statistics().waiting == 3)
     with pytest.raises(Busy) as caught:
@@ -88,8 +102,10 @@ async def test_a_full_line_refuses(executor: Executor) -> None:
     assert await executor.run(lambda: "again") == "again"
 
 
-async def test_a_cancelled_call_keeps_its_place_until_a_thread_is_free(executor: Executor) -> None:
-    work, skipped = Work(), Work()
+async def test_a_cancelled_call_keeps_its_place_until_a_thread_is_free(
+    executor: Executor, new_work: Callable[[], Work]
+) -> None:
+    work, skipped = new_work(), new_work()
     running = [asyncio.create_task(executor.run(work)) for _ in range(2)]
     await until(lambda: executor.statistics().running == 2)
     waiting = [asyncio.create_task(executor.run(skipped)) for _ in range(3)]
@@ -108,8 +124,8 @@ async def test_a_cancelled_call_keeps_its_place_until_a_thread_is_free(executor:
     assert skipped.calls == 0
 
 
-async def test_closing_waits_for_what_runs_and_refuses_what_waits() -> None:
-    executor, work, waiting = Executor(1), Work(), Work()
+async def test_closing_waits_for_what_runs_and_refuses_what_waits(new_work: Callable[[], Work]) -> None:
+    executor, work, waiting = Executor(1), new_work(), new_work()
     first = asyncio.create_task(executor.run(work))
     second = asyncio.create_task(executor.run(waiting))
     await until(lambda: executor.statistics().waiting == 1)
@@ -124,8 +140,8 @@ async def test_closing_waits_for_what_runs_and_refuses_what_waits() -> None:
     assert executor.close(20)
 
 
-async def test_a_loop_that_ends_before_the_work_does_no_harm() -> None:
-    executor, work = Executor(1), Work()
+async def test_a_loop_that_ends_before_the_work_does_no_harm(new_work: Callable[[], Work]) -> None:
+    executor, work = Executor(1), new_work()
 
     def short_life() -> None:
         async def start() -> None:
