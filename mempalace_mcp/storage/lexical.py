@@ -195,12 +195,11 @@ def _scores(
     )
     lengths = bm25.read_lengths(connection, keys)
     counts = tokens.occurrences(list(texts.values()), [(each.term, each.stems) for each in terms])
-    weights = [collection.weight(frequencies[each.term]) for each in terms]
-    return {
-        chunk: sum(
-            weight * collection.saturation(count[position], lengths[chunk])
-            for weight, count in zip(weights, counts, strict=True)
-            if count[position]
-        )
-        for position, chunk in enumerate(texts)
-    }
+    found = list(texts)
+    scores = dict.fromkeys(found, 0.0)
+    for each, count in zip(terms, counts, strict=True):
+        weight = collection.weight(frequencies[each.term])
+        for position, times in count.items():
+            chunk = found[position]
+            scores[chunk] += weight * collection.saturation(times, lengths[chunk])
+    return scores

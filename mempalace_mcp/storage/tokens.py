@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
@@ -21,22 +22,19 @@ def stems(texts: Sequence[str]) -> list[tuple[str, ...]]:
     return [tuple(each) for each in tokens]
 
 
-def occurrences(texts: Sequence[str], terms: Sequence[tuple[Term, tuple[str, ...]]]) -> list[list[int]]:
-    """How often each term, given with its stems, occurs in each text: one list per term."""
+def occurrences(texts: Sequence[str], terms: Sequence[tuple[Term, tuple[str, ...]]]) -> list[Counter[int]]:
+    """How often each term, given with its stems, occurs in which of the texts: one count per term."""
     with _indexed(texts) as connection:
-        return [_count(connection, len(texts), term, tokens) for term, tokens in terms]
+        return [_count(connection, term, tokens) for term, tokens in terms]
 
 
-def _count(connection: sqlite3.Connection, texts: int, term: Term, tokens: tuple[str, ...]) -> list[int]:
-    """Occurrences of a term per text; a phrase occurs where its tokens follow one another."""
-    *before, last = (_places(connection, token, term.prefix and token is tokens[-1]) for token in tokens)
-    starts = {(text, offset - len(before)) for text, offset in last}
-    for index, places in enumerate(before):
-        starts = {(text, offset - index) for text, offset in places} & starts
-    counts = [0] * texts
-    for text, _ in starts:
-        counts[text] += 1
-    return counts
+def _count(connection: sqlite3.Connection, term: Term, tokens: tuple[str, ...]) -> Counter[int]:
+    """Occurrences of a term by text; a phrase occurs where its tokens follow one another."""
+    *before, last = tokens
+    starts = {(text, offset - len(before)) for text, offset in _places(connection, last, term.prefix)}
+    for index, token in enumerate(before):
+        starts &= {(text, offset - index) for text, offset in _places(connection, token, prefix=False)}
+    return Counter(text for text, _ in starts)
 
 
 def _places(connection: sqlite3.Connection, token: str, prefix: bool) -> list[tuple[int, int]]:
