@@ -29,8 +29,8 @@ from mempalace_mcp.storage.vectors.record import (
     remove_record,
     store_record,
 )
-from mempalace_mcp.storage.vectors.session import ChromaSession
-from mempalace_mcp.storage.vectors.stamp import DATABASE, Stamp, read_sequence, stamp_files, take_stamp
+from mempalace_mcp.storage.vectors.session import ChromaSession, agrees
+from mempalace_mcp.storage.vectors.stamp import Stamp, read_sequence, stamp_files, take_stamp
 from mempalace_mcp.storage.vectors.truth import Integers, Moment, Vectors
 
 T = TypeVar("T")
@@ -41,7 +41,6 @@ Sample = Callable[[int], tuple[Integers, Vectors]]
 PATIENCE_SECONDS = 0.25
 """How long a query waits for its turn; after that the exact answer is quicker."""
 _LONGEST_PAUSE = 600.0
-_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +297,7 @@ class CachedClient:
         try:
             files = stamp_files(path)
             if files != record.stamp.files:
-                if not _differ_in_database_alone(files, record.stamp) or read_sequence(path) != record.stamp.sequence:
+                if not record.stamp.agrees_beside_database(files) or read_sequence(path) != record.stamp.sequence:
                     self._note_foreign_write()
                     return False
                 self._record = replace(record, stamp=Stamp(files, record.stamp.sequence))
@@ -338,15 +337,6 @@ class CachedClient:
 
     def _path(self, record: Record) -> Path:
         return self._directory / record.directory
-
-
-def agrees(held: Vectors | None, vector: Vectors) -> bool:
-    """Is the vector that Chroma holds the one of SQLite, but for rounding?"""
-    return held is not None and held.shape == vector.shape and bool(np.allclose(held, vector, atol=_TOLERANCE))
-
-
-def _differ_in_database_alone(files: dict[str, tuple[int, int, int, int]], stamp: Stamp) -> bool:
-    return {**files, DATABASE: None} == {**stamp.files, DATABASE: None}
 
 
 def _pass_on_interrupts(error: BaseException) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mempalace_mcp.storage.vectors import truth
-from mempalace_mcp.storage.vectors.chroma import CachedClient, agrees
+from mempalace_mcp.storage.vectors.chroma import CachedClient
 from mempalace_mcp.storage.vectors.model import Difference
+from mempalace_mcp.storage.vectors.session import agrees
 from mempalace_mcp.storage.vectors.truth import Integers, Moment, Vectors
 
 BATCH_ROWS = 20

@@ -13,6 +13,7 @@ from mempalace_mcp.storage.vectors.truth import Integers, Vectors
 
 _COLLECTION = "chunks"
 _PAGE = 10_000
+_TOLERANCE = 1e-4
 
 
 class ChromaSession:
@@ -75,3 +76,8 @@ class ChromaSession:
         client, self._client, self._collection = self._client, None, None
         if client is not None:
             client.close()
+
+
+def agrees(held: Vectors | None, vector: Vectors) -> bool:
+    """Is the vector that Chroma holds the one of SQLite, but for rounding?"""
+    return held is not None and held.shape == vector.shape and bool(np.allclose(held, vector, atol=_TOLERANCE))

@@ -41,6 +41,10 @@ class Stamp:
             return False
         return (found.st_dev, found.st_ino) == self.files[DATABASE][:2]
 
+    def agrees_beside_database(self, files: Mapping[str, FileStamp]) -> bool:
+        """Are all files but the database as they were?"""
+        return {**files, DATABASE: None} == {**self.files, DATABASE: None}
+
 
 def take_stamp(directory: Path) -> Stamp:
     """Look at all files. Nobody of this process may be inside the database: reading it drops the locks of others.
