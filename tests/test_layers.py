@@ -83,7 +83,8 @@ def test_every_public_thing_says_what_it_means(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert ast.get_docstring(tree) or not tree.body, "the module has no docstring"
     for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+        is_tool = isinstance(node, ast.FunctionDef) and path.parent.name == "tools"  # explained by its Tool
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_") and not is_tool:
             assert ast.get_docstring(node), f"{node.name} has no docstring"
 
 
@@ -93,4 +94,6 @@ def test_broad_excepts_give_their_reason(path: Path) -> None:
     for node in ast.walk(ast.parse("\n".join(lines))):
         if isinstance(node, ast.ExceptHandler):
             broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
-            assert not broad or " - " in lines[node.lineno - 1], f"line {node.lineno} catches everything and says not why"
+            passes_on = isinstance(node.body[-1], ast.Raise)
+            has_reason = "# " in lines[node.lineno - 1]
+            assert not broad or passes_on or has_reason, f"line {node.lineno} catches everything and says not why"

@@ -37,6 +37,7 @@ def _explain(error: PalaceError) -> int:
 
 
 def session_parser() -> argparse.ArgumentParser:
+    """The options of a session."""
     parser = argparse.ArgumentParser(
         prog="mempalace-mcp",
         description="Serve one MCP session over stdio. See `mempalace-mcp --help` for the commands.",
