@@ -63,7 +63,7 @@ class FileLock:
         try:
             while not self._take(deadline):
                 self._give_up(deadline)
-        except BaseException:
+        except BaseException:  # whatever stopped us, others must get in
             self._let_go()
             raise
 
@@ -78,7 +78,7 @@ class FileLock:
             return False
         try:
             taken = self._try_take()
-        except BaseException:
+        except BaseException:  # whatever stopped us, others must get in
             self._let_go()
             raise
         if not taken:

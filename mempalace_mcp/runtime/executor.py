@@ -95,7 +95,7 @@ class Executor:
             self._places += 1
             try:
                 return self._pool.submit(self._perform, call)
-            except BaseException:
+            except RuntimeError:  # the system has no thread for us
                 self._places -= 1
                 raise
 

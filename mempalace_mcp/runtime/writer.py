@@ -77,8 +77,8 @@ class WriterThread:
                     deadline.check(self._database.awaited())
                 else:
                     wait([outcome])
-        except BaseException:
-            outcome.cancel()  # an interrupted caller gives up what has not begun
+        except BaseException:  # an interrupted caller gives up what has not begun
+            outcome.cancel()
             raise
         return outcome.result()
 

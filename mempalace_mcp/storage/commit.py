@@ -66,7 +66,7 @@ def commit_units(
         run = _run_in_savepoint if len(units) > 1 else _run_alone
         outcomes = [run(connection, unit, Transaction(connection, now)) for unit in units]
         connection.execute("COMMIT" if any(outcome.error is None for outcome in outcomes) else "ROLLBACK")
-    except BaseException:
+    except BaseException:  # nothing may stay begun
         connection.roll_back()
         raise
     return outcomes

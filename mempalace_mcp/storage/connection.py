@@ -113,34 +113,25 @@ def open_writer(path: Path) -> Connection:
 
     Must be called with the write lock held.
     """
-    connection = _connect(path, "mode=rw")
-    try:
-        connection.execute("PRAGMA busy_timeout = 0")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_PER_CHECKPOINT}")
-        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return _connect(
+        path,
+        "mode=rw",
+        busy_timeout=0,
+        journal_mode="WAL",
+        synchronous="FULL",
+        foreign_keys="ON",
+        wal_autocheckpoint=WAL_PAGES_PER_CHECKPOINT,
+        journal_size_limit=WAL_BYTES_KEPT,
+    )
 
 
 def open_reader(path: Path, options: str = "mode=rw") -> Connection:
     """A connection that cannot write. It is opened for both where possible, because reading WAL needs shared memory."""
-    connection = _connect(path, options)
-    try:
-        connection.execute(f"PRAGMA busy_timeout = {_READ_BUSY_MILLISECONDS}")
-        connection.execute("PRAGMA query_only = ON")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return _connect(path, options, busy_timeout=_READ_BUSY_MILLISECONDS, query_only="ON")
 
 
-def _connect(path: Path, options: str) -> Connection:
-    return sqlite3.connect(
+def _connect(path: Path, options: str, **pragmas: int | str) -> Connection:
+    connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?{options}",
         uri=True,
         isolation_level=None,
@@ -148,6 +139,13 @@ def _connect(path: Path, options: str) -> Connection:
         cached_statements=_STATEMENTS_CACHED,
         factory=Connection,
     )
+    try:
+        for name, value in pragmas.items():
+            connection.execute(f"PRAGMA {name} = {value}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
 
 def _identity(file: str, frozen: bool) -> FileIdentity | None:

@@ -60,7 +60,7 @@ class Database:
         self._lock = FileLock(directory / LOCK_FILE)
         try:
             self._open(create=True)
-        except BaseException:
+        except BaseException:  # half a database must leave no descriptor
             self._lock.close()
             raise
 

@@ -103,7 +103,7 @@ def open_to_write(path: Path, steps: Sequence[Migration], readers: int, now: Ins
         )
         pool = ReaderPool(partial(open_reader, path), readers)
         return Opened(path, writer, pool, Identity.of(path))
-    except BaseException:
+    except BaseException:  # half a palace must leave no connection
         writer.close()
         raise
 

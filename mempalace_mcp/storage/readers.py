@@ -72,7 +72,7 @@ class ReaderPool:
                 return self._idle.pop()
         try:
             return self._open_connection()
-        except BaseException:
+        except BaseException:  # whatever it was, the place is free again
             with self._changed:
                 self._lent -= 1
                 self._changed.notify()

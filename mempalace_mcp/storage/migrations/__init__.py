@@ -65,7 +65,7 @@ def migrate(connection: sqlite3.Connection, steps: Sequence[Migration]) -> None:
     for step in steps[version:]:
         try:
             connection.executescript(f"BEGIN IMMEDIATE;\n{step.sql}\n;PRAGMA user_version = {step.number};\nCOMMIT;")
-        except BaseException:
+        except sqlite3.Error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
