@@ -27,7 +27,7 @@ def read_drawers(connection: sqlite3.Connection, column: str, keys: Sequence[int
         " CROSS JOIN wings w ON w.id = d.wing CROSS JOIN rooms r ON r.id = d.room ORDER BY wanted.key",
         (json.dumps(list(keys)),),
     )
-    return [Drawer(*row[:-1], metadata=json.loads(row[-1])) for row in rows]
+    return [Drawer(*row[:-1], json.loads(row[-1])) for row in rows]
 
 
 def read_versions(connection: sqlite3.Connection, drawer_id: str) -> list[DrawerVersion]:
@@ -37,7 +37,7 @@ def read_versions(connection: sqlite3.Connection, drawer_id: str) -> list[Drawer
         " FROM drawers d JOIN versions v ON v.drawer = d.id WHERE d.drawer_id = ? ORDER BY v.version",
         (drawer_id,),
     )
-    return [DrawerVersion(*row[:6], metadata=json.loads(row[6]), replaced_at=row[7]) for row in rows]
+    return [DrawerVersion(*row[:6], json.loads(row[6]), row[7]) for row in rows]
 
 
 def content_hash(content: str) -> bytes:
