@@ -87,7 +87,7 @@ class Proposal:
     def _relaxed(self, groups: Iterable[list[Term]]) -> Iterator[list[Term]]:
         """The first group without its most frequent terms, then without more of them; at last its rarest alone."""
         first = next(iter(groups), self._rarest[:1])
-        for length in range(len(first) - 1, max(0, len(first) - 1 - MAX_GROUPS), -1):
+        for length in [*range(len(first) - 1, 1, -1)[:MAX_GROUPS], 1]:
             yield first[:length]
 
 

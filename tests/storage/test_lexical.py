@@ -231,6 +231,14 @@ def test_a_large_table_of_nothing_but_words_that_all_texts_hold() -> None:
         assert hits[0].chunk == newest, "newer first among equals"
 
 
+def test_common_words_that_never_meet_are_found_one_by_one() -> None:
+    with cabinet() as palace:
+        palace.file_all([f"{word} n{n}" for n in range(LARGE // 3) for word in ("harbour", "meadow", "quarry")])
+        hits = palace.lexicon.search(palace.connection, "harbour meadow quarry", 10, EVERY)
+        assert len(hits) == 10
+        assert palace.lexicon.statistics().partial_searches == 1
+
+
 def test_a_word_that_appears_after_it_was_asked_for_is_found_at_once(large: Cabinet) -> None:
     query = "kumquat " + " ".join(VOCABULARY[:4])
     connection = large.connection
