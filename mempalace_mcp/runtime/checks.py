@@ -34,7 +34,10 @@ def _writer(app: App) -> Concern | None:
 
 
 def _storage(app: App) -> Concern | None:
-    failure = app.database.statistics().last_error
+    database = app.database.statistics()
+    if not database.available:
+        return Concern(Status.FAILING, "palace_missing", "the palace's files were deleted or replaced")
+    failure = database.last_error
     if failure is None:
         return None
     status = Status.FAILING if failure in ("palace_missing", "palace_corrupt", "schema_too_new") else Status.DEGRADED

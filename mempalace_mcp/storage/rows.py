@@ -37,7 +37,10 @@ def read_versions(connection: sqlite3.Connection, drawer_id: str) -> list[Drawer
         " FROM drawers d JOIN versions v ON v.drawer = d.id WHERE d.drawer_id = ? ORDER BY v.version",
         (drawer_id,),
     )
-    return [DrawerVersion(*row[:6], json.loads(row[6]), row[7]) for row in rows]
+    return [
+        DrawerVersion(version, wing, room, content, source_file, occurred_at, json.loads(metadata), replaced_at)
+        for version, wing, room, content, source_file, occurred_at, metadata, replaced_at in rows
+    ]
 
 
 def content_hash(content: str) -> bytes:
