@@ -131,6 +131,16 @@ class VectorIndex:
         differences = self.verify(connection)
         return Reconnection(before, self.statistics(), differences)
 
+    def rebuild(self) -> bool:
+        """Throw away everything derived; `advance` fills Chroma anew. False when another process holds Chroma."""
+        with self._maintenance:
+            self._drop_exact()
+            self._resume_at = 0.0
+            held = self._mode == "exact" or self._client.hold()
+            if held:
+                self._client.discard("rebuild")
+            return held
+
     def verify(self, connection: sqlite3.Connection) -> list[Difference]:
         """Where the parts disagree with SQLite: ids all compared, vectors sampled. Loads the whole exact matrix."""
         with truth.snapshot(connection) as moment:

@@ -20,6 +20,7 @@ from tests.storage.vectors.support import (
     World,
     advance_all,
     answer,
+    chroma_directory,
     differences,
     index_of,
     plain_answer,
@@ -212,6 +213,27 @@ def test_reconnect_reports_before_and_after(index: VectorIndex, database: Databa
     assert report.after.chroma_rows == 100
     assert report.differences == []
     verify_answers(index, database)
+
+
+def test_rebuild_begins_chroma_anew(tmp_path: Path, index: VectorIndex, database: Database, world: World) -> None:
+    world.file(100, seed=1)
+    advance_all(index, database)
+    former = chroma_directory(tmp_path)
+    assert index.rebuild()
+    assert index.statistics().chroma_state is ChromaState.ABSENT
+    verify_answers(index, database)
+    advance_all(index, database)
+    assert index.statistics().last_reopen == "rebuild"
+    assert chroma_directory(tmp_path) != former
+    assert not former.exists()
+    assert differences(index, database) == []
+    index.close()
+    second = index_of(tmp_path)
+    assert second.rebuild()
+    advance_all(second, database)
+    assert second.statistics().last_reopen == "rebuild"
+    assert not index.rebuild()
+    second.close()
 
 
 def test_closing_twice_is_once(index: VectorIndex, database: Database, world: World) -> None:
