@@ -10,6 +10,7 @@ from mempalace_mcp.cli import show
 from mempalace_mcp.cli.progress import Progress
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
+from mempalace_mcp.core.errors import Busy
 from mempalace_mcp.runtime.app import open_app
 
 
@@ -19,7 +20,11 @@ def reindex(settings: Settings, vectors: bool, as_json: bool) -> str:
         if vectors:
             app.vectorizing.forget_vectors(Deadline(COMMAND_SECONDS))
         app.embedder.start()
-        app.index.rebuild()
+        if not app.index.rebuild():
+            raise Busy(
+                "another process holds the Chroma index, so it cannot be rebuilt from here",
+                hint="Stop that process, or leave it: its index follows the palace by itself.",
+            )
         app.indexer.start()
         with Progress("indexing", enabled=not as_json) as progress:
             app.wait_until_indexed(progress.show)
@@ -27,9 +32,10 @@ def reindex(settings: Settings, vectors: bool, as_json: bool) -> str:
             faults = app.index.verify(connection)
         statistics = app.index.statistics()
     if as_json:
-        return json.dumps({"faults": faults, "index": dataclasses.asdict(statistics)}, ensure_ascii=False)
-    verdict = "it equals the truth" if not faults else "differences: " + "; ".join(map(str, faults))
-    return f"index rebuilt ({statistics.state}): {verdict}"
+        told = {"faults": [dataclasses.asdict(fault) for fault in faults], "index": dataclasses.asdict(statistics)}
+        return json.dumps(told, ensure_ascii=False)
+    verdict = "equals the truth" if not faults else "differs: " + "; ".join(map(str, faults))
+    return f"The index has been rebuilt ({statistics.chroma_rows:,} vectors in Chroma) and {verdict}."
 
 
 def backup(settings: Settings, destination: Path, as_json: bool) -> str:

@@ -18,7 +18,6 @@ from mempalace_mcp.core.model import (
     Duplicate,
     DuplicateReport,
     Hit,
-    Priority,
     SearchMode,
     SearchResult,
 )
@@ -35,6 +34,7 @@ POOL = 50
 """Chunks that each side proposes; 30, 50 and 100 rank alike."""
 WIDER_POOL = 500
 PENDING_AT_ONCE = 16
+"""A search embeds what agents filed a moment ago if it is no more than this; a longer queue is left to the indexer."""
 EMBEDDING_SECONDS = 5.0
 LOADING_SECONDS = 1.0
 """The first search after the start waits so long for the model before it goes by words alone."""
@@ -130,7 +130,7 @@ class Searching:
                 raise
             return Probe(query, mode, chosen, None, f"words only: {error.message}")
         try:
-            self._vectorizing.embed_pending(PENDING_AT_ONCE, Priority.INTERACTIVE, Deadline(EMBEDDING_SECONDS))
+            self._vectorizing.embed_recent(PENDING_AT_ONCE, Deadline(EMBEDDING_SECONDS))
         except ModelMismatch as error:
             if mode is SearchMode.SEMANTIC:
                 raise
@@ -158,11 +158,8 @@ class Searching:
             cosines = {each.chunk: each.cosine for each in found}
         if probe.mode is not SearchMode.SEMANTIC:
             holders = lexicon.identifier_chunks(connection, probe.query, probe.filter)
-            bm25 = {each.chunk: each.bm25 for each in lexicon.search(connection, probe.query, size, probe.filter)}
+            bm25 = lexicon.weigh(connection, probe.query, size, probe.filter, cosines.keys() | holders)
         is_cut = max(len(bm25), len(cosines)) >= size
-        if probe.mode is not SearchMode.SEMANTIC:
-            unscored = [chunk for chunk in cosines.keys() | holders if chunk not in bm25]
-            bm25 |= lexicon.scores(connection, probe.query, unscored)
         if probe.vector is not None:
             cosines |= index.cosines(connection, probe.vector, [chunk for chunk in bm25 if chunk not in cosines])
         rows = self._stores.drawers.chunk_rows(connection, list(bm25.keys() | cosines.keys()), probe.filter)

@@ -87,6 +87,7 @@ class App:
         self.embedder.close()
         self.writer.close()
         self.index.close()
+        self.stores.lexicon.close()
         self.database.close()
 
     def _compose(self) -> Stores:

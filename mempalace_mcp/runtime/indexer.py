@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mempalace_mcp.core import clock
@@ -20,7 +23,8 @@ from mempalace_mcp.palace.vectorizing import Vectorizing
 
 logger = logging.getLogger(__name__)
 
-INTERACTIVE_BATCH = 16
+INTERACTIVE_BATCH = 4
+"""Small, for a search that wants the rest embedded waits for it."""
 BULK_BATCH = 64
 PURGE_BATCH = 500
 INDEX_BATCH = 20
@@ -29,6 +33,7 @@ LOOK_SECONDS = 2.0
 """How often a look is taken for what other processes have filed."""
 PURGE_SECONDS = 3600.0
 LONGEST_PAUSE = 60.0
+NICENESS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,7 @@ class Indexer:
         )
 
     def _run(self) -> None:
+        _yield_to_others()
         while not self._stop.is_set():
             self._wake.clear()
             pause = self._guarded(self._step)
@@ -177,3 +183,10 @@ class Indexer:
         with self._idle:
             self._is_idle = True
             self._idle.notify_all()
+
+
+def _yield_to_others() -> None:
+    """Let the threads that somebody waits for go first, where the system has priorities of threads (Linux)."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

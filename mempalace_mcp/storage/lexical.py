@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from mempalace_mcp.core.bounded import LruMap
 from mempalace_mcp.core.model import DrawerFilter
-from mempalace_mcp.storage import bm25, tokens
+from mempalace_mcp.storage import bm25
 from mempalace_mcp.storage.matching import Matching, any_of, count_rows
 from mempalace_mcp.storage.proposal import Proposal
 from mempalace_mcp.storage.rows import json_array
 from mempalace_mcp.storage.terms import Term, read_query
+from mempalace_mcp.storage.tokens import Tokenizer
 from mempalace_mcp.storage.transaction import Transaction
 
 SMALL_TABLE = 5_000
 """Up to this many rows every row that matches is scored."""
+
+JOINED_FACTOR = 4
+"""Candidates per wanted hit that are joined with their drawers at first, and by how much more if too few live."""
 
 POOL_FACTOR = 4
 """Candidates per wanted hit that are scored again when only part of the query proposed them."""
@@ -72,6 +77,7 @@ class Lexicon:
     def __init__(self, frequencies: int = 4096, queries: int = 128) -> None:
         self._frequencies: LruMap[Term, _Frequency] = LruMap(frequencies)
         self._queries: LruMap[str, tuple[_Term, ...]] = LruMap(queries)
+        self._tokenizer = Tokenizer()
         self._statistics = LexiconStatistics()
         self._lock = threading.Lock()
 
@@ -100,10 +106,22 @@ class Lexicon:
         if not terms or not collection.rows:
             return []
         if collection.rows <= SMALL_TABLE:
-            self._count_search(partial=False)
-            found = Matching(connection, filter, weigh=False).best(any_of(each.term for each in terms), limit)
-            return [LexicalHit(*row) for row in found]
+            return self._search_small(connection, terms, limit, filter)[0]
         return self._search_large(connection, terms, limit, filter, collection)
+
+    def weigh(
+        self, connection: sqlite3.Connection, query: str, limit: int, filter: DrawerFilter, others: Collection[int]
+    ) -> dict[int, float]:
+        """The bm25 of the chunks that `search` finds, and of others: in small tables for the price of one of both."""
+        terms = self._terms(query)
+        if terms and 0 < bm25.read_collection(connection).rows <= SMALL_TABLE:
+            hits, everything = self._search_small(connection, terms, limit, filter)
+            scores = {chunk: everything.get(chunk, 0.0) for chunk in others}
+        else:
+            hits = self.search(connection, query, limit, filter)
+            found = {hit.chunk for hit in hits}
+            scores = self.scores(connection, query, [chunk for chunk in others if chunk not in found])
+        return scores | {hit.chunk: hit.bm25 for hit in hits}
 
     def scores(self, connection: sqlite3.Connection, query: str, chunks: Sequence[int]) -> dict[int, float]:
         """The bm25 of given chunks, on the scale of `search`; 0 where no word of the query occurs."""
@@ -112,7 +130,7 @@ class Lexicon:
         if not terms or not collection.rows or not chunks:
             return {}
         frequencies = self._frequencies_of(connection, terms, collection)
-        return _scores(connection, terms, frequencies, collection, chunks)
+        return self._scores(connection, terms, frequencies, collection, chunks)
 
     def identifier_chunks(self, connection: sqlite3.Connection, query: str, filter: DrawerFilter) -> frozenset[int]:
         """Chunks of live drawers matching the filter that hold an identifier or quoted phrase of the query.
@@ -129,6 +147,27 @@ class Lexicon:
         """Searches and what is remembered."""
         return replace(self._statistics, frequencies=len(self._frequencies), frequencies_limit=self._frequencies.limit)
 
+    def close(self) -> None:
+        """Give back what the tokenizer holds."""
+        self._tokenizer.close()
+
+    def _search_small(
+        self, connection: sqlite3.Connection, terms: Sequence[_Term], limit: int, filter: DrawerFilter
+    ) -> tuple[list[LexicalHit], dict[int, float]]:
+        """The hits, and the scores of all rows that match, whoever may see them: joining those with drawers costs more
+        than scoring them, so only as many of the best are joined as it takes."""
+        self._count_search(partial=False)
+        matching = Matching(connection, filter, weigh=False)
+        scores = matching.scores(any_of(each.term for each in terms))
+        newest_first = sorted(scores.items(), reverse=True)
+        ranking = [chunk for chunk, _ in sorted(newest_first, key=itemgetter(1), reverse=True)]
+        looked_at = JOINED_FACTOR * limit
+        living = matching.living(ranking[:looked_at])
+        while len(living) < limit and looked_at < len(ranking):
+            looked_at *= JOINED_FACTOR
+            living = matching.living(ranking[:looked_at])
+        return [LexicalHit(chunk, scores[chunk]) for chunk in living[:limit]], scores
+
     def _search_large(
         self,
         connection: sqlite3.Connection,
@@ -144,16 +183,42 @@ class Lexicon:
         self._count_search(proposal.partial)
         if not proposal.partial:
             return [LexicalHit(*row) for row in proposal.ranked(limit)]
-        scores = _scores(connection, known, frequencies, collection, proposal.candidates(limit * POOL_FACTOR))
+        scores = self._scores(connection, known, frequencies, collection, proposal.candidates(limit * POOL_FACTOR))
         best = sorted(scores.items(), key=lambda scored: (-scored[1], -scored[0]))
         return [LexicalHit(*scored) for scored in best[:limit] if scored[1] > 0]
+
+    def _scores(
+        self,
+        connection: sqlite3.Connection,
+        terms: Sequence[_Term],
+        frequencies: Mapping[Term, int],
+        collection: bm25.Collection,
+        chunks: Sequence[int],
+    ) -> dict[int, float]:
+        """The bm25 of chunks by all terms of a query, from their texts."""
+        keys = json_array(chunks)
+        texts = dict(
+            connection.execute(
+                "SELECT rowid, text FROM passages WHERE rowid IN (SELECT value FROM json_each(?))", (keys,)
+            )
+        )
+        lengths = bm25.read_lengths(connection, keys)
+        counts = self._tokenizer.occurrences(list(texts.values()), [(each.term, each.stems) for each in terms])
+        found = list(texts)
+        scores = dict.fromkeys(found, 0.0)
+        for each, count in zip(terms, counts, strict=True):
+            weight = collection.weight(frequencies[each.term])
+            for position, times in count.items():
+                chunk = found[position]
+                scores[chunk] += weight * collection.saturation(times, lengths[chunk])
+        return scores
 
     def _terms(self, query: str) -> tuple[_Term, ...]:
         """The terms of a query, one per sequence of tokens."""
         known = self._queries.get(query)
         if known is None:
             terms = read_query(query)
-            stems = tokens.stems([term.text for term in terms]) if terms else []
+            stems = self._tokenizer.stems([term.text for term in terms]) if terms else []
             distinct = {(stem, term.prefix): _Term(term, stem) for term, stem in zip(terms, stems, strict=True) if stem}
             known = tuple(distinct.values())
             self._queries.put(query, known)
@@ -179,27 +244,3 @@ class Lexicon:
             self._statistics = replace(
                 counted, searches=counted.searches + 1, partial_searches=counted.partial_searches + partial
             )
-
-
-def _scores(
-    connection: sqlite3.Connection,
-    terms: Sequence[_Term],
-    frequencies: Mapping[Term, int],
-    collection: bm25.Collection,
-    chunks: Sequence[int],
-) -> dict[int, float]:
-    """The bm25 of chunks by all terms of a query, from their texts."""
-    keys = json_array(chunks)
-    texts = dict(
-        connection.execute("SELECT rowid, text FROM passages WHERE rowid IN (SELECT value FROM json_each(?))", (keys,))
-    )
-    lengths = bm25.read_lengths(connection, keys)
-    counts = tokens.occurrences(list(texts.values()), [(each.term, each.stems) for each in terms])
-    found = list(texts)
-    scores = dict.fromkeys(found, 0.0)
-    for each, count in zip(terms, counts, strict=True):
-        weight = collection.weight(frequencies[each.term])
-        for position, times in count.items():
-            chunk = found[position]
-            scores[chunk] += weight * collection.saturation(times, lengths[chunk])
-    return scores

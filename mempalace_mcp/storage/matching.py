@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage.filters import condition_of, count_drawers
+from mempalace_mcp.storage.rows import json_array
 from mempalace_mcp.storage.terms import Term
 
 NARROW = 1 / 8
@@ -43,6 +44,22 @@ class Matching:
             self._values(expression, limit),
         )
         return rows.fetchall()
+
+    def scores(self, expression: str) -> dict[int, float]:
+        """The bm25 of every chunk that matches, dead or alive, within the filter or not."""
+        rows = self._connection.execute(
+            "SELECT rowid, -bm25(passages) FROM passages WHERE passages MATCH ?", (expression,)
+        )
+        return dict(rows.fetchall())
+
+    def living(self, chunks: Sequence[int]) -> list[int]:
+        """Those of the chunks that belong to live drawers within the filter, in the order given."""
+        rows = self._connection.execute(
+            "SELECT c.id FROM json_each(:chunks) AS wanted CROSS JOIN chunks c ON c.id = wanted.value"
+            f" CROSS JOIN drawers d ON d.id = c.drawer WHERE {self._condition.sql} ORDER BY wanted.key",
+            self._condition.values | {"chunks": json_array(chunks)},
+        )
+        return [row[0] for row in rows]
 
     def newest(self, expression: str, limit: int) -> list[int]:
         """Chunks, latest first."""

@@ -27,7 +27,12 @@ def read_drawers(connection: sqlite3.Connection, column: str, keys: Sequence[int
         " CROSS JOIN wings w ON w.id = d.wing CROSS JOIN rooms r ON r.id = d.room ORDER BY wanted.key",
         (json.dumps(list(keys)),),
     )
-    return [Drawer(*row[:-1], json.loads(row[-1])) for row in rows]
+    return [_read_drawer(row) for row in rows]
+
+
+def _read_drawer(row: tuple[Any, ...]) -> Drawer:
+    fields = (*row[:-1], json.loads(row[-1]))
+    return Drawer(*fields)
 
 
 def read_versions(connection: sqlite3.Connection, drawer_id: str) -> list[DrawerVersion]:

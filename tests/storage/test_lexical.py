@@ -14,7 +14,7 @@ from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage import lexical
 from mempalace_mcp.storage.matching import Matching, any_of
 from mempalace_mcp.storage.terms import read_query
-from mempalace_mcp.storage.tokens import TOKENIZER, stems
+from mempalace_mcp.storage.tokens import TOKENIZER, Tokenizer
 from tests.storage.drawer_support import EVERY, Cabinet, cabinet
 
 LARGE = lexical.SMALL_TABLE + 5_000
@@ -155,7 +155,7 @@ def test_a_text_is_found_by_itself(text: str) -> None:
     with cabinet() as palace:
         filed = palace.file(text)
         terms = [term.text for term in read_query(text)]
-        if any(stems(terms)):
+        if any(Tokenizer().stems(terms)):
             assert palace.found(text) == [filed.drawer_id]
 
 
