@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,7 +28,7 @@ from mempalace_mcp.core.model import (
 )
 from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.stores import Stores
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.transaction import Transaction, Work
 
 T = TypeVar("T")
 
@@ -185,26 +186,43 @@ class Filing:
 
     def _delete_by_ids(self, drawer_ids: Sequence[str], dry_run: bool, deadline: Deadline) -> Deletion:
         store = self._stores.drawers
-        with self._stores.reader.read() as connection:
+
+        def look(connection: sqlite3.Connection) -> Deletion:
             live = store.get(connection, drawer_ids)
-        found = {drawer.drawer_id for drawer in live}
-        deleted: Sequence[str] = ()
-        if not dry_run:
-            deleted = self._stores.writer.write(lambda tx: store.delete(tx, drawer_ids), deadline)
-            found |= set(deleted)
-        missing = [each for each in drawer_ids if each not in found]
-        return Deletion(len(found), len(deleted), dry_run, missing, live[:SAMPLE])
+            found = {drawer.drawer_id for drawer in live}
+            missing = [each for each in drawer_ids if each not in found]
+            return Deletion(len(live), 0, True, missing, live[:SAMPLE])
+
+        return self._delete(look, lambda tx: store.delete(tx, drawer_ids), dry_run, deadline)
 
     def _delete_by_filter(self, chosen: DrawerFilter, dry_run: bool, deadline: Deadline) -> Deletion:
         store = self._stores.drawers
-        with self._stores.reader.read() as connection:
+
+        def look(connection: sqlite3.Connection) -> Deletion:
             sample = store.page(connection, chosen, SAMPLE, None)
-        if dry_run:
             return Deletion(sample.total, 0, True, (), sample.items)
-        deleted = self._stores.writer.write(
-            lambda tx: store.delete(tx, store.matching(tx.connection, chosen, -1)), deadline
+
+        return self._delete(
+            look, lambda tx: store.delete(tx, store.matching(tx.connection, chosen, -1)), dry_run, deadline
         )
-        return Deletion(len(deleted), len(deleted), False, (), sample.items)
+
+    def _delete(
+        self,
+        look: Callable[[sqlite3.Connection], Deletion],
+        delete: Work[list[str]],
+        dry_run: bool,
+        deadline: Deadline,
+    ) -> Deletion:
+        """Look what there is to delete and, unless that is all, delete it in the same transaction."""
+
+        def work(tx: Transaction) -> Deletion:
+            seen = look(tx.connection)
+            return replace(seen, deleted=len(delete(tx)), dry_run=False)
+
+        if not dry_run:
+            return self._stores.writer.write(work, deadline)
+        with self._stores.reader.read() as connection:
+            return look(connection)
 
 
 def present_agent(added_by: str | None) -> str | None:
