@@ -1,4 +1,4 @@
-"""How long a call may take, and whether anybody still waits for it."""
+"""How long a call may take, whether anybody still waits for it, and by which key its repetition is known."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 
 from mempalace_mcp.core.errors import Cancelled, DeadlineExceeded
+from mempalace_mcp.core.receipt import ReceiptKey
 
 TOOL_SECONDS = 45.0
 """For a tool call, from its arrival: clients give up at 60."""
@@ -17,11 +18,14 @@ COMMAND_SECONDS = 60.0
 class Deadline:
     """One total deadline for all waiting of one call, shared by queues, locks and retries; also its cancellation.
 
-    Thread-safe. Time is monotonic, in seconds.
+    Thread-safe. Time is monotonic, in seconds. With a `receipt` every write of the call is done once, however often
+    the call arrives; `writes` counts those that are settled, and so numbers their receipts.
     """
 
-    def __init__(self, seconds: float = TOOL_SECONDS) -> None:
+    def __init__(self, seconds: float = TOOL_SECONDS, *, receipt: ReceiptKey | None = None) -> None:
         self.seconds = seconds
+        self.receipt = receipt
+        self.writes = 0
         self._end = time.monotonic() + seconds
         self._cancelled = threading.Event()
 

@@ -16,16 +16,29 @@ _KEY = "mempalace_mcp.origin"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The session a request belongs to, its size, and what is wrong with its arguments if anything is."""
+    """The session a request belongs to, its size, and what is wrong with its arguments if anything is.
+
+    A door whose clients repeat messages by themselves says who the client is (`receipt_scope`) and which of its
+    messages this is (`sequence`): a write is done once for each pair.
+    """
 
     session: SessionActivity
     size: int
     fault: InvalidArgument | None = None
+    receipt_scope: str | None = None
+    sequence: int | None = None
 
     @classmethod
-    def of_message(cls, session: SessionActivity, message: Message, size: int) -> Origin:
+    def of_message(
+        cls,
+        session: SessionActivity,
+        message: Message,
+        size: int,
+        receipt_scope: str | None = None,
+        sequence: int | None = None,
+    ) -> Origin:
         """The origin of a message of that many bytes."""
-        return cls(session, size, message.fault)
+        return cls(session, size, message.fault, receipt_scope, sequence)
 
     @classmethod
     def of_request(cls, request: object) -> Origin:

@@ -24,6 +24,7 @@ from mempalace_mcp import __version__
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import InvalidArgument, PalaceError
 from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.protocol.receipt import receipt_key
 from mempalace_mcp.protocol.services import Services
 from mempalace_mcp.runtime.activity import RunningCall
 
@@ -73,15 +74,17 @@ class _Handlers:
             with origin.session.call(tool, origin.size) as running:
                 if origin.fault is not None:
                     raise origin.fault
-                return await self._run(params.name, params.arguments or {}, running)
+                deadline = Deadline(receipt=receipt_key(origin, params))
+                return await self._run(params.name, params.arguments or {}, deadline, running)
         except PalaceError as error:
             return _refusal(error)
         except Exception as error:  # the client gets an answer whatever a tool does; the trace is in the log
             logger.exception("the tool %s failed", tool)
             return _refusal(_unexpected(error))
 
-    async def _run(self, name: str, arguments: Mapping[str, Any], running: RunningCall) -> CallToolResult:
-        deadline = Deadline()
+    async def _run(
+        self, name: str, arguments: Mapping[str, Any], deadline: Deadline, running: RunningCall
+    ) -> CallToolResult:
         try:
             content, text = await self._services.executor.run(self._work, name, arguments, deadline)
         finally:

@@ -30,7 +30,9 @@ Write = Callable[[bytes], Awaitable[None]]
 class Session:
     """`serve` runs for the whole conversation; `receive` takes the client's messages one by one."""
 
-    def __init__(self, server: Server[Any], activity: SessionActivity, write: Write) -> None:
+    def __init__(
+        self, server: Server[Any], activity: SessionActivity, write: Write, receipt_scope: str | None = None
+    ) -> None:
         self.broken = anyio.Event()
         """Set once an answer could not be delivered."""
         self.finished = anyio.Event()
@@ -38,6 +40,7 @@ class Session:
         self._server = server
         self._activity = activity
         self._write = write
+        self._receipt_scope = receipt_scope
         self._writing = anyio.Lock(fast_acquire=True)
         self._unfinished_writes: set[anyio.CancelScope] = set()
         self._aborted = False
@@ -58,8 +61,10 @@ class Session:
             self._source.close()
             self.finished.set()
 
-    async def receive(self, data: bytes | Overlong) -> None:
+    async def receive(self, data: bytes | Overlong, sequence: int | None = None) -> None:
         """Take one message; returns when it has been handed over or refused.
+
+        With a `receipt_scope` for the session and a `sequence` for the message, a write is done once for the pair.
 
         Raises:
             anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
@@ -69,7 +74,7 @@ class Session:
             await self.send(message.answer())
             return
         size = len(data) if isinstance(data, bytes) else 0
-        origin = Origin.of_message(self._activity, message, size)
+        origin = Origin.of_message(self._activity, message, size, self._receipt_scope, sequence)
         metadata = ServerMessageMetadata(request_context=origin, on_request_unanswered=self._settle)
         parsed = jsonrpc_message_adapter.validate_python(message.content, by_name=False)
         counted = isinstance(parsed, JSONRPCRequest)

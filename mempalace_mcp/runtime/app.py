@@ -25,6 +25,7 @@ from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.graph import GraphStore
 from mempalace_mcp.storage.lexical import Lexicon
+from mempalace_mcp.storage.receipts import ExactlyOnce
 from mempalace_mcp.storage.vectors.index import VectorIndex
 
 EXECUTOR_THREADS = 16
@@ -38,6 +39,7 @@ class App:
         self.settings = settings
         self.database = Database(settings.palace)
         self.writer = WriterThread(self.database)
+        self.exactly_once = ExactlyOnce(self.writer)
         self.embedder = BackgroundEmbedder()
         self.index = VectorIndex(settings.palace, mode=settings.index, stat_cooldown=settings.stat_cooldown)
         self.stores = self._compose()
@@ -95,7 +97,7 @@ class App:
         drawers = DrawerStore(lexicon)
         return Stores(
             reader=self.database,
-            writer=self.writer,
+            writer=self.exactly_once,
             drawers=drawers,
             diary=DiaryStore(drawers),
             lexicon=lexicon,
@@ -110,6 +112,7 @@ class App:
         return (
             ("database", self.database.statistics),
             ("writer", self.writer.statistics),
+            ("receipts", self.exactly_once.statistics),
             ("executor", self.executor.statistics),
             ("embedder", self.embedder.statistics),
             ("indexer", self.indexer.statistics),

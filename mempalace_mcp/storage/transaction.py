@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -45,6 +46,22 @@ class Transaction:
             ).fetchone()
             self._stamp = Stamp(*row)
         return self._stamp
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of the unit: what raises out of the block leaves nothing of itself behind, and the unit may go on.
+
+        It may not go on when SQLite has ended the whole transaction meanwhile; `connection.in_transaction` tells.
+        """
+        stamp = self._stamp
+        self.connection.execute("SAVEPOINT part")  # it ends with the unit
+        try:
+            yield
+        except BaseException:
+            self._stamp = stamp
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK TO part")
+            raise
 
 
 Work = Callable[[Transaction], T]

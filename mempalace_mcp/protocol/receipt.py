@@ -1,0 +1,51 @@
+"""By which key a call is known when it is repeated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+from mcp_types import CallToolRequestParams
+
+from mempalace_mcp.core.errors import InvalidArgument
+from mempalace_mcp.core.receipt import IDEMPOTENCY_KEY, ReceiptKey
+from mempalace_mcp.protocol.origin import Origin
+
+MAX_KEY_CHARACTERS = 128
+CLIENT_SCOPE = "client"
+"""Of the keys that clients choose."""
+
+_META_KEY = IDEMPOTENCY_KEY.removeprefix("_meta.")
+_DIGEST_BYTES = 16
+
+
+def receipt_key(origin: Origin, params: CallToolRequestParams) -> ReceiptKey | None:
+    """The key that the client gave with the call, else the one its door gave, else None.
+
+    Raises:
+        InvalidArgument: the client's key is not a text of 1 to 128 characters.
+    """
+    meta: Mapping[str, object] = params.meta or {}
+    if _META_KEY in meta:
+        return ReceiptKey(CLIENT_SCOPE, _verified(meta[_META_KEY]), _digest(params.name, params.arguments or {}))
+    if origin.receipt_scope is not None and origin.sequence is not None:
+        return ReceiptKey(origin.receipt_scope, str(origin.sequence), _digest(params.name, params.arguments or {}))
+    return None
+
+
+def _verified(key: object) -> str:
+    if isinstance(key, str) and 1 <= len(key) <= MAX_KEY_CHARACTERS:
+        return key
+    raise InvalidArgument(
+        f"{IDEMPOTENCY_KEY} must be a text of 1 to {MAX_KEY_CHARACTERS} characters",
+        argument=IDEMPOTENCY_KEY,
+        hint="Use a UUID for each call, the same one when the call is repeated, or leave it out. Nothing was done.",
+    )
+
+
+def _digest(tool: str, arguments: Mapping[str, Any]) -> bytes:
+    """Equal for the same request, in whatever order its arguments come."""
+    request = json.dumps([tool, arguments], sort_keys=True, separators=(",", ":"))
+    return blake2b(request.encode("ascii"), digest_size=_DIGEST_BYTES).digest()
