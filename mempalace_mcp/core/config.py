@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mempalace_mcp.core import place
 from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.core.place import DEFAULT_PALACE
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_PALACE = "~/.mempalace-mcp/palace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Settings:
     stat_cooldown: float = 5.0
     history_limit: int = 1000
     trash_days: float = 30.0
+    idle_seconds: float = 300.0
     log_level: str = "WARNING"
 
 
@@ -77,16 +78,11 @@ def _log_level(text: str) -> str:
 
 
 def _palace(text: str) -> Path:
-    if "\0" in text:
-        raise ValueError("must be a path")
-    path = Path(text).expanduser()
-    if path.exists() and not path.is_dir():
-        raise ValueError("must be a directory, and a file is there")
-    return path.resolve()
+    return Path(place.resolve(text))
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("PALACE_PATH", "palace", "directory of the palace", DEFAULT_PALACE, _palace, strict=True),
+    Setting(place.VARIABLE, "palace", "directory of the palace", DEFAULT_PALACE, _palace, strict=True),
     Setting(
         "PALACE_INDEX",
         "index",
@@ -110,6 +106,13 @@ SETTINGS: tuple[Setting, ...] = (
         alias="AGENT_HISTORY_LIMIT",
     ),
     Setting("PALACE_TRASH_DAYS", "trash_days", "days until a deleted drawer is gone for good", "30", _days),
+    Setting(
+        "PALACE_IDLE_SECONDS",
+        "idle_seconds",
+        "seconds without sessions after which the process behind them leaves",
+        "300",
+        _seconds,
+    ),
     Setting(
         "PALACE_LOG_LEVEL",
         "log_level",

@@ -1,32 +1,21 @@
 """Locks between processes: one file, one holder, released by the kernel when the holder dies.
 
 The file is never removed. It holds the number of the process that took it last, for people and messages only: what
-decides is the kernel's lock. On POSIX that is `flock`, whose waiters queue in the kernel; on Windows a locked byte.
+decides is the kernel's lock (`flock`), whose waiters queue in the kernel.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from mempalace_mcp.core import flock
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import StorageError
-from mempalace_mcp.core.files import PRIVATE_FILE, explain_os_error
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
-_SIGNATURE_BYTES = 20
-_LOCKED_BYTE = 1 << 30
-"""On Windows a locked byte cannot be read, so it lies far behind the signature."""
-_POLL_SECONDS = 0.005
+from mempalace_mcp.core.files import explain_os_error
 
 
 class FileLock:
@@ -106,20 +95,11 @@ class FileLock:
 
     def holder(self) -> int | None:
         """The process that took the lock last, as far as the file tells; it may have given it back since."""
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        except OSError:
-            return None
-        try:
-            return int(os.read(descriptor, _SIGNATURE_BYTES))
-        except (OSError, ValueError):
-            return None
-        finally:
-            os.close(descriptor)
+        return flock.signature(str(self.path))
 
     def is_current(self) -> bool:
         """Is the locked file still the one at its path? False once somebody removed or replaced it."""
-        return self._descriptor is not None and _is_at(self._descriptor, self.path)
+        return self._descriptor is not None and flock.is_at(self._descriptor, str(self.path))
 
     def describe(self) -> str:
         """The lock and its holder, as an error message names them."""
@@ -157,7 +137,7 @@ class FileLock:
         if self._descriptor is None:
             self._descriptor = _open(self.path)
         try:
-            while _try_lock(self._descriptor):
+            while flock.try_lock(self._descriptor):
                 if self._settle():
                     return True
                 self._descriptor = _open(self.path)
@@ -168,17 +148,17 @@ class FileLock:
     def _settle(self) -> bool:
         """With the kernel's lock in hand: keep it if the file is still at its path, else drop it."""
         assert self._descriptor is not None
-        if not _is_at(self._descriptor, self.path):
+        if not flock.is_at(self._descriptor, str(self.path)):
             self._drop_descriptor()
             return False
-        _sign(self._descriptor)
+        flock.sign(self._descriptor, os.getpid())
         self._held = True
         return True
 
     def _let_go(self) -> None:
         if self._held and self._descriptor is not None:
             self._held = False
-            _unlock(self._descriptor)
+            flock.unlock(self._descriptor)
         self._mutex.release()
 
     def _drop_descriptor(self) -> None:
@@ -235,7 +215,7 @@ class _Waiter:
 
     def _stand(self) -> None:
         try:
-            _lock(self.descriptor)
+            flock.lock(self.descriptor)
         except OSError as error:
             self.error = error
         with self._guard:
@@ -246,56 +226,6 @@ class _Waiter:
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), PRIVATE_FILE)
+        return flock.open_lock(str(path))
     except OSError as error:
         raise explain_os_error(error, path) from error
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:
-        return False
-
-
-def _sign(descriptor: int) -> None:
-    signature = f"{os.getpid():<{_SIGNATURE_BYTES - 1}}\n".encode("ascii")
-    with contextlib.suppress(OSError):  # a full disk must not refuse the lock for the sake of a message
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        if os.read(descriptor, _SIGNATURE_BYTES) != signature:
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            os.write(descriptor, signature)
-
-
-if sys.platform == "win32":
-
-    def _try_lock(descriptor: int) -> bool:
-        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _lock(descriptor: int) -> None:
-        while not _try_lock(descriptor):
-            time.sleep(_POLL_SECONDS)
-
-    def _unlock(descriptor: int) -> None:
-        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
-else:
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-    def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)

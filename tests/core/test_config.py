@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.core.config import DEFAULT_PALACE, SETTINGS, Settings, load_settings
+from mempalace_mcp.core.config import SETTINGS, Settings, load_settings
 from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.core.place import DEFAULT_PALACE
 
 
 def test_defaults_are_those_of_the_table() -> None:

@@ -1,0 +1,34 @@
+"""Where a palace is. Imports next to nothing, for processes that need to know no more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+VARIABLE = "PALACE_PATH"
+DEFAULT_PALACE = "~/.mempalace-mcp/palace"
+
+
+def palace_of(environment: Mapping[str, str], option: str | None = None) -> str:
+    """The palace's directory: `option`, from the command line, else the environment's, else the default.
+
+    Raises:
+        ValueError: the path cannot be one of a directory.
+    """
+    return resolve(option or environment.get(VARIABLE, "").strip() or DEFAULT_PALACE)
+
+
+def resolve(text: str) -> str:
+    """The one absolute path of a palace, whatever path or symbolic link leads to it.
+
+    Raises:
+        ValueError: it cannot be the path of a directory.
+    """
+    if "\0" in text:
+        raise ValueError("must be a path")
+    path = os.path.expanduser(text)  # noqa: PTH111 - pathlib costs too much here
+    if path.startswith("~"):
+        raise ValueError("the home directory is unknown")
+    if os.path.exists(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112
+        raise ValueError("must be a directory, and a file is there")
+    return os.path.realpath(path)
