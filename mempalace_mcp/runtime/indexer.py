@@ -1,4 +1,4 @@
-"""The thread that gives filed text its vectors, moves them into Chroma when idle, and empties the trash."""
+"""The thread that gives filed text its vectors, moves them into Chroma when idle, and clears receipts and the trash."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.model import Priority
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.vectorizing import Vectorizing
+from mempalace_mcp.storage.receipts import prune
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ INDEX_BATCH = 20
 LOOK_SECONDS = 2.0
 """How often a look is taken for what other processes have filed."""
 PURGE_SECONDS = 3600.0
+PRUNE_BATCH = 1000
+PRUNE_SECONDS = 60.0
+"""Receipts come as fast as writes do, so this is how long they may grow beyond their bound."""
 LONGEST_PAUSE = 60.0
 NICENESS = 5
 
@@ -44,6 +48,7 @@ class IndexerStatistics:
     embedded: int
     indexed: int
     purged: int
+    pruned: int
     failures: int
     last_error: str | None
     seconds_busy: float
@@ -65,10 +70,12 @@ class Indexer:
         self._embedded = 0
         self._indexed = 0
         self._purged = 0
+        self._pruned = 0
         self._failures = 0
         self._last_error: str | None = None
         self._seconds_busy = 0.0
         self._next_purge = 0.0
+        self._next_prune = 0.0
 
     def start(self) -> None:
         """Begin; what is pending from earlier is done first."""
@@ -101,6 +108,7 @@ class Indexer:
             embedded=self._embedded,
             indexed=self._indexed,
             purged=self._purged,
+            pruned=self._pruned,
             failures=self._failures,
             last_error=self._last_error,
             seconds_busy=round(self._seconds_busy, 3),
@@ -133,9 +141,7 @@ class Indexer:
 
     def _step(self) -> float:
         """One piece of work, the most urgent first; the seconds to rest before the next."""
-        if self._embed():
-            return 0.0
-        if self._purge():
+        if self._prune() or self._embed() or self._purge():
             return 0.0
         if self._stores.index.rest > 0:
             return self._stores.index.rest
@@ -176,6 +182,16 @@ class Indexer:
         if not purged:
             self._next_purge = time.monotonic() + PURGE_SECONDS
         return purged
+
+    def _prune(self) -> int:
+        if time.monotonic() < self._next_prune:
+            return 0
+        self._next_prune = time.monotonic() + PRUNE_SECONDS
+        pruned = self._stores.writer.write(lambda tx: prune(tx, clock.now(), PRUNE_BATCH), Deadline())
+        self._pruned += pruned
+        if pruned == PRUNE_BATCH:
+            self._next_prune = 0.0
+        return pruned
 
     def _note_idle(self) -> None:
         if self._wake.is_set():
