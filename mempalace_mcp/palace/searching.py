@@ -34,7 +34,7 @@ POOL = 50
 """Chunks that each side proposes; 30, 50 and 100 rank alike."""
 WIDER_POOL = 500
 PENDING_AT_ONCE = 16
-"""A search embeds what agents filed a moment ago if it is no more than this; a longer queue is left to the indexer."""
+"""A search embeds so much of what agents filed a moment ago before it looks; a longer queue is left to the indexer."""
 EMBEDDING_SECONDS = 5.0
 LOADING_SECONDS = 1.0
 """The first search after the start waits so long for the model before it goes by words alone."""

@@ -33,7 +33,7 @@ class Vectorizing:
             return self._embed(limit, priority, deadline)
 
     def embed_recent(self, most: int, deadline: Deadline) -> int:
-        """Embed all pending interactive chunks if they are at most `most`, else none; returns how many.
+        """Embed what agents filed a moment ago, as far as it goes with `most` chunks; returns how many.
 
         Raises:
             EmbedderUnavailable, ModelMismatch: as `embed_pending`.
@@ -41,7 +41,7 @@ class Vectorizing:
         with self._stores.reader.read() as connection:
             self.check_model(connection, self._stores.embedder.get().stamp)
             waiting = self._stores.drawers.pending_counts(connection).interactive
-        return self.embed_pending(most, Priority.INTERACTIVE, deadline) if 0 < waiting <= most else 0
+        return self.embed_pending(most, Priority.INTERACTIVE, deadline) if waiting else 0
 
     def check_model(self, connection: sqlite3.Connection, stamp: ModelStamp) -> None:
         """Return if the palace's vectors are of this model, or there are none yet.
