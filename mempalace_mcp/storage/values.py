@@ -52,7 +52,7 @@ def decode(text: str) -> Any:
     """
     try:
         return _from_json(json.loads(text))
-    except (LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"this stands for no value: {error!r}") from error
 
 

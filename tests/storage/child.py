@@ -9,13 +9,18 @@ import os
 import sqlite3
 import sys
 from pathlib import Path
+from typing import TypeVar
 
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.database import DATABASE_FILE, LOCK_FILE, Database
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.receipts import ExactlyOnce
+from mempalace_mcp.storage.transaction import Transaction, Work
+from tests.storage.receipt_support import keyed
 from tests.storage.support import add_wing, soon, wings
+
+T = TypeVar("T")
 
 NOBODY = 65534
 
@@ -73,6 +78,36 @@ def stop_inside(directory: Path) -> None:
         wait_for_go()
 
     database.write(work, soon())
+
+
+def stop_before_receipt(directory: Path, key: str, name: str) -> None:
+    """Wait with the work done and neither receipt nor commit, for ever."""
+
+    def work(transaction: Transaction) -> int:
+        seq = add_wing(name)(transaction)
+        say("inside")
+        wait_for_go()
+        return seq
+
+    ExactlyOnce(Database(directory)).write(work, keyed(key))
+
+
+def stop_after_commit(directory: Path, key: str, name: str) -> None:
+    """Wait with everything durable and nobody told, for ever."""
+    ExactlyOnce(Speechless(directory)).write(add_wing(name), keyed(key))
+
+
+class Speechless:
+    """A writer that commits and does not tell."""
+
+    def __init__(self, directory: Path) -> None:
+        self._database = Database(directory)
+
+    def write(self, work: Work[T], deadline: Deadline) -> T:
+        result = self._database.write(work, deadline)
+        say("committed")
+        wait_for_go()
+        return result
 
 
 def open_once(directory: Path) -> None:
@@ -150,6 +185,8 @@ ACTS = {
         open_as_nobody,
         open_once,
         read_as_nobody,
+        stop_after_commit,
+        stop_before_receipt,
         stop_inside,
         write,
     )

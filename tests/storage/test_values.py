@@ -1,0 +1,168 @@
+"""Values and errors as text, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import PurePath
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from mempalace_mcp.core import errors, model
+from mempalace_mcp.core.errors import Busy, NotFound, PalaceError
+from mempalace_mcp.core.model import CheckpointReport, Deletion, Drawer, Fact, FactAdded, Filed, NewFact
+from mempalace_mcp.core.text import Name
+from mempalace_mcp.storage.values import decode, encode
+
+DATACLASSES = [kind for kind in vars(model).values() if dataclasses.is_dataclass(kind)] + [Name]
+ERRORS = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, PalaceError)]
+SCALARS: dict[Any, SearchStrategy[Any]] = {
+    str: st.text(),
+    int: st.integers(),
+    float: st.floats(allow_nan=False),
+    bool: st.booleans(),
+    bytes: st.binary(),
+    NoneType: st.none(),
+}
+JSON = st.recursive(
+    st.one_of([SCALARS[kind] for kind in (str, int, float, bool, NoneType)]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def strategy_of(hint: Any) -> SearchStrategy[Any]:
+    """Everything that a type hint allows."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any or isinstance(hint, TypeVar):
+        return JSON
+    if hint in SCALARS:
+        return SCALARS[hint]
+    if origin in (Union, UnionType):
+        return st.one_of([strategy_of(each) for each in inner])
+    if origin is Sequence:
+        several = st.lists(strategy_of(inner[0]), max_size=3)
+        return several | several.map(tuple)
+    if origin is Mapping:
+        return st.dictionaries(strategy_of(inner[0]), strategy_of(inner[1]), max_size=3)
+    if issubclass(hint, Enum):
+        return st.sampled_from(hint)
+    hints = get_type_hints(hint)
+    return st.builds(hint, **{field.name: strategy_of(hints[field.name]) for field in dataclasses.fields(hint)})
+
+
+def same(one: object, other: object) -> bool:
+    """Equal, and of the same types all through: neither 1 and True nor a list and a tuple are the same."""
+    return one == other and repr(one) == repr(other)
+
+
+def test_there_is_something_to_keep() -> None:
+    assert {Filed, Drawer, Fact, NewFact, CheckpointReport, Deletion, Name} <= set(DATACLASSES)
+    assert {PalaceError, NotFound, Busy} <= set(ERRORS)
+
+
+@pytest.mark.parametrize("kind", DATACLASSES, ids=lambda kind: kind.__name__)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_every_value_comes_back(kind: type, data: st.DataObject) -> None:
+    value = data.draw(strategy_of(kind))
+    assert same(decode(encode(value)), value)
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_every_error_comes_back(kind: type[PalaceError], data: st.DataObject) -> None:
+    hints = get_type_hints(kind.__init__)
+    parts = {name: data.draw(strategy_of(hints[name])) for name in inspect.signature(kind).parameters}
+    error = kind(**parts)
+    again = decode(encode(error))
+    assert type(again) is kind
+    assert (str(again), again.as_dict()) == (str(error), error.as_dict())
+
+
+@settings(max_examples=25, deadline=None)
+@given(JSON | st.lists(st.tuples(strategy_of(Filed), SCALARS[bytes]), max_size=3).map(tuple))
+def test_whatever_holds_them_comes_back(value: object) -> None:
+    assert same(decode(encode(value)), value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"Filed": {"drawer_id": "d", "created": True}},
+        {"dict": {}},
+        {"tuple": [1]},
+        {"bytes": "AA=="},
+        {},
+        {"": None},
+        [[], (), {}, b"", ""],
+        (None, (True, 1, 1.0)),
+        float("inf"),
+        10**30,
+        "\ud800 \0 \u2028 🍵",
+    ],
+)
+def test_what_looks_like_another_type_is_told_apart(value: object) -> None:
+    assert same(decode(encode(value)), value)
+
+
+def test_a_receipt_is_readable_and_short() -> None:
+    fact = Fact("f_1", "Ada", "works at", "Acme", None, None, 5, None, 0.5, None)
+    assert encode([Filed("d_1", created=True)]) == (
+        '[{"Filed":{"drawer_id":"d_1","created":true,"near_duplicate_of":null}}]'
+    )
+    assert decode(encode(FactAdded(fact, created=True))) == FactAdded(fact, created=True)
+
+
+class Text(str):
+    """Not quite a text."""
+
+
+class Unforeseen(NotFound):
+    """An error that is not among those of the core."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [object(), {1}, {1: 2}, {b"a": 1}, PurePath("x"), Text("x"), ValueError("x"), Unforeseen("x"), Filed, [[object()]]],
+    ids=repr,
+)
+def test_other_types_are_refused(value: object) -> None:
+    with pytest.raises(TypeError):
+        encode(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nonsense",
+        "{}",
+        '{"Filed":{},"Fact":{}}',
+        '{"Filed":{}}',
+        '{"Filed":[]}',
+        '{"Filed":{"drawer_id":"d","created":true,"of_the_next_version":1}}',
+        '{"Priority":{"value":"never"}}',
+        '{"PurePath":{"dict":{}}}',
+        '{"object":{}}',
+        '{"MappingProxyType":{"mapping":{"dict":{}}}}',
+        '{"Any":{}}',
+        '{"ClassVar":{}}',
+        '{"os.system":{"command":"true"}}',
+        '{"dict":[]}',
+        '{"tuple":5}',
+        '{"bytes":"no base 64"}',
+        '{"bytes":5}',
+    ],
+)
+def test_a_text_makes_nothing_but_values(text: str) -> None:
+    with pytest.raises(ValueError, match="stands for no value"):
+        decode(text)
