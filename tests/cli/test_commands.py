@@ -75,9 +75,10 @@ def test_an_interrupted_import_keeps_what_is_done(tmp_path: Path) -> None:
     assert process.returncode == 130, errors
     assert "kept" in errors
     done = json.loads(output)
-    assert 0 < done["filed"] <= 400
+    assert done["filed"] <= 400
     rest = run_json("import", folder, "--palace", tmp_path / "palace", "--dry-run")
-    assert rest["unchanged"] == done["filed"]
+    assert rest["unchanged"] > 0
+    assert rest["unchanged"] - done["filed"] in (0, 1), "what was committed when the signal came may not be counted"
 
 
 def test_searching(palace: Path) -> None:
