@@ -34,7 +34,7 @@ def open_lock(path: str) -> int:
 def is_at(descriptor: int, path: str) -> bool:
     """Is the open file still the one at the path?"""
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))  # noqa: PTH116 - pathlib costs too much here
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except OSError:
         return False
 

@@ -26,9 +26,9 @@ def resolve(text: str) -> str:
     """
     if "\0" in text:
         raise ValueError("must be a path")
-    path = os.path.expanduser(text)  # noqa: PTH111 - pathlib costs too much here
+    path = os.path.expanduser(text)
     if path.startswith("~"):
         raise ValueError("the home directory is unknown")
-    if os.path.exists(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112
+    if os.path.exists(path) and not os.path.isdir(path):
         raise ValueError("must be a directory, and a file is there")
     return os.path.realpath(path)

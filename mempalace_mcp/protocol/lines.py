@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Of one JSON-RPC message in any direction through any door."""
@@ -12,12 +11,14 @@ EDGE_BYTES = 64 * 1024
 """What is kept of either end of a line that is too long, to find its id."""
 
 
-@dataclass(frozen=True, slots=True)
 class Overlong:
-    """A line beyond the cap: only its two ends."""
+    """A line beyond the cap: only its two ends. (Dataclasses cost a bridge, which reads lines too, too much.)"""
 
-    head: bytes
-    tail: bytes
+    __slots__ = ("head", "tail")
+
+    def __init__(self, head: bytes, tail: bytes) -> None:
+        self.head = head
+        self.tail = tail
 
 
 class LineSplitter:

@@ -7,15 +7,16 @@ gets its answer: unreadable ones are answered on the spot, and a session can be 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import anyio
 from mcp.server.lowlevel import Server
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
-from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
+from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
 
-from mempalace_mcp.protocol.envelope import Refusal, read_message
+from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.lines import Overlong
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.runtime.activity import SessionActivity
@@ -30,9 +31,7 @@ Write = Callable[[bytes], Awaitable[None]]
 class Session:
     """`serve` runs for the whole conversation; `receive` takes the client's messages one by one."""
 
-    def __init__(
-        self, server: Server[Any], activity: SessionActivity, write: Write, receipt_scope: str | None = None
-    ) -> None:
+    def __init__(self, server: Server[Any], activity: SessionActivity, write: Write) -> None:
         self.broken = anyio.Event()
         """Set once an answer could not be delivered."""
         self.finished = anyio.Event()
@@ -40,7 +39,6 @@ class Session:
         self._server = server
         self._activity = activity
         self._write = write
-        self._receipt_scope = receipt_scope
         self._writing = anyio.Lock(fast_acquire=True)
         self._unfinished_writes: set[anyio.CancelScope] = set()
         self._aborted = False
@@ -61,10 +59,8 @@ class Session:
             self._source.close()
             self.finished.set()
 
-    async def receive(self, data: bytes | Overlong, sequence: int | None = None) -> None:
+    async def receive(self, data: bytes | Overlong) -> None:
         """Take one message; returns when it has been handed over or refused.
-
-        With a `receipt_scope` for the session and a `sequence` for the message, a write is done once for the pair.
 
         Raises:
             anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
@@ -72,10 +68,17 @@ class Session:
         message = read_message(data)
         if isinstance(message, Refusal):
             await self.send(message.answer())
-            return
-        size = len(data) if isinstance(data, bytes) else 0
-        origin = Origin.of_message(self._activity, message, size, self._receipt_scope, sequence)
-        metadata = ServerMessageMetadata(request_context=origin, on_request_unanswered=self._settle)
+        else:
+            size = len(data) if isinstance(data, bytes) else 0
+            await self.take(message, Origin.of_message(self._activity, message, size))
+
+    async def take(self, message: Message, origin: Origin) -> None:
+        """Take one message that was read, from there; returns when it has been handed over.
+
+        Raises:
+            anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
+        """
+        metadata = ServerMessageMetadata(request_context=origin, on_request_unanswered=partial(self.unanswered, origin))
         parsed = jsonrpc_message_adapter.validate_python(message.content, by_name=False)
         counted = isinstance(parsed, JSONRPCRequest)
         if counted:
@@ -125,12 +128,20 @@ class Session:
     async def answer(self, message: SessionMessage) -> None:
         """Write what the SDK has to say, and note which request it settles."""
         try:
-            await self.send(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode())
+            await self.send(self.encode(message.message))
         finally:
             if isinstance(message.message, (JSONRPCResponse, JSONRPCError)):
-                await self._settle()
+                self._settle()
 
-    async def _settle(self) -> None:
+    def encode(self, message: JSONRPCMessage) -> bytes:
+        """A message of the SDK as it is written."""
+        return message.model_dump_json(by_alias=True, exclude_unset=True).encode()
+
+    async def unanswered(self, origin: Origin) -> None:
+        """A request is settled, and nothing was written for it."""
+        self._settle()
+
+    def _settle(self) -> None:
         self._in_flight -= 1
         self._settled.set()
 
