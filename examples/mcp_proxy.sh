@@ -39,8 +39,8 @@ port=$(free_port)
 "$python" -m mempalace_mcp serve --palace "$work/palace" --port "$port" &
 started+=($!)
 await_port "$port"
-"$python" "$here/proxied.py" "$proxy" "http://127.0.0.1:$port/sse"
-"$python" "$here/proxied.py" "$proxy" --transport streamablehttp "http://127.0.0.1:$port/mcp"
+"$python" "$here/proxied.py" "$proxy" "http://127.0.0.1:$port/sse" 2>>"$work/proxy.log"
+"$python" "$here/proxied.py" "$proxy" --transport streamablehttp "http://127.0.0.1:$port/mcp" 2>>"$work/proxy.log"
 
 echo "2. an SSE client -> mcp-proxy -> our stdio server"
 outer=$(free_port)

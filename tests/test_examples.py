@@ -57,3 +57,14 @@ def test_the_client_over_sse(address: str) -> None:
 def test_client_configurations_start_our_command(file: Path) -> None:
     servers = json.loads(file.read_text(encoding="utf-8"))["mcpServers"]
     assert servers["mempalace"]["command"] == "mempalace-mcp"
+
+
+@pytest.mark.timeout(240)
+def test_mcp_proxy_in_both_directions() -> None:
+    """The script installs mcp-proxy into an environment of its own."""
+    finished = subprocess.run(
+        [EXAMPLES / "mcp_proxy.sh", sys.executable], capture_output=True, text=True, timeout=230, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("Filed through a proxy.") == 2
+    assert finished.stdout.endswith("both directions work\n")
