@@ -16,7 +16,7 @@ from mempalace_mcp.palace.vectorizing import Vectorizing
 from mempalace_mcp.runtime.activity import Activity
 from mempalace_mcp.runtime.checks import checks
 from mempalace_mcp.runtime.executor import Executor
-from mempalace_mcp.runtime.health import Gauge, Health
+from mempalace_mcp.runtime.health import Check, Gauge, Health
 from mempalace_mcp.runtime.indexer import Indexer
 from mempalace_mcp.runtime.status import describe
 from mempalace_mcp.runtime.writer import WriterThread
@@ -53,7 +53,7 @@ class App:
         )
         self.executor = Executor(EXECUTOR_THREADS)
         self.activity = Activity(settings.history_limit)
-        self.health = Health(self.activity, self._gauges(), checks(self))
+        self.health = Health(self.activity, self._gauges(), self._checks())
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +80,8 @@ class App:
     def status(self) -> dict[str, Any]:
         """What the palace holds and how the process fares."""
         with self.database.read() as connection:
-            return describe(self, connection)
+            sizes, report = self.database.statistics(), self.health.snapshot()
+            return describe(self.settings, self.stores, sizes, report, connection)
 
     def close(self) -> None:
         """Finish what was accepted, then release everything."""
@@ -118,6 +119,9 @@ class App:
             ("indexer", self.indexer.statistics),
             ("index", self.index.statistics),
         )
+
+    def _checks(self) -> Sequence[Check]:
+        return checks(self.writer, self.database, self.embedder, self.indexer)
 
     def _pending(self) -> int:
         with self.database.read() as connection:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
+from mempalace_mcp.embedding.background import BackgroundEmbedder
 from mempalace_mcp.runtime.health import Check, Concern, Status
-
-if TYPE_CHECKING:
-    from mempalace_mcp.runtime.app import App
+from mempalace_mcp.runtime.indexer import Indexer
+from mempalace_mcp.runtime.writer import WriterThread
+from mempalace_mcp.storage.database import Database
 
 LONG_WAIT_SECONDS = 10.0
 LARGE_LOG_BYTES = 256 * 1024 * 1024
 INDEXER_FAILURES = 3
 
 
-def checks(app: App) -> Sequence[Check]:
-    """All of them, bound to the process."""
-    return tuple(partial(check, app) for check in (_writer, _storage, _write_ahead_log, _embedder, _indexer))
+def checks(writer: WriterThread, database: Database, embedder: BackgroundEmbedder, indexer: Indexer) -> Sequence[Check]:
+    """All of them, bound to the components of the process."""
+    return (
+        partial(_writer, writer),
+        partial(_storage, database),
+        partial(_write_ahead_log, database),
+        partial(_embedder, embedder),
+        partial(_indexer, indexer),
+    )
 
 
-def _writer(app: App) -> Concern | None:
-    writer = app.writer.statistics()
+def _writer(thread: WriterThread) -> Concern | None:
+    writer = thread.statistics()
     if not writer.alive:
         return Concern(Status.FAILING, "writer_dead", "the writer thread has ended; restart the server")
     if writer.oldest_waiting > LONG_WAIT_SECONDS:
@@ -33,8 +39,8 @@ def _writer(app: App) -> Concern | None:
     return None
 
 
-def _storage(app: App) -> Concern | None:
-    database = app.database.statistics()
+def _storage(truth: Database) -> Concern | None:
+    database = truth.statistics()
     if not database.available:
         return Concern(Status.FAILING, "palace_missing", "the palace's files were deleted or replaced")
     failure = database.last_error
@@ -44,22 +50,22 @@ def _storage(app: App) -> Concern | None:
     return Concern(status, failure, f"the last write was refused by storage: {failure}")
 
 
-def _write_ahead_log(app: App) -> Concern | None:
-    size = app.database.statistics().log_bytes or 0
+def _write_ahead_log(truth: Database) -> Concern | None:
+    size = truth.statistics().log_bytes or 0
     if size <= LARGE_LOG_BYTES:
         return None
     return Concern(Status.DEGRADED, "log_large", "the write-ahead log does not shrink; some reader stays open for long")
 
 
-def _embedder(app: App) -> Concern | None:
-    failure = app.embedder.failure
+def _embedder(embedder: BackgroundEmbedder) -> Concern | None:
+    failure = embedder.failure
     if failure is None:
         return None
     return Concern(Status.DEGRADED, "embedder_missing", f"search goes by words alone: {failure}")
 
 
-def _indexer(app: App) -> Concern | None:
-    indexer = app.indexer.statistics()
+def _indexer(thread: Indexer) -> Concern | None:
+    indexer = thread.statistics()
     if indexer.failures < INDEXER_FAILURES:
         return None
     return Concern(Status.DEGRADED, "indexer_failing", f"vectors are late: {indexer.last_error}")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.palace.palace import Palace
 from mempalace_mcp.palace.summary import ImportSummary
-
-if TYPE_CHECKING:
-    from mempalace_mcp.runtime.app import App
+from mempalace_mcp.runtime.app import App
 
 IMPORT_RESERVE_SECONDS = 10.0
 """An import through a tool stops when so much of the call's time is left; calling again goes on where it stopped."""

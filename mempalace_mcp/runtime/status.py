@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mempalace_mcp.runtime.app import App
+from mempalace_mcp.core.config import Settings
+from mempalace_mcp.palace.stores import Stores
+from mempalace_mcp.runtime.health import HealthReport
+from mempalace_mcp.storage.statistics import DatabaseStatistics
 
 
-def describe(app: App, connection: sqlite3.Connection) -> dict[str, Any]:
+def describe(
+    settings: Settings,
+    stores: Stores,
+    sizes: DatabaseStatistics,
+    report: HealthReport,
+    connection: sqlite3.Connection,
+) -> dict[str, Any]:
     """JSON-safe."""
-    report = app.health.snapshot()
+    index = {"mode": settings.index, "embedder_ready": stores.embedder.ready}
+    process = {"pid": report.pid, "uptime_seconds": round(report.uptime_seconds, 3)}
     return {
         "status": report.status.value,
         "reasons": [concern.message for concern in report.reasons],
         "version": report.version,
-        "palace": _palace(app, connection),
-        "index": _index(app),
-        "process": {"pid": report.pid, "uptime_seconds": round(report.uptime_seconds, 3)}
-        | dataclasses.asdict(report.diagnostics),
+        "palace": {"path": str(settings.palace)} | _palace(stores, sizes, connection),
+        "index": index | dataclasses.asdict(stores.index.statistics()),
+        "process": process | dataclasses.asdict(report.diagnostics),
     }
 
 
-def _palace(app: App, connection: sqlite3.Connection) -> dict[str, Any]:
-    stores = app.stores
+def _palace(stores: Stores, sizes: DatabaseStatistics, connection: sqlite3.Connection) -> dict[str, Any]:
     rooms = stores.drawers.taxonomy(connection, None)
     graph = stores.graph.statistics(connection, stores.now())
     stamp = stores.drawers.model_stamp(connection)
-    sizes = app.database.statistics()
     return {
-        "path": str(app.settings.palace),
         "drawers": sum(room.drawers for room in rooms),
         "wings": len({room.wing for room in rooms}),
         "rooms": len(rooms),
@@ -42,8 +47,3 @@ def _palace(app: App, connection: sqlite3.Connection) -> dict[str, Any]:
         "database_bytes": sizes.database_bytes,
         "wal_bytes": sizes.log_bytes,
     }
-
-
-def _index(app: App) -> dict[str, Any]:
-    statistics = app.index.statistics()
-    return {"mode": app.settings.index, "embedder_ready": app.embedder.ready} | dataclasses.asdict(statistics)
