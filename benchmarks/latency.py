@@ -1,4 +1,4 @@
-"""Milliseconds per operation, in this process, without transport: for profiling. Fills a palace with synthetic notes."""
+"""Milliseconds per operation, in this process, without transport. Fills a palace with synthetic notes."""
 
 from __future__ import annotations
 
