@@ -9,7 +9,7 @@ import click
 import pytest
 
 from mempalace_mcp.cli.commands import commands
-from mempalace_mcp.cli.session import session_parser
+from mempalace_mcp.cli.session_options import session_parser
 from mempalace_mcp.core.config import SETTINGS
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.protocol.tools.table import build_tools

@@ -11,7 +11,7 @@ import pytest
 import mempalace_mcp
 
 PACKAGE = Path(mempalace_mcp.__file__).parent
-LAYERS = ("core", "storage", "embedding", "palace", "runtime", "protocol", "cli")
+LAYERS = ("core", "storage", "embedding", "palace", "runtime", "protocol", "process", "cli")
 ALLOWED = {layer: set(LAYERS[: position + 1]) for position, layer in enumerate(LAYERS)} | {
     "storage": {"core", "storage"},
     "embedding": {"core", "embedding"},

@@ -58,17 +58,18 @@ def serve(
     with reported(as_json):
         settings = load_settings(os.environ, palace)
         configure_logging(settings.log_level)
-        from mempalace_mcp.cli.serving import Offer, serve_http
+        from mempalace_mcp.cli.serving import serve_http
+        from mempalace_mcp.process.services import Offer
         from mempalace_mcp.runtime.app import open_app
 
-        def announce(bound: int) -> None:
-            address = f"http://{host}:{bound}"
+        def announce(address: str) -> None:
             told = {"address": address, "palace": str(settings.palace), "pid": os.getpid()}
             plain = f"palace {settings.palace}\nserving {address}/mcp, {address}/sse and {address}/health"
             click.echo(json.dumps(told) if as_json else plain)
             sys.stdout.flush()
 
-        serve_http(lambda: open_app(settings), Offer(tools, read_only, tool_prefix), host, port, announce)
+        offer = Offer(tools, read_only, tool_prefix)
+        serve_http(str(settings.palace), lambda: open_app(settings), offer, host, port, announce)
 
 
 @commands.command("import")

@@ -63,7 +63,7 @@ def run_demo(palace: str | None, as_json: bool) -> None:
 async def _converse(directory: str) -> list[dict[str, Any]]:
     """One MCP session: what is there, three searches, and a fact that changes."""
     server = StdioServerParameters(
-        command=sys.executable, args=["-m", "mempalace_mcp", "--palace", directory], env=dict(os.environ)
+        command=sys.executable, args=["-m", "mempalace_mcp", "--solo", "--palace", directory], env=dict(os.environ)
     )
     async with Client(server) as client:
         steps: list[dict[str, Any]] = [{"places": await _call(client, "get_taxonomy")}]

@@ -18,6 +18,10 @@ def main() -> None:
         from mempalace_mcp.cli.session import run_session
 
         raise SystemExit(run_session(arguments))
+    if arguments[:2] == ["daemon", "run"]:
+        from mempalace_mcp.process.birth import run
+
+        raise SystemExit(run(arguments[2:]))
     from mempalace_mcp.cli.commands import commands
 
     commands(arguments, prog_name="mempalace-mcp")

@@ -1,62 +1,44 @@
-"""Joins the running process, the tools and a door: what a session over stdio and `serve` have in common."""
+"""Joins the running process, the tools and a door: a session over stdio alone, and `serve`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 
 import anyio
 
-from mempalace_mcp.protocol.tools.table import Profile, ToolTable, build_tools
-from mempalace_mcp.runtime.activity import Activity
+from mempalace_mcp.process import address as addresses
+from mempalace_mcp.process.daemon import HttpDoor, run_daemon
+from mempalace_mcp.process.services import Offer, services_of
+from mempalace_mcp.process.taking_over import take_seat
+from mempalace_mcp.protocol import http, stdio
 from mempalace_mcp.runtime.app import App
-from mempalace_mcp.runtime.context import AppContext
-from mempalace_mcp.runtime.executor import Executor
-from mempalace_mcp.runtime.health import Health
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """Which tools a door offers, and under which names."""
-
-    profile: Profile = "core"
-    read_only: bool = False
-    prefix: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AppServices:
-    """What the doors are given; see `protocol.services.Services`."""
-
-    tools: ToolTable
-    tool_context: AppContext
-    executor: Executor
-    activity: Activity
-    health: Health
-
-
-def services_of(app: App, offer: Offer) -> AppServices:
-    """The process and the tools, as the doors need them."""
-    tools = build_tools(profile=offer.profile, read_only=offer.read_only, prefix=offer.prefix)
-    return AppServices(tools, AppContext(app), app.executor, app.activity, app.health)
 
 
 def serve_stdio(open_app: Callable[[], App], offer: Offer) -> None:
     """One session over stdin and stdout."""
-    from mempalace_mcp.protocol import stdio
-
     with closing(open_app()) as app:
         app.start()
         anyio.run(stdio.serve_stdio, services_of(app, offer))
 
 
 def serve_http(
-    open_app: Callable[[], App], offer: Offer, host: str, port: int, announce: Callable[[int], None]
+    palace: str, open_app: Callable[[], App], offer: Offer, host: str, port: int, announce: Callable[[str], None]
 ) -> None:
-    """HTTP until a stop signal comes; `announce` hears the port once it listens."""
-    from mempalace_mcp.protocol import http
+    """Be the palace's daemon with HTTP doors until a stop signal comes; `announce` hears the URL once it is served.
 
-    with closing(open_app()) as app:
-        app.start()
-        anyio.run(http.serve_http, services_of(app, offer), host, port, announce)
+    Raises:
+        PalaceError: the palace is served over HTTP already, cannot be opened, or the port is taken.
+    """
+    with http.listen(host, port) as listener:
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{listener.getsockname()[1]}"
+
+        def door(app: App) -> HttpDoor:
+            return HttpDoor(listener, url, services_of(app, offer), lambda: announce(url))
+
+        seat = take_seat(palace)
+        try:
+            run_daemon(open_app, f"{palace}/{addresses.FILE}", seat, lambda: None, door)
+        finally:
+            seat.close()

@@ -1,51 +1,75 @@
-"""What an MCP client starts: one session over stdin and stdout."""
+"""What an MCP client starts: one session over stdin and stdout.
+
+As a rule this process is a bridge to the palace's daemon, and costs a client next to nothing: what it needs to start
+is imported here, and what only few sessions need where they need it.
+"""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 
-from mempalace_mcp.core.config import configure_logging, load_settings
-from mempalace_mcp.core.errors import PalaceError
+from mempalace_mcp.core import place
 
 PROFILES = ("core", "full")
 
 
+class Options:
+    """How a client wants its session."""
+
+    __slots__ = ("palace", "prefix", "profile", "read_only", "solo")
+
+    def __init__(self) -> None:
+        self.palace: str | None = None
+        self.solo = False
+        self.profile = "core"
+        self.read_only = False
+        self.prefix = ""
+
+    @classmethod
+    def read(cls, arguments: Sequence[str]) -> Options | None:
+        """The options as they are usually given; None if something is unusual about them."""
+        options = cls()
+        rest = list(arguments)
+        while rest:
+            name, equals, value = rest.pop(0).partition("=")
+            if name in ("--solo", "--read-only") and not equals:
+                setattr(options, name[2:].replace("-", "_"), True)
+                continue
+            if not equals:
+                if not rest or rest[0].startswith("-"):
+                    return None
+                value = rest.pop(0)
+            if name == "--palace":
+                options.palace = value
+            elif name == "--tools" and value in PROFILES:
+                options.profile = value
+            elif name == "--tool-prefix":
+                options.prefix = value
+            else:
+                return None
+        return options
+
+
 def run_session(arguments: Sequence[str]) -> int:
     """Serve until the client closes stdin; returns the exit code."""
-    options = session_parser().parse_args(arguments)
+    options = Options.read(arguments)
+    if options is None:
+        from mempalace_mcp.cli.session_options import read_carefully
+
+        options = read_carefully(arguments)
     try:
-        settings = load_settings(os.environ, options.palace)
-    except PalaceError as error:
-        return _explain(error)
-    configure_logging(settings.log_level)
-    from mempalace_mcp.cli.serving import Offer, serve_stdio
-    from mempalace_mcp.runtime.app import open_app
+        palace = place.palace_of(os.environ, options.palace)
+    except ValueError:
+        options.solo = True  # it explains what is wrong
+    if options.solo:
+        from mempalace_mcp.cli.solo import run_solo
 
-    try:
-        serve_stdio(lambda: open_app(settings), Offer(options.tools, options.read_only, options.tool_prefix))
-    except PalaceError as error:
-        return _explain(error)
-    return 0
+        return run_solo(options)
+    from mempalace_mcp.process.bridge import Bridge
+    from mempalace_mcp.process.connector import Connector
 
-
-def _explain(error: PalaceError) -> int:
-    print(f"mempalace-mcp: {error.message}. {error.hint or ''}".rstrip(), file=sys.stderr)
-    return 2
-
-
-def session_parser() -> argparse.ArgumentParser:
-    """The options of a session."""
-    parser = argparse.ArgumentParser(
-        prog="mempalace-mcp",
-        description="Serve one MCP session over stdio. See `mempalace-mcp --help` for the commands.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--palace", help="directory of the palace (default: $PALACE_PATH or ~/.mempalace-mcp/palace)")
-    parser.add_argument("--solo", action="store_true", help="serve in this process alone")
-    parser.add_argument("--tools", choices=PROFILES, default="core", help="which tools to offer")
-    parser.add_argument("--read-only", action="store_true", help="offer no tool that writes")
-    parser.add_argument("--tool-prefix", default="", help="put before every tool's name, for example mempalace_")
-    return parser
+    connector = Connector(palace, os.environ, options.profile, options.prefix, options.read_only)
+    sys.stdout = sys.stderr  # stdout carries the protocol alone
+    return Bridge(connector).run()

@@ -67,7 +67,14 @@ async def serve_http(services: Services, host: str, port: int, ready: Callable[[
     Raises:
         ConfigurationError: the host is not loopback, or the port is taken.
     """
-    require_loopback(host)
+    with listen(host, port) as listener, stop_on_signal() as stop:
+        await serve_on(services, listener, ready, stop)
+
+
+async def serve_on(
+    services: Services, listener: socket.socket, ready: Callable[[int], None], stop: anyio.Event
+) -> None:
+    """Serve on a socket that listens, until `stop` is set. `ready` is told the port."""
     application = build_http(services)
     config = uvicorn.Config(
         application,
@@ -79,43 +86,16 @@ async def serve_http(services: Services, host: str, port: int, ready: Callable[[
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    with _listening_socket(host, port) as listener:
-        await _Server(config, application.state.sse, ready).serve([listener])
+    await _Server(config, application.state.sse, ready, stop).serve([listener])
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn that tells when it is ready, ends its streams when it stops, and then just returns."""
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the port, or to a free one if it is 0.
 
-    def __init__(self, config: uvicorn.Config, sse: SseDoor, ready: Callable[[int], None]) -> None:
-        super().__init__(config)
-        self._sse = sse
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started and sockets:
-            self._ready(sockets[0].getsockname()[1])
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._sse.close()
-        await super().shutdown(sockets)
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Stop on a signal without raising it again afterwards, as Uvicorn does."""
-        with stop_on_signal() as stop:
-            waiting = asyncio.get_running_loop().create_task(self._exit_at(stop))
-            try:
-                yield
-            finally:
-                waiting.cancel()
-
-    async def _exit_at(self, stop: anyio.Event) -> None:
-        await stop.wait()
-        self.should_exit = True
-
-
-def _listening_socket(host: str, port: int) -> socket.socket:
+    Raises:
+        ConfigurationError: the host is not loopback, or the port is taken.
+    """
+    require_loopback(host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio turns off Nagle's algorithm, which delays small answers by 40 ms, only where TCP is named as protocol
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -128,3 +108,35 @@ def _listening_socket(host: str, port: int) -> socket.socket:
             f"cannot listen on {host} port {port}: {error}", argument="--port", hint="Choose another port, or 0."
         ) from error
     return listener
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that tells when it is ready, ends its streams when it stops, and then just returns."""
+
+    def __init__(self, config: uvicorn.Config, sse: SseDoor, ready: Callable[[int], None], stop: anyio.Event) -> None:
+        super().__init__(config)
+        self._sse = sse
+        self._ready = ready
+        self._stop = stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            self._ready(sockets[0].getsockname()[1])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._sse.close()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at the event; signals are not this server's to catch, and to raise again, as Uvicorn does."""
+        waiting = asyncio.get_running_loop().create_task(self._exit_at_stop())
+        try:
+            yield
+        finally:
+            waiting.cancel()
+
+    async def _exit_at_stop(self) -> None:
+        await self._stop.wait()
+        self.should_exit = True

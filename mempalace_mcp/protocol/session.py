@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import anyio
-from mcp.server.lowlevel import Server
+from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
 
@@ -54,10 +54,15 @@ class Session:
     async def serve(self) -> None:
         """Answer until the session is closed; then what is still in flight is cancelled, and answered as such."""
         try:
-            await self._server.run(self._source, _Answers(self), self._server.create_initialization_options())
+            options = self._server.create_initialization_options(self.notification_options())
+            await self._server.run(self._source, _Answers(self), options)
         finally:
             self._source.close()
             self.finished.set()
+
+    def notification_options(self) -> NotificationOptions:
+        """Which changes the client may be told of."""
+        return NotificationOptions()
 
     async def receive(self, data: bytes | Overlong) -> None:
         """Take one message; returns when it has been handed over or refused.

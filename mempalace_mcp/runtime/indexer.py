@@ -87,6 +87,11 @@ class Indexer:
             self._is_idle = False
         self._wake.set()
 
+    @property
+    def idle(self) -> bool:
+        """Was nothing left to do when it last looked?"""
+        return self._is_idle
+
     def wait_until_idle(self, timeout: float) -> bool:
         """Wait until nothing is left to embed or to index; False if that took longer than `timeout` seconds."""
         self.wake()

@@ -1,0 +1,1 @@
+"""One daemon for each palace, and the bridges that MCP clients start."""

@@ -1,0 +1,81 @@
+"""The first moments of a daemon that a bridge has started: it takes its seat, and says that it is ready or why not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mempalace_mcp.process import address as addresses
+from mempalace_mcp.process.seat import Seat
+
+_UMASK = 0o077
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Be the daemon of a palace, or a process for one session alone, until there is no reason to; the exit code."""
+    options = _parser().parse_args(arguments)
+    seat = _seat(options.palace, options.seat) if options.private is None else None
+    if seat is None and options.private is None:
+        _say({"ready": False})  # somebody else has the seat
+        return 0
+    os.chdir(Path(os.sep).absolute())
+    os.umask(_UMASK)
+    from mempalace_mcp.core.errors import PalaceError
+
+    try:
+        _serve(options.palace, seat, options.private or os.path.join(options.palace, addresses.FILE))
+    except PalaceError as error:
+        print(f"mempalace-mcp daemon: {error.message}", file=sys.stderr)
+        _say({"error": error.as_dict()})
+        return 1
+    finally:
+        if seat is not None:
+            seat.close()
+    return 0
+
+
+def _serve(palace: str, seat: Seat | None, address_file: str) -> None:
+    from mempalace_mcp.core.config import configure_logging, load_settings
+    from mempalace_mcp.process.daemon import run_daemon
+    from mempalace_mcp.process.log import Log
+    from mempalace_mcp.runtime.app import open_app
+
+    settings = load_settings(os.environ, palace)
+    configure_logging(settings.log_level)
+    log = Log(settings.palace / addresses.LOG)
+
+    def ready() -> None:
+        _say({"ready": True})
+        log.take_output()
+
+    log.rotate()
+    run_daemon(lambda: open_app(settings), address_file, seat, ready)
+
+
+def _seat(palace: str, descriptor: int | None) -> Seat | None:
+    file = os.path.join(palace, addresses.LOCK)
+    seat = Seat.take(file) if descriptor is None else Seat.inherit(file, descriptor)
+    if seat is not None:
+        seat.sign()
+    return seat
+
+
+def _say(outcome: Mapping[str, Any]) -> None:
+    """One line for whoever started this process; stdout is theirs until then."""
+    try:
+        print(json.dumps(outcome), flush=True)
+    except OSError:  # they did not wait, and others will come
+        return
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mempalace-mcp daemon run", allow_abbrev=False)
+    parser.add_argument("--palace", required=True, help="directory of the palace")
+    parser.add_argument("--seat", type=int, help="descriptor of the lock, which is held")
+    parser.add_argument("--private", metavar="FILE", help="serve one session alone, and write the address there")
+    return parser

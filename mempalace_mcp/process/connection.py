@@ -1,0 +1,103 @@
+"""One connection of a bridge to a daemon, after both have said who they are."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+
+from mempalace_mcp.process.address import Address
+from mempalace_mcp.process.frames import MAX_FRAME_BYTES, Frame
+from mempalace_mcp.process.hello import MAX_HELLO_BYTES, Hello
+from mempalace_mcp.protocol.lines import LineSplitter
+
+_READ_BYTES = 65536
+
+
+class Refused(Exception):
+    """Raised when the daemon does not take the session; `code` says why."""
+
+    def __init__(self, answer: dict[str, object]) -> None:
+        super().__init__(str(answer.get("refused")))
+        self.code = str(answer.get("refused"))
+        self.answer = answer
+
+
+class Connection:
+    """Sends from any thread under the caller's lock, received from by one."""
+
+    def __init__(self, stream: socket.socket, welcome: dict[str, object], rest: bytes) -> None:
+        self.welcome = welcome
+        self._socket = stream
+        self._rest = rest
+
+    @property
+    def version(self) -> str:
+        """The daemon's."""
+        return str(self.welcome.get("version"))
+
+    def send(self, frame: Frame) -> None:
+        """Send it whole.
+
+        Raises:
+            OSError: the daemon is gone.
+        """
+        self._socket.sendall(frame.encode())
+
+    def frames(self) -> Iterator[Frame]:
+        """What the daemon says, to its last whole line; ends when it is gone."""
+        lines = LineSplitter(MAX_FRAME_BYTES)
+        data = self._rest
+        while True:
+            for line in lines.feed(data):
+                if isinstance(line, bytes):
+                    yield Frame.decode(line)
+            try:
+                data = self._socket.recv(_READ_BYTES)
+            except OSError:
+                return
+            if not data:
+                return
+
+    def close(self) -> None:
+        """End it; whoever is sending or receiving notices."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+def greet(address: Address, hello: Hello) -> Connection:
+    """Connect and say hello.
+
+    Raises:
+        OSError: nobody is there, or nobody answers.
+        Refused: the daemon declines.
+        ValueError: what answers is no daemon.
+    """
+    hello.token = address.token
+    stream = address.connect()
+    try:
+        stream.sendall(hello.encode())
+        answer, rest = _read_line(stream)
+        welcome = json.loads(answer)
+        if not isinstance(welcome, dict):
+            raise ValueError("no welcome")
+        if "refused" in welcome:
+            raise Refused(welcome)
+        stream.settimeout(None)
+    except BaseException:
+        stream.close()
+        raise
+    return Connection(stream, welcome, rest)
+
+
+def _read_line(stream: socket.socket) -> tuple[bytes, bytes]:
+    data = b""
+    while b"\n" not in data:
+        part = stream.recv(_READ_BYTES)
+        if not part or len(data) > MAX_HELLO_BYTES:
+            raise ConnectionError("the daemon hung up")
+        data += part
+    line, _, rest = data.partition(b"\n")
+    return line, rest

@@ -1,0 +1,134 @@
+"""A session with a bridge: to the SDK each request has the number of its frame as its id.
+
+Clients use ids twice, and to the SDK `"7"` and `7` are one; frames are numbered once. The client's own id is put back
+into the answer, and a cancellation is pointed at the request in flight that it means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from mcp.server.lowlevel import NotificationOptions, Server
+from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
+
+from mempalace_mcp.process.frames import ALONE, NOTICE, OWN_MESSAGE, SUSPECT, Frame
+from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
+from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.protocol.session import Session, Write
+from mempalace_mcp.runtime.activity import SessionActivity
+
+_CANCELLED = "notifications/cancelled"
+
+
+class Conversation(Session):
+    """`receive_frame` takes the bridge's frames one by one; `write` sends encoded ones."""
+
+    def __init__(
+        self,
+        server: Server[Any],
+        activity: SessionActivity,
+        write: Write,
+        *,
+        bridge: str,
+        suspicion: anyio.Lock,
+        tasks: TaskGroup,
+    ) -> None:
+        super().__init__(server, activity, write)
+        self._own_activity = activity
+        self._bridge = bridge
+        self._suspicion = suspicion
+        self._tasks = tasks
+        self._ids: dict[int, str | int] = {}
+        self._suspects: dict[int, anyio.Event] = {}
+
+    def notification_options(self) -> NotificationOptions:
+        """After an upgrade the bridge says that the list of tools may be another one."""
+        return NotificationOptions(tools_changed=True)
+
+    async def receive_frame(self, frame: Frame) -> None:
+        """Take one frame; returns when it has been handed over, refused or settled.
+
+        Raises:
+            anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
+        """
+        message = read_message(frame.line)
+        if isinstance(message, Refusal):
+            await self._say(frame.sequence, message.answer())
+        elif "method" in message.content and "id" in message.content:
+            self._ids[frame.sequence] = message.content["id"]
+            numbered = Message({**message.content, "id": frame.sequence}, message.fault)
+            origin = Origin.of_message(self._own_activity, message, len(frame.line), self._bridge, frame.sequence)
+            if frame.mark == SUSPECT:
+                self._tasks.start_soon(self._take_alone, numbered, origin)
+            else:
+                await self.take(numbered, origin)
+        else:
+            pointed = self._pointed(message)
+            if pointed is not None:
+                await self.take(pointed, Origin.of_message(self._own_activity, message, len(frame.line)))
+            await self._say(frame.sequence, b"")
+
+    def encode(self, message: JSONRPCMessage) -> bytes:
+        """The message as a frame, with the client's own id in it."""
+        if not isinstance(message, JSONRPCResponse | JSONRPCError) or not isinstance(message.id, int):
+            return Frame(OWN_MESSAGE, super().encode(message)).encode()
+        sequence = message.id
+        restored = message.model_copy(update={"id": self._ids.pop(sequence, None)})
+        self._clear(sequence)
+        return Frame(sequence, super().encode(restored)).encode()
+
+    async def unanswered(self, origin: Origin) -> None:
+        """The request was cancelled: the bridge can forget it."""
+        await super().unanswered(origin)
+        if origin.sequence is not None:
+            self._ids.pop(origin.sequence, None)
+            self._clear(origin.sequence)
+            await self._say(origin.sequence, b"")
+
+    async def say_goodbye(self, reason: str) -> None:
+        """Tell the bridge that this process leaves, which is no harm; returns once the bridge has it, or is gone."""
+        said = anyio.Event()
+
+        async def say() -> None:
+            with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                notice = json.dumps({"goodbye": reason}).encode()
+                await self.send(Frame(OWN_MESSAGE, notice, NOTICE).encode())
+            said.set()
+
+        self._tasks.start_soon(say)  # writes cannot be cancelled, waiting for them can
+        await said.wait()
+
+    async def _take_alone(self, message: Message, origin: Origin) -> None:
+        """Run a request that may be the death of this process, with no other such one beside it."""
+        assert origin.sequence is not None
+        settled = self._suspects[origin.sequence] = anyio.Event()
+        async with self._suspicion:
+            try:
+                await self.send(Frame(origin.sequence, b"", ALONE).encode())
+                await self.take(message, origin)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                return
+            await settled.wait()
+
+    async def _say(self, sequence: int, line: bytes) -> None:
+        await self.send(Frame(sequence, line).encode())
+
+    def _clear(self, sequence: int) -> None:
+        if sequence in self._suspects:
+            self._suspects.pop(sequence).set()
+
+    def _pointed(self, message: Message) -> Message | None:
+        """A cancellation with the number of the latest request in flight under its id; None if there is no such one."""
+        content = message.content
+        if content.get("method") != _CANCELLED:
+            return message
+        parameters = content.get("params") or {}
+        meant = parameters.get("requestId")
+        for sequence, request_id in reversed(self._ids.items()):
+            if type(request_id) is type(meant) and request_id == meant:
+                return Message({**content, "params": {**parameters, "requestId": sequence}})
+        return None

@@ -1,0 +1,146 @@
+"""The one process that serves a palace: bridges through its socket, and HTTP clients if it was asked to."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from anyio.abc import SocketListener
+
+from mempalace_mcp import __version__
+from mempalace_mcp.process.address import Address
+from mempalace_mcp.process.door import Door
+from mempalace_mcp.process.life import Life
+from mempalace_mcp.process.listening import listening
+from mempalace_mcp.process.seat import Seat
+from mempalace_mcp.process.services import AppServices
+from mempalace_mcp.protocol import http
+from mempalace_mcp.protocol.stdio import stop_on_signal
+from mempalace_mcp.runtime.app import App
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpDoor:
+    """A bound socket and what it offers; `ready` is called once it is served."""
+
+    listener: socket.socket
+    url: str
+    services: AppServices
+    ready: Callable[[], None]
+
+
+class Daemon:
+    """Runs once, from `serve` to its end."""
+
+    def __init__(
+        self, app: App, address_file: str, seat: Seat | None = None, http_door: HttpDoor | None = None
+    ) -> None:
+        self.app = app
+        self.leaving = anyio.Event()
+        self._reason = ""
+        self._address_file = address_file
+        self._seat = seat
+        self._http = http_door
+        self._started = time.time()
+        self._door: Door | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why it leaves: `stopped`, `retiring` for another process, `idle`, `missing` palace, or a `signal`."""
+        return self._reason
+
+    def leave(self, reason: str) -> None:
+        """Begin to end; the first reason counts."""
+        if not self.leaving.is_set():
+            logger.info("leaving: %s", reason)
+            self._reason = reason
+            self.leaving.set()
+
+    def describe(self) -> dict[str, Any]:
+        """Process, version and sessions, JSON-safe."""
+        hellos = list(self._door.sessions.values()) if self._door else []
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "palace": str(self.app.settings.palace),
+            "uptime_seconds": round(time.time() - self._started, 3),
+            "http": self._http.url if self._http else None,
+            "elected": self._seat is not None,
+            "sessions": [
+                {"pid": hello.pid, "version": hello.version, "tools": hello.profile, "read_only": hello.read_only}
+                for hello in hellos
+            ],
+        }
+
+    async def serve(self, ready: Callable[[], None]) -> None:
+        """Serve until there is a reason to leave; then finish what is in flight. `ready` hears when it listens.
+
+        Raises:
+            OSError: it cannot listen.
+        """
+        with stop_on_signal() as stop, listening(self._http.url if self._http else None) as (plain, address):
+            self._door = Door(self, address)
+            async with anyio.create_task_group() as doors, await SocketListener.from_socket(plain) as listener:
+                doors.start_soon(self._serve_http)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._leave_at, stop)
+                    tasks.start_soon(listener.serve, self._door, doors)
+                    await self._live(
+                        Life(self.app, self._door, address, self._address_file, self._seat), address, ready
+                    )
+                    tasks.cancel_scope.cancel()
+
+    async def _live(self, life: Life, address: Address, ready: Callable[[], None]) -> None:
+        """From the moment others can find this process to the moment it takes nobody any more."""
+        address.write(self._address_file)
+        try:
+            ready()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(life.watch, self.leave)
+                tasks.start_soon(self._watch_health)
+                await self.leaving.wait()
+                tasks.cancel_scope.cancel()
+        finally:
+            address.remove(self._address_file)
+
+    async def _watch_health(self) -> None:
+        if self._http is None:  # else the HTTP doors do
+            await self.app.health.watch()
+
+    async def _serve_http(self) -> None:
+        if self._http is not None:
+            door = self._http
+            await http.serve_on(door.services, door.listener, lambda port: door.ready(), self.leaving)
+
+    async def _leave_at(self, stop: anyio.Event) -> None:
+        await stop.wait()
+        self.leave("signal")
+
+
+def run_daemon(
+    open_app: Callable[[], App],
+    address_file: str,
+    seat: Seat | None,
+    ready: Callable[[], None],
+    http_door: Callable[[App], HttpDoor] | None = None,
+) -> Mapping[str, Any]:
+    """Open the palace, serve it, and close it before anybody else may have the seat. How it was when it left.
+
+    Raises:
+        PalaceError: the palace cannot be opened.
+        OSError: it cannot listen.
+    """
+    with contextlib.closing(open_app()) as app:
+        app.start()
+        daemon = Daemon(app, address_file, seat, http_door(app) if http_door else None)
+        anyio.run(daemon.serve, ready)
+        return daemon.describe()

@@ -1,0 +1,47 @@
+"""The daemon's socket: a path in a private folder, or where there are no such sockets, loopback and a token."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mempalace_mcp import __version__
+from mempalace_mcp.process.address import Address
+from mempalace_mcp.process.runtime_folder import new_name
+
+BACKLOG = 1024
+_TOKEN_BYTES = 32
+
+
+@contextlib.contextmanager
+def listening(
+    http: str | None = None, *, loopback: bool = sys.platform == "win32"
+) -> Iterator[tuple[socket.socket, Address]]:
+    """A listening socket and its address; a path is removed before the block is left.
+
+    Raises:
+        OSError: there is no place to listen.
+    """
+    address = Address(pid=os.getpid(), version=__version__, started=time.time(), http=http)
+    listener = socket.socket(socket.AF_INET if loopback else socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if loopback:
+            listener.bind(("127.0.0.1", 0))
+            address.port, address.token = listener.getsockname()[1], secrets.token_hex(_TOKEN_BYTES)
+        else:
+            path = new_name(".sock")
+            listener.bind(path)
+            address.path = path
+            Path(path).chmod(0o600)
+        listener.listen(BACKLOG)
+        yield listener, address
+    finally:
+        if address.path is not None:
+            Path(address.path).unlink(missing_ok=True)
+        listener.close()

@@ -1,0 +1,53 @@
+"""The running process as the doors need it: the app, and the tools that a door or a session offers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mempalace_mcp.protocol.tools.table import Profile, ToolTable, build_tools
+from mempalace_mcp.runtime.activity import Activity
+from mempalace_mcp.runtime.app import App
+from mempalace_mcp.runtime.context import AppContext
+from mempalace_mcp.runtime.executor import Executor
+from mempalace_mcp.runtime.health import Health
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Which tools a door offers, and under which names."""
+
+    profile: Profile = "core"
+    read_only: bool = False
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AppServices:
+    """What the doors are given; see `protocol.services.Services`."""
+
+    tools: ToolTable
+    tool_context: AppContext
+    executor: Executor
+    activity: Activity
+    health: Health
+
+
+class DaemonContext(AppContext):
+    """Tells in `status` also about the daemon and what this session asked for in vain."""
+
+    def __init__(self, app: App, daemon: Callable[[], Mapping[str, Any]], warnings: Sequence[str]) -> None:
+        super().__init__(app)
+        self._daemon = daemon
+        self._warnings = warnings
+
+    def status(self) -> dict[str, Any]:
+        """Health and sizes of palace and process, the sessions, and settings that differ."""
+        return {**super().status(), "daemon": dict(self._daemon()), "warnings": list(self._warnings)}
+
+
+def services_of(app: App, offer: Offer, context: AppContext | None = None) -> AppServices:
+    """The process and the tools, as the doors need them."""
+    tools = build_tools(profile=offer.profile, read_only=offer.read_only, prefix=offer.prefix)
+    return AppServices(tools, context or AppContext(app), app.executor, app.activity, app.health)
