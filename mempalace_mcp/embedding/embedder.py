@@ -39,6 +39,10 @@ class Embedder(Protocol):
         """Which model makes these vectors; only vectors of equal stamps can be compared."""
         ...
 
+    def reads(self, text: str) -> bool:
+        """Are at least half of the text's tokens known to the model? Unknown ones all look alike to it."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One row a text, in the order given. A text's vector does not depend on the other texts."""
         ...

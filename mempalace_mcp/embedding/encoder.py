@@ -28,6 +28,9 @@ MAX_CHARACTERS = 8 * 1024
 
 REMEMBERED_QUERIES = 512
 
+_UNKNOWN = "[UNK]"
+"""What the tokenizer reads where its vocabulary has nothing: most Chinese characters, emoji, words of 100 letters."""
+
 _ALONE = 4
 """Up to so many texts the calling thread embeds by itself; of more, a second thread takes its share."""
 
@@ -68,6 +71,14 @@ class MiniLm:
     def stamp(self) -> ModelStamp:
         """Which model makes these vectors."""
         return self._stamp
+
+    def reads(self, text: str) -> bool:
+        """Are at least half of the text's tokens known to the model?
+
+        Unknown ones all look alike to it: two texts without any known one have a cosine of 1, whatever they say.
+        """
+        tokens = self._tokenizer.encode(text[:MAX_CHARACTERS], add_special_tokens=False).tokens
+        return 2 * tokens.count(_UNKNOWN) <= len(tokens)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One unit row a text, in the order given.

@@ -124,7 +124,10 @@ class Searching:
         if self._stores.embedder.loading:
             self._stores.embedder.wait(LOADING_SECONDS)
         try:
-            vector = self._stores.embedder.get().embed_query(query)
+            embedder = self._stores.embedder.get()
+            if not embedder.reads(query):
+                return self._unreadable(query, mode, chosen)
+            vector = embedder.embed_query(query)
         except EmbedderUnavailable as error:
             if mode is SearchMode.SEMANTIC:
                 raise
@@ -138,6 +141,17 @@ class Searching:
         except PalaceError as error:
             return Probe(query, mode, chosen, vector, f"newest drawers by words only: {error.message}")
         return Probe(query, mode, chosen, vector, None)
+
+    @staticmethod
+    def _unreadable(query: str, mode: SearchMode, chosen: DrawerFilter) -> Probe:
+        """For a query whose vector would say nothing, and so resemble whatever else the model cannot read."""
+        if mode is SearchMode.SEMANTIC:
+            raise InvalidArgument(
+                "the embedding model knows too few of the query's words to search by meaning",
+                argument="query",
+                hint="Search with mode hybrid or keyword: words are found in every language.",
+            )
+        return Probe(query, mode, chosen, None, "words only: the embedding model knows too few words of this text")
 
     def _best(self, connection: sqlite3.Connection, probe: Probe, limit: int) -> list[Hit]:
         pool = self._pool(connection, probe, POOL)

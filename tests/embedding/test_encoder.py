@@ -250,3 +250,27 @@ def test_calls_under_way_end_although_it_is_closed() -> None:
     embedder = MiniLm.load()
     vectors = embedder.embed(WatchedTexts(8, lambda row: embedder.close()))
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(8), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("why is the export late?", True),
+        ("PROJ-1234 in src/auth/token.py", True),
+        ("데이터베이스를 새 서버로 옮겼다", True),
+        ("Мы перенесли базу данных", True),
+        ("👍 ok", True),
+        ("", True),
+        ("数据库", False),
+        ("เราตัดสินใจย้ายฐานข้อมูล", False),
+        ("🚀🚀", False),
+        ("x" * 101, False),
+    ],
+)
+def test_it_tells_which_texts_it_can_read(minilm: MiniLm, text: str, known: bool) -> None:
+    assert minilm.reads(text) is known
+
+
+def test_texts_that_it_cannot_read_look_alike(minilm: MiniLm) -> None:
+    database, keys = minilm.embed(["数据库", "服务器"])
+    assert database @ keys > 0.99

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.core.errors import EmbedderUnavailable
+from mempalace_mcp.core.errors import EmbedderUnavailable, InvalidArgument
 from mempalace_mcp.core.model import SearchMode
 from tests.palace.support import opened
 
@@ -170,3 +170,29 @@ def test_every_rare_identifier_is_found_among_many_alike(tmp_path: Path) -> None
             if mark not in json.dumps(texts(app.palace.search(f"what was {mark} about the queue worker", limit=5)))
         ]
     assert not missed
+
+
+def test_words_decide_where_the_model_cannot_read(tmp_path: Path) -> None:
+    with opened(tmp_path) as app:
+        palace = app.palace
+        palace.add_drawer("notes", "chinese", "我们把数据库搬到了新的服务器。")
+        palace.add_drawer("notes", "thai", "เราตัดสินใจย้ายฐานข้อมูล")
+        palace.add_drawer("notes", "emoji", "🎉")
+        assert app.indexer.wait_until_idle(30)
+        for query, room in (("数据库", "chinese"), ("数据", "chinese"), ("ฐานข้อมูล", "thai")):
+            result = palace.search(query)
+            assert [hit.drawer.room for hit in result.hits] == [room]
+            assert str(result.degraded).startswith("words only")
+        with pytest.raises(InvalidArgument, match="by meaning") as refused:
+            palace.search("数据库", mode=SearchMode.SEMANTIC)
+        assert refused.value.argument == "query"
+
+
+def test_texts_that_the_model_cannot_read_are_no_duplicates(tmp_path: Path) -> None:
+    with opened(tmp_path) as app:
+        app.palace.add_drawer("notes", "thai", "แมวนอนอยู่ข้างหน้าต่าง")
+        app.palace.add_drawer("notes", "emoji", "🎉")
+        assert app.indexer.wait_until_idle(30)
+        for other in ("เราตัดสินใจย้ายฐานข้อมูล", "🚀"):
+            assert not app.palace.check_duplicate(other).matches
+        assert [match.kind for match in app.palace.check_duplicate("🎉").matches] == ["exact"]
