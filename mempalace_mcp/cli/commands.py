@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeVar
 import click
 
 from mempalace_mcp import __version__
-from mempalace_mcp.core.config import configure_logging, load_settings
-from mempalace_mcp.core.errors import PalaceError
+from mempalace_mcp.core.config import Settings, configure_logging, load_settings
+from mempalace_mcp.core.errors import NotFound, PalaceError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -105,7 +105,7 @@ def search(palace: str | None, query: str, mode: str, as_json: bool, **filters: 
     from mempalace_mcp.cli import asking
 
     with reported(as_json):
-        click.echo(asking.search(load_settings(os.environ, palace), query, mode, as_json, **filters))
+        click.echo(asking.search(existing_palace(palace), query, mode, as_json, **filters))
 
 
 @commands.command()
@@ -116,7 +116,7 @@ def status(palace: str | None, as_json: bool) -> None:
     from mempalace_mcp.cli import asking
 
     with reported(as_json):
-        click.echo(asking.status(load_settings(os.environ, palace), as_json))
+        click.echo(asking.status(existing_palace(palace), as_json))
 
 
 @commands.command()
@@ -128,7 +128,7 @@ def reindex(palace: str | None, vectors: bool, as_json: bool) -> None:
     from mempalace_mcp.cli import upkeep
 
     with reported(as_json):
-        click.echo(upkeep.reindex(load_settings(os.environ, palace), vectors, as_json))
+        click.echo(upkeep.reindex(existing_palace(palace), vectors, as_json))
 
 
 @commands.command()
@@ -140,7 +140,7 @@ def backup(palace: str | None, destination: Path, as_json: bool) -> None:
     from mempalace_mcp.cli import upkeep
 
     with reported(as_json):
-        click.echo(upkeep.backup(load_settings(os.environ, palace), destination, as_json))
+        click.echo(upkeep.backup(existing_palace(palace), destination, as_json))
 
 
 @commands.command()
@@ -152,6 +152,63 @@ def demo(palace: str | None, as_json: bool) -> None:
 
     with reported(as_json):
         run_demo(palace, as_json)
+
+
+def existing_palace(palace: str | None) -> Settings:
+    """The settings, for a command that files nothing: it must not answer for a palace that it has just made.
+
+    Raises:
+        NotFound: there is no palace.
+        ConfigurationError: the path cannot be one.
+    """
+    from mempalace_mcp.storage.database import DATABASE_FILE
+
+    settings = load_settings(os.environ, palace)
+    if not (settings.palace / DATABASE_FILE).exists():
+        raise NotFound(
+            f"there is no palace in {settings.palace}",
+            argument="--palace",
+            hint="Name another directory with --palace or PALACE_PATH, or make one with `mempalace-mcp import PATH...`.",
+        )
+    return settings
+
+
+@commands.group()
+def daemon() -> None:
+    """Look after the process behind the sessions of a palace."""
+
+
+@daemon.command("status")
+@palace_option
+@json_option
+def daemon_status(palace: str | None, as_json: bool) -> None:
+    """Show its process, version, uptime and sessions."""
+    from mempalace_mcp.cli import daemon as looking_after
+
+    with reported(as_json):
+        click.echo(looking_after.status(load_settings(os.environ, palace).palace, as_json))
+
+
+@daemon.command("stop")
+@palace_option
+@json_option
+def daemon_stop(palace: str | None, as_json: bool) -> None:
+    """Let it finish what is in flight, and end it."""
+    from mempalace_mcp.cli import daemon as looking_after
+
+    with reported(as_json):
+        click.echo(looking_after.stop(load_settings(os.environ, palace).palace, as_json))
+
+
+@daemon.command("logs")
+@palace_option
+@json_option
+def daemon_logs(palace: str | None, as_json: bool) -> None:
+    """Print what it has logged."""
+    from mempalace_mcp.cli import daemon as looking_after
+
+    with reported(as_json):
+        click.echo(looking_after.logs(load_settings(os.environ, palace).palace, as_json), nl=as_json)
 
 
 @contextmanager

@@ -114,6 +114,15 @@ def test_reindexing(palace: Path) -> None:
     assert run_json("status", "--palace", palace)["palace"]["pending"] == 0
 
 
+@pytest.mark.parametrize("command", ["search words", "status", "reindex", "backup copy.db"])
+def test_what_files_nothing_makes_no_palace(tmp_path: Path, command: str) -> None:
+    name, *rest = command.split()
+    refused = run_json(name, *(tmp_path / each for each in rest), "--palace", tmp_path / "typo", code=1)["error"]
+    assert refused["code"] == "not_found"
+    assert "typo" in refused["message"]
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("palace_is", ["a file", "below a file"])
 def test_an_impossible_palace_is_refused_with_a_remedy(tmp_path: Path, palace_is: str) -> None:
     file = tmp_path / "file"
