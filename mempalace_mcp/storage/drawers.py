@@ -133,8 +133,8 @@ class DrawerStore(DrawerListing, ChunkLog):
     def purge(self, tx: Transaction, before: Instant, limit: int) -> int:
         """Remove at most `limit` drawers that were deleted before an instant, with all that derives from them.
 
-        With the last of them the full-text index is rewritten, because it would keep their words otherwise. That their
-        bytes leave the file needs `PRAGMA secure_delete = ON` and a checkpoint.
+        With the last of them the full-text index is rewritten, because it would keep their words otherwise. Their bytes
+        leave the file with the next checkpoint.
         """
         trash = tx.connection.execute(
             "SELECT id FROM drawers WHERE deleted_at < ? AND deleted_at IS NOT NULL ORDER BY deleted_at LIMIT ?",

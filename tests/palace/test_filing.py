@@ -192,3 +192,17 @@ def test_a_checkpoint_with_a_fault_stores_nothing(tmp_path: Path, checkpoint: di
         assert caught.value.argument == culprit
         assert seq_of(app) == before
         assert app.palace.get_taxonomy().drawers == 0
+
+
+def test_a_purged_text_leaves_no_byte_behind(tmp_path: Path) -> None:
+    secret = "the combination of the safe is 17-4711-23"
+    with opened(tmp_path) as app:
+        kept = app.palace.add_drawer("w", "r", "what is kept").drawer_id
+        app.palace.update_drawer(app.palace.add_drawer("w", "r", secret).drawer_id, content=f"{secret} no more")
+        assert app.indexer.wait_until_idle(30)
+        app.palace.delete_drawers(drawer_ids=[hit.drawer.drawer_id for hit in app.palace.search("safe").hits][:1])
+    with opened(tmp_path, PALACE_TRASH_DAYS="0") as app:
+        assert app.indexer.wait_until_idle(30)
+        assert app.palace.get_drawers([kept]).missing == []
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or b"4711" not in file.read_bytes(), file

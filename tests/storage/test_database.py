@@ -49,10 +49,17 @@ def test_files_are_private(tmp_path: Path) -> None:
 
 def test_settings_of_the_writing_connection(database: Database) -> None:
     def settings(transaction: Transaction) -> list[object]:
-        names = ("journal_mode", "synchronous", "foreign_keys", "wal_autocheckpoint", "journal_size_limit")
+        names = (
+            "journal_mode",
+            "synchronous",
+            "foreign_keys",
+            "wal_autocheckpoint",
+            "journal_size_limit",
+            "secure_delete",
+        )
         return [transaction.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
-    assert database.write(settings, soon()) == ["wal", 2, 1, 1000, 64 * 1024 * 1024]
+    assert database.write(settings, soon()) == ["wal", 2, 1, 1000, 64 * 1024 * 1024, 1]
 
 
 def test_what_is_written_is_read(database: Database) -> None:
