@@ -11,6 +11,8 @@ from mempalace_mcp.core.errors import InvalidArgument
 MAX_CONTENT_BYTES = 1024 * 1024
 MAX_QUERY_BYTES = 4 * 1024
 MAX_NAME_CHARACTERS = 128
+MAX_NAME_BYTES = 3 * 4 * MAX_NAME_CHARACTERS
+"""Of a name as it arrives: decomposed, a character takes up to three times its bytes (UAX #15, section 9)."""
 
 _WHITE_SPACE = re.compile(r"\s+")
 
@@ -68,7 +70,7 @@ def read_name(text: str, argument: str) -> Name:
     Raises:
         InvalidArgument: it breaks one of these rules.
     """
-    verify_text(text, argument, 4 * MAX_NAME_CHARACTERS)
+    verify_text(text, argument, MAX_NAME_BYTES)
     shown = unicodedata.normalize("NFC", text).strip()
     if not shown or len(shown) > MAX_NAME_CHARACTERS:
         raise InvalidArgument(

@@ -68,6 +68,14 @@ def test_a_name_may_have_128_characters_of_any_width() -> None:
     assert len(text.read_name("🏛" * 128, "wing").shown) == 128
 
 
+@pytest.mark.parametrize("character", ["한", "é", "ΐ", "ệ"])
+def test_a_decomposed_name_may_have_as_many_characters_as_a_composed_one(character: str) -> None:
+    decomposed = unicodedata.normalize("NFD", character * 128)
+    assert text.read_name(decomposed, "wing").shown == character * 128
+    with pytest.raises(InvalidArgument, match="128 characters, not 129"):
+        text.read_name(f"{decomposed}x", "wing")
+
+
 def test_entities_collapse_white_space() -> None:
     assert text.read_entity("Ada \n  Lovelace", "subject") == text.Name("Ada Lovelace", "ada lovelace")
 
