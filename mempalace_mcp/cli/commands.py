@@ -168,7 +168,7 @@ def existing_palace(palace: str | None) -> Settings:
         raise NotFound(
             f"there is no palace in {settings.palace}",
             argument="--palace",
-            hint="Name another directory with --palace or PALACE_PATH, or make one with `mempalace-mcp import PATH...`.",
+            hint="Name another with --palace or PALACE_PATH, or make one with `mempalace-mcp import PATH...`.",
         )
     return settings
 
