@@ -106,13 +106,13 @@ class Filing:
     ) -> Deletion:
         """Move drawers to the trash: by ids (at once unless `dry_run`), or by filters (only if `dry_run` is False)."""
         chosen = arguments.read_filter(wing, room, source_file, since, before)
-        if bool(drawer_ids) is not chosen.is_empty:
+        if (drawer_ids is None) is chosen.is_empty:
             raise InvalidArgument(
                 "give either drawer_ids or at least one filter, not both",
                 argument="drawer_ids",
                 hint="Filters are wing, room, source_file, since and before.",
             )
-        if drawer_ids:
+        if drawer_ids is not None:
             return self._delete_by_ids(arguments.read_ids(drawer_ids), bool(dry_run), deadline or Deadline())
         return self._delete_by_filter(chosen, dry_run is not False, deadline or Deadline())
 
