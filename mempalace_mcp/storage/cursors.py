@@ -9,36 +9,38 @@ import struct
 
 from mempalace_mcp.core.errors import InvalidArgument
 
-Position = tuple[int, int]
+Position = tuple[int, ...]
 """The sort key of the last row that was shown."""
 
-BEGINNING: Position = (2**63 - 1, 2**63 - 1)
-"""Before the newest row there can be."""
-
-_LAYOUT = struct.Struct(">qq8s")
+GREATEST = 2**63 - 1
+"""No part of a sort key is beyond it, nor below its negative."""
 
 
 def encode_cursor(position: Position, question: object) -> str:
     """The cursor for what follows a position in the listing that answers `question` (told apart by its repr)."""
-    return base64.urlsafe_b64encode(_LAYOUT.pack(*position, _fingerprint(question))).decode("ascii")
+    return base64.urlsafe_b64encode(_layout(position).pack(*position, _fingerprint(question))).decode("ascii")
 
 
-def decode_cursor(cursor: str | None, question: object) -> Position:
-    """The position a cursor stands for; without a cursor, the beginning.
+def decode_cursor(cursor: str | None, question: object, beginning: Position) -> Position:
+    """The position a cursor stands for; without a cursor, the beginning, which has as many parts.
 
     Raises:
         InvalidArgument: it is no cursor, or one of another listing.
     """
     if cursor is None:
-        return BEGINNING
+        return beginning
     try:
         packed = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
-        first, second, fingerprint = _LAYOUT.unpack(packed)
+        *position, fingerprint = _layout(beginning).unpack(packed)
     except (UnicodeEncodeError, binascii.Error, struct.error):
         raise _refusal("is not a cursor that this palace has given") from None
     if fingerprint != _fingerprint(question):
         raise _refusal("belongs to a listing with other filters")
-    return first, second
+    return tuple(position)
+
+
+def _layout(position: Position) -> struct.Struct:
+    return struct.Struct(f">{len(position)}q8s")
 
 
 def _fingerprint(question: object) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mempalace_mcp.core.model import DiaryEntry, NewDrawer, Page, Place, Span
 from mempalace_mcp.core.text import MAX_NAME_CHARACTERS, Name, name_key, read_name
-from mempalace_mcp.storage.cursors import decode_cursor, encode_cursor
+from mempalace_mcp.storage.cursors import GREATEST, decode_cursor, encode_cursor
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.transaction import Transaction
 
@@ -50,7 +50,7 @@ class DiaryStore:
         """
         key = None if topic is None else name_key(topic)
         question = ("diary", agent, key)
-        after, _ = decode_cursor(cursor, question)
+        (after,) = decode_cursor(cursor, question, (GREATEST,))
         source = (
             "FROM diary e JOIN drawers d ON d.id = e.drawer AND d.deleted_at IS NULL WHERE e.agent = :agent"
             f"{'' if key is None else ' AND e.topic = :topic'}"
@@ -60,7 +60,7 @@ class DiaryStore:
         rows = connection.execute(
             f"SELECT e.drawer, {_ENTRY} {source} AND e.drawer < :after ORDER BY e.drawer DESC LIMIT :limit", values
         ).fetchall()
-        more = encode_cursor((rows[limit - 1][0], 0), question) if len(rows) > limit else None
+        more = encode_cursor((rows[limit - 1][0],), question) if len(rows) > limit else None
         return Page([DiaryEntry(*row[1:]) for row in rows[:limit]], total, more)
 
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import sqlite3
 
 from mempalace_mcp.core.clock import Instant
-from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Fact, GraphStatistics, Page, Resolved
+from mempalace_mcp.storage.cursors import GREATEST, Position, decode_cursor, encode_cursor
 from mempalace_mcp.storage.graph_entities import StoredName, resolve
 from mempalace_mcp.storage.graph_rows import COLUMNS, SOURCE, read_fact
 
 PREDICATES_SHOWN = 50
 
-Position = tuple[int, int, int]
-"""Of a fact in the timeline: start of its validity, recorded time, row."""
-
-_BEGINNING: Position = (-(2**63), -(2**63), -(2**63))
-_LARGEST = 2**63 - 1
+_OLDEST: Position = (-GREATEST, -GREATEST, -GREATEST)
+"""Before the first fact there can be: start of its validity, recorded time, row."""
 
 
 def timeline(
@@ -28,15 +22,14 @@ def timeline(
     """Facts by the start of their validity (unbounded ones first), then by recorded time; of one entity, or all.
 
     Raises:
-        InvalidArgument: the cursor is not one of ours, or the entity cannot be a name.
+        InvalidArgument: the cursor is none, or one of another listing, or the entity cannot be a name.
     """
-    after = _BEGINNING if cursor is None else _read_cursor(cursor)
     if entity is None:
-        return _page(connection, None, limit, after), None
+        return _page(connection, None, limit, cursor), None
     found, resolved = resolve(connection, entity)
     if found is None:
         return Page((), 0, None), resolved
-    return _page(connection, found, limit, after), resolved
+    return _page(connection, found, limit, cursor), resolved
 
 
 def recent(connection: sqlite3.Connection, now: Instant, limit: int) -> list[Fact]:
@@ -79,7 +72,9 @@ def statistics(connection: sqlite3.Connection, now: Instant) -> GraphStatistics:
     )
 
 
-def _page(connection: sqlite3.Connection, entity: StoredName | None, limit: int, after: Position) -> Page[Fact]:
+def _page(connection: sqlite3.Connection, entity: StoredName | None, limit: int, cursor: str | None) -> Page[Fact]:
+    question = ("timeline", None if entity is None else entity.id)
+    since, recorded_at, row = decode_cursor(cursor, question, _OLDEST)
     listed = "facts.retracted_at IS NULL"
     if entity is not None:
         listed += """ AND facts.id IN (
@@ -88,9 +83,9 @@ def _page(connection: sqlite3.Connection, entity: StoredName | None, limit: int,
         )"""
     parameters = {
         "entity": None if entity is None else entity.id,
-        "since": after[0],
-        "recorded_at": after[1],
-        "id": after[2],
+        "since": since,
+        "recorded_at": recorded_at,
+        "id": row,
         "limit": limit + 1,
     }
     (total,) = connection.execute(f"SELECT count(*) FROM facts WHERE {listed}", parameters).fetchone()
@@ -103,28 +98,5 @@ def _page(connection: sqlite3.Connection, entity: StoredName | None, limit: int,
         parameters,
     ).fetchall()
     shown = rows[:limit]
-    more = len(rows) > limit
-    return Page([read_fact(row) for row in shown], total, _write_cursor(shown[-1][-3:]) if more else None)
-
-
-def _write_cursor(position: Position) -> str:
-    return base64.urlsafe_b64encode(json.dumps(position).encode("ascii")).decode("ascii")
-
-
-def _read_cursor(cursor: str) -> Position:
-    try:
-        position = json.loads(base64.b64decode(cursor, altchars="-_", validate=True))
-    except (binascii.Error, ValueError, RecursionError):
-        raise _wrong_cursor() from None
-    numbers = isinstance(position, list) and all(type(part) is int and abs(part) <= _LARGEST for part in position)
-    if not numbers or len(position) != len(_BEGINNING):
-        raise _wrong_cursor()
-    return (position[0], position[1], position[2])
-
-
-def _wrong_cursor() -> InvalidArgument:
-    return InvalidArgument(
-        "cursor does not come from this listing",
-        argument="cursor",
-        hint="Pass next_cursor of the page before exactly as it was given, or leave it out for the first page.",
-    )
+    more = encode_cursor(shown[-1][-3:], question) if len(rows) > limit else None
+    return Page([read_fact(row) for row in shown], total, more)

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from mempalace_mcp.core.model import Drawer, DrawerFilter, DrawerVersion, Duplicate, Page, Place, RoomCount
 from mempalace_mcp.core.text import Name
 from mempalace_mcp.storage import places, rows
-from mempalace_mcp.storage.cursors import BEGINNING, Position, decode_cursor, encode_cursor
+from mempalace_mcp.storage.cursors import GREATEST, Position, decode_cursor, encode_cursor
 from mempalace_mcp.storage.filters import condition_of, conditions_by_room, count_drawers
+
+NEWEST: Position = (GREATEST, GREATEST)
+"""Before the newest drawer there can be: its instant and row."""
 
 ALL = -1
 """As a limit: everything there is."""
@@ -31,7 +34,7 @@ class DrawerListing:
         Raises:
             InvalidArgument: the cursor is none, or one of another filter.
         """
-        keys = _newest(connection, filter, limit + 1, decode_cursor(cursor, filter))
+        keys = _newest(connection, filter, limit + 1, decode_cursor(cursor, filter, NEWEST))
         shown = keys[:limit]
         return Page(
             items=rows.read_drawers(connection, "id", [drawer for _, drawer in shown]),
@@ -41,7 +44,7 @@ class DrawerListing:
 
     def matching(self, connection: sqlite3.Connection, filter: DrawerFilter, limit: int) -> list[str]:
         """Ids of live drawers that match, newest first; all of them when the limit is -1."""
-        keys = rows.json_array([drawer for _, drawer in _newest(connection, filter, limit, BEGINNING)])
+        keys = rows.json_array([drawer for _, drawer in _newest(connection, filter, limit, NEWEST)])
         found = connection.execute(
             "SELECT d.drawer_id FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.id = wanted.value"
             " ORDER BY wanted.key",

@@ -92,6 +92,17 @@ class TestTimeline:
             graph.store.timeline(graph.connection, None, 10, cursor)
         assert caught.value.argument == "cursor"
 
+    def test_a_cursor_of_another_entity_is_refused(self, graph: Graph) -> None:
+        for number in range(3):
+            graph.add("Ada", "saw", f"{number}")
+            graph.add("Bob", "saw", f"{number}")
+        page, _ = graph.store.timeline(graph.connection, "Ada", 2, None)
+        rest, _ = graph.store.timeline(graph.connection, "ADA", 2, page.next_cursor)
+        assert [fact.object for fact in rest.items] == ["2"]
+        for other in ("Bob", None):
+            with pytest.raises(InvalidArgument, match="other filters"):
+                graph.store.timeline(graph.connection, other, 2, page.next_cursor)
+
 
 def test_recent_are_the_facts_that_hold_now_last_recorded_first(graph: Graph) -> None:
     graph.add("Ada", "is", "gone", None, day(1))
