@@ -79,7 +79,9 @@ def test_deleting_by_filter_is_a_dry_run_unless_told(tmp_path: Path) -> None:
         assert [room.wing for room in app.palace.get_taxonomy().rooms if room.drawers] == ["keep"]
 
 
-@pytest.mark.parametrize("arguments", [{}, {"wing": ""}, {"drawer_ids": [UNKNOWN], "wing": "w"}, {"drawer_ids": [], "wing": "w"}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"wing": ""}, {"drawer_ids": [UNKNOWN], "wing": "w"}, {"drawer_ids": [], "wing": "w"}]
+)
 def test_deleting_needs_ids_or_filters_and_not_both(tmp_path: Path, arguments: dict[str, Any]) -> None:
     with opened(tmp_path, started=False) as app, pytest.raises(InvalidArgument, match="drawer_ids or at least"):
         app.palace.delete_drawers(**arguments, dry_run=False)
