@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mempalace_mcp.core.clock import Instant, now, show, show_optional
+from mempalace_mcp.core.clock import now, show, show_optional
 from mempalace_mcp.core.model import Drawer, Fact
 
 Json = dict[str, Any]
@@ -56,9 +56,9 @@ def drawer_whole(drawer: Drawer) -> Json:
     )
 
 
-def fact_shown(fact: Fact, at: Instant | None = None, depth: int | None = None) -> Json:
-    """A fact; `current` tells whether it holds at the given instant, by default now."""
-    moment = max(now(), fact.recorded_at) if at is None else at
+def fact_shown(fact: Fact, depth: int | None = None) -> Json:
+    """A fact; `current` tells whether it holds now and is believed now, whatever instant was asked about."""
+    moment = max(now(), fact.recorded_at)
     return present(
         {
             "fact_id": fact.fact_id,
@@ -67,7 +67,7 @@ def fact_shown(fact: Fact, at: Instant | None = None, depth: int | None = None) 
             "object": fact.object,
             "valid_from": show_optional(fact.valid_from),
             "valid_to": show_optional(fact.valid_to),
-            "current": fact.holds_at(moment),
+            "current": fact.retracted_at is None and fact.holds_at(moment),
             "recorded_at": show(fact.recorded_at),
             "retracted_at": show_optional(fact.retracted_at),
             "confidence": fact.confidence,

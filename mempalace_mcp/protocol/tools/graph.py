@@ -154,7 +154,7 @@ def kg_query(context: ToolContext, arguments: QueryArguments, deadline: Deadline
         "entity": answer.resolved.asked,
         "resolved": answer.resolved.entity,
         "suggestions": list(answer.resolved.suggestions),
-        "facts": [fact_shown(fact, answer.at, depth) for fact, depth in zip(answer.facts, answer.depths, strict=True)],
+        "facts": [fact_shown(fact, depth) for fact, depth in zip(answer.facts, answer.depths, strict=True)],
         "count": len(answer.facts),
         "total": answer.total,
         "truncated": answer.truncated,

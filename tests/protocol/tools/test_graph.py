@@ -31,7 +31,7 @@ def test_a_fact_is_recorded_and_found(client: Client) -> None:
     assert (answer["count"], answer["total"]) == (1, 1)
     assert fact["fact_id"] == added["fact_id"]
     assert fact["depth"] == 1
-    assert fact["current"] is True
+    assert fact["current"] is False, "it held then, and does not now"
     assert client.call("kg_query", entity="Ada", as_of="2025-01-01")["facts"] == []
 
 
@@ -77,6 +77,16 @@ def test_a_fact_ends(client: Client) -> None:
 def test_a_fact_that_ends_now_is_not_current_any_more(client: Client) -> None:
     client.call("kg_add", **FACT)
     assert client.call("kg_invalidate", **FACT)["fact"]["current"] is False
+
+
+def test_what_was_believed_once_is_not_current(client: Client) -> None:
+    client.call("kg_add", **FACT, valid_from="2024-01-01")
+    known_at = client.call("kg_query", entity="Ada")["facts"][0]["recorded_at"]
+    client.call("kg_invalidate", **FACT, ended="2025-01-01")
+    (then,) = client.call("kg_query", entity="Ada", known_at=known_at)["facts"]
+    assert "valid_to" not in then
+    assert then["retracted_at"]
+    assert then["current"] is False
 
 
 def test_a_fact_is_superseded(client: Client) -> None:
