@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 import threading
 import time
@@ -29,17 +30,17 @@ from mempalace_mcp.storage.vectors.record import (
     remove_record,
     store_record,
 )
-from mempalace_mcp.storage.vectors.session import ChromaSession, agrees
+from mempalace_mcp.storage.vectors.remote import CALL_SECONDS, RemoteSession, agrees
 from mempalace_mcp.storage.vectors.stamp import Stamp, read_sequence, stamp_files, take_stamp
 from mempalace_mcp.storage.vectors.truth import Integers, Moment, Vectors
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 Sample = Callable[[int], tuple[Integers, Vectors]]
 """Some chunks and vectors of the log up to a position, as SQLite has them."""
 
-PATIENCE_SECONDS = 0.25
-"""How long a query waits for its turn; after that the exact answer is quicker."""
 _LONGEST_PAUSE = 600.0
 
 
@@ -60,15 +61,17 @@ class CachedClient:
     It is opened by `open` alone, never by a query. The files are looked at before every own change and, at most once
     per `stat_cooldown` seconds, before a query; whether the database is still the same file, before each. Files that
     somebody else has changed, or that an error or a crash has left in doubt, are not opened again: a new directory is
-    begun and filled from SQLite. No method but `hold` raises on account of Chroma or its files. Thread-safe.
+    begun and filled from SQLite. A query waits `patience` seconds for its turn, and as long for its answer. No method
+    but `hold` raises on account of Chroma or its files. Thread-safe.
     """
 
-    def __init__(self, directory: Path, stat_cooldown: float) -> None:
+    def __init__(self, directory: Path, stat_cooldown: float, patience: float) -> None:
         self._directory = directory / "index"
         self._lock = FileLock(directory / "index.lock")
         self._stat_cooldown = stat_cooldown
+        self._patience = patience
         self._access = threading.RLock()
-        self._session: ChromaSession | None = None
+        self._session: RemoteSession | None = None
         self._record: Record | None = None
         self._chunks: Integers = np.empty(0, np.int64)
         self._next_look = 0.0
@@ -83,6 +86,12 @@ class CachedClient:
         self.rebuilds = 0
         self.rebuild_seconds: float | None = None
         self.failures = 0
+
+    @property
+    def process(self) -> int | None:
+        """The child process that runs Chroma."""
+        session = self._session
+        return session.pid if session else None
 
     @property
     def size(self) -> int:
@@ -123,9 +132,12 @@ class CachedClient:
         with self._access:
             self._contain("opening", lambda: self._open(moment, sample))
 
-    def query(self, serving: Serving, vector: Vectors, count: int) -> Candidates | None:
-        """The nearest rows, or None when the client is not (any more) what `serving` says, or fails."""
-        if not self._access.acquire(timeout=PATIENCE_SECONDS):
+    def query(self, serving: Serving, vector: Vectors, count: int, wait: bool) -> Candidates | None:
+        """The nearest rows, or None when the client is not (any more) what `serving` says, is slow, or fails.
+
+        While it is busy with something else, the query waits for its turn, or it does not.
+        """
+        if not self._access.acquire(timeout=self._patience if wait else 0):
             return None
         try:
             session, present = self._session, self.serving
@@ -133,20 +145,20 @@ class CachedClient:
                 return None
             if (present.generation, present.swept) != (serving.generation, serving.swept):
                 return None
-            return self._contain("a query", lambda: session.query(vector, count, serving.position))
+            return self._contain("a query", lambda: session.query(vector, count, serving.position, self._patience))
         finally:
             self._access.release()
 
     def append(self, chunks: Integers, vectors: Vectors, position: int) -> bool:
         """Add rows of the log up to a position; False when that failed."""
         with self._access:
-            done = self._change(len(chunks), lambda session: session.upsert(chunks.tolist(), vectors))
+            done = self._change(len(chunks), lambda session: session.upsert(chunks, vectors))
             return done and self._publish(np.union1d(self._chunks, chunks), position, self.deleted)
 
     def delete(self, chunks: Integers) -> bool:
         """Remove rows; False when that failed."""
         with self._access:
-            done = self._change(len(chunks), lambda session: session.delete(chunks.tolist()))
+            done = self._change(len(chunks), lambda session: session.delete(chunks))
             left = np.setdiff1d(self._chunks, chunks, assume_unique=True)
             return done and self._publish(left, self._present.position, self.deleted + len(chunks))
 
@@ -206,30 +218,30 @@ class CachedClient:
 
     def _reopen(self, record: Record, sample: Sample) -> str | None:
         """Open the files and compare a sample; on a difference close them and say so."""
-        session = self._session = ChromaSession(self._path(record))
+        session = self._session = RemoteSession(self._path(record))
         self._chunks = session.chunks()
         chunks, vectors = sample(record.position)
         if len(chunks) == 0:
             return None
-        session.query(vectors[0], 1, record.position)
+        session.query(vectors[0], 1, record.position, CALL_SECONDS)
         held = session.vectors(chunks.tolist())
         if all(agrees(held.get(int(chunk)), vector) for chunk, vector in zip(chunks, vectors, strict=True)):
             return None
         self._session = None
-        session.close()
+        session.kill()
         return "differs from SQLite"
 
     def _begin(self, moment: Moment) -> Record:
         """Start in a new directory and remove the others."""
         self.rebuilds += bool(directories(self._directory))
         path = begin_directory(self._directory)
-        self._session = ChromaSession(path)
+        self._session = RemoteSession(path)
         self._chunks = np.empty(0, np.int64)
         self._begun_at = time.monotonic()
         remove_others(self._directory, path)
         return Record(path.name, moment.palace, 0, 0, Stamp({}, 0), boot_identity(), False)
 
-    def _change(self, operations: int, change: Callable[[ChromaSession], None]) -> bool:
+    def _change(self, operations: int, change: Callable[[RemoteSession], None]) -> bool:
         """Apply a change while there is no record, and make sure that nobody else has written."""
         session = self._session
         if session is None or not self._is_untouched(at_once=True):
@@ -311,7 +323,7 @@ class CachedClient:
         self._lose(ChromaState.FOREIGN, "foreign write")
 
     def _lose(self, state: ChromaState, reason: str) -> None:
-        """Close the client; without a record its files will not be opened again."""
+        """End the client; without a record its files will not be opened again."""
         session = self._session
         self._session = self._record = self.serving = None
         self._chunks = np.empty(0, np.int64)
@@ -319,26 +331,18 @@ class CachedClient:
         with contextlib.suppress(OSError):  # gone or not writable: before its files are used they are compared anyhow
             remove_record(self._directory)
         if session is not None:
-            try:
-                session.close()
-            except BaseException as error:  # noqa: BLE001 - see _contain; the client is dropped anyhow
-                _pass_on_interrupts(error)
+            session.kill()
 
     def _contain(self, what: str, work: Callable[[], T]) -> T | None:
-        """Run something that touches Chroma or its files; a failure closes the client and costs nobody an answer."""
+        """Run something that touches Chroma or its files; a failure ends the client and costs nobody an answer."""
         try:
             return work()
-        except BaseException as error:  # noqa: BLE001 - a panic in Chroma's native code is no Exception
+        except (StorageError, OSError, sqlite3.Error) as error:
+            logger.warning("%s of the vector index failed: %s", what, error)
             self.failures += 1
             self._retry_at = time.monotonic() + min(_LONGEST_PAUSE, 4.0 ** min(self.failures - 1, 9) - 1)
             self._lose(ChromaState.FAILED, f"{what} failed: {type(error).__name__}")
-            _pass_on_interrupts(error)
             return None
 
     def _path(self, record: Record) -> Path:
         return self._directory / record.directory
-
-
-def _pass_on_interrupts(error: BaseException) -> None:
-    if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        raise error

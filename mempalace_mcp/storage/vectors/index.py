@@ -26,6 +26,9 @@ Read = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 TIME_SHARE = 0.2
 """The part of the time in which Chroma may be written."""
+PATIENCE_SECONDS = 0.25
+"""How long a query waits for Chroma: less than loading the exact matrix would take, where Chroma is worthwhile."""
+MINIMUM_ROWS = 50_000
 _MOST_ROWS = 800
 _SAMPLE_ROWS = 32
 
@@ -38,7 +41,12 @@ class VectorIndex:
     Chroma is missing, damaged or held by another process, the exact matrix answers alone.
 
     `mode` is `chroma` or `exact`; `stat_cooldown` is the number of seconds between looks for foreign writes; below
-    `minimum_rows` vectors Chroma is not begun; `time_share` is the part of the time `advance` may take.
+    `minimum_rows` vectors Chroma is not begun; `time_share` is the part of the time `advance` may take; `patience` is
+    the number of seconds that a query waits for Chroma's turn and as long for its answer, before it is answered
+    exactly.
+
+    Chroma pays late: the exact matrix answers 100,000 vectors of 384 numbers in 7 ms with 40 MB of anonymous memory,
+    Chroma and its process take 2 ms and 280 MB; it is the quicker one from 40,000 to 50,000 vectors on.
     """
 
     def __init__(
@@ -47,13 +55,14 @@ class VectorIndex:
         *,
         mode: str,
         stat_cooldown: float,
-        minimum_rows: int = 5_000,
+        minimum_rows: int = MINIMUM_ROWS,
         time_share: float = TIME_SHARE,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self._directory = directory
         self._mode = mode
         self._time_share = time_share
-        self._client = CachedClient(directory, stat_cooldown)
+        self._client = CachedClient(directory, stat_cooldown, patience)
         self._prefix = ChromaPrefix(self._client, minimum_rows)
         self._exact: ExactIndex | None = None
         self._loading = threading.Lock()
@@ -160,6 +169,7 @@ class VectorIndex:
             rows_live=exact.live if exact else 0,
             rows_tail=exact.rows_beyond(position) if exact else 0,
             chroma_state=self._state(serving),
+            process=client.process,
             chroma_rows=serving.rows if serving else 0,
             chroma_deleted=client.deleted,
             position=position,
@@ -205,9 +215,10 @@ class VectorIndex:
         """Chroma's prefix and the exact tail; None when Chroma fails or too many of its rows are dead."""
         exact = self._caught_up(connection, moment, serving.position)
         tail = exact.scores(connection, moment, query, RowFilter(), serving.position)
+        wait = exact.after > 0  # else everything is loaded, and the exact answer is as good as there
 
         def best(count: int) -> list[Candidates] | None:
-            prefix = self._client.query(serving, query, count) if count <= _MOST_ROWS else None
+            prefix = self._client.query(serving, query, count, wait) if count <= _MOST_ROWS else None
             return None if prefix is None else [prefix, tail.best(count)]
 
         return nearest_live(connection, limit, DrawerFilter(), best)

@@ -32,7 +32,8 @@ class VectorStatistics:
     """The two parts in figures; `position` is how far Chroma follows the log of vectors.
 
     `rows_exact` are loaded into the exact matrix, `rows_live` of them belong to live drawers, `rows_tail` are not in
-    Chroma. `generation` counts the openings of the Chroma client and `last_reopen` says why the last one happened.
+    Chroma. `process` is the child that runs Chroma, `generation` counts the openings of its client and `last_reopen`
+    says why the last one happened.
     """
 
     mode: str
@@ -40,6 +41,7 @@ class VectorStatistics:
     rows_live: int
     rows_tail: int
     chroma_state: ChromaState
+    process: int | None
     chroma_rows: int
     chroma_deleted: int
     position: int

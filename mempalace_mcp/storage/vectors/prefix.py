@@ -11,11 +11,9 @@ import numpy as np
 from mempalace_mcp.storage.vectors import truth
 from mempalace_mcp.storage.vectors.chroma import CachedClient
 from mempalace_mcp.storage.vectors.model import Difference
-from mempalace_mcp.storage.vectors.session import agrees
+from mempalace_mcp.storage.vectors.remote import agrees
 from mempalace_mcp.storage.vectors.truth import Integers, Moment, Vectors
 
-BATCH_ROWS = 20
-"""Rows that Chroma is given at once: it holds the interpreter lock for all that time."""
 _SAMPLE_ROWS = 32
 _DELETED_SHARE = 0.2
 _TAIL_SHARE = 0.2
@@ -81,16 +79,13 @@ class ChromaPrefix:
         return Plan(nothing, positions, chunks, vectors, len(positions) < limit)
 
     def carry_out(self, plan: Plan | None) -> int:
-        """Do it in small batches; returns how many rows were touched. Stops early when the client fails."""
+        """Do it in one batch; returns how many rows were touched, 0 when the client failed."""
         if plan is None:
             return 0
-        for start in range(0, len(plan.vanished), BATCH_ROWS):
-            if not self._client.delete(plan.vanished[start : start + BATCH_ROWS]):
-                return start
-        for start in range(0, len(plan.positions), BATCH_ROWS):
-            batch = slice(start, start + BATCH_ROWS)
-            if not self._client.append(plan.chunks[batch], plan.vectors[batch], int(plan.positions[batch][-1])):
-                return start
+        if len(plan.vanished) and not self._client.delete(plan.vanished):
+            return 0
+        if len(plan.positions) and not self._client.append(plan.chunks, plan.vectors, int(plan.positions[-1])):
+            return 0
         self._moving = not plan.last
         if plan.last:
             self._client.note_complete()

@@ -1,19 +1,22 @@
-"""One opened Chroma client on one directory; the only module that knows Chroma's interface."""
+"""One opened Chroma client on one directory; the only module that knows Chroma's interface.
+
+Imported by the child process alone: Chroma takes half a second and 40 MB, and its faults take the process along.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import chromadb
 import numpy as np
+from chromadb.config import Settings
+from numpy.typing import NDArray
 
-from mempalace_mcp.storage.vectors.candidates import Candidates
 from mempalace_mcp.storage.vectors.truth import Integers, Vectors
 
 _COLLECTION = "chunks"
 _PAGE = 10_000
-_TOLERANCE = 1e-4
 
 
 class ChromaSession:
@@ -23,35 +26,24 @@ class ChromaSession:
     """
 
     def __init__(self, directory: Path) -> None:
-        # Half a second, which must not be on the way to the first answer.
-        import chromadb
-        from chromadb.config import Settings
-
         settings = Settings(anonymized_telemetry=False)
         self._client: Any = chromadb.PersistentClient(path=str(directory), settings=settings)
-        try:
-            self._collection: Any = self._client.get_or_create_collection(
-                _COLLECTION, configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
-            )
-        except BaseException:
-            self.close()
-            raise
+        self._collection: Any = self._client.get_or_create_collection(
+            _COLLECTION, configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
+        )
 
-    def query(self, vector: Vectors, count: int, position: int) -> Candidates:
-        """The `count` nearest rows; `position` is how far the collection follows the log."""
+    def query(self, vector: Vectors, count: int) -> tuple[Integers, NDArray[np.float32]]:
+        """The `count` nearest rows and their cosines."""
         answer = self._collection.query(query_embeddings=vector[np.newaxis], n_results=count, include=["distances"])
-        chunks = np.array(answer["ids"][0], np.int64)
-        cosines = 1 - np.array(answer["distances"][0], np.float32)
-        floor = float(cosines.min()) if len(chunks) >= count else -np.inf
-        return Candidates(chunks, cosines, np.zeros_like(chunks), np.full_like(chunks, position), floor)
+        return np.array(answer["ids"][0], np.int64), 1 - np.array(answer["distances"][0], np.float32)
 
-    def upsert(self, chunks: Sequence[int], vectors: Vectors) -> None:
+    def upsert(self, chunks: Integers, vectors: Vectors) -> None:
         """Add rows, or replace their vectors."""
-        self._collection.upsert(ids=[str(chunk) for chunk in chunks], embeddings=vectors)
+        self._collection.upsert(ids=_names(chunks), embeddings=vectors)
 
-    def delete(self, chunks: Sequence[int]) -> None:
+    def delete(self, chunks: Integers) -> None:
         """Mark rows as deleted; Chroma keeps their vectors on disk."""
-        self._collection.delete(ids=[str(chunk) for chunk in chunks])
+        self._collection.delete(ids=_names(chunks))
 
     def chunks(self) -> Integers:
         """The chunks of all rows, ascending."""
@@ -61,23 +53,19 @@ class ChromaSession:
             pages.append(np.array(answer["ids"], np.int64))
         return np.sort(np.concatenate(pages))
 
-    def vectors(self, chunks: Sequence[int]) -> dict[int, Vectors]:
-        """The vectors of those of the chunks that there are."""
+    def vectors(self, chunks: Integers) -> tuple[Integers, Vectors]:
+        """Those of the chunks that there are, and their vectors."""
         if len(chunks) == 0:
-            return {}
-        answer = self._collection.get(ids=[str(chunk) for chunk in chunks], include=["embeddings"])
-        return {
-            int(chunk): np.asarray(vector, np.float32)
-            for chunk, vector in zip(answer["ids"], answer["embeddings"], strict=True)
-        }
+            return chunks, np.empty((0, 0), np.float32)
+        answer = self._collection.get(ids=_names(chunks), include=["embeddings"])
+        found = np.array(answer["ids"], np.int64)
+        return found, np.asarray(answer["embeddings"], np.float32).reshape(len(found), -1)
 
     def close(self) -> None:
-        """Close the client, exactly once per session, and let go of the collection: it would keep the rest alive."""
+        """Close the client, exactly once, and let go of the collection: it would keep the rest alive."""
         client, self._client, self._collection = self._client, None, None
-        if client is not None:
-            client.close()
+        client.close()
 
 
-def agrees(held: Vectors | None, vector: Vectors) -> bool:
-    """Is the vector that Chroma holds the one of SQLite, but for rounding?"""
-    return held is not None and held.shape == vector.shape and bool(np.allclose(held, vector, atol=_TOLERANCE))
+def _names(chunks: Integers) -> list[str]:
+    return [str(chunk) for chunk in chunks.tolist()]

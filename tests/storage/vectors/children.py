@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from mempalace_mcp.storage.database import Database
 from mempalace_mcp.storage.vectors.blocks import BLOCK_ROWS, Blocks
 from tests.storage.vectors.support import (
@@ -64,14 +66,14 @@ def write_chroma(directory: Path) -> None:
 
 
 def fill_disk(directory: Path) -> None:
-    """Move rows into Chroma until its files must not grow any more, then give it room again."""
+    """Move rows into Chroma until its files must not grow any more; the next process may again."""
     database, index = Database(directory), index_of(directory)
     index.advance(database.read, 20)
-    limit_files(max(path.stat().st_size for path in chroma_directory(directory).rglob("*") if path.is_file()))
+    largest = max(path.stat().st_size for path in chroma_directory(directory).rglob("*") if path.is_file())
+    psutil.Process(index.statistics().process).rlimit(psutil.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
     advance_all(index, database)
     verify_answers(index, database)
     say(index.statistics().chroma_state)
-    limit_files(resource.RLIM_INFINITY)
     with database.read() as connection:
         index.reconnect(connection)
     advance_all(index, database)

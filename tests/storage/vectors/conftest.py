@@ -10,7 +10,7 @@ import pytest
 from mempalace_mcp.storage.database import Database
 from mempalace_mcp.storage.vectors.index import VectorIndex
 from tests.storage.support import fresh_database
-from tests.storage.vectors.support import World, index_of
+from tests.storage.vectors.support import ROWS, World, advance_all, index_of
 
 
 @pytest.fixture
@@ -29,3 +29,12 @@ def index(tmp_path: Path, database: Database) -> Iterator[VectorIndex]:
     opened = index_of(tmp_path)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def filled(world: World, index: VectorIndex, database: Database) -> VectorIndex:
+    """An index whose rows are all in Chroma."""
+    world.file(ROWS, seed=3)
+    advance_all(index, database)
+    assert index.statistics().chroma_rows == ROWS
+    return index

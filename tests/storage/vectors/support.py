@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sqlite3
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +24,11 @@ from mempalace_mcp.storage.vectors.truth import Vectors
 from tests.storage.support import soon
 
 DIMENSION = 16
+THOROUGHNESS = int(os.environ.get("THOROUGHNESS", "1"))
+"""How many times the usual number of random examples and repetitions: each opening of Chroma costs a second."""
 EVERYTHING = DrawerFilter()
+ROWS = 1100
+"""Beyond 1000 Chroma writes its own index files."""
 
 
 def unit_vectors(count: int, seed: int, dimension: int = DIMENSION) -> Vectors:
@@ -28,9 +37,22 @@ def unit_vectors(count: int, seed: int, dimension: int = DIMENSION) -> Vectors:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
-def index_of(directory: Path, minimum_rows: int = 50, stat_cooldown: float = 0.0, mode: str = "chroma") -> VectorIndex:
-    """An index that works at once and all the time."""
-    return VectorIndex(directory, mode=mode, stat_cooldown=stat_cooldown, minimum_rows=minimum_rows, time_share=1.0)
+def index_of(
+    directory: Path,
+    minimum_rows: int = 50,
+    stat_cooldown: float = 0.0,
+    mode: str = "chroma",
+    patience: float = 4.0,  # less than that after which a child counts as hung
+) -> VectorIndex:
+    """An index that works at once and all the time, and asks Chroma on a busy machine too."""
+    return VectorIndex(
+        directory,
+        mode=mode,
+        stat_cooldown=stat_cooldown,
+        minimum_rows=minimum_rows,
+        time_share=1.0,
+        patience=patience,
+    )
 
 
 def advance_all(index: VectorIndex, database: Database, limit: int = 500) -> int:
@@ -189,6 +211,44 @@ def chroma_directory(directory: Path) -> Path:
     """The one Chroma directory of a palace."""
     (found,) = (directory / "index").glob("chroma-*")
     return found
+
+
+def record_of(directory: Path) -> Path:
+    """The record of the Chroma directory that may be trusted."""
+    return directory / "index" / "chroma.json"
+
+
+def edit_record(directory: Path, values: dict[str, object]) -> None:
+    """Put other values into the record."""
+    record = json.loads(record_of(directory).read_text(encoding="utf-8"))
+    record_of(directory).write_text(json.dumps(record | values), encoding="utf-8")
+
+
+@contextmanager
+def child(role: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process in a role of `children.py`; gone at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.storage.vectors.children", role, str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe
+            pipe.close()
+
+
+def lines_of(role: str, directory: Path) -> list[str]:
+    """What a child says until it leaves by itself."""
+    with child(role, directory) as process:
+        lines = process.communicate(timeout=50)[0].splitlines()
+        assert process.returncode == 0
+        return lines
 
 
 def _place(connection: sqlite3.Connection, wing: str, room: str) -> tuple[int, int]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,58 +18,22 @@ from mempalace_mcp.storage.vectors.model import ChromaState
 from mempalace_mcp.storage.vectors.truth import Vectors
 from tests.storage.support import fresh_database
 from tests.storage.vectors.support import (
+    ROWS,
+    THOROUGHNESS,
     World,
     advance_all,
+    child,
     chroma_directory,
     differences,
+    edit_record,
     index_of,
+    lines_of,
+    record_of,
     unit_vectors,
     verify_answers,
 )
 
-ROWS = 1100  # beyond 1000 Chroma writes its own index files
-
 Damage = Callable[[Path], None]
-
-
-@contextmanager
-def child(role: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process in a role of `children.py`; gone at the end."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.storage.vectors.children", role, str(directory)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            assert pipe
-            pipe.close()
-
-
-def lines_of(role: str, directory: Path) -> list[str]:
-    """What a child says until it leaves by itself."""
-    with child(role, directory) as process:
-        lines = process.communicate(timeout=50)[0].splitlines()
-        assert process.returncode == 0
-        return lines
-
-
-def record_of(directory: Path) -> Path:
-    return directory / "index" / "chroma.json"
-
-
-@pytest.fixture
-def filled(world: World, index: VectorIndex, database: Database) -> VectorIndex:
-    """An index whose rows are all in Chroma."""
-    world.file(ROWS, seed=3)
-    advance_all(index, database)
-    assert index.statistics().chroma_rows == ROWS
-    return index
 
 
 def delete_directory(directory: Path) -> None:
@@ -110,11 +71,15 @@ DAMAGES = {
     "everything deleted": delete_everything,
     "directory replaced": replace_directory,
     "database truncated": truncate("chroma.sqlite3"),
+    "links overwritten": scribble,
+}
+MORE_DAMAGES = {
     "vectors truncated": truncate("data_level0.bin"),
     "links truncated": truncate("link_lists.bin"),
     "metadata truncated": truncate("index_metadata.pickle"),
-    "links overwritten": scribble,
 }
+if THOROUGHNESS > 1:
+    DAMAGES |= MORE_DAMAGES
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
@@ -136,7 +101,7 @@ def test_damage_under_a_live_process_is_noticed_and_repaired(
     assert differences(filled, database) == []
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+@pytest.mark.parametrize("damage", [delete_directory, truncate("data_level0.bin")], ids=["deleted", "truncated"])
 def test_files_damaged_between_two_lives_are_never_opened(
     tmp_path: Path, filled: VectorIndex, database: Database, damage: Damage
 ) -> None:
@@ -304,13 +269,13 @@ def test_a_full_disk_costs_chroma_but_no_answer(tmp_path: Path, world: World) ->
     assert lines_of("fill_disk", tmp_path) == ["failed", "ready []"]
 
 
-def test_fifty_reconnects_leave_descriptors_and_threads_as_they_were(
+def test_reconnecting_leaves_descriptors_threads_and_processes_as_they_were(
     tmp_path: Path, filled: VectorIndex, database: Database
 ) -> None:
     filled.close()
     process = psutil.Process()
 
-    def reconnect(times: int) -> tuple[int, int]:
+    def reconnect(times: int) -> tuple[int, int, int]:
         index = index_of(tmp_path)
         for _ in range(times):
             with database.read() as connection:
@@ -318,17 +283,12 @@ def test_fifty_reconnects_leave_descriptors_and_threads_as_they_were(
             verify_answers(index, database, queries=1)
         statistics = index.statistics()
         assert (statistics.generation, statistics.last_reopen, statistics.rebuilds) == (times, "reconnect", 0)
+        resources = process.num_fds(), process.num_threads(), len(process.children(recursive=True))
         index.close()
-        return process.num_fds(), process.num_threads()
+        return resources
 
-    before, after = reconnect(2), reconnect(50)
-    assert after[0] <= before[0]
-    assert after[1] <= before[1]
-
-
-def edit_record(directory: Path, values: dict[str, object]) -> None:
-    record = json.loads(record_of(directory).read_text(encoding="utf-8"))
-    record_of(directory).write_text(json.dumps(record | values), encoding="utf-8")
+    before, after = reconnect(2), reconnect(10 * THOROUGHNESS)
+    assert all(now <= then for now, then in zip(after, before, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -336,17 +296,21 @@ def edit_record(directory: Path, values: dict[str, object]) -> None:
     [
         ({"boot": "another", "closed": True}, "start", 0),
         ({"boot": "another", "closed": False}, "not closed before a restart of the machine", 1),
-        ({"palace": "another"}, "of another palace", 1),
-        ({"position": ROWS + 1}, "ahead of the palace", 1),
-        ({"directory": "chroma-7"}, "files missing", 1),
         ({"stamp": "nonsense"}, "not closed cleanly", 1),
-        ({"surprise": 1}, "not closed cleanly", 1),
     ],
 )
 def test_only_a_record_that_fits_is_trusted(
-    tmp_path: Path, filled: VectorIndex, database: Database, values: dict[str, object], reason: str, rebuilds: int
+    tmp_path: Path,
+    index: VectorIndex,
+    database: Database,
+    world: World,
+    values: dict[str, object],
+    reason: str,
+    rebuilds: int,
 ) -> None:
-    filled.close()
+    world.file(60, seed=1)
+    advance_all(index, database)
+    index.close()
     edit_record(tmp_path, values)
     second = index_of(tmp_path)
     advance_all(second, database)

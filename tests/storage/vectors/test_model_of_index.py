@@ -13,7 +13,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from mempalace_mcp.core.model import DrawerFilter
 from tests.storage.support import fresh_database
-from tests.storage.vectors.support import World, advance_all, answer, differences, index_of, plain_answer, unit_vectors
+from tests.storage.vectors.support import (
+    THOROUGHNESS,
+    World,
+    advance_all,
+    answer,
+    differences,
+    index_of,
+    plain_answer,
+    unit_vectors,
+)
 
 PLACES = st.tuples(st.sampled_from(["work", "home"]), st.sampled_from(["kitchen", "attic"]))
 DATES = st.integers(0, 3)
@@ -31,7 +40,9 @@ FILTERS = st.builds(
 
 
 class Palace(RuleBasedStateMachine):
-    """Two indexes on one palace, one without and one with Chroma, each beside a reader that sees an earlier time."""
+    """Two indexes on one palace, both exact or one with Chroma, each beside a reader that sees an earlier time."""
+
+    mode = "exact"
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +51,7 @@ class Palace(RuleBasedStateMachine):
         self.database = self.stack.enter_context(fresh_database(directory))
         self.world = World(self.database)
         self.exact = index_of(directory, mode="exact")
-        self.both = index_of(directory, minimum_rows=10)
+        self.both = index_of(directory, minimum_rows=10, mode=self.mode)
         self.stack.callback(self.exact.close)
         self.stack.callback(self.both.close)
         self.drawers: list[int] = []
@@ -141,11 +152,23 @@ class Palace(RuleBasedStateMachine):
             self.stack.close()
 
 
+class PalaceWithChroma(Palace):
+    """The same with Chroma, which takes a process for each example and each reconnection."""
+
+    mode = "chroma"
+
+
+def of_examples(count: int) -> settings:
+    return settings(
+        max_examples=count * THOROUGHNESS,
+        stateful_step_count=25,
+        deadline=None,
+        phases=(Phase.explicit, Phase.reuse, Phase.generate),
+        suppress_health_check=list(HealthCheck),
+    )
+
+
 TestPalace = Palace.TestCase
-TestPalace.settings = settings(
-    max_examples=25,
-    stateful_step_count=25,
-    deadline=None,
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),
-    suppress_health_check=list(HealthCheck),
-)
+TestPalace.settings = of_examples(20)
+TestPalaceWithChroma = PalaceWithChroma.TestCase
+TestPalaceWithChroma.settings = of_examples(5)
