@@ -33,7 +33,7 @@ def found(answer: dict[str, Any]) -> str:
     if answer["degraded"]:
         told.append(f"Note: {answer['degraded']}.")
     if answer["pending"]:
-        told.append(f"Note: {answer['pending']} passages have yet to be embedded; they were searched by words.")
+        told.append(f"Note: {show.count(answer['pending'], 'passage')} yet to be embedded; searched by words alone.")
     return "\n\n".join(told)
 
 
@@ -46,22 +46,23 @@ def status(settings: Settings, as_json: bool) -> str:
 
 def _status(app: App, told: dict[str, Any]) -> str:
     palace, index = told["palace"], told["index"]
+    wings, rooms = show.count(palace["wings"], "wing"), show.count(palace["rooms"], "room")
     lines = [
         f"palace    {palace['path']}",
-        f"drawers   {palace['drawers']:,} in {palace['wings']} wings and {palace['rooms']} rooms",
-        f"facts     {palace['facts']:,} about {palace['entities']:,} entities",
-        f"pending   {palace['pending']:,} passages to embed",
+        f"drawers   {palace['drawers']:,} in {wings} and {rooms}",
+        f"facts     {palace['facts']:,} about {show.count(palace['entities'], 'entity', 'entities')}",
+        f"pending   {show.count(palace['pending'], 'passage')} to embed",
         f"files     {show.size(palace['database_bytes'])} and {show.size(palace['wal_bytes'])} of write-ahead log",
         f"index     {index['mode']}",
         f"model     {palace['model'] or 'none yet'}",
         f"health    {told['status']}" + "".join(f"\n          {reason}" for reason in told["reasons"]),
     ]
-    rooms = [(room.wing, room.room, room.drawers) for room in app.palace.get_taxonomy().rooms]
-    return "\n".join(lines) + (f"\n\n{show.table(('wing', 'room', 'drawers'), rooms)}" if rooms else "")
+    counts = [(room.wing, room.room, room.drawers) for room in app.palace.get_taxonomy().rooms]
+    return "\n".join(lines) + (f"\n\n{show.table(('wing', 'room', 'drawers'), counts)}" if counts else "")
 
 
 def _hit(rank: int, hit: dict[str, Any]) -> str:
     when = (hit.get("occurred_at") or hit["created_at"])[:10]
     source = f" · {hit['source_file']}" if hit.get("source_file") else ""
     head = f"{rank}. {hit['wing']} / {hit['room']} · {when}{source} · score {hit['score']:.2f} · {hit['drawer_id']}"
-    return f"{head}\n{show.passage(hit['passage'])}"
+    return f"{show.harmless(head)}\n{show.passage(hit['passage'])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -21,7 +22,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 palace_option = click.option(
     "--palace", metavar="DIRECTORY", help="The palace (default: $PALACE_PATH or ~/.mempalace-mcp/palace)."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=lambda context, option, as_json: use_utf8(as_json),
+    help="Print JSON instead of text.",
+)
 profile_option = click.option(
     "--tools", type=click.Choice(["core", "full"]), default="core", show_default=True, help="Which tools to offer."
 )
@@ -209,6 +216,16 @@ def daemon_logs(palace: str | None, as_json: bool) -> None:
 
     with reported(as_json):
         click.echo(looking_after.logs(load_settings(os.environ, palace).palace, as_json), nl=as_json)
+
+
+def use_utf8(as_json: bool) -> bool:
+    """JSON is UTF-8 whatever the terminal's encoding is; there, text shows a `?` for what it cannot show."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if as_json:
+            sys.stdout.reconfigure(encoding="utf-8")
+        else:
+            sys.stdout.reconfigure(errors="replace")
+    return as_json
 
 
 @contextmanager

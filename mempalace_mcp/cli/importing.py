@@ -63,7 +63,7 @@ def report(told: dict[str, Any], dry_run: bool) -> str:
     verb = "would be filed" if dry_run else "filed"
     counts = [f"{told['filed']:,} {verb}", f"{told['unchanged']:,} unchanged", f"{told['updated']:,} updated"]
     counts += [f"{told[key]:,} {words}" for key, words in _RARE if told[key]]
-    lines = [f"{told['files']:,} files in {show.duration(told['seconds'])}: {', '.join(counts)}"]
+    lines = [f"{show.count(told['files'], 'file')} in {show.duration(told['seconds'])}: {', '.join(counts)}"]
     if told["skipped"]:
         lines.append("Skipped:")
         lines += [f"  {count:,} × {reason}" for reason, count in told["skipped"].items()]

@@ -1,12 +1,13 @@
-"""Plain text that a person likes to read: tables, wrapped passages, sizes, durations."""
+"""Plain text that a person likes to read: tables, wrapped passages, counts, sizes, durations."""
 
 from __future__ import annotations
 
 import shutil
-import textwrap
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 
 INDENT = "   "
+MORE = " …"
 MAX_WIDTH = 100
 
 
@@ -15,31 +16,34 @@ def width() -> int:
     return min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 24)).columns)
 
 
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes: East Asian characters take two, marks upon others none."""
+    return sum(_columns_of(character) for character in text)
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns as wide as their widest cell; numbers to the right."""
-    cells = [list(headings), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+    cells = [list(headings), *([harmless(str(cell)) for cell in row] for row in rows)]
+    widths = [max(columns(row[column]) for row in cells) for column in range(len(headings))]
     right = [bool(rows) and all(isinstance(row[column], int | float) for row in rows) for column in range(len(widths))]
-    lines = (
-        "  ".join(
-            cell.rjust(size) if to_right else cell.ljust(size)
-            for cell, size, to_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in cells
-    )
-    return "\n".join(lines)
+    return "\n".join("  ".join(map(_padded, row, widths, right)).rstrip() for row in cells)
 
 
 def passage(text: str, lines: int = 4) -> str:
     """A text flattened, wrapped and indented; cut after some lines."""
-    return textwrap.fill(
-        " ".join(text.split()),
-        width=width(),
-        initial_indent=INDENT,
-        subsequent_indent=INDENT,
-        max_lines=lines,
-        placeholder=" …",
-    )
+    wrapped = list(_wrapped(harmless(text).split(), max(2, width() - len(INDENT) - len(MORE))))
+    shown = wrapped[:lines]
+    return "\n".join(f"{INDENT}{line}" for line in shown) + (MORE if len(wrapped) > lines else "")
+
+
+def harmless(text: str) -> str:
+    """The text without what a terminal would obey: control characters become blanks."""
+    return "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """A number with its noun: `1 file`, `2 files`."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def size(count: int) -> str:
@@ -58,3 +62,38 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _columns_of(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _padded(cell: str, size: int, to_right: bool) -> str:
+    blanks = " " * (size - columns(cell))
+    return blanks + cell if to_right else cell + blanks
+
+
+def _wrapped(words: Sequence[str], size: int) -> Iterator[str]:
+    """Lines of at most `size` columns; a word that is longer than a line is broken."""
+    line = ""
+    for piece in (piece for word in words for piece in _pieces(word, size)):
+        if line and columns(line) + 1 + columns(piece) > size:
+            yield line
+            line = piece
+        else:
+            line = f"{line} {piece}" if line else piece
+    if line:
+        yield line
+
+
+def _pieces(word: str, size: int) -> Iterator[str]:
+    piece, taken = "", 0
+    for character in word:
+        taken += _columns_of(character)
+        if taken > size:
+            yield piece
+            piece, taken = "", _columns_of(character)
+        piece += character
+    yield piece

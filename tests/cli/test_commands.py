@@ -25,7 +25,8 @@ def run(*arguments: str | Path, code: int = 0) -> str:
     finished = subprocess.run(
         [sys.executable, "-m", "mempalace_mcp", *map(str, arguments)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=60,
         env={**os.environ, "COLUMNS": "100"},
         check=False,
@@ -87,6 +88,16 @@ def test_searching(palace: Path) -> None:
     found = run_json("search", "rel-2026-05-17-b", "--palace", palace, "--mode", "keyword")
     assert "rel-2026-05-17-b" in found["results"][0]["passage"]
     assert run("search", "anything", "--wing", "nowhere", "--palace", palace) == "Nothing found.\n"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])
+def test_any_encoding_of_the_terminal_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    (tmp_path / "note.md").write_text("宮殿 means palace", encoding="utf-8")
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    run("import", tmp_path / "note.md", "--palace", tmp_path / "palace")
+    assert "means palace" in run("search", "宮殿", "--palace", tmp_path / "palace")
+    found = run_json("search", "宮殿", "--palace", tmp_path / "palace")
+    assert found["results"][0]["passage"] == "宮殿 means palace"
 
 
 def test_status(palace: Path) -> None:
