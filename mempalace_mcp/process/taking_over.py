@@ -6,13 +6,13 @@ import os
 import time
 from pathlib import Path
 
-from mempalace_mcp import __version__
 from mempalace_mcp.core.errors import Busy, ConfigurationError
 from mempalace_mcp.core.files import create_directory
 from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.address import Address
 from mempalace_mcp.process.connection import Refused, greet
-from mempalace_mcp.process.hello import TAKE_OVER, Hello, identity_of
+from mempalace_mcp.process.control import request
+from mempalace_mcp.process.hello import TAKE_OVER
 from mempalace_mcp.process.seat import Seat
 
 PATIENCE_SECONDS = 45.0
@@ -58,14 +58,3 @@ def _ask(address: Address, palace: str) -> None:
             ) from refusal
     except (OSError, ValueError):
         return
-
-
-def request(purpose: str, palace: str) -> Hello:
-    """The hello of a command."""
-    return Hello(
-        version=__version__,
-        palace=identity_of(palace),
-        bridge=os.urandom(16).hex(),
-        pid=os.getpid(),
-        purpose=purpose,
-    )

@@ -1,0 +1,26 @@
+"""Knocks at a daemon's door with a hello of one's own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mempalace_mcp.process.address import Address
+from mempalace_mcp.process.connection import Refused, greet
+from mempalace_mcp.process.control import request
+from mempalace_mcp.process.hello import SESSION
+
+
+def refusal_of(palace: Path, told: dict[str, Any], *, token: str = "", **changes: Any) -> str | None:
+    """Say hello as a bridge would, but for what is given; the code of the refusal."""
+    hello = request(SESSION, str(palace))
+    for name, value in changes.items():
+        setattr(hello, name, value)
+    address = Address(**{**told, "token": token or told["token"]})
+    assert address.pid != os.getpid()
+    try:
+        greet(address, hello).close()
+    except Refused as refusal:
+        return refusal.code
+    return None
