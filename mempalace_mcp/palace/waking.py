@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from mempalace_mcp.core import clock, text
-from mempalace_mcp.core.model import DrawerFilter, RoomCount, WakeUp
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.model import DiaryEntry, Drawer, DrawerFilter, Fact, RoomCount, WakeUp
 from mempalace_mcp.palace import arguments
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.tokens import CHARACTERS_PER_TOKEN, estimate_tokens
@@ -20,6 +21,11 @@ ENTRIES_SHOWN = 5
 DRAWERS_SHOWN = 12
 FACTS_SHOWN = 12
 LINE_CHARACTERS = 160
+READ_CHARACTERS = 4 * LINE_CHARACTERS
+"""Of a text, before its white space is collapsed to fill a line."""
+
+_NOTHING = "The palace is empty."
+_NOTHING_HERE = "There is no drawer in this wing."
 
 
 class Waking:
@@ -36,61 +42,76 @@ class Waking:
         reader = text.read_name(agent, "agent_name").key if agent else None
         with self._stores.reader.read() as connection:
             rooms = self._stores.drawers.taxonomy(connection, chosen.wing)
-            lines = list(self._lines(connection, rooms, chosen, reader))
-        kept = _within(lines, max_tokens)
+            sections = self._sections(connection, rooms, chosen, reader)
+        kept = _within(sections, max_tokens)
         written = "\n".join(kept)
         return WakeUp(
             text=written,
             tokens=estimate_tokens(written),
             drawers=sum(room.drawers for room in rooms),
-            truncated=len(kept) < len(lines),
+            truncated=len(kept) < sum(map(len, sections)),
         )
 
-    def _lines(
+    def _sections(
         self, connection: sqlite3.Connection, rooms: list[RoomCount], chosen: DrawerFilter, agent: str | None
-    ) -> Iterator[str]:
-        yield from _places(rooms)
-        if agent is not None:
-            yield from self._diary(connection, agent)
-        yield from self._facts(connection)
-        yield from self._drawers(connection, chosen)
+    ) -> list[list[str]]:
+        stores = self._stores
+        entries = stores.diary.page(connection, agent, None, ENTRIES_SHOWN, None).items if agent else ()
+        facts = stores.graph.recent(connection, stores.now(), FACTS_SHOWN)
+        newest = stores.drawers.page(connection, chosen, DRAWERS_SHOWN + len(entries), None).items
+        told = {entry.drawer_id for entry in entries}
+        drawers = [drawer for drawer in newest if drawer.drawer_id not in told][:DRAWERS_SHOWN]
+        return [
+            list(_places(rooms)) or [_NOTHING if chosen.is_empty else _NOTHING_HERE],
+            _headed("Diary, newest first:", map(_entry, entries)),
+            _headed("Facts that hold now, newest first:", map(_fact, facts)),
+            _headed("Newest drawers:", map(_drawer, drawers)),
+        ]
 
-    def _diary(self, connection: sqlite3.Connection, agent: str) -> Iterator[str]:
-        entries = self._stores.diary.page(connection, agent, None, ENTRIES_SHOWN, None).items
-        if entries:
-            yield "Diary, newest first:"
-        for entry in entries:
-            yield _line(f"- {clock.show(entry.written_at)[:10]} [{entry.topic}] {entry.content}")
 
-    def _facts(self, connection: sqlite3.Connection) -> Iterator[str]:
-        facts = self._stores.graph.recent(connection, self._stores.now(), FACTS_SHOWN)
-        if facts:
-            yield "Facts that hold now, newest first:"
-        for fact in facts:
-            since = f" (since {clock.show(fact.valid_from)[:10]})" if fact.valid_from is not None else ""
-            yield _line(f"- {fact.subject} {fact.predicate} {fact.object}{since}")
+def _headed(heading: str, lines: Iterable[str]) -> list[str]:
+    listed = [_line(line) for line in lines]
+    return [heading, *listed] if listed else []
 
-    def _drawers(self, connection: sqlite3.Connection, chosen: DrawerFilter) -> Iterator[str]:
-        drawers = self._stores.drawers.page(connection, chosen, DRAWERS_SHOWN, None).items
-        if drawers:
-            yield "Filed last:"
-        for drawer in drawers:
-            when = clock.show(drawer.occurred_at or drawer.created_at)[:10]
-            yield _line(f"- {when} {drawer.wing}/{drawer.room} ({drawer.drawer_id}): {drawer.content}")
+
+def _entry(entry: DiaryEntry) -> str:
+    return f"- {_date(entry.written_at)} [{entry.topic}] {entry.content[:READ_CHARACTERS]}"
+
+
+def _fact(fact: Fact) -> str:
+    since = None if fact.valid_from is None else f"since {_date(fact.valid_from)}"
+    until = None if fact.valid_to is None else f"until {clock.show(fact.valid_to)}"
+    times = ", ".join(filter(None, (since, until)))
+    return f"- {fact.subject} {fact.predicate} {fact.object}{f' ({times})' if times else ''}"
+
+
+def _drawer(drawer: Drawer) -> str:
+    when = _date(drawer.occurred_at or drawer.created_at)
+    return f"- {when} {drawer.wing}/{drawer.room} ({drawer.drawer_id}): {drawer.content[:READ_CHARACTERS]}"
+
+
+def _date(instant: Instant) -> str:
+    return clock.show(instant)[:10]
 
 
 def _places(rooms: Iterable[RoomCount]) -> Iterator[str]:
     wings = [(wing, list(inside)) for wing, inside in groupby(rooms, key=lambda room: room.wing)]
     total = sum(room.drawers for _, inside in wings for room in inside)
-    yield f"Palace: {total} drawers in {len(wings)} wings." if wings else "The palace is empty."
+    if not wings:
+        return
+    yield f"Palace: {_count(total, 'drawer')} in {_count(len(wings), 'wing')}."
     by_size = sorted(wings, key=lambda each: -sum(room.drawers for room in each[1]))
     for wing, inside in by_size[:WINGS_SHOWN]:
         largest = sorted(inside, key=lambda room: -room.drawers)[:ROOMS_SHOWN]
         named = ", ".join(f"{room.room} {room.drawers}" for room in largest)
-        more = f", {len(inside) - len(largest)} more rooms" if len(inside) > len(largest) else ""
+        more = f", {_count(len(inside) - len(largest), 'more room')}" if len(inside) > len(largest) else ""
         yield _line(f"- {wing} ({sum(room.drawers for room in inside)}): {named}{more}")
     if len(wings) > WINGS_SHOWN:
-        yield f"- {len(wings) - WINGS_SHOWN} more wings"
+        yield f"- {_count(len(wings) - WINGS_SHOWN, 'more wing')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _line(written: str) -> str:
@@ -98,13 +119,22 @@ def _line(written: str) -> str:
     return flat if len(flat) <= LINE_CHARACTERS else flat[: LINE_CHARACTERS - 1] + "…"
 
 
-def _within(lines: list[str], tokens: int) -> list[str]:
-    """As many whole lines as fit."""
+def _within(sections: Sequence[Sequence[str]], tokens: int) -> list[str]:
+    """As many whole lines as fit. Each section may take an even part of what those before it left over."""
     room = tokens * CHARACTERS_PER_TOKEN
-    kept = []
+    kept: list[str] = []
+    for place, section in enumerate(sections):
+        share = room // (len(sections) - place)
+        fitting = list(_fitting(section, share))
+        if len(fitting) > 1 or fitting == section:
+            kept += fitting
+            room -= sum(len(line) + 1 for line in fitting)
+    return kept
+
+
+def _fitting(lines: Iterable[str], room: int) -> Iterator[str]:
     for line in lines:
         room -= len(line) + 1
         if room < 0:
-            break
-        kept.append(line)
-    return kept
+            return
+        yield line
