@@ -52,7 +52,7 @@ def _status(app: App, told: dict[str, Any]) -> str:
         f"drawers   {palace['drawers']:,} in {wings} and {rooms}",
         f"facts     {palace['facts']:,} about {show.count(palace['entities'], 'entity', 'entities')}",
         f"pending   {show.count(palace['pending'], 'passage')} to embed",
-        f"files     {show.size(palace['database_bytes'])} and {show.size(palace['wal_bytes'])} of write-ahead log",
+        f"files     {show.size(palace['database_bytes'])} and {show.size(palace['wal_bytes'] or 0)} of write-ahead log",
         f"index     {index['mode']}",
         f"model     {palace['model'] or 'none yet'}",
         f"health    {told['status']}" + "".join(f"\n          {reason}" for reason in told["reasons"]),
