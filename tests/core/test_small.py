@@ -13,7 +13,6 @@ from mempalace_mcp.core.bounded import BoundedLog, LruMap
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import Busy, Cancelled, DeadlineExceeded, PalaceError
 
-
 ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PalaceError)]
 
 
