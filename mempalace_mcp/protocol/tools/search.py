@@ -94,9 +94,11 @@ def _hit(hit: Hit) -> Json:
 def _hint(result: SearchResult) -> str | None:
     if result.truncated:
         return "Cut to max_tokens: raise it to see more, or get the whole drawers by their ids."
-    if not result.hits:
+    if result.hits:
+        return None
+    if result.mode is SearchMode.KEYWORD or result.degraded or result.pending:
         return "Nothing was found. Use other words, or fewer filters."
-    return None
+    return "The palace is empty, or the filters leave nothing of it: get_taxonomy names the wings and rooms."
 
 
 def check_duplicate(

@@ -52,7 +52,11 @@ def test_nothing_found_is_an_answer_with_a_hint(client: Client) -> None:
     answer = client.call("search", query="anything")
     assert answer["results"] == []
     assert answer["count"] == 0
-    assert "other words" in answer["hint"]
+    assert "palace is empty" in answer["hint"]
+    client.add()
+    client.settle()
+    assert "get_taxonomy" in client.call("search", query="tea", wing="kitchn")["hint"]
+    assert "other words" in client.call("search", query="zeppelin", mode="keyword")["hint"]
 
 
 def test_what_is_cut_to_max_tokens_is_said_to_be(client: Client) -> None:
