@@ -31,10 +31,19 @@ def test_every_tool_is_in_the_readme(tool: str) -> None:
     assert f"`{tool}`" in README
 
 
-@pytest.mark.parametrize("name", sorted(commands.commands))
+def all_commands() -> dict[str, click.Command]:
+    """Every command that does something, by its name within its group, and its group's before that."""
+    groups = {name: each for name, each in commands.commands.items() if isinstance(each, click.Group)}
+    inner = {f"{group} {name}": each for group, of in groups.items() for name, each in of.commands.items()}
+    return {name: each for name, each in commands.commands.items() if name not in groups} | inner
+
+
+@pytest.mark.parametrize("name", sorted(all_commands()))
 def test_every_command_is_in_the_readme_and_has_help(name: str) -> None:
-    command = commands.commands[name]
-    assert f"mempalace-mcp {name}" in README
+    command = all_commands()[name]
+    group, _, last = name.rpartition(" ")
+    assert f"mempalace-mcp {group or last}" in README
+    assert f"`{last}`" in README or f"mempalace-mcp {name}" in README
     assert command.help
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     assert {"--palace", "--json"} <= {name for option in options for name in option.opts}

@@ -12,7 +12,7 @@ from mempalace_mcp.process.control import request
 from mempalace_mcp.process.hello import SESSION
 
 
-def refusal_of(palace: Path, told: dict[str, Any], *, token: str = "", **changes: Any) -> str | None:
+def refusal_of(palace: Path, told: dict[str, Any], /, *, token: str = "", **changes: Any) -> str | None:
     """Say hello as a bridge would, but for what is given; the code of the refusal."""
     hello = request(SESSION, str(palace))
     for name, value in changes.items():

@@ -90,7 +90,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 def has_ended(pid: int) -> bool:
     """Is the process gone, or only waiting to be reaped?"""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 

@@ -170,7 +170,8 @@ def test_a_newer_version_retires_an_older_daemon(palace: Path, newer: Path) -> N
             assert new.greet()["result"]["serverInfo"]["version"] == "99.0.0"
             second = daemon_pid(new)
             assert second != first
-            changed, numbers = 0, []
+            changed = 0
+            numbers: list[int] = []
             while len(numbers) < 10 or not changed:
                 message = old.receive()
                 changed += message.get("method") == "notifications/tools/list_changed"

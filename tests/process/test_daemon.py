@@ -1,0 +1,222 @@
+"""The daemon's own life: when it leaves, who may take its place, what people can ask of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mempalace_mcp.process.address import Address
+from mempalace_mcp.process.connector import UNREACHABLE_SECONDS
+from mempalace_mcp.process.hello import SESSION, STATUS
+from mempalace_mcp.process.seat import Seat
+from tests.process.doors import refusal_of
+from tests.process.support import (
+    PACKAGE,
+    PROGRAM,
+    address,
+    answer_to,
+    bridge,
+    daemon_pid,
+    has_ended,
+    kill,
+    processes_of,
+    use,
+    wait_for,
+)
+from tests.protocol.clients import PATIENCE, RawHttp, call, end, initialize, request
+
+
+def command(*arguments: str | Path, code: int = 0) -> str:
+    """Run a command of the program; what it prints."""
+    finished = subprocess.run(
+        [*PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE, cwd=PACKAGE.parent
+    )
+    assert finished.returncode == code, finished.stdout + finished.stderr
+    return finished.stdout + finished.stderr
+
+
+@contextmanager
+def served(palace: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, Any]]]:
+    """`serve` on a free port, and what it announces."""
+    process = subprocess.Popen(
+        [*PROGRAM, "serve", "--palace", str(palace), "--port", "0", "--json"],
+        stdout=subprocess.PIPE,
+        cwd=PACKAGE.parent,
+    )
+    try:
+        assert process.stdout is not None
+        yield process, json.loads(process.stdout.readline())
+    finally:
+        end(process)
+
+
+def test_it_leaves_when_nobody_needs_it(palace: Path) -> None:
+    with bridge(palace, environment={"PALACE_IDLE_SECONDS": "0.2"}) as client:
+        client.greet()
+        use(client, 1, "add_drawer", wing="w", room="r", content="to be embedded before it leaves")
+        pid = daemon_pid(client)
+        client.finish()
+    wait_for(lambda: has_ended(pid), "the daemon's leave")
+    assert not (palace / "daemon.json").exists()
+    assert not (palace / "palace.db-wal").exists()
+    with bridge(palace) as client:
+        client.greet()
+        assert use(client, 1, "status")["palace"]["pending"] == 0
+
+
+def test_it_stays_while_there_is_a_session(palace: Path) -> None:
+    with bridge(palace, environment={"PALACE_IDLE_SECONDS": "0"}) as client:
+        client.greet()
+        pid = daemon_pid(client)
+        with bridge(palace) as other:
+            other.greet()
+            other.finish()
+        assert daemon_pid(client) == pid
+
+
+def test_it_can_be_found_again_when_its_address_was_removed(palace: Path) -> None:
+    with bridge(palace) as client:
+        client.greet()
+        (palace / "daemon.json").unlink()
+        wait_for((palace / "daemon.json").exists, "the address")
+        with bridge(palace) as other:
+            other.greet()
+            assert daemon_pid(other) == daemon_pid(client)
+
+
+def test_it_makes_room_when_its_lock_was_removed(palace: Path) -> None:
+    with bridge(palace) as client:
+        client.greet()
+        first = daemon_pid(client)
+        (palace / "daemon.lock").unlink()
+        wait_for(lambda: has_ended(first), "the end of a daemon without a seat")
+        assert daemon_pid(client) != first
+
+
+@pytest.mark.parametrize(
+    ("changes", "refusal"),
+    [
+        ({"palace": (1, 2)}, "palace"),
+        ({"token": "guessed"}, "token"),
+        ({"purpose": "dance"}, "protocol"),
+        ({"profile": "everything"}, "protocol"),
+        ({"palace": 7}, "protocol"),
+        ({"version": "99"}, "retiring"),
+        ({"purpose": SESSION}, None),
+        ({"purpose": STATUS, "version": "99"}, None),
+    ],
+)
+def test_it_serves_only_who_belongs_here(palace: Path, changes: dict[str, Any], refusal: str | None) -> None:
+    with bridge(palace) as client:
+        client.greet()
+        assert refusal_of(palace, address(palace), **changes) == refusal
+        assert client.ask(request(1, "ping"))["id"] == 1
+
+
+def test_a_session_is_served_alone_when_the_daemon_does_not_answer(palace: Path) -> None:
+    palace.mkdir()
+    seat = Seat.take(str(palace / "daemon.lock"))
+    assert seat is not None
+    Address(pid=os.getpid(), version="0.1.0", started=0.0, path=str(palace / "nowhere")).write(
+        str(palace / "daemon.json")
+    )
+    assert UNREACHABLE_SECONDS < PATIENCE
+    with bridge(palace, stderr=subprocess.PIPE) as client:
+        client.send(initialize(), call(1, "add_drawer", wing="w", room="r", content="alone"))
+        assert answer_to(client, "hello")
+        assert answer_to(client, 1)["result"]["structuredContent"]["created"]
+        told = use(client, 2, "status")["daemon"]
+        assert told["elected"] is False
+        assert client.process.stderr is not None
+        assert b"served by a process of its own" in client.process.stderr.readline()
+        kill(told["pid"])
+        seat.close()
+        assert use(client, 3, "status")["daemon"]["elected"] is True
+        assert use(client, 4, "list_drawers")["total"] == 1
+    wait_for(lambda: has_ended(told["pid"]), "the end of the private process")
+
+
+def test_a_private_process_leaves_with_its_session(palace: Path) -> None:
+    palace.mkdir()
+    file = palace.parent / "address.json"
+    process = subprocess.Popen(
+        [*PROGRAM, "daemon", "run", "--palace", str(palace), "--private", str(file)],
+        stdout=subprocess.PIPE,
+        cwd=PACKAGE.parent,
+    )
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline()) == {"ready": True}
+        assert refusal_of(palace, json.loads(file.read_text())) is None
+        assert process.wait(PATIENCE) == 0
+        assert not file.exists()
+    finally:
+        end(process)
+
+
+def test_a_second_daemon_does_not_start(palace: Path) -> None:
+    with bridge(palace) as client:
+        client.greet()
+        assert json.loads(command("daemon", "run", "--palace", palace)) == {"ready": False}
+        assert address(palace)["pid"] == daemon_pid(client)
+
+
+def test_serve_takes_over_and_sessions_join_it(palace: Path) -> None:
+    with bridge(palace) as client:
+        client.greet()
+        use(client, 1, "add_drawer", wing="w", room="r", content="written before")
+        headless = daemon_pid(client)
+        with served(palace) as (process, told):
+            assert told["pid"] == process.pid
+            assert daemon_pid(client) == process.pid
+            wait_for(lambda: has_ended(headless), "the end of the daemon that made room")
+            with bridge(palace) as other, RawHttp(int(told["address"].rpartition(":")[2])) as web:
+                other.greet()
+                use(other, 1, "add_drawer", wing="w", room="r", content="zebra crossing")
+                found = web.ask("POST", "/mcp", call(2, "search", query="zebra crossing")).json
+                assert found["result"]["structuredContent"]["results"]
+                assert web.ask("GET", "/health").json["diagnostics"]["sessions"]["socket"] == 2
+                refused = command("serve", "--palace", palace, "--port", "0", code=1)
+                assert str(process.pid) in refused
+                assert told["address"] in refused
+                assert refusal_of(palace, address(palace), version="99") is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+        assert daemon_pid(client) not in (headless, process.pid)
+        assert use(client, 9, "list_drawers")["total"] == 2
+
+
+def test_what_people_can_ask_of_it(palace: Path) -> None:
+    assert "No daemon" in command("daemon", "status", "--palace", palace)
+    assert json.loads(command("daemon", "stop", "--palace", palace, "--json")) == {"stopped": None}
+    assert "no log" in command("daemon", "logs", "--palace", palace, code=1)
+    with bridge(palace, environment={"PALACE_LOG_LEVEL": "info"}) as client:
+        client.greet()
+        pid = daemon_pid(client)
+        told = json.loads(command("daemon", "status", "--palace", palace, "--json"))
+        assert (told["running"], told["pid"], told["version"]) == (True, pid, "0.1.0")
+        assert [session["pid"] for session in told["sessions"]] == [client.process.pid]
+        assert str(client.process.pid) in command("daemon", "status", "--palace", palace)
+        assert str(pid) in command("daemon", "stop", "--palace", palace)
+        assert "leaving: stopped" in command("daemon", "logs", "--palace", palace)
+        wait_for(lambda: has_ended(pid), "the end of the daemon")
+        assert [process.pid for process in processes_of(palace)] == [client.process.pid]
+        assert daemon_pid(client) != pid
+
+
+def test_commands_are_told_when_it_does_not_answer(palace: Path) -> None:
+    palace.mkdir()
+    seat = Seat.take(str(palace / "daemon.lock"))
+    assert seat is not None
+    Address(pid=1, version="0.1.0", started=0.0, path=str(palace / "nowhere")).write(str(palace / "daemon.json"))
+    assert "does not answer" in command("daemon", "status", "--palace", palace, code=1)
+    seat.close()
+    assert "No daemon" in command("daemon", "status", "--palace", palace)
