@@ -71,7 +71,11 @@ def report(told: dict[str, Any], dry_run: bool) -> str:
     return "\n".join(lines)
 
 
-_RARE = (("removed", "gone from their file, now in the trash"), ("in_trash", "left in the trash"))
+_RARE = (
+    ("moved", "moved with their file"),
+    ("removed", "gone from their file, now in the trash"),
+    ("in_trash", "left in the trash"),
+)
 _ORDINARY = ("hidden", "ignored by .gitignore", "not a kind of file that is read", "cache or dependencies")
 
 

@@ -1,9 +1,10 @@
-"""Filing what files say: a second run adds nothing, a changed file updates, what was deleted stays deleted."""
+"""Filing what files say: a second run adds nothing, a changed or moved file updates, what was deleted stays so."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ from mempalace_mcp.core.model import DrawerChanges, Filed, Metadata, NewDrawer, 
 from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.importers import Document, FoundFile, Problem, SkippedFile, default_wing, discover, read
 from mempalace_mcp.palace.stores import Stores
-from mempalace_mcp.storage.sources import IMPORT_FIELD, ImportedPart, imported_parts
+from mempalace_mcp.storage.sources import IMPORT_FIELD, ImportedPart, imported_parts, same_parts
 from mempalace_mcp.storage.transaction import Transaction
 
 BATCH = 64
@@ -28,6 +29,7 @@ class ImportStep:
     path: str
     filed: int = 0
     updated: int = 0
+    moved: int = 0
     unchanged: int = 0
     removed: int = 0
     in_trash: int = 0
@@ -41,6 +43,7 @@ class _Plan:
 
     new: Sequence[Document]
     changed: Sequence[tuple[ImportedPart, Document]]
+    moved: Sequence[tuple[str, Document]]
     unchanged: int
     in_trash: int
 
@@ -56,7 +59,8 @@ class Importing:
     ) -> Iterator[ImportStep]:
         """File what the paths hold, step by step; each step is stored before it is yielded, so stopping loses nothing.
 
-        Imported text is embedded after what agents say. Parts of a file that are gone from it go into the trash.
+        Imported text is embedded after what agents say. Parts of a file that are gone from it go into the trash. The
+        drawers of a file that was moved or renamed stay where they are and name its new path.
         """
         given = arguments.present(wing)
         chosen = text.read_name(given, "wing").shown if given else None
@@ -78,7 +82,7 @@ class Importing:
             problems = [entry for entry in entries if not isinstance(entry, Document)]
             complete &= not any(isinstance(problem, SkippedFile) for problem in problems)
             seen.update(document.key for document in documents)
-            plan = _plan(documents, before)
+            plan = self._moved(_plan(documents, before))
             filed = [] if dry_run else self._store(plan, wing)
             same.update(each.drawer_id for each in filed if not each.created)
             new = len(plan.new) if dry_run else sum(each.created for each in filed)
@@ -87,9 +91,22 @@ class Importing:
         if complete and gone:
             yield ImportStep(path, removed=len(gone) if dry_run else self._remove([part.drawer_id for part in gone]))
 
+    def _moved(self, plan: _Plan) -> _Plan:
+        """The same plan, with what is new only because its file had another path told apart."""
+        if not plan.new:
+            return plan
+        with self._stores.reader.read() as connection:
+            known = [(document, same_parts(connection, document.key, document.content)) for document in plan.new]
+        homes = [(document, next((id for id, path in parts if _is_gone(path)), None)) for document, parts in known]
+        return replace(
+            plan,
+            new=[document for document, home in homes if home is None],
+            moved=[(home, document) for document, home in homes if home is not None],
+        )
+
     def _store(self, plan: _Plan, wing: str) -> list[Filed]:
         """What became of the new ones: a part may say exactly what another one says, and then it is that drawer."""
-        if not plan.new and not plan.changed:
+        if not plan.new and not plan.changed and not plan.moved:
             return []
         store = self._stores.drawers
         new = [(_new_drawer(each, wing), chunking.split(each.content)) for each in plan.new]
@@ -98,6 +115,8 @@ class Importing:
         def work(tx: Transaction) -> list[Filed]:
             for drawer_id, changes, spans in changed:
                 store.update(tx, drawer_id, changes, spans)
+            for drawer_id, document in plan.moved:
+                store.update(tx, drawer_id, DrawerChanges(source_file=document.source_file), None)
             return [store.file(tx, drawer, spans) for drawer, spans in new]
 
         filed = self._stores.writer.write(work, Deadline(COMMAND_SECONDS))
@@ -120,6 +139,7 @@ def _step(path: str, documents: Sequence[Document], plan: _Plan, new: int, probl
         path=path,
         filed=new,
         updated=len(plan.changed),
+        moved=len(plan.moved),
         unchanged=plan.unchanged + len(plan.new) - new,
         in_trash=plan.in_trash,
         characters=sum(len(document.content) for document in documents),
@@ -139,7 +159,11 @@ def _plan(documents: Sequence[Document], before: dict[str, ImportedPart]) -> _Pl
             unchanged += 1
         else:
             changed.append((part, document))
-    return _Plan(new, changed, unchanged, in_trash)
+    return _Plan(new, changed, (), unchanged, in_trash)
+
+
+def _is_gone(path: str) -> bool:
+    return not os.path.lexists(path)
 
 
 def _digest(document: Document) -> str:

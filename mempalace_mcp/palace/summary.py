@@ -25,9 +25,9 @@ class ImportSummary:
 
     def add(self, step: ImportStep) -> None:
         """Count one step."""
-        for field in ("filed", "updated", "unchanged", "removed", "in_trash", "characters"):
+        for field in ("filed", "updated", "moved", "unchanged", "removed", "in_trash", "characters"):
             self._counts[field] += getattr(step, field)
-        read_from = step.filed + step.updated + step.unchanged + step.in_trash
+        read_from = step.filed + step.updated + step.moved + step.unchanged + step.in_trash
         if read_from and step.path != self._last_path:
             self._counts["files"] += 1
             self._last_path = step.path
@@ -41,7 +41,7 @@ class ImportSummary:
 
     def as_dict(self, *, complete: bool) -> dict[str, Any]:
         """The counts, the reasons with theirs, and the first problems; `complete` is False for an import cut short."""
-        fields = ("files", "filed", "updated", "unchanged", "removed", "in_trash", "characters")
+        fields = ("files", "filed", "updated", "moved", "unchanged", "removed", "in_trash", "characters")
         return {
             **{field: self._counts[field] for field in fields},
             "skipped": dict(self._reasons.most_common(REASONS_COUNTED)),

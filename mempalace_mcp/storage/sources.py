@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from mempalace_mcp.storage.rows import content_hash
+
 IMPORT_FIELD = "import"
 """The entry of a drawer's metadata that marks it as imported: `{"key": part of the file, "digest": of its text}`."""
 
@@ -28,3 +30,12 @@ def imported_parts(connection: sqlite3.Connection, source_file: str) -> dict[str
         (source_file,),
     )
     return {key: ImportedPart(key, digest, drawer_id, bool(live)) for key, digest, drawer_id, live in rows}
+
+
+def same_parts(connection: sqlite3.Connection, key: str, content: str) -> list[tuple[str, str]]:
+    """The live drawers imported under that key that say just this, each with its file, the newest first."""
+    return connection.execute(
+        "SELECT drawer_id, source_file FROM drawers WHERE content_hash = ? AND deleted_at IS NULL AND content = ?"
+        " AND metadata ->> '$.import.key' = ? AND source_file IS NOT NULL ORDER BY id DESC",
+        (content_hash(content), content, key),
+    ).fetchall()

@@ -62,6 +62,35 @@ def test_a_changed_file_updates_its_drawer_and_keeps_its_history(tmp_path: Path,
         assert app.palace.search("quokka").hits[0].drawer.drawer_id == before.drawer_id
 
 
+def test_a_moved_file_takes_its_drawers_along(tmp_path: Path, texts: Path) -> None:
+    with opened(tmp_path / "palace", started=False) as app:
+        first = run(app, texts)
+        ids = {drawer.drawer_id for drawer in app.palace.list_drawers(limit=100).items}
+        moved = texts.rename(tmp_path / "moved")
+        trial = run(app, moved, dry_run=True)
+        told = run(app, moved)
+        assert (told["filed"], told["moved"], told["unchanged"]) == (0, first["filed"], first["unchanged"])
+        assert (trial["filed"], trial["moved"]) == (0, first["filed"])
+        drawers = app.palace.list_drawers(limit=100).items
+        assert {drawer.drawer_id for drawer in drawers} == ids
+        assert all(str(drawer.source_file).startswith(str(moved.resolve())) for drawer in drawers)
+        again = run(app, moved)
+        assert (again["filed"], again["moved"]) == (0, 0)
+
+
+def test_a_copied_file_has_drawers_of_its_own(tmp_path: Path, texts: Path) -> None:
+    note = next((texts / "notes").glob("*.md"))
+    with opened(tmp_path / "palace", started=False) as app:
+        run(app, note)
+        copy = Path(shutil.copy(note, tmp_path / "copy.md"))
+        assert run(app, copy, note)["filed"] == 1
+        note.unlink()
+        copy.rename(tmp_path / "renamed.md")
+        told = run(app, tmp_path / "renamed.md")
+        assert (told["filed"], told["moved"]) == (0, 1)
+        assert app.palace.list_drawers().total == 2
+
+
 def test_a_growing_transcript_adds_only_what_is_new(tmp_path: Path, texts: Path) -> None:
     transcript = next((texts / "transcripts").rglob("*.jsonl"))
     lines = transcript.read_text(encoding="utf-8").splitlines(keepends=True)
