@@ -127,5 +127,5 @@ def _shown(value: Any) -> str:
         case float():
             return str(value)
         case list():
-            return f"a list of {len(value):,} entries"
+            return f"a list of {len(value):,} {'entry' if len(value) == 1 else 'entries'}"
     return "an object"
