@@ -28,8 +28,8 @@ INTERACTIVE_BATCH = 4
 """Small, for a search that wants the rest embedded waits for it."""
 BULK_BATCH = 64
 PURGE_BATCH = 500
-INDEX_BATCH = 20
-"""Rows moved into Chroma at once: it holds the interpreter's lock meanwhile."""
+INDEX_BATCH = 100
+"""Rows moved into Chroma at once: few enough that a search which needs it then waits for a tenth of a second."""
 LOOK_SECONDS = 2.0
 """How often a look is taken for what other processes have filed."""
 PURGE_SECONDS = 3600.0

@@ -24,7 +24,7 @@ from mempalace_mcp.storage.vectors.truth import Moment, RowFilter, Vectors
 
 Read = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
-TIME_SHARE = 0.2
+TIME_SHARE = 0.8
 """The part of the time in which Chroma may be written."""
 PATIENCE_SECONDS = 0.25
 """How long a query waits for Chroma: less than loading the exact matrix would take, where Chroma is worthwhile."""
