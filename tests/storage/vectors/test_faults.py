@@ -69,11 +69,11 @@ def scribble(directory: Path) -> None:
 DAMAGES = {
     "directory deleted": delete_directory,
     "everything deleted": delete_everything,
-    "directory replaced": replace_directory,
-    "database truncated": truncate("chroma.sqlite3"),
     "links overwritten": scribble,
 }
 MORE_DAMAGES = {
+    "directory replaced": replace_directory,
+    "database truncated": truncate("chroma.sqlite3"),
     "vectors truncated": truncate("data_level0.bin"),
     "links truncated": truncate("link_lists.bin"),
     "metadata truncated": truncate("index_metadata.pickle"),
@@ -101,16 +101,15 @@ def test_damage_under_a_live_process_is_noticed_and_repaired(
     assert differences(filled, database) == []
 
 
-@pytest.mark.parametrize("damage", [delete_directory, truncate("data_level0.bin")], ids=["deleted", "truncated"])
 def test_files_damaged_between_two_lives_are_never_opened(
-    tmp_path: Path, filled: VectorIndex, database: Database, damage: Damage
+    tmp_path: Path, filled: VectorIndex, database: Database
 ) -> None:
     filled.close()
-    damage(tmp_path)
+    truncate("data_level0.bin")(tmp_path)
     second = index_of(tmp_path)
     verify_answers(second, database)
     advance_all(second, database)
-    assert second.statistics().last_reopen in ("begun", "files changed", "files missing")
+    assert second.statistics().last_reopen == "files changed"
     assert second.statistics().chroma_rows == ROWS
     verify_answers(second, database)
     assert differences(second, database) == []
@@ -188,7 +187,7 @@ def test_own_writes_reopen_nothing(filled: VectorIndex, database: Database, worl
 
 
 def test_idle_readers_reopen_nothing(tmp_path: Path, filled: VectorIndex, database: Database, world: World) -> None:
-    for _ in range(2):
+    for _ in range(THOROUGHNESS):
         before = (chroma_directory(tmp_path) / "chroma.sqlite3").stat().st_mtime_ns
         assert lines_of("read_chroma", tmp_path) == ["read"]
         assert (chroma_directory(tmp_path) / "chroma.sqlite3").stat().st_mtime_ns != before
@@ -287,7 +286,7 @@ def test_reconnecting_leaves_descriptors_threads_and_processes_as_they_were(
         index.close()
         return resources
 
-    before, after = reconnect(2), reconnect(10 * THOROUGHNESS)
+    before, after = reconnect(1), reconnect(5 * THOROUGHNESS)
     assert all(now <= then for now, then in zip(after, before, strict=True))
 
 
@@ -295,7 +294,6 @@ def test_reconnecting_leaves_descriptors_threads_and_processes_as_they_were(
     ("values", "reason", "rebuilds"),
     [
         ({"boot": "another", "closed": True}, "start", 0),
-        ({"boot": "another", "closed": False}, "not closed before a restart of the machine", 1),
         ({"stamp": "nonsense"}, "not closed cleanly", 1),
     ],
 )

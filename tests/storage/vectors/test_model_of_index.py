@@ -171,4 +171,4 @@ def of_examples(count: int) -> settings:
 TestPalace = Palace.TestCase
 TestPalace.settings = of_examples(20)
 TestPalaceWithChroma = PalaceWithChroma.TestCase
-TestPalaceWithChroma.settings = of_examples(5)
+TestPalaceWithChroma.settings = of_examples(4)
