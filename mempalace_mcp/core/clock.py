@@ -17,7 +17,9 @@ DAY: Instant = 86_400 * SECOND
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-_INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}([.,]\d{1,6}\d*)?)?([Zz]|[+-]\d{2}(:?\d{2})?)?", re.ASCII)
+_TIME = r"\d{2}:\d{2}(:\d{2}([.,]\d{1,6}\d*)?)?"
+_OFFSET = r"[Zz]|[+-]\d{2}(:?\d{2})?"
+_INSTANT = re.compile(rf"{_DATE.pattern}[Tt ]{_TIME}({_OFFSET})?", re.ASCII)
 _LONGEST = 40
 
 
