@@ -36,7 +36,7 @@ def read(model: type[Arguments], arguments: dict[str, Any]) -> Any:
         ("search", {"query": "tea", "limit": True}, "limit", "limit cannot be true", "whole number"),
         ("search", {"query": "tea", "limit": 5.0}, "limit", "limit cannot be 5.0", "whole number"),
         ("search", {"query": "tea", "limit": "5"}, "limit", "limit cannot be '5'", "whole number"),
-        ("search", {"query": "tea", "limit": [5]}, "limit", "limit cannot be a list of 1 entries", "whole number"),
+        ("search", {"query": "tea", "limit": [5]}, "limit", "limit cannot be a list of 1 entry", "whole number"),
         ("search", {"query": {"text": "tea"}}, "query", "query cannot be an object", "text of at most 4,096"),
         ("search", {"query": None}, "query", "query cannot be null", "text of at most 4,096"),
         ("search", {"query": "x" * 4097}, "query", "text of 4,097 characters", "text of at most 4,096"),
