@@ -23,7 +23,8 @@ Every answer is `structuredContent` and the same JSON as text. Every refusal is 
 
 Whoever may have to repeat a write without knowing whether it was done gives it a key of 1 to 128 characters, new for
 each call (a UUID), the same for its repetition. For a day the write is done once and the repetition gets the first
-answer, a refusal included; another call under the key is a `conflict`. Tools that only read take no notice of it.
+answer, a refusal included; another call under the key is a `conflict`. Tools that only read take no notice of it, nor
+does `import_path`, which files nothing twice.
 
     {"method": "tools/call", "params": {"name": "diary_write", "arguments": {...},
                                         "_meta": {"idempotencyKey": "6f1c9a52-..."}}}
