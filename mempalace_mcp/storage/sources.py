@@ -25,7 +25,8 @@ def imported_parts(connection: sqlite3.Connection, source_file: str) -> dict[str
     """The parts of a file by key. A live drawer wins over one in the trash, a newer one over an older."""
     rows = connection.execute(
         "SELECT metadata ->> '$.import.key', metadata ->> '$.import.digest', drawer_id, deleted_at IS NULL"
-        " FROM drawers WHERE source_file = ? AND metadata -> '$.import' IS NOT NULL"
+        " FROM drawers WHERE source_file = ?"
+        " AND metadata ->> '$.import.key' IS NOT NULL AND metadata ->> '$.import.digest' IS NOT NULL"
         " ORDER BY deleted_at IS NULL, id",
         (source_file,),
     )

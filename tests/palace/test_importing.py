@@ -119,6 +119,17 @@ def test_what_somebody_changed_or_deleted_stays_so(tmp_path: Path, texts: Path) 
         assert app.palace.get_drawers([deleted.drawer_id]).missing == [deleted.drawer_id]
 
 
+@pytest.mark.parametrize("metadata", [{"import": "by hand"}, {"import": {"from": "me"}}, {"import": None}, {}])
+def test_what_an_agent_filed_from_a_file_is_no_part_of_it(tmp_path: Path, metadata: dict[str, Any]) -> None:
+    note = tmp_path / "note.md"
+    note.write_text("What the file says.", encoding="utf-8")
+    with opened(tmp_path / "palace", started=False) as app:
+        filed = app.palace.add_drawer("w", "r", "What I think of it.", source_file=str(note), metadata=metadata)
+        told = run(app, note)
+        assert (told["filed"], told["removed"]) == (1, 0)
+        assert app.palace.get_drawers([filed.drawer_id]).missing == []
+
+
 def test_parts_gone_from_a_file_go_into_the_trash(tmp_path: Path) -> None:
     note = tmp_path / "long.md"
     sections = [
