@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -30,6 +33,16 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+def end_daemons_under(directory: Path) -> None:
+    """By design a daemon outlives its sessions; in tests it ends with the palace's directory."""
+    for file in directory.rglob("daemon.json"):
+        with suppress(psutil.NoSuchProcess, OSError):
+            daemon = psutil.Process(json.loads(file.read_text(encoding="utf-8"))["pid"])
+            if str(file.parent) in daemon.cmdline():
+                daemon.terminate()
+                daemon.wait(20)
+
+
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves threads, child processes or files of its own palace open."""
@@ -37,6 +50,8 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     threads_before = set(threading.enumerate())
     children_before = {child.pid for child in psutil.Process().children(recursive=True)}
     yield
+    if directory:
+        end_daemons_under(Path(directory))
     left_threads = [thread for thread in threading.enumerate() if thread not in threads_before]
     for thread in left_threads:
         thread.join(5)

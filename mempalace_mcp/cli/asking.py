@@ -8,6 +8,8 @@ from typing import Any
 from mempalace_mcp.cli import show
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
+from mempalace_mcp.core.errors import Busy
+from mempalace_mcp.process import control
 from mempalace_mcp.protocol.tools.table import build_tools
 from mempalace_mcp.runtime.app import App, open_app
 from mempalace_mcp.runtime.context import AppContext
@@ -40,7 +42,7 @@ def found(answer: dict[str, Any]) -> str:
 def status(settings: Settings, as_json: bool) -> str:
     """What the palace holds and how it fares."""
     with open_app(settings) as app:
-        told = app.status()
+        told = {**app.status(), "daemon": _daemon(settings)}
         return json.dumps(told, ensure_ascii=False) if as_json else _status(app, told)
 
 
@@ -55,10 +57,28 @@ def _status(app: App, told: dict[str, Any]) -> str:
         f"files     {show.size(palace['database_bytes'])} and {show.size(palace['wal_bytes'] or 0)} of write-ahead log",
         f"index     {index['mode']}",
         f"model     {palace['model'] or 'none yet'}",
+        f"daemon    {_serving(told['daemon'])}",
         f"health    {told['status']}" + "".join(f"\n          {reason}" for reason in told["reasons"]),
     ]
     counts = [(room.wing, room.room, room.drawers) for room in app.palace.get_taxonomy().rooms]
     return "\n".join(lines) + (f"\n\n{show.table(('wing', 'room', 'drawers'), counts)}" if counts else "")
+
+
+def _daemon(settings: Settings) -> dict[str, Any] | None:
+    """The process behind the palace's sessions, if there is one that answers."""
+    try:
+        return control.describe(settings.palace)
+    except Busy as error:
+        return {"error": error.message}
+
+
+def _serving(daemon: dict[str, Any] | None) -> str:
+    if daemon is None:
+        return "none is running"
+    if "error" in daemon:
+        return str(daemon["error"])
+    lasted = show.duration(daemon["uptime_seconds"])
+    return f"process {daemon['pid']}, version {daemon['version']}, {len(daemon['sessions'])} sessions, for {lasted}"
 
 
 def _hit(rank: int, hit: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.seat import Seat
 
 _UMASK = 0o077
+_DESCRIPTORS = 8192
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -25,6 +26,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     os.chdir(Path(os.sep).absolute())
     os.umask(_UMASK)
+    _allow_many_sessions()
     from mempalace_mcp.core.errors import PalaceError
 
     try:
@@ -55,6 +57,16 @@ def _serve(palace: str, seat: Seat | None, address_file: str) -> None:
 
     log.rotate()
     run_daemon(lambda: open_app(settings), address_file, seat, ready)
+
+
+def _allow_many_sessions() -> None:
+    """Each costs a descriptor, and the usual limit is low."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def _seat(palace: str, descriptor: int | None) -> Seat | None:

@@ -39,7 +39,8 @@ OUTSTANDING = 32
 TROUBLE_SECONDS = 20.0
 """Daemons that die without settling anything are reported after that; before, they look like somebody's kills."""
 
-_SHORT_LIFE_SECONDS = 1.0
+_SHORT_LIFE_SECONDS = 2.0
+_LONGEST_BACK_OFF = 5.0
 _LIST_CHANGED = b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
 
 
@@ -229,17 +230,20 @@ class Bridge:
 
     def _back_off(self, lived: float) -> None:
         """Daemons that die as soon as they are born are not started as fast as possible, and are reported."""
+        if lived > _SHORT_LIFE_SECONDS:
+            self._trouble_since = None
+            return
         now = time.monotonic()
         if self._trouble_since is None:
             self._trouble_since = now
             return
-        if now - self._trouble_since > TROUBLE_SECONDS:
+        lasted = now - self._trouble_since
+        if lasted > TROUBLE_SECONDS:
             from mempalace_mcp.process.refusals import crash_loop
 
             self._trouble_since = None
             self._refuse_all(Unavailable(crash_loop(self._connector.palace)))
-        if lived < _SHORT_LIFE_SECONDS:
-            time.sleep(jittered(min(5.0, 0.1 + (now - self._trouble_since if self._trouble_since else 0) / 4)))
+        time.sleep(jittered(min(_LONGEST_BACK_OFF, 0.1 + lasted / 4)))
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -91,6 +91,8 @@ class Door:
             except ValueError as error:
                 logger.warning("a connection was refused: %s", error)
                 await _say(stream, {"refused": "protocol", "protocol": PROTOCOL, "version": __version__})
+            except Exception:  # whatever one session does, the others go on; the trace is in the log
+                logger.exception("a session failed")
 
     async def _answer(self, stream: SocketStream, hello: Hello, rest: bytes) -> None:
         refusal = self._refusal(hello)

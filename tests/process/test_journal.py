@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mempalace_mcp.process.journal import MAX_ENTRIES, Journal
+from mempalace_mcp.process.progress import Progress
+
+
+def line(method: str, number: object = None, **params: object) -> bytes:
+    message: dict[str, object] = {"jsonrpc": "2.0", "method": method, "params": params}
+    return json.dumps(message if number is None else {**message, "id": number}).encode()
+
+
+def sequences(journal: Journal) -> list[int]:
+    return [entry.sequence for entry in journal.in_flight()]
+
+
+def test_what_is_settled_is_forgotten_and_the_rest_stays_in_order() -> None:
+    journal = Journal()
+    for number in range(5):
+        journal.add(line("tools/call", number))
+    journal.settle(3)
+    assert journal.settle(99) is None
+    assert sequences(journal) == [1, 2, 4, 5]
+
+
+def test_a_granted_handshake_is_told_the_next_daemon_under_numbers_of_its_own() -> None:
+    journal = Journal()
+    for each in (line("initialize", "a"), line("notifications/initialized"), line("logging/setLevel", 1, level="info")):
+        journal.settle(journal.add(each).sequence, b'{"result":{}}')
+    waiting = journal.add(line("tools/call", 2))
+    replayed = list(journal.replay())
+    assert [entry.method for entry in replayed] == ["initialize", "notifications/initialized", "logging/setLevel"]
+    assert all(entry.own and entry.sequence > waiting.sequence for entry in replayed)
+    again = list(journal.replay())
+    assert [entry.method for entry in again] == [entry.method for entry in replayed]
+    assert sequences(journal) == [waiting.sequence, *(entry.sequence for entry in again)]
+
+
+def test_what_was_refused_is_not_told_the_next_daemon() -> None:
+    journal = Journal()
+    journal.settle(journal.add(line("initialize", 1)).sequence, b'{"error":{}}')
+    assert not list(journal.replay())
+
+
+def test_subscriptions_are_kept_until_they_end() -> None:
+    journal = Journal()
+    for method, uri in (("subscribe", "a"), ("subscribe", "b"), ("unsubscribe", "a")):
+        journal.settle(journal.add(line(f"resources/{method}", 1, uri=uri)).sequence, b'{"result":{}}')
+    assert [entry.parameter("uri") for entry in journal.replay()] == ["b"]
+
+
+def test_cancelled_requests_end_with_their_daemon_and_twins_of_another_type_do_not() -> None:
+    journal = Journal()
+    text, number, long = (journal.add(each) for each in (line("tools/call", "7"), line("tools/call", 7), b""))
+    long = journal.add(line("tools/call", "big", filler="x" * 100_000))
+    for entry in journal.in_flight():
+        entry.sent = True
+    journal.add(line("notifications/cancelled", requestId=7))
+    journal.add(line("notifications/cancelled", requestId="big"))
+    journal.lost()
+    assert not number.sent
+    assert long.cancelled
+    assert sequences(journal) == [text.sequence, 3]
+    assert text.deaths == 1
+
+
+def test_only_what_was_sent_has_died() -> None:
+    journal = Journal()
+    sent, waiting = journal.add(line("ping", 1)), journal.add(line("ping", 2))
+    sent.sent = sent.alone = True
+    journal.lost()
+    assert (sent.deaths, sent.deaths_alone, waiting.deaths) == (1, 1, 0)
+    assert not sent.sent
+    sent.sent = True
+    journal.unsent()
+    assert (sent.deaths, sent.deaths_alone) == (1, 1)
+
+
+def test_a_full_journal_makes_the_client_wait() -> None:
+    journal = Journal()
+    for number in range(MAX_ENTRIES):
+        journal.add(line("ping", number))
+    waiting = threading.Thread(target=journal.add, args=(line("ping", "late"),))
+    waiting.start()
+    assert len(journal.in_flight()) == MAX_ENTRIES
+    journal.add(line("ping", "own"), own=True)
+    for entry in journal.in_flight()[:2]:
+        journal.settle(entry.sequence)
+    waiting.join(10)
+    assert len(journal.in_flight()) == MAX_ENTRIES
+    assert not journal.wait_until_empty(0)
+
+
+@given(st.binary(max_size=60) | st.just(b"[" * 100_000) | st.just(b"[" * 50_000))
+def test_nothing_a_client_sends_breaks_it(data: bytes) -> None:
+    journal = Journal()
+    entry = journal.add(data)
+    assert isinstance(entry.is_request, bool)
+    journal.add(line("notifications/cancelled", requestId=1))
+    journal.settle(entry.sequence, data)
+    journal.lost()
+
+
+def progress(token: object, value: float) -> bytes:
+    return line("notifications/progress", progressToken=token, progress=value)
+
+
+def test_progress_only_goes_forward() -> None:
+    news = Progress()
+    seen = [news.is_news(progress("a", value)) for value in (0.1, 0.5, 0.1, 0.5, 0.6)]
+    assert seen == [True, True, False, False, True]
+    assert news.is_news(progress("b", 0.1))
+    assert news.is_news(progress(1, 0.2))
+    assert news.is_news(progress("1", 0.1))
+    assert news.is_news(line("notifications/tools/list_changed"))
+    assert news.is_news(b'"notifications/progress" is not JSON of that kind')
+
+
+def test_progress_of_many_tokens_is_forgotten() -> None:
+    news = Progress()
+    assert all(news.is_news(progress(token, 0.5)) for token in range(1000))
+    assert news.is_news(progress(0, 0.1))
+    assert not news.is_news(progress(999, 0.1))
