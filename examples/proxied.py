@@ -1,4 +1,4 @@
-"""Ask the palace over stdio through a command that forwards to it, such as mcp-proxy: proxied.py COMMAND [ARGUMENT...]."""
+"""Ask the palace over stdio through a command that forwards to it, such as mcp-proxy: proxied.py COMMAND [ARG...]."""
 
 from __future__ import annotations
 
