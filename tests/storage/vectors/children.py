@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from mempalace_mcp.storage.database import Database
 from mempalace_mcp.storage.vectors.blocks import BLOCK_ROWS, Blocks
+from mempalace_mcp.storage.vectors.remote import RemoteSession
 from tests.storage.vectors.support import (
     advance_all,
     chroma_directory,
@@ -101,13 +103,22 @@ def fill_blocks(directory: Path) -> None:
         blocks.close()
 
 
+def add_twice(directory: Path) -> None:
+    """Give Chroma rows, and others when told to."""
+    session = RemoteSession(directory)
+    session.upsert(np.arange(100), unit_vectors(100, 1))
+    say("ready")
+    sys.stdin.readline()
+    session.upsert(np.arange(100, 200), unit_vectors(100, 2))
+
+
 def limit_files(size: int) -> None:
     """From now on no file of this process may grow beyond a size in bytes."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 ROLES: dict[str, Callable[[Path], None]] = {
-    role.__name__: role for role in (fill, hold, read_chroma, write_chroma, fill_disk, fill_blocks)
+    role.__name__: role for role in (fill, hold, read_chroma, write_chroma, fill_disk, fill_blocks, add_twice)
 }
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from mempalace_mcp.storage.database import Database
 from mempalace_mcp.storage.vectors.index import VectorIndex
 from mempalace_mcp.storage.vectors.model import ChromaState
 from mempalace_mcp.storage.vectors.remote import RemoteSession
-from mempalace_mcp.storage.vectors.stamp import take_stamp
+from mempalace_mcp.storage.vectors.stamp import DATABASE, take_stamp
 from tests.storage.support import fresh_database
 from tests.storage.vectors.support import (
     ROWS,
@@ -270,3 +271,23 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path, stopped: bool)
             own.suspend()
         process.kill()
         own.wait(timeout=10)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the child ends after what it is doing")
+def test_the_child_ends_with_its_parent_even_within_native_code(tmp_path: Path) -> None:
+    with child("add_twice", tmp_path) as process, closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        assert process.stdout
+        assert process.stdin
+        assert process.stdout.readline() == "ready\n"
+        (own,) = psutil.Process(process.pid).children()
+        connection.execute("BEGIN EXCLUSIVE")  # Chroma's native code waits for the lock for up to 1000 s
+        process.stdin.write("\n")
+        process.stdin.flush()
+        with pytest.raises(psutil.TimeoutExpired):
+            own.wait(timeout=0.5)  # time to get stuck; if it is too short, the test is merely an easier one
+        process.kill()
+        try:
+            own.wait(timeout=10)
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                own.kill()
