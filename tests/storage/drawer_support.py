@@ -128,4 +128,6 @@ def cabinet(path: str = ":memory:") -> Iterator[Cabinet]:
         for step in load_migrations():
             connection.executescript(step.sql)
         connection.execute("INSERT INTO state VALUES (1, 'test', 0, 0, 0)")
-        yield Cabinet(connection)
+        palace = Cabinet(connection)
+        with closing(palace.lexicon):
+            yield palace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from hypothesis import given, settings
@@ -154,8 +155,9 @@ def test_a_text_is_found_by_itself(text: str) -> None:
     """Unless the tokenizer of SQLite finds no letters or digits in it."""
     with cabinet() as palace:
         filed = palace.file(text)
-        terms = [term.text for term in read_query(text)]
-        if any(Tokenizer().stems(terms)):
+        with closing(Tokenizer()) as tokenizer:
+            telling = any(tokenizer.stems([term.text for term in read_query(text)]))
+        if telling:
             assert palace.found(text) == [filed.drawer_id]
 
 
@@ -255,10 +257,10 @@ def test_an_identifier_that_many_hold_singles_none_out(palace: Cabinet) -> None:
 
 
 def test_what_the_lexicon_remembers_is_bounded(large: Cabinet) -> None:
-    small = lexical.Lexicon(frequencies=3, queries=2)
-    for word in VOCABULARY[:10]:
-        small.search(large.connection, word, 5, EVERY)
-    statistics = small.statistics()
+    with closing(lexical.Lexicon(frequencies=3, queries=2)) as small:
+        for word in VOCABULARY[:10]:
+            small.search(large.connection, word, 5, EVERY)
+        statistics = small.statistics()
     assert (statistics.searches, statistics.frequencies, statistics.frequencies_limit) == (10, 3, 3)
 
 
