@@ -46,7 +46,7 @@ class VectorIndex:
     exactly.
 
     Chroma pays late: the exact matrix answers 100,000 vectors of 384 numbers in 7 ms with 40 MB of anonymous memory,
-    Chroma and its process take 2 ms and 280 MB; it is the quicker one from 40,000 to 50,000 vectors on.
+    Chroma and its process take 2 ms and 260 MB; it is the quicker one from 40,000 to 50,000 vectors on.
     """
 
     def __init__(
