@@ -29,6 +29,10 @@ def resolve(text: str) -> str:
     path = os.path.expanduser(text)
     if path.startswith("~"):
         raise ValueError("the home directory is unknown")
-    if os.path.exists(path) and not os.path.isdir(path):
-        raise ValueError("must be a directory, and a file is there")
-    return os.path.realpath(path)
+    path = os.path.realpath(path)
+    found = path
+    while not os.path.lexists(found) and os.path.dirname(found) != found:
+        found = os.path.dirname(found)
+    if not os.path.isdir(found):
+        raise ValueError(f"must be a directory, and {found} is a file")
+    return path
