@@ -24,6 +24,7 @@ from mempalace_mcp.process.services import AppServices
 from mempalace_mcp.protocol import http
 from mempalace_mcp.protocol.stdio import stop_on_signal
 from mempalace_mcp.runtime.app import App
+from mempalace_mcp.runtime.loop import run_loop
 
 logger = logging.getLogger(__name__)
 
@@ -142,5 +143,5 @@ def run_daemon(
     with contextlib.closing(open_app()) as app:
         app.start()
         daemon = Daemon(app, address_file, seat, http_door(app) if http_door else None)
-        anyio.run(daemon.serve, ready)
+        run_loop(daemon.serve, ready)
         return daemon.describe()

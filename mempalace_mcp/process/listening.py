@@ -13,10 +13,14 @@ from pathlib import Path
 
 from mempalace_mcp import __version__
 from mempalace_mcp.process.address import Address
-from mempalace_mcp.process.runtime_folder import new_name
+from mempalace_mcp.process.runtime_folder import SOCKET_SUFFIX, new_name
 
 BACKLOG = 1024
 _TOKEN_BYTES = 32
+_DEAD_AFTER_SECONDS = 60.0
+"""A socket that refuses may be one that is just being born; after that it is not."""
+
+_PROBE_SECONDS = 0.2
 
 
 @contextlib.contextmanager
@@ -35,7 +39,8 @@ def listening(
             listener.bind(("127.0.0.1", 0))
             address.port, address.token = listener.getsockname()[1], secrets.token_hex(_TOKEN_BYTES)
         else:
-            path = new_name(".sock")
+            path = new_name(SOCKET_SUFFIX)
+            sweep(Path(path).parent)
             listener.bind(path)
             address.path = path
             Path(path).chmod(0o600)
@@ -45,3 +50,21 @@ def listening(
         if address.path is not None:
             Path(address.path).unlink(missing_ok=True)
         listener.close()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes have left that were killed: sockets at which nobody listens."""
+    for path in folder.glob(f"*{SOCKET_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _DEAD_AFTER_SECONDS and _refuses(path):
+                path.unlink()
+
+
+def _refuses(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+        return False

@@ -9,6 +9,7 @@ import tempfile
 LONGEST_SOCKET_PATH = 100
 """In bytes. The smallest system takes 104, with the byte that ends it."""
 
+SOCKET_SUFFIX = ".sock"
 _NAME_BYTES = 8
 _PRIVATE = 0o700
 

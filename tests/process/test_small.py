@@ -17,7 +17,7 @@ from mempalace_mcp.process.address import Address
 from mempalace_mcp.process.client import Client, ClientGone
 from mempalace_mcp.process.frames import Frame
 from mempalace_mcp.process.hello import Hello, identity_of, is_newer, settings_of
-from mempalace_mcp.process.listening import listening
+from mempalace_mcp.process.listening import listening, sweep
 from mempalace_mcp.process.log import KEPT, MAX_BYTES, Log
 from mempalace_mcp.process.refusals import crash_loop, refuse
 from mempalace_mcp.process.runtime_folder import LONGEST_SOCKET_PATH, new_name, runtime_folder
@@ -127,6 +127,21 @@ def test_whoever_has_the_address_can_connect(loopback: bool) -> None:
                 assert accepted.recv(1) == b"x"
     with pytest.raises(OSError):  # noqa: PT011 - which one depends on the kind of socket
         address.connect()
+
+
+def test_sockets_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.sock" for name in ("dead", "newborn", "living")]
+    sockets = [socket.socket(socket.AF_UNIX) for _ in paths]
+    for each, path in zip(sockets, paths, strict=True):
+        each.bind(str(path))
+    sockets[2].listen()
+    sockets[0].close()
+    for path in (paths[0], paths[2]):
+        os.utime(path, (0, 0))
+    sweep(tmp_path)
+    assert [path.exists() for path in paths] == [False, True, True]
+    for each in sockets:
+        each.close()
 
 
 def test_the_folder_for_sockets_is_closed_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
