@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 import mempalace_mcp
+from mempalace_mcp.process.seat import Seat
 from tests.protocol.clients import PATIENCE, StdioClient, call, end
 
 PACKAGE = Path(mempalace_mcp.__file__).parent
@@ -113,12 +114,21 @@ def processes_of(palace: Path) -> list[psutil.Process]:
 
 
 def end_processes_of(palace: Path) -> None:
-    """Leave nothing of a palace running."""
-    while found := processes_of(palace):
+    """Leave nothing of a palace running: a daemon just born has no command line yet, but it has the seat."""
+    while (found := processes_of(palace)) or _is_taken(palace):
         for process in found:
             with suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(found, PATIENCE)
+
+
+def _is_taken(palace: Path) -> bool:
+    if not palace.is_dir():
+        return False
+    seat = Seat.take(str(palace / "daemon.lock"))
+    if seat is not None:
+        seat.close()
+    return seat is None
 
 
 def laboratory(directory: Path, changes: Mapping[str, tuple[str, str]]) -> Path:
