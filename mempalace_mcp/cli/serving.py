@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 
-import anyio
-
 from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.daemon import HttpDoor, run_daemon
 from mempalace_mcp.process.services import Offer, services_of
 from mempalace_mcp.process.taking_over import take_seat
 from mempalace_mcp.protocol import http, stdio
 from mempalace_mcp.runtime.app import App
+from mempalace_mcp.runtime.loop import run_loop
 
 
 def serve_stdio(open_app: Callable[[], App], offer: Offer) -> None:
     """One session over stdin and stdout."""
     with closing(open_app()) as app:
         app.start()
-        anyio.run(stdio.serve_stdio, services_of(app, offer))
+        run_loop(stdio.serve_stdio, services_of(app, offer))
 
 
 def serve_http(

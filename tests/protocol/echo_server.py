@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 
@@ -14,13 +13,14 @@ def main(door: str) -> None:
     logging.basicConfig(level=logging.WARNING)
     with echo_services() as services:
         if door == "stdio":
-            from mempalace_mcp.protocol.stdio import serve_stdio
+            from mempalace_mcp.runtime.loop import run_loop
+from mempalace_mcp.protocol.stdio import serve_stdio
 
-            asyncio.run(serve_stdio(services))
+            run_loop(serve_stdio, services)
         else:
             from mempalace_mcp.protocol.http import serve_http
 
-            asyncio.run(serve_http(services, "127.0.0.1", 0, lambda port: print(port, flush=True)))
+            run_loop(serve_http, services, "127.0.0.1", 0, lambda port: print(port, flush=True))
 
 
 if __name__ == "__main__":
