@@ -5,6 +5,7 @@ They print a line when they have come somewhere, and wait for a line before they
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import sys
@@ -66,6 +67,21 @@ def write(directory: Path, name: str, count: str) -> None:
         database.write(add_wing(f"{name}-{number}"), Deadline())
         say(f"{name}-{number}")
     database.close()
+
+
+def write_step_by_step(directory: Path) -> None:
+    """Write a unit each time it is told, small and large ones, until killed."""
+    database = Database(directory)
+    for number in itertools.count():
+        wait_for_go()
+        filler = "-" * (number * 7919 % 13 * 100_000)
+
+        def work(transaction: Transaction, name: str = f"step {number}", filler: str = filler) -> None:
+            add_wing(name)(transaction)
+            transaction.connection.execute("UPDATE state SET palace_id = ?", (filler,))
+
+        database.write(work, soon())
+        say(number)
 
 
 def stop_inside(directory: Path) -> None:
@@ -189,6 +205,7 @@ ACTS = {
         stop_before_receipt,
         stop_inside,
         write,
+        write_step_by_step,
     )
 }
 
