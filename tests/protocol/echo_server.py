@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
+from mempalace_mcp.runtime.loop import run_loop
 from tests.protocol.doors import echo_services
 
 
@@ -13,8 +14,7 @@ def main(door: str) -> None:
     logging.basicConfig(level=logging.WARNING)
     with echo_services() as services:
         if door == "stdio":
-            from mempalace_mcp.runtime.loop import run_loop
-from mempalace_mcp.protocol.stdio import serve_stdio
+            from mempalace_mcp.protocol.stdio import serve_stdio
 
             run_loop(serve_stdio, services)
         else:
