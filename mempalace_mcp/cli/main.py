@@ -6,14 +6,22 @@ import os
 import sys
 from collections.abc import Sequence
 
+INTERRUPTED = 130
+
 
 def main() -> None:
     """Run `mempalace-mcp` with the arguments of this process."""
+    try:
+        _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _run(arguments: Sequence[str]) -> None:
     # Before NumPy is imported: on a busy machine a second BLAS thread makes scans fifty times slower.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Before ONNX Runtime is imported: it would report its use to its maker.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    arguments = sys.argv[1:]
     if is_session(arguments):
         from mempalace_mcp.cli.session import run_session
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from mempalace_mcp.core.errors import Busy, ConfigurationError
-from mempalace_mcp.core.files import create_directory
+from mempalace_mcp.core.files import create_directory, explain_os_error
 from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.address import Address
 from mempalace_mcp.process.connection import Refused, greet
@@ -32,7 +32,7 @@ def take_seat(palace: str) -> Seat:
     create_directory(Path(palace))
     seat_file = os.path.join(palace, addresses.LOCK)
     end = time.monotonic() + PATIENCE_SECONDS
-    while (seat := Seat.take(seat_file)) is None:
+    while (seat := _take(seat_file)) is None:
         address = Address.read(os.path.join(palace, addresses.FILE))
         if address is not None:
             _ask(address, palace)
@@ -44,6 +44,13 @@ def take_seat(palace: str) -> Seat:
         time.sleep(_PAUSE_SECONDS)
     seat.sign()
     return seat
+
+
+def _take(seat_file: str) -> Seat | None:
+    try:
+        return Seat.take(seat_file)
+    except OSError as error:
+        raise explain_os_error(error, Path(seat_file)) from error
 
 
 def _ask(address: Address, palace: str) -> None:
