@@ -10,10 +10,10 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from tests.chaos.ledger import DrawerState, Ledger
 from tests.chaos.stories import Answer, Call, Story, endless
@@ -191,10 +191,13 @@ class Visitor:
 class Crowd:
     """All of them, each in a thread of its own; the first failure stops everybody."""
 
-    def __init__(self, palace: Path, package: Path, port: int, ledger: Ledger, dice: random.Random) -> None:
+    def __init__(
+        self, palace: Path, package: Path, port: int, ledger: Ledger, dice: random.Random, log: IO[bytes]
+    ) -> None:
         self._palace = palace
         self._package = package
         self._port = port
+        self._log = log
         self._ledger = ledger
         self._dice = dice
         self._stack = ExitStack()
@@ -208,17 +211,16 @@ class Crowd:
         self.visitor = Visitor(palace, package, ledger, self._own_dice())
 
     def start(self, bridges: int, web_clients: int) -> None:
+        """A session with a process of its own, which nobody kills, writes beside them; Chroma it leaves to others."""
         for number in range(bridges):
-            session = self._stack.enter_context(self._bridge())
-            session.greet()
-            self._sessions.append(session)
-            self.stdio.append(self._agent(BridgeClient(session), f"b{number}", PIPELINED))
+            self.stdio.append(self._agent(self._session(), f"b{number}", PIPELINED))
+        solo = self._agent(self._session("--solo", PALACE_INDEX="exact"), "s", 1)
         for number in range(web_clients):
             client = HttpClient(self._port, self._own_dice())
             self._stack.callback(client.close)
             self.http_clients.append(client)
             self.web.append(self._agent(client, f"h{number}", 1))
-        for one in (*self.stdio, *self.web, self.visitor):
+        for one in (*self.stdio, *self.web, solo, self.visitor):
             self._threads.append(threading.Thread(target=self._guarded, args=(one,)))
             self._threads[-1].start()
 
@@ -237,9 +239,21 @@ class Crowd:
             thread.join()
         self._stack.close()
 
-    def _bridge(self) -> AbstractContextManager[StdioClient]:
-        environment = {"PALACE_LOG_LEVEL": "info"}
-        return bridge(self._palace, "--tools", "full", package=self._package, environment=environment)
+    def _session(self, *options: str, **environment: str) -> BridgeClient:
+        client = self._stack.enter_context(
+            bridge(
+                self._palace,
+                "--tools",
+                "full",
+                *options,
+                package=self._package,
+                environment={"PALACE_LOG_LEVEL": "info", **environment},
+                stderr=self._log.fileno(),
+            )
+        )
+        client.greet()
+        self._sessions.append(client)
+        return BridgeClient(client)
 
     def _agent(self, client: Client, name: str, pipelined: int) -> Agent:
         return Agent(client, endless(self._ledger, name, self._own_dice()), pipelined)

@@ -33,8 +33,8 @@ def test_every_acknowledged_write_is_there_exactly_once(
     ledger, dice = Ledger(), random.Random(chaos_seed)
     port = free_port()
     fill(palace, ledger)
-    with (palace.parent / "serve.log").open("wb") as log:
-        crowd = Crowd(palace, hasty, port, ledger, dice)
+    with (palace.parent / "processes.log").open("wb") as log:
+        crowd = Crowd(palace, hasty, port, ledger, dice, log)
         serving = Serving(palace, hasty, port, log, random.Random(dice.getrandbits(64)))
         killer = Killer(palace, crowd, dice)
         try:
@@ -47,7 +47,7 @@ def test_every_acknowledged_write_is_there_exactly_once(
             serving.stop()
     tell(crowd, killer, serving, ledger)
     assert not crowd.failures, crowd.failures
-    assert set(serving.exits[:-1]) <= {-9}, (palace.parent / "serve.log").read_text()
+    assert set(serving.exits[:-1]) <= {-9}, (palace.parent / "processes.log").read_text()
     end_daemons_under(palace)
     wait_for(lambda: not processes_of(palace), "the end of every process")
     verify_truth(palace, ledger)
