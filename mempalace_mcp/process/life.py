@@ -20,7 +20,7 @@ LONGEST_WORK_SECONDS = 1800.0
 """Without sessions, what is to be embedded or indexed keeps a daemon alive so long at most."""
 
 FIRST_SESSION_SECONDS = 30.0
-"""A process for one session alone leaves if that does not come."""
+"""A process leaves if the session for which it was started does not come for so long."""
 
 
 class Life:
@@ -76,6 +76,7 @@ class Life:
             self._last_used, self._last_opened = now, self._door.opened
             return False
         unused = now - self._last_used
-        if unused < self._app.settings.idle_seconds:
+        patience = 0.0 if self._door.opened else FIRST_SESSION_SECONDS
+        if unused < max(patience, self._app.settings.idle_seconds):
             return False
         return self._app.indexer.idle or unused > LONGEST_WORK_SECONDS
