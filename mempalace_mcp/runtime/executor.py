@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from mempalace_mcp.core.errors import Busy, PalaceError
 
@@ -58,11 +58,12 @@ class Executor:
             PalaceError: the executor is closed.
         """
         call = _Call(functools.partial(contextvars.copy_context().run, function, *args, **kwargs))
-        future = self._submit(call)
+        future = asyncio.wrap_future(self._submit(call))
         try:
-            return await asyncio.shield(asyncio.wrap_future(future))
+            return await asyncio.shield(future)
         except asyncio.CancelledError:
             call.abandoned = True
+            future.add_done_callback(_disregard)
             raise
 
     def statistics(self) -> ExecutorStatistics:
@@ -119,6 +120,12 @@ class _Call(Generic[T]):
     def __init__(self, function: Callable[[], T]) -> None:
         self.function = function
         self.abandoned = False
+
+
+def _disregard(future: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody waits for any more: else the event loop logs it as forgotten."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _closed() -> PalaceError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -122,6 +123,26 @@ async def test_a_cancelled_call_keeps_its_place_until_a_thread_is_free(
     skipped.end()
     await until(lambda: executor.statistics().running == executor.statistics().waiting == 0)
     assert skipped.calls == 0
+
+
+async def test_an_error_that_nobody_waits_for_any_more_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    executor, begun, end = Executor(1), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        end.wait()
+        raise Conflict("too late")
+
+    task = asyncio.create_task(executor.run(work))
+    await until(begun.is_set)
+    task.cancel()
+    assert await asyncio.gather(task, return_exceptions=True)
+    end.set()
+    await executor.run(lambda: None)
+    del task
+    gc.collect()
+    assert not caplog.records
+    assert executor.close(20)
 
 
 async def test_closing_waits_for_what_runs_and_refuses_what_waits(new_work: Callable[[], Work]) -> None:
