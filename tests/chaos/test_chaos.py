@@ -112,8 +112,8 @@ def tell(crowd: Crowd, killer: Killer, serving: Serving, ledger: Ledger) -> None
     )
     print(
         f"{len(deaths)} daemons killed, {sum(kill.in_checkpoint for kill in deaths)} in a checkpoint, "
-        f"{sum(kill.in_batch for kill in deaths)} in a batch; {len(killer.kills) - len(deaths)} of Chroma's processes "
-        f"killed; serve was started {serving.starts} times"
+        f"{sum(kill.in_batch for kill in deaths)} while Chroma's files were changed or opened; "
+        f"{len(killer.kills) - len(deaths)} of Chroma's processes killed; serve was started {serving.starts} times"
     )
     for name, agents in (("stdio", crowd.stdio), ("HTTP", crowd.web)):
         waits = {death.at: failover(death, agents) for death in deaths}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
-import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,16 +20,11 @@ import psutil
 from mempalace_mcp.core import flock
 from tests.chaos.agents import Crowd
 from tests.process.support import PROGRAM, has_ended, kill, wait_for
-from tests.protocol.clients import PATIENCE
+from tests.protocol.clients import PATIENCE, ROOT
 
 CHROMA = "mempalace_mcp.storage.vectors.child"
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 3.0
 """How long a certain moment is waited for, before any moment is good enough."""
-
-_LEFT_IN_LOG = struct.Struct("=I")
-_MOVED, _BEGUN = 96, 128
-"""Where the shared memory of the log says how many pages a checkpoint has moved, and was about to move: "WAL-index
-format", https://www.sqlite.org/walformat.html."""
 
 
 class Serving(threading.Thread):
@@ -112,13 +107,14 @@ class Killer:
         self._strike("anytime")
 
     def checkpoint(self) -> None:
-        """Pages move into the database only in a checkpoint."""
-        before = self._changed()
-        self._look(lambda: self._changed() != before)
-        self._strike("checkpoint")
+        """Kill while pages are moved into the database."""
+        command = [sys.executable, "-m", "tests.chaos.marksman", str(self._palace), str(LOOK_SECONDS)]
+        hit = subprocess.run(command, cwd=ROOT).returncode == 0
+        self._strike("checkpoint", in_checkpoint=hit)
 
     def batch(self) -> None:
-        """While rows go into Chroma, its record is not there."""
+        """While rows go into Chroma, its record, which was there, is not."""
+        self._look(lambda: not self._in_batch())
         self._look(self._in_batch)
         time.sleep(self._dice.choice((0.0, 0.005, 0.02)))
         self._strike("batch")
@@ -132,8 +128,7 @@ class Killer:
 
     def chroma(self) -> None:
         """Kill the child process alone."""
-        if self._dice.random() < 0.5:
-            self._look(self._in_batch)
+        self._look(lambda: not self._in_batch())
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 command = process.cmdline()
@@ -141,15 +136,13 @@ class Killer:
                     self.kills.append(Kill("chroma", time.monotonic(), in_batch=self._in_batch()))
                     kill(process.pid)
 
-    def _strike(self, plan: str) -> int | None:
+    def _strike(self, plan: str, *, in_checkpoint: bool = False) -> int | None:
         holder = self._holder()
         if holder is None:
             return None
-        death = Kill(plan, time.monotonic(), in_batch=self._in_batch())
+        self.kills.append(Kill(plan, time.monotonic(), in_checkpoint, self._in_batch()))
         with suppress(ProcessLookupError):
             os.kill(holder, signal.SIGKILL)
-        death.in_checkpoint = self._in_checkpoint()
-        self.kills.append(death)
         wait_for(lambda: has_ended(holder), f"the end of {holder}")
         return holder
 
@@ -161,20 +154,10 @@ class Killer:
                 return signed
         return None
 
-    def _changed(self) -> int:
-        return (self._palace / "palace.db").stat().st_mtime_ns
-
     def _in_batch(self) -> bool:
+        """Are Chroma's files being opened or changed, or in doubt since somebody died at that?"""
         index = self._palace / "index"
         return index.exists() and not (index / "chroma.json").exists()
-
-    def _in_checkpoint(self) -> bool:
-        """Had the process that was just killed begun to move pages, and not finished?"""
-        with suppress(OSError), (self._palace / "palace.db-shm").open("rb") as shared:
-            head = shared.read(_BEGUN + 4)
-            if len(head) == _BEGUN + 4:
-                return _LEFT_IN_LOG.unpack_from(head, _MOVED) < _LEFT_IN_LOG.unpack_from(head, _BEGUN)
-        return False
 
     def _look(self, condition: Callable[[], bool]) -> None:
         limit = time.monotonic() + LOOK_SECONDS
