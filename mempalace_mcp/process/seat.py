@@ -40,6 +40,24 @@ class Seat:
             os.close(descriptor)
 
     @classmethod
+    def wait(cls, path: str) -> Seat:
+        """Take the seat as soon as it is free.
+
+        Raises:
+            OSError: the file cannot be opened for writing.
+        """
+        while True:
+            descriptor = flock.open_lock(path)
+            try:
+                flock.lock(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            if flock.is_at(descriptor, path):
+                return cls(path, descriptor)
+            os.close(descriptor)
+
+    @classmethod
     def inherit(cls, path: str, descriptor: int) -> Seat:
         """Take over the seat from the process that started this one; children of this one do not get it."""
         os.set_inheritable(descriptor, False)

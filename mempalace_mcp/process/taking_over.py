@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 from mempalace_mcp.core.errors import Busy, ConfigurationError
@@ -24,33 +27,52 @@ _PAUSE_SECONDS = 0.02
 def take_seat(palace: str) -> Seat:
     """The seat of the palace's daemon, once it is free.
 
+    The kernel keeps our place in the queue, so that none of the sessions that lose their daemon gets there before us.
+
     Raises:
         ConfigurationError: another process serves the palace over HTTP.
         Busy: whoever has the seat does not make room.
-        StorageError: the palace's directory cannot be made.
+        StorageError: the palace's directory or its lock cannot be made.
     """
     create_directory(Path(palace))
-    seat_file = os.path.join(palace, addresses.LOCK)
-    end = time.monotonic() + PATIENCE_SECONDS
-    while (seat := _take(seat_file)) is None:
-        address = Address.read(os.path.join(palace, addresses.FILE))
-        if address is not None:
-            _ask(address, palace)
-        if time.monotonic() > end:
-            raise Busy(
-                f"the daemon of {palace} does not make room",
-                hint="Stop it with `mempalace-mcp daemon stop`, then retry.",
-            )
-        time.sleep(_PAUSE_SECONDS)
+    seat_file, waiting = os.path.join(palace, addresses.LOCK), Future[Seat]()
+    threading.Thread(target=wait_for_seat, args=(seat_file, waiting), name="seat", daemon=True).start()
+    try:
+        seat = _ask_until(waiting, palace)
+    except OSError as error:
+        raise explain_os_error(error, Path(seat_file)) from error
+    finally:
+        waiting.cancel()
     seat.sign()
     return seat
 
 
-def _take(seat_file: str) -> Seat | None:
+def _ask_until(waiting: Future[Seat], palace: str) -> Seat:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        with suppress(TimeoutError):
+            return waiting.result(_PAUSE_SECONDS)
+        address = Address.read(os.path.join(palace, addresses.FILE))
+        if address is not None:
+            _ask(address, palace)
+    raise Busy(
+        f"the daemon of {palace} does not make room",
+        hint="Stop it with `mempalace-mcp daemon stop`, then retry.",
+    )
+
+
+def wait_for_seat(seat_file: str, waiting: Future[Seat]) -> None:
+    """Give the seat to whoever waits as soon as it is free; if nobody wants it any more, give it back."""
     try:
-        return Seat.take(seat_file)
+        seat = Seat.wait(seat_file)
     except OSError as error:
-        raise explain_os_error(error, Path(seat_file)) from error
+        if waiting.set_running_or_notify_cancel():
+            waiting.set_exception(error)
+        return
+    if waiting.set_running_or_notify_cancel():
+        waiting.set_result(seat)
+    else:
+        seat.close()
 
 
 def _ask(address: Address, palace: str) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from mempalace_mcp.core.errors import StorageError
 from mempalace_mcp.process import address as addresses
-from mempalace_mcp.process.taking_over import take_seat
+from mempalace_mcp.process.seat import Seat
+from mempalace_mcp.process.taking_over import take_seat, wait_for_seat
+from tests.process.support import wait_for
+from tests.protocol.clients import PATIENCE
+
+LOCKS = Path("/proc/locks")
 
 
 def test_a_seat_that_cannot_be_opened_is_a_refusal(tmp_path: Path) -> None:
@@ -16,3 +23,28 @@ def test_a_seat_that_cannot_be_opened_is_a_refusal(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=addresses.LOCK) as caught:
         take_seat(str(tmp_path))
     assert caught.value.hint
+
+
+@pytest.mark.skipif(not LOCKS.exists(), reason="the system does not show who waits for a lock")
+def test_a_successor_waits_in_the_kernels_queue(tmp_path: Path) -> None:
+    """Sessions that lose their daemon look for a free seat again and again: one of them would often be quicker."""
+    file = tmp_path / addresses.LOCK
+    daemon = Seat.take(str(file))
+    assert daemon is not None
+    with ThreadPoolExecutor(1) as threads:
+        successor = threads.submit(take_seat, str(tmp_path))
+        waiting = re.compile(rf"-> FLOCK .*:{file.stat().st_ino} ")
+        wait_for(lambda: waiting.search(LOCKS.read_text()) is not None, "somebody in the queue")
+        daemon.close()
+        seat = successor.result(PATIENCE)
+    assert Seat.take(str(file)) is None
+    seat.close()
+
+
+def test_a_successor_that_is_refused_leaves_the_queue(tmp_path: Path) -> None:
+    file, waiting = str(tmp_path / addresses.LOCK), Future[Seat]()
+    waiting.cancel()
+    wait_for_seat(file, waiting)
+    seat = Seat.take(file)
+    assert seat is not None
+    seat.close()
