@@ -122,10 +122,11 @@ class Latency:
 class Agent:
     """Lives several stories at once through one client, until told to stop; then it waits for what is unanswered."""
 
-    def __init__(self, client: Client, stories: Iterator[Story], pipelined: int) -> None:
+    def __init__(self, client: Client, stories: Iterator[Story], pipelined: int, pause: float = 0.0) -> None:
         self._client = client
         self._stories = stories
         self._pipelined = pipelined
+        self._pause = pause
         self.latencies: list[Latency] = []
 
     @property
@@ -154,6 +155,7 @@ class Agent:
                 number, answer = self._client.receive()
                 story, sent = running.pop(number)
                 self.latencies.append(Latency(sent, time.monotonic()))
+                stop.wait(self._pause)
                 go_on(story, answer)
 
 
@@ -214,12 +216,12 @@ class Crowd:
         """A session with a process of its own, which nobody kills, writes beside them; Chroma it leaves to others."""
         for number in range(bridges):
             self.stdio.append(self._agent(self._session(), f"b{number}", PIPELINED))
-        solo = self._agent(self._session("--solo", PALACE_INDEX="exact"), "s", 1)
+        solo = self._agent(self._session("--solo", PALACE_INDEX="exact"), "s", pause=2 * PAUSE_SECONDS)
         for number in range(web_clients):
             client = HttpClient(self._port, self._own_dice())
             self._stack.callback(client.close)
             self.http_clients.append(client)
-            self.web.append(self._agent(client, f"h{number}", 1))
+            self.web.append(self._agent(client, f"h{number}"))
         for one in (*self.stdio, *self.web, solo, self.visitor):
             self._threads.append(threading.Thread(target=self._guarded, args=(one,)))
             self._threads[-1].start()
@@ -255,8 +257,8 @@ class Crowd:
         self._sessions.append(client)
         return BridgeClient(client)
 
-    def _agent(self, client: Client, name: str, pipelined: int) -> Agent:
-        return Agent(client, endless(self._ledger, name, self._own_dice()), pipelined)
+    def _agent(self, client: Client, name: str, pipelined: int = 1, pause: float = 0.0) -> Agent:
+        return Agent(client, endless(self._ledger, name, self._own_dice()), pipelined, pause)
 
     def _own_dice(self) -> random.Random:
         return random.Random(self._dice.getrandbits(64))
