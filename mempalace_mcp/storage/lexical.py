@@ -107,21 +107,21 @@ class Lexicon:
             return []
         if collection.rows <= SMALL_TABLE:
             return self._search_small(connection, terms, limit, filter)[0]
-        return self._search_large(connection, terms, limit, filter, collection)
+        return self._search_large(connection, terms, limit, filter, collection, ())[0]
 
     def weigh(
         self, connection: sqlite3.Connection, query: str, limit: int, filter: DrawerFilter, others: Collection[int]
     ) -> dict[int, float]:
         """The bm25 of the chunks that `search` finds, and of others: in small tables for the price of one of both."""
         terms = self._terms(query)
-        if terms and 0 < bm25.read_collection(connection).rows <= SMALL_TABLE:
-            hits, everything = self._search_small(connection, terms, limit, filter)
-            scores = {chunk: everything.get(chunk, 0.0) for chunk in others}
+        collection = bm25.read_collection(connection)
+        if terms and 0 < collection.rows <= SMALL_TABLE:
+            hits, scores = self._search_small(connection, terms, limit, filter)
+        elif terms and collection.rows:
+            hits, scores = self._search_large(connection, terms, limit, filter, collection, others)
         else:
-            hits = self.search(connection, query, limit, filter)
-            found = {hit.chunk for hit in hits}
-            scores = self.scores(connection, query, [chunk for chunk in others if chunk not in found])
-        return scores | {hit.chunk: hit.bm25 for hit in hits}
+            hits, scores = [], {}
+        return {chunk: scores.get(chunk, 0.0) for chunk in others} | {hit.chunk: hit.bm25 for hit in hits}
 
     def scores(self, connection: sqlite3.Connection, query: str, chunks: Sequence[int]) -> dict[int, float]:
         """The bm25 of given chunks, on the scale of `search`; 0 where no word of the query occurs."""
@@ -175,17 +175,21 @@ class Lexicon:
         limit: int,
         filter: DrawerFilter,
         collection: bm25.Collection,
-    ) -> list[LexicalHit]:
+        others: Collection[int],
+    ) -> tuple[list[LexicalHit], dict[int, float]]:
+        """The hits, and the scores of other chunks, which are read and scored together with the candidates."""
         frequencies = self._frequencies_of(connection, terms, collection)
         known = [each for each in terms if frequencies[each.term]]
         matching = Matching(connection, filter, weigh=True)
         proposal = Proposal([each.term for each in known], frequencies, collection.rows, matching)
         self._count_search(proposal.partial)
+        candidates = proposal.candidates(limit * POOL_FACTOR) if proposal.partial else []
+        asked = list(dict.fromkeys([*candidates, *others]))
+        scores = self._scores(connection, known, frequencies, collection, asked) if asked else {}
         if not proposal.partial:
-            return [LexicalHit(*row) for row in proposal.ranked(limit)]
-        scores = self._scores(connection, known, frequencies, collection, proposal.candidates(limit * POOL_FACTOR))
-        best = sorted(scores.items(), key=lambda scored: (-scored[1], -scored[0]))
-        return [LexicalHit(*scored) for scored in best[:limit] if scored[1] > 0]
+            return [LexicalHit(*row) for row in proposal.ranked(limit)], scores
+        best = sorted(((chunk, scores.get(chunk, 0.0)) for chunk in candidates), key=lambda hit: (-hit[1], -hit[0]))
+        return [LexicalHit(*hit) for hit in best[:limit] if hit[1] > 0], scores
 
     def _scores(
         self,

@@ -73,7 +73,7 @@ class Proposal:
 
     def _groups(self, size: int) -> Iterator[list[Term]]:
         """Terms by rarity, each group closed as soon as few rows can be expected to hold all of it."""
-        telling = [term for term in self._rarest if size < self._frequencies[term] <= self._rows / 2] or self._rarest
+        telling = [term for term in self._rarest if size < self._frequencies[term] <= self._rows / 2] or [*self._rarest]
         for _ in range(MAX_GROUPS):
             group: list[Term] = []
             expected = self._rows * self._matching.share
