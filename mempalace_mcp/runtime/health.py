@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -66,6 +67,7 @@ class Diagnostics:
     event_loop_lag_max_seconds: float | None
     cpu_seconds: float | None
     rss_bytes: int | None
+    allocated_blocks: int | None
     open_descriptors: int | None
     sessions: Mapping[Transport, int]
     sessions_opened: int
@@ -184,6 +186,7 @@ class Health:
             event_loop_lag_max_seconds=self._loop.largest_lag,
             cpu_seconds=_read(time.process_time),
             rss_bytes=process.rss_bytes,
+            allocated_blocks=_read(sys.getallocatedblocks),
             open_descriptors=process.open_descriptors,
             sessions=activity.sessions,
             sessions_opened=activity.sessions_opened,

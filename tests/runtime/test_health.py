@@ -41,6 +41,7 @@ def test_a_quiet_process_is_ok() -> None:
     assert report.components == {"writer": Level(3)}
     assert report.diagnostics.thread_count == threading.active_count()
     assert report.diagnostics.rss_bytes
+    assert report.diagnostics.allocated_blocks
     assert report.diagnostics.open_descriptors
     assert report.diagnostics.event_loop_lag_seconds is None
 
