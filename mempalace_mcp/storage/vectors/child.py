@@ -2,8 +2,9 @@
 
 It answers the frames that come over the socket at standard input, one after the other. Its parent decides when it
 ends. The first failure is told and is its end. LIFELINE is the number of a pipe's reading end whose writing end the
-parent alone holds: when that closes, however the parent died, the kernel ends this process, even while Chroma's
-native code runs and no Python does. (`PR_SET_PDEATHSIG` would end it with the parent's *thread* that started it.)
+parent alone holds: when that closes, however the parent died, the kernel kills this process, even while Chroma's
+native code runs and no Python does, or while it is stopped. (`PR_SET_PDEATHSIG` would end it with the parent's
+*thread* that started it.)
 """
 
 from __future__ import annotations
@@ -74,11 +75,11 @@ def _leave_signals_to_parent() -> None:
 
 
 def _end_with_parent(lifeline: int) -> None:
-    """Let the kernel end this process when the lifeline closes (Linux); elsewhere the closed connection does, later."""
+    """Let the kernel kill this process when the lifeline closes (Linux); elsewhere the closed connection does, later."""
     if sys.platform == "linux":
         import fcntl
 
-        signal.signal(signal.SIGIO, signal.SIG_DFL)
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
 
