@@ -35,18 +35,25 @@ class Message:
     fault: InvalidArgument | None = None
 
 
+Id = str | int | float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why bytes are no message; `id` is None when it cannot be told."""
+    """Why bytes are no message; `id` is None when it cannot be told. Of a batch, `batch` has the requests' ids."""
 
     code: int
     message: str
-    id: str | int | float | None = None
+    id: Id = None
+    batch: tuple[Id, ...] = ()
 
     def answer(self) -> bytes:
-        """The JSON-RPC error that answers it, without a newline."""
-        error = {"code": self.code, "message": self.message}
-        return json.dumps({"jsonrpc": "2.0", "id": self.id, "error": error}, separators=(",", ":")).encode()
+        """The JSON-RPC error that answers it, or an array of one for each request of a batch; without a newline."""
+        content = [self._error(each) for each in self.batch] if self.batch else self._error(self.id)
+        return json.dumps(content, separators=(",", ":")).encode()
+
+    def _error(self, request_id: Id) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "id": request_id, "error": {"code": self.code, "message": self.message}}
 
 
 def read_message(data: bytes | Overlong) -> Message | Refusal:
@@ -58,10 +65,17 @@ def read_message(data: bytes | Overlong) -> Message | Refusal:
     except ValueError as error:
         return Refusal(PARSE_ERROR, f"the message is not JSON that can be read: {error}", recover_id(decode(data)))
     if isinstance(content, list):
-        return Refusal(INVALID_REQUEST, "batches are no part of the protocol any more: send one message at a time")
+        return _refuse_batch(content)
     if not isinstance(content, dict):
         return Refusal(INVALID_REQUEST, "a message is a JSON object")
     return _verify(content, fault)
+
+
+def _refuse_batch(messages: list[Any]) -> Refusal:
+    """Only revision 2025-03-26 knew batches; whoever sends one shall not wait for any of its answers."""
+    requests = [each for each in messages if isinstance(each, dict) and "method" in each]
+    ids = tuple(found for each in requests if (found := _answerable_id(each)) is not None)
+    return Refusal(INVALID_REQUEST, "batches are not served: send one message at a time", batch=ids)
 
 
 def _refuse_overlong(line: Overlong) -> Refusal:
@@ -104,7 +118,7 @@ def _is_response(content: dict[str, Any]) -> bool:
     return "method" not in content and ("result" in content or "error" in content)
 
 
-def _answerable_id(content: dict[str, Any]) -> str | int | float | None:
+def _answerable_id(content: dict[str, Any]) -> Id:
     """A response carries an id of this side's numbering: answering it would answer another request of the client."""
     value = content.get("id")
     if _is_response(content) or isinstance(value, bool) or not isinstance(value, (str, int, float)):

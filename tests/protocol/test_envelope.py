@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mempalace_mcp.protocol.envelope import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, Message, Refusal, read_message
 from mempalace_mcp.protocol.lines import EDGE_BYTES, Overlong
-from mempalace_mcp.protocol.strict_json import MAX_DEPTH
+from mempalace_mcp.protocol.strict_json import MAX_DEPTH, MAX_VALUES
 
 CALL = b'{"jsonrpc":"2.0","id":%s,"method":"tools/call","params":{"name":"echo","arguments":%s}}'
 
@@ -50,7 +50,8 @@ def understood(data: bytes) -> Message:
         (b'["' + b"\\\\" * 200_000, PARSE_ERROR, None),
         (b'\\"' * 200_000 + b"[" * 200, PARSE_ERROR, None),
         (b"[" + b"[]," * 500_000, PARSE_ERROR, None),
-        (b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]', INVALID_REQUEST, None),
+        (b"[]", INVALID_REQUEST, None),
+        (b'[1,{"jsonrpc":"2.0","method":"notifications/x"}]', INVALID_REQUEST, None),
         (b"1", INVALID_REQUEST, None),
         (b"null", INVALID_REQUEST, None),
         (b"{}", INVALID_REQUEST, None),
@@ -139,6 +140,31 @@ def test_what_is_well_formed_arrives_as_it_was_sent(data: bytes) -> None:
     message = understood(data)
     assert message.fault is None
     assert message.content == json.loads(data)
+
+
+def test_every_request_of_a_batch_is_refused() -> None:
+    batch = b'[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","method":"x"},{"id":"7","method":"ping"}]'
+    result = read_message(batch)
+    assert isinstance(result, Refusal)
+    answers = json.loads(result.answer())
+    assert [answer["id"] for answer in answers] == [1, "7"]
+    assert {answer["error"]["code"] for answer in answers} == {INVALID_REQUEST}
+
+
+@pytest.mark.parametrize(("value", "values_inside"), [(b"[]", 1), (b"1", 1), (b'"a,["', 1), (b'{"b":{}}', 2)])
+def test_more_values_than_anybody_needs_are_refused(value: bytes, values_inside: int) -> None:
+    def message(count: int) -> bytes:
+        return CALL % (b"1", b'{"a":[%s]}' % b",".join([value] * count))
+
+    fitting = (MAX_VALUES - 20) // (1 + values_inside)
+    assert understood(message(fitting)).fault is None
+    assert f"{MAX_VALUES:,} values" in refused(message(2 * MAX_VALUES)).message
+    assert refused(message(2 * MAX_VALUES)).id == 1
+
+
+def test_a_long_text_counts_as_one_value() -> None:
+    text = b"[{," * MAX_VALUES
+    assert understood(CALL % (b"1", b'{"a":"%s"}' % text)).content["params"]["arguments"]["a"] == text.decode()
 
 
 def test_one_level_too_deep_is_refused() -> None:
