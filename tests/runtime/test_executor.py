@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import random
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -103,7 +105,7 @@ async def test_a_full_line_refuses(executor: Executor, new_work: Callable[[], Wo
     assert await executor.run(lambda: "again") == "again"
 
 
-async def test_a_cancelled_call_keeps_its_place_until_a_thread_is_free(
+async def test_a_cancelled_call_that_runs_keeps_its_thread_and_one_in_line_leaves_it(
     executor: Executor, new_work: Callable[[], Work]
 ) -> None:
     work, skipped = new_work(), new_work()
@@ -116,13 +118,31 @@ async def test_a_cancelled_call_keeps_its_place_until_a_thread_is_free(
     outcomes = await asyncio.gather(*running, *waiting, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {asyncio.CancelledError}
     statistics = executor.statistics()
-    assert (statistics.running, statistics.waiting) == (2, 3)
-    with pytest.raises(Busy):
-        await executor.run(work)
+    assert (statistics.running, statistics.waiting) == (2, 0)
+    later = [asyncio.create_task(executor.run(lambda: "later")) for _ in range(3)]
+    await until(lambda: executor.statistics().waiting == 3)
     work.end()
     skipped.end()
-    await until(lambda: executor.statistics().running == executor.statistics().waiting == 0)
+    assert await asyncio.gather(*later) == ["later"] * 3
+    await until(lambda: executor.statistics().running == 0)
     assert skipped.calls == 0
+
+
+async def test_no_place_is_lost_whenever_calls_are_cancelled(executor: Executor) -> None:
+    dice = random.Random(5)
+    outcomes: list[object] = []
+    before = threading.active_count()
+    for _ in range(100):
+        tasks = [asyncio.create_task(executor.run(time.monotonic)) for _ in range(5)]
+        for _ in range(dice.randrange(4)):
+            await asyncio.sleep(0)
+        for task in dice.sample(tasks, 2):
+            task.cancel()
+        outcomes += await asyncio.gather(*tasks, return_exceptions=True)
+        await until(lambda: executor.statistics().running == executor.statistics().waiting == 0)
+    assert {type(outcome) for outcome in outcomes} == {asyncio.CancelledError, float}
+    assert executor.statistics().refused == 0
+    assert threading.active_count() <= before + 2
 
 
 async def test_an_error_that_nobody_waits_for_any_more_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
