@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
-from mcp_types import CallToolRequestParams
-
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.receipt import IDEMPOTENCY_KEY, ReceiptKey
 from mempalace_mcp.protocol.origin import Origin
@@ -21,17 +19,18 @@ _META_KEY = IDEMPOTENCY_KEY.removeprefix("_meta.")
 _DIGEST_BYTES = 16
 
 
-def receipt_key(origin: Origin, params: CallToolRequestParams) -> ReceiptKey | None:
+def receipt_key(
+    origin: Origin, tool: str, arguments: Mapping[str, Any], meta: Mapping[str, object]
+) -> ReceiptKey | None:
     """The key that the client gave with the call, else the one its door gave, else None.
 
     Raises:
         InvalidArgument: the client's key is not a text of 1 to 128 characters.
     """
-    meta: Mapping[str, object] = params.meta or {}
     if _META_KEY in meta:
-        return ReceiptKey(CLIENT_SCOPE, _verified(meta[_META_KEY]), _digest(params.name, params.arguments or {}))
+        return ReceiptKey(CLIENT_SCOPE, _verified(meta[_META_KEY]), _digest(tool, arguments))
     if origin.receipt_scope is not None and origin.sequence is not None:
-        return ReceiptKey(origin.receipt_scope, str(origin.sequence), _digest(params.name, params.arguments or {}))
+        return ReceiptKey(origin.receipt_scope, str(origin.sequence), _digest(tool, arguments))
     return None
 
 

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 import anyio
 import pytest
-from mcp_types import CallToolRequestParams
 
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.receipt import ReceiptKey
@@ -343,9 +342,8 @@ async def test_the_key_of_the_client_wins_over_the_number(tmp_path: Path) -> Non
 
 def key_of(meta: dict[str, Any] | None = None, arguments: Any = None, **origin: Any) -> ReceiptKey | None:
     """The key of a call of `tool`."""
-    params = {"name": "tool", "arguments": arguments, **({} if meta is None else {"_meta": meta})}
     session = Activity(1).open(Transport.SOCKET)
-    return receipt_key(Origin(session, 0, **origin), CallToolRequestParams.model_validate(params, by_name=False))
+    return receipt_key(Origin(session, 0, **origin), "tool", arguments or {}, meta or {})
 
 
 def test_the_digest_is_of_the_request_in_any_order() -> None:

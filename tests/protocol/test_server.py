@@ -10,7 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from mempalace_mcp.protocol.server import MAX_ANSWER_BYTES, build_server
+from mempalace_mcp.protocol.calls import MAX_ANSWER_BYTES
+from mempalace_mcp.protocol.server import build_server
 from mempalace_mcp.protocol.session import MAX_IN_FLIGHT, Session
 from mempalace_mcp.runtime.activity import Outcome, Transport
 from tests.protocol.clients import (

@@ -1,0 +1,109 @@
+"""One call of a tool, from its arguments to its answer, whichever door it came through."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.errors import InvalidArgument, PalaceError
+from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.protocol.receipt import receipt_key
+from mempalace_mcp.protocol.services import Services
+
+logger = logging.getLogger(__name__)
+
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+"""Of one answer, which carries its JSON twice: as structured content and as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a client asks of a tool; `meta` is what it says about the request itself."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+    meta: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a call: its content, the same as text, and both as a `CallToolResult` in JSON."""
+
+    content: dict[str, Any]
+    text: str
+    encoded: bytes
+    is_error: bool
+
+    @classmethod
+    def of(cls, content: dict[str, Any], *, is_error: bool = False) -> Answer:
+        """The answer with that content, in the form that all revisions with a handshake share."""
+        text = _to_json(content)
+        shown = f'"content":[{{"type":"text","text":{_to_json(text)}}}]'
+        encoded = f'{{{shown},"structuredContent":{text},"isError":{_to_json(is_error)}}}'.encode()
+        return cls(content, text, encoded, is_error)
+
+    @classmethod
+    def refusing(cls, error: PalaceError) -> Answer:
+        """The one shape of every refusal."""
+        return cls.of({"error": error.as_dict()}, is_error=True)
+
+
+class Calls:
+    """Runs calls. Nothing that a tool does or refuses is raised: every call has an answer."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._names = frozenset(str(definition["name"]) for definition in services.tools.definitions())
+
+    async def answer(self, call: Call, origin: Origin) -> Answer:
+        """Run one call within its deadline, and count it."""
+        tool = call.tool if call.tool in self._names else "unknown"
+        try:
+            with origin.session.call(tool, origin.size) as running:
+                if origin.fault is not None:
+                    raise origin.fault
+                deadline = Deadline(receipt=receipt_key(origin, call.tool, call.arguments, call.meta))
+                answer = await self._run(call, deadline)
+                running.bytes_out = len(answer.encoded)
+                _verify_size(running.bytes_out)
+                return answer
+        except PalaceError as error:
+            return Answer.refusing(error)
+        except Exception as error:  # the client gets an answer whatever a tool does; the trace is in the log
+            logger.exception("the tool %s failed", tool)
+            return Answer.refusing(_unexpected(error))
+
+    async def _run(self, call: Call, deadline: Deadline) -> Answer:
+        try:
+            return await self._services.executor.run(self._work, call, deadline)
+        finally:
+            deadline.cancel()  # whichever way this is left, nobody waits for the tool any more
+
+    def _work(self, call: Call, deadline: Deadline) -> Answer:
+        deadline.check("a free worker")
+        services = self._services
+        return Answer.of(services.tools.call(services.tool_context, call.tool, call.arguments, deadline))
+
+
+def _verify_size(size: int) -> None:
+    if size > MAX_ANSWER_BYTES:
+        raise InvalidArgument(
+            f"the answer has {size:,} bytes; the limit is {MAX_ANSWER_BYTES:,}",
+            hint="Ask for less at a time: a lower limit, fewer ids, or narrower filters.",
+        )
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _unexpected(error: Exception) -> PalaceError:
+    """Stands for an error that nobody foresaw; says no more than its type."""
+    return PalaceError(
+        f"the server made a mistake ({type(error).__name__}); its log has the details",
+        hint="Try again; if it happens again, report it.",
+    )
