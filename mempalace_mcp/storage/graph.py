@@ -55,7 +55,7 @@ from mempalace_mcp.core.model import (
     Resolved,
 )
 from mempalace_mcp.core.text import Name, excerpt
-from mempalace_mcp.storage import graph_entities, graph_listing, graph_query, graph_versions
+from mempalace_mcp.storage import graph_listing, graph_query, graph_versions
 from mempalace_mcp.storage.graph_rows import View
 from mempalace_mcp.storage.graph_versions import Triple, Version
 from mempalace_mcp.storage.transaction import Transaction
@@ -164,14 +164,6 @@ class GraphStore:
     def recent(self, connection: sqlite3.Connection, now: Instant, limit: int) -> list[Fact]:
         """Facts that hold now, those recorded last first."""
         return graph_listing.recent(connection, self._present(connection, now), limit)
-
-    def entities(self, connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
-        """Names that begin with the prefix, in alphabetical order of their keys.
-
-        Raises:
-            InvalidArgument: no name can begin so.
-        """
-        return graph_entities.complete(connection, prefix, limit)
 
     def statistics(self, connection: sqlite3.Connection, now: Instant) -> GraphStatistics:
         """Sizes of the graph."""

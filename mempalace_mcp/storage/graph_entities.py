@@ -74,16 +74,6 @@ def suggest(connection: sqlite3.Connection, key: str) -> list[str]:
     return list(names.values())[:MAX_SUGGESTIONS]
 
 
-def complete(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
-    """Names that begin with the prefix, in the order of their keys; an empty prefix begins all of them.
-
-    Raises:
-        InvalidArgument: no name can begin so.
-    """
-    key = read_entity(prefix, "prefix").key if prefix.strip() else ""
-    return [name for _, name in _extensions(connection, key, limit)]
-
-
 def _find(connection: sqlite3.Connection, table: str, name: Name) -> StoredName | None:
     row = connection.execute(f"SELECT id, name FROM {table} WHERE key = ?", (name.key,)).fetchone()
     return StoredName(*row) if row else None

@@ -83,9 +83,9 @@ class DrawerListing:
         """The wing of that key, also an empty one."""
         return places.find_wing(connection, key)
 
-    def find_rooms(self, connection: sqlite3.Connection, key: str) -> list[Place]:
-        """The rooms of that key, one per wing at most, also empty ones."""
-        return places.find_rooms(connection, key)
+    def find_room(self, connection: sqlite3.Connection, wing: str, room: str) -> Place | None:
+        """The room of these keys, also an empty one."""
+        return places.find_room(connection, wing, room)
 
 
 def _newest(connection: sqlite3.Connection, filter: DrawerFilter, limit: int, after: Position) -> list[Position]:

@@ -47,13 +47,13 @@ def find_wing(connection: sqlite3.Connection, key: str) -> Name | None:
     return Name(*row) if row else None
 
 
-def find_rooms(connection: sqlite3.Connection, key: str) -> list[Place]:
-    """The rooms of that key, one per wing at most."""
-    rows = connection.execute(
-        "SELECT w.name, w.key, r.name, r.key FROM rooms r JOIN wings w ON w.id = r.wing WHERE r.key = ? ORDER BY w.key",
-        (key,),
-    )
-    return [Place(Name(*row[:2]), Name(*row[2:])) for row in rows]
+def find_room(connection: sqlite3.Connection, wing: str, room: str) -> Place | None:
+    """The room of these keys."""
+    row = connection.execute(
+        "SELECT w.name, w.key, r.name, r.key FROM wings w JOIN rooms r ON r.wing = w.id WHERE w.key = ? AND r.key = ?",
+        (wing, room),
+    ).fetchone()
+    return Place(Name(*row[:2]), Name(*row[2:])) if row else None
 
 
 def read_taxonomy(connection: sqlite3.Connection, wing: str | None) -> list[RoomCount]:

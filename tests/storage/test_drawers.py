@@ -113,7 +113,10 @@ def test_names_are_compared_without_case_and_shown_as_first_written() -> None:
         assert wing is not None
         assert wing.shown == "STRASSE"
         assert palace.drawers.find_wing(palace.connection, "nowhere") is None
-        assert [each.wing.shown for each in palace.drawers.find_rooms(palace.connection, "tür")] == ["STRASSE"]
+        room = palace.drawers.find_room(palace.connection, "strasse", "tür")
+        assert room is not None
+        assert (room.wing.shown, room.room.shown) == ("STRASSE", "Tür")
+        assert palace.drawers.find_room(palace.connection, "strasse", "none") is None
 
 
 @pytest.mark.parametrize("metadata", [{"a": float("nan")}, {"a": "\ud800"}, {"a": {1, 2}}, {"a": float("inf")}])

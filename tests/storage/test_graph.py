@@ -10,6 +10,7 @@ import pytest
 from mempalace_mcp.core.errors import Conflict, InvalidArgument, NotFound, PalaceError
 from mempalace_mcp.core.model import Fact
 from mempalace_mcp.storage.graph import GraphStore
+from mempalace_mcp.storage.names import Names
 from mempalace_mcp.storage.transaction import Transaction
 from tests.storage.graph_support import Graph, day, file_drawer, fresh_graph, named, new_fact
 from tests.storage.support import fresh_database, soon
@@ -116,7 +117,7 @@ class TestAdding:
         said = "so  it goes\n" * 300
         graph.add("Ada", "said", said)
         assert graph.objects("Ada") == [said]
-        assert graph.store.entities(graph.connection, "", 10) == ["Ada"]
+        assert Names().entities(graph.connection, "", 10).values == ["Ada"]
 
     def test_names_are_shown_as_first_written(self, graph: Graph) -> None:
         graph.add("Ada", "Works At", "ACME")
@@ -355,4 +356,4 @@ def test_facts_are_durable_and_a_refusal_in_a_group_harms_no_other(tmp_path: Pat
             database.write(fail, soon())
     with fresh_database(tmp_path) as database, database.read() as connection:
         assert [fact.object for fact in store.query(connection, "ada").facts] == ["Bob"]
-        assert store.entities(connection, "", 10) == ["Ada", "Bob"]
+        assert Names().entities(connection, "", 10).values == ["Ada", "Bob"]

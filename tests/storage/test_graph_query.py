@@ -219,17 +219,6 @@ class TestNames:
             graph.query(asked)
         assert caught.value.argument == "entity"
 
-    def test_names_complete_a_prefix(self, graph: Graph) -> None:
-        for name in ("Anna", "ann", "Bob", "ANNABEL", "\u00c5sa", "A\U0010ffff"):
-            graph.add(name, "is", "known")
-        entities = graph.store.entities
-        assert entities(graph.connection, "AN", 10) == ["ann", "Anna", "ANNABEL"]
-        assert entities(graph.connection, "an", 2) == ["ann", "Anna"]
-        assert entities(graph.connection, "a", 10) == ["ann", "Anna", "ANNABEL", "A\U0010ffff"]
-        assert entities(graph.connection, "A\u030a", 10) == ["\u00c5sa"]
-        assert entities(graph.connection, "", 100)[-1] == "\u00c5sa"
-        assert entities(graph.connection, "%", 10) == entities(graph.connection, "x", 10) == []
-
 
 def test_neither_a_write_nor_a_question_reads_a_whole_table(graph: Graph) -> None:
     graph.add("Ada", "knows", "Bob", day(0))
@@ -241,7 +230,6 @@ def test_neither_a_write_nor_a_question_reads_a_whole_table(graph: Graph) -> Non
     graph.query("Ada", depth=3)
     graph.query("Ada", as_of=day(1), known_at=day(1), depth=3)
     graph.store.timeline(graph.connection, "Ada", 10, None)
-    graph.store.entities(graph.connection, "a", 10)
     graph.connection.set_trace_callback(None)
     plans = [
         (detail, statement)

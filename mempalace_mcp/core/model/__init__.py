@@ -28,12 +28,16 @@ from mempalace_mcp.core.model.facts import (
     Resolved,
 )
 from mempalace_mcp.core.model.listings import (
+    Changes,
     CheckpointItem,
     CheckpointReport,
+    Completion,
     DiaryEntry,
     Page,
+    Room,
     Taxonomy,
     WakeUp,
+    Wing,
 )
 from mempalace_mcp.core.model.search import (
     Duplicate,
@@ -44,9 +48,11 @@ from mempalace_mcp.core.model.search import (
 )
 
 __all__ = [
+    "Changes",
     "CheckpointItem",
     "CheckpointReport",
     "Chunk",
+    "Completion",
     "Deletion",
     "DiaryEntry",
     "Direction",
@@ -72,10 +78,12 @@ __all__ = [
     "Priority",
     "Resolved",
     "Restoration",
+    "Room",
     "RoomCount",
     "SearchMode",
     "SearchResult",
     "Span",
     "Taxonomy",
     "WakeUp",
+    "Wing",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from mempalace_mcp.core.clock import Instant
-from mempalace_mcp.core.model.drawers import RoomCount
+from mempalace_mcp.core.model.drawers import Drawer, RoomCount
 
 T = TypeVar("T")
 
@@ -56,6 +56,41 @@ class Taxonomy:
 
     rooms: Sequence[RoomCount]
     drawers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wing:
+    """A wing, its rooms that hold drawers, and the live drawers in all of them."""
+
+    name: str
+    rooms: Sequence[RoomCount]
+    drawers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room and its newest drawers, a page of them."""
+
+    wing: str
+    name: str
+    drawers: Page[Drawer]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Names that fit what was begun, the best first; `total` counts all that fit."""
+
+    values: Sequence[str]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What was filed, changed, moved, deleted or restored: the places concerned, as keys of wing and room, and those
+    of the drawers asked about."""
+
+    places: frozenset[tuple[str, str]]
+    drawers: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
