@@ -4,7 +4,8 @@
     ├── InvalidArgument          the caller's input is wrong
     ├── NotFound                 nothing has that id or name
     ├── Conflict                 the change contradicts what is stored
-    ├── ReadOnly                 this server does not write
+    ├── ReadOnly                 this server, or this caller, does not write
+    ├── Forbidden                this caller may not do that
     ├── Busy                     try the same call again later
     │   └── DeadlineExceeded     the call waited for its whole time
     ├── Cancelled                the caller gave up before anything was done
@@ -70,9 +71,15 @@ class Conflict(PalaceError):
 
 
 class ReadOnly(PalaceError):
-    """Raised when a write reaches a server that was told not to write."""
+    """Raised when a write reaches a server that was told not to write, or comes from a caller that may only read."""
 
     code = "read_only"
+
+
+class Forbidden(PalaceError):
+    """Raised when a caller asks for what is not within its wings."""
+
+    code = "forbidden"
 
 
 class Busy(PalaceError):

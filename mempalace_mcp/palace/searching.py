@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +85,7 @@ class Searching:
     ) -> SearchResult:
         """The best drawers for a query, each with its best passage; `max_tokens` bounds the passages together."""
         asked = arguments.read_query(query)
-        chosen = arguments.read_filter(wing, room, source_file, since, before)
+        chosen = self._within(arguments.read_filter(wing, room, source_file, since, before))
         arguments.read_limit(limit)
         if max_tokens is not None:
             arguments.read_limit(max_tokens, "max_tokens", MAX_TOKENS, MIN_TOKENS)
@@ -107,7 +107,7 @@ class Searching:
                 argument="threshold",
                 hint="0.9 finds near copies.",
             )
-        chosen = arguments.read_filter(wing, room, None, None, None)
+        chosen = self._within(arguments.read_filter(wing, room, None, None, None))
         beginning = content[: chunking.split(content)[0].stop]
         probe = self._probe(beginning, SearchMode.HYBRID, chosen)
         with self._stores.reader.read() as connection:
@@ -117,6 +117,9 @@ class Searching:
                 each for each in self._similar(connection, probe, threshold) if each.drawer.drawer_id not in known
             ]
         return DuplicateReport(matches, probe.degraded)
+
+    def _within(self, chosen: DrawerFilter) -> DrawerFilter:
+        return replace(chosen, within=self._stores.within)
 
     def _probe(self, query: str, mode: SearchMode, chosen: DrawerFilter) -> Probe:
         if mode is SearchMode.KEYWORD:

@@ -32,7 +32,10 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Injected by the composition root. `filed` is called after text was filed that has yet to be embedded."""
+    """Injected by the composition root. `filed` is called after text was filed that has yet to be embedded.
+
+    `within` are the only wings, by key, in which searches look.
+    """
 
     reader: Reader
     writer: Writer
@@ -44,3 +47,4 @@ class Stores:
     embedder: BackgroundEmbedder
     now: Callable[[], Instant]
     filed: Callable[[], None]
+    within: tuple[str, ...] | None = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from mempalace_mcp.core.access import Access
 from mempalace_mcp.protocol.tools.table import Profile, ToolTable, build_tools
 from mempalace_mcp.runtime.activity import Activity
 from mempalace_mcp.runtime.app import App
@@ -32,6 +33,12 @@ class AppServices:
     executor: Executor
     activity: Activity
     health: Health
+
+    def granted(self, access: Access) -> AppServices:
+        """The same services with the tools, and the palace behind their context, that this access may use."""
+        if access.is_full:
+            return self
+        return replace(self, tools=self.tools.granted(access), tool_context=self.tool_context.granted(access))
 
 
 class DaemonContext(AppContext):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import InvalidArgument, PalaceError
 from mempalace_mcp.protocol.origin import Origin
@@ -67,7 +68,7 @@ class Calls:
                 if origin.fault is not None:
                     raise origin.fault
                 deadline = Deadline(receipt=receipt_key(origin, call.tool, call.arguments, call.meta))
-                answer = await self._run(call, deadline)
+                answer = await self._run(call, deadline, origin.access)
                 running.bytes_out = len(answer.encoded)
                 _verify_size(running.bytes_out)
                 return answer
@@ -77,15 +78,15 @@ class Calls:
             logger.exception("the tool %s failed", tool)
             return Answer.refusing(_unexpected(error))
 
-    async def _run(self, call: Call, deadline: Deadline) -> Answer:
+    async def _run(self, call: Call, deadline: Deadline, access: Access) -> Answer:
         try:
-            return await self._services.executor.run(self._work, call, deadline)
+            return await self._services.executor.run(self._work, call, deadline, access)
         finally:
             deadline.cancel()  # whichever way this is left, nobody waits for the tool any more
 
-    def _work(self, call: Call, deadline: Deadline) -> Answer:
+    def _work(self, call: Call, deadline: Deadline, access: Access) -> Answer:
         deadline.check("a free worker")
-        services = self._services
+        services = self._services.granted(access)
         return Answer.of(services.tools.call(services.tool_context, call.tool, call.arguments, deadline))
 
 

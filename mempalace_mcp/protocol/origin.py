@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.types import Scope
 
+from mempalace_mcp.core.access import FULL, Access
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.protocol.envelope import Message
 from mempalace_mcp.runtime.activity import SessionActivity
@@ -16,7 +17,7 @@ _KEY = "mempalace_mcp.origin"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The session a request belongs to, its size, and what is wrong with its arguments if anything is.
+    """The session a request belongs to, its size, what is wrong with its arguments if anything is, and what it may do.
 
     A door whose clients repeat messages by themselves says who the client is (`receipt_scope`) and which of its
     messages this is (`sequence`): a write is done once for each pair.
@@ -27,6 +28,7 @@ class Origin:
     fault: InvalidArgument | None = None
     receipt_scope: str | None = None
     sequence: int | None = None
+    access: Access = FULL
 
     @classmethod
     def of_message(
@@ -36,9 +38,10 @@ class Origin:
         size: int,
         receipt_scope: str | None = None,
         sequence: int | None = None,
+        access: Access = FULL,
     ) -> Origin:
         """The origin of a message of that many bytes."""
-        return cls(session, size, message.fault, receipt_scope, sequence)
+        return cls(session, size, message.fault, receipt_scope, sequence, access)
 
     @classmethod
     def of_request(cls, request: object) -> Origin:

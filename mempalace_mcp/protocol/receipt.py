@@ -13,7 +13,7 @@ from mempalace_mcp.protocol.origin import Origin
 
 MAX_KEY_CHARACTERS = 128
 CLIENT_SCOPE = "client"
-"""Of the keys that clients choose."""
+"""Of the keys that clients choose; those of a token's bearers are apart from all others."""
 
 _META_KEY = IDEMPOTENCY_KEY.removeprefix("_meta.")
 _DIGEST_BYTES = 16
@@ -28,7 +28,8 @@ def receipt_key(
         InvalidArgument: the client's key is not a text of 1 to 128 characters.
     """
     if _META_KEY in meta:
-        return ReceiptKey(CLIENT_SCOPE, _verified(meta[_META_KEY]), _digest(tool, arguments))
+        scope = f"{CLIENT_SCOPE} {origin.access.name}".rstrip()
+        return ReceiptKey(scope, _verified(meta[_META_KEY]), _digest(tool, arguments))
     if origin.receipt_scope is not None and origin.sequence is not None:
         return ReceiptKey(origin.receipt_scope, str(origin.sequence), _digest(tool, arguments))
     return None

@@ -53,16 +53,19 @@ def build_server(services: Services) -> PalaceServer:
 
 class _Handlers:
     def __init__(self, services: Services, calls: Calls) -> None:
+        self._services = services
         self._calls = calls
-        tools = [Tool.model_validate(definition) for definition in services.tools.definitions()]
-        self._listing = ListToolsResult(tools=tools)
-        self.input_schemas: Mapping[str, Mapping[str, Any]] = {tool.name: tool.input_schema for tool in tools}
+        self._listing = _listing(services)
+        self.input_schemas: Mapping[str, Mapping[str, Any]] = {
+            tool.name: tool.input_schema for tool in self._listing.tools
+        }
 
     async def list_tools(self, context: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
-        """All tools on one page, always in the same order."""
+        """All tools that the caller may use on one page, always in the same order."""
         if params is not None and params.cursor:
             raise MCPError(code=INVALID_PARAMS, message="cursor is unknown: all tools are on the first page")
-        return self._listing
+        access = Origin.of_request(context.request).access
+        return self._listing if access.is_full else _listing(self._services.granted(access))
 
     async def call_tool(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
         """Run one call; whatever is refused or fails is an error result."""
@@ -73,3 +76,7 @@ class _Handlers:
             structured_content=answer.content,
             is_error=answer.is_error,
         )
+
+
+def _listing(services: Services) -> ListToolsResult:
+    return ListToolsResult(tools=[Tool.model_validate(definition) for definition in services.tools.definitions()])

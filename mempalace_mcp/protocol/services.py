@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.runtime.activity import Activity
 from mempalace_mcp.runtime.health import Health
@@ -46,7 +47,11 @@ class Executor(Protocol):
 
 
 class Services(Protocol):
-    """What a door is given."""
+    """What a door is given: all of it. A handler of a request asks for what is `granted` to the request's access."""
+
+    def granted(self, access: Access) -> Services:
+        """The same services with the tools, and the palace behind their context, that this access may use."""
+        ...
 
     @property
     def tools(self) -> Tools: ...

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.errors import Forbidden
+from mempalace_mcp.palace.limiting import limited
 from mempalace_mcp.palace.palace import Palace
 from mempalace_mcp.palace.summary import ImportSummary
 from mempalace_mcp.runtime.app import App
@@ -26,6 +29,10 @@ class AppContext:
     def palace(self) -> Palace:
         """The palace all tools work on."""
         return self._app.palace
+
+    def granted(self, access: Access) -> AppContext:
+        """What tools need when they are called with this access."""
+        return self if access.wings is None else LimitedContext(self._app, access.wings)
 
     def status(self) -> dict[str, Any]:
         """Health and sizes of palace and process."""
@@ -57,3 +64,40 @@ class AppContext:
             if deadline.cancelled or deadline.remaining < IMPORT_RESERVE_SECONDS:
                 return summary.as_dict(complete=False)
         return summary.as_dict(complete=True)
+
+
+class LimitedContext(AppContext):
+    """For a caller limited to some wings: there is nothing else in the palace, and the process is not its concern."""
+
+    def __init__(self, app: App, wings: Sequence[str]) -> None:
+        super().__init__(app)
+        self._palace = Palace(limited(app.stores, wings), app.vectorizing)
+
+    @property
+    def palace(self) -> Palace:
+        """The palace as far as these wings go."""
+        return self._palace
+
+    def status(self) -> dict[str, Any]:
+        """Whether all is well, and the sizes of the wings."""
+        report, taxonomy = self._app.health.snapshot(), self._palace.get_taxonomy()
+        return {
+            "status": report.status.value,
+            "reasons": [concern.code for concern in report.reasons],
+            "version": report.version,
+            "palace": {
+                "drawers": taxonomy.drawers,
+                "wings": len({room.wing for room in taxonomy.rooms}),
+                "rooms": len(taxonomy.rooms),
+            },
+        }
+
+    def reconnect(self) -> dict[str, Any]:
+        """Refused."""
+        raise Forbidden("reconnect concerns the whole palace", hint="Use a token that is not limited to wings.")
+
+    def import_paths(
+        self, paths: Sequence[str], *, wing: str | None, dry_run: bool, deadline: Deadline
+    ) -> dict[str, Any]:
+        """Refused: what becomes of a file's earlier drawers is decided by its path, whatever wing they are in."""
+        raise Forbidden("imports concern the whole palace", hint="Use a token that is not limited to wings.")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from mempalace_mcp.core.model import DiaryEntry, NewDrawer, Page, Place, Span
+from mempalace_mcp.core.model import DiaryEntry, DrawerFilter, NewDrawer, Page, Place, Span
 from mempalace_mcp.core.text import MAX_NAME_CHARACTERS, Name, name_key, read_name
 from mempalace_mcp.storage.cursors import GREATEST, decode_cursor, encode_cursor
 from mempalace_mcp.storage.drawers import DrawerStore
+from mempalace_mcp.storage.filters import condition_of
 from mempalace_mcp.storage.transaction import Transaction
 
 ROOM = Name("diary", "diary")
 WING_PREFIX = "wing_"
+EVERYWHERE = DrawerFilter()
 
 _ENTRY = "d.drawer_id, e.name, e.title, d.content, d.created_at"
 
@@ -41,21 +43,30 @@ class DiaryStore:
         return DiaryEntry(drawer_id, agent.shown, topic, entry, tx.stamp.instant)
 
     def page(
-        self, connection: sqlite3.Connection, agent: str, topic: str | None, limit: int, cursor: str | None
+        self,
+        connection: sqlite3.Connection,
+        agent: str,
+        topic: str | None,
+        limit: int,
+        cursor: str | None,
+        filter: DrawerFilter = EVERYWHERE,
     ) -> Page[DiaryEntry]:
         """The live entries of an agent, by key, latest written first; of one topic or of all.
+
+        The filter is of the drawers that the entries are.
 
         Raises:
             InvalidArgument: the cursor is none, or one of another agent or topic.
         """
         key = None if topic is None else name_key(topic)
-        question = ("diary", agent, key)
+        question = ("diary", agent, key, filter)
+        condition = condition_of(filter)
         (after,) = decode_cursor(cursor, question, (GREATEST,))
         source = (
-            "FROM diary e JOIN drawers d ON d.id = e.drawer AND d.deleted_at IS NULL WHERE e.agent = :agent"
+            f"FROM diary e JOIN drawers d ON d.id = e.drawer AND {condition.sql} WHERE e.agent = :agent"
             f"{'' if key is None else ' AND e.topic = :topic'}"
         )
-        values = {"agent": agent, "topic": key, "after": after, "limit": limit + 1}
+        values = condition.values | {"agent": agent, "topic": key, "after": after, "limit": limit + 1}
         (total,) = connection.execute(f"SELECT count(*) {source}", values).fetchone()
         rows = connection.execute(
             f"SELECT e.drawer, {_ENTRY} {source} AND e.drawer < :after ORDER BY e.drawer DESC LIMIT :limit", values

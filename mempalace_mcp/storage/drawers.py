@@ -207,6 +207,15 @@ class DrawerStore(DrawerListing, ChunkLog):
         tx.connection.execute("DELETE FROM chunks WHERE drawer IN (SELECT value FROM json_each(?))", (keys,))
 
 
+def unknown_drawer(drawer_id: str) -> NotFound:
+    """The error for an id that no live drawer has."""
+    return NotFound(
+        f"no live drawer has the id {drawer_id!r}",
+        argument="drawer_id",
+        hint="Take ids from search or list_drawers; a deleted drawer can be brought back with restore_drawers.",
+    )
+
+
 def _find_same(connection: sqlite3.Connection, drawer: NewDrawer, place: PlaceRow) -> str | None:
     row = connection.execute(
         "SELECT drawer_id FROM drawers WHERE content_hash = ? AND room = ? AND deleted_at IS NULL"
@@ -242,11 +251,7 @@ def _read_state(connection: sqlite3.Connection, drawer_id: str) -> tuple[int, _S
         (drawer_id,),
     ).fetchone()
     if row is None:
-        raise NotFound(
-            f"no live drawer has the id {drawer_id!r}",
-            argument="drawer_id",
-            hint="Take ids from search or list_drawers; a deleted drawer can be brought back with restore_drawers.",
-        )
+        raise unknown_drawer(drawer_id)
     return row[0], _State(Place(Name(*row[1:3]), Name(*row[3:5])), *row[5:])
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.rows import json_array
+
+_WITHIN = "w.key IN (SELECT value FROM json_each(:within))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ def condition_of(drawers: DrawerFilter) -> Condition:
     """Live drawers that match. A wing or room that nobody has matches nothing."""
     clauses = {
         "d.wing = (SELECT id FROM wings WHERE key = :wing)": drawers.wing,
+        f"d.wing IN (SELECT w.id FROM wings w WHERE {_WITHIN})": drawers.within,
         "d.room IN (SELECT id FROM rooms WHERE key = :room)": drawers.room,
         **_beside_place(drawers),
     }
@@ -42,13 +47,13 @@ def conditions_by_room(connection: sqlite3.Connection, drawers: DrawerFilter) ->
         return [condition_of(drawers)]
     sql = " AND ".join(["d.room = :one_room", "d.deleted_at IS NULL", *_given(_beside_place(drawers))])
     values, index = _values(drawers), _index_for(drawers)
-    return [Condition(sql, values | {"one_room": room}, index) for room, _ in _rooms(connection, drawers)]
+    return [Condition(sql, values | {"one_room": room}, index) for room, _ in rooms_of(connection, drawers)]
 
 
 def count_drawers(connection: sqlite3.Connection, drawers: DrawerFilter) -> int:
     """How many live drawers match; read off the rooms where only the place matters."""
     if not _given(_beside_place(drawers)):
-        return sum(count for _, count in _rooms(connection, drawers))
+        return sum(count for _, count in rooms_of(connection, drawers))
     condition = condition_of(drawers)
     row = connection.execute(f"SELECT count(*) FROM {condition.source}", condition.values).fetchone()
     return int(row[0])
@@ -63,9 +68,9 @@ def _index_for(drawers: DrawerFilter) -> str:
     return "drawers_by_when" if drawers.wing is None else "drawers_by_wing"
 
 
-def _rooms(connection: sqlite3.Connection, drawers: DrawerFilter) -> list[tuple[int, int]]:
-    """The rooms that the place of a filter means, with their live drawers."""
-    clauses = {"w.key = :wing": drawers.wing, "r.key = :room": drawers.room}
+def rooms_of(connection: sqlite3.Connection, drawers: DrawerFilter) -> list[tuple[int, int]]:
+    """The rooms that the place of a filter means, by row, each with the number of its live drawers."""
+    clauses = {"w.key = :wing": drawers.wing, _WITHIN: drawers.within, "r.key = :room": drawers.room}
     where = " AND ".join(_given(clauses)) or "true"
     return connection.execute(
         f"SELECT r.id, r.drawers FROM rooms r JOIN wings w ON w.id = r.wing WHERE {where}", _values(drawers)
@@ -80,13 +85,14 @@ def _beside_place(drawers: DrawerFilter) -> dict[str, Any]:
     }
 
 
-def _given(clauses: dict[str, Any]) -> list[str]:
+def _given(clauses: Mapping[str, Any]) -> list[str]:
     return [clause for clause, value in clauses.items() if value is not None]
 
 
 def _values(drawers: DrawerFilter) -> dict[str, Any]:
     return {
         "wing": drawers.wing,
+        "within": None if drawers.within is None else json_array(drawers.within),
         "room": drawers.room,
         "source_file": drawers.source_file,
         "since": drawers.since,

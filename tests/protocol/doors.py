@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import InvalidArgument, NotFound
 from mempalace_mcp.runtime.activity import Activity
@@ -104,6 +105,9 @@ class EchoServices:
 
     def __post_init__(self) -> None:
         self.health = Health(self.activity, gauges=(("slow", lambda: self.tool_context),))
+
+    def granted(self, access: Access) -> EchoServices:
+        return self
 
 
 @contextmanager

@@ -121,13 +121,17 @@ class DrawerChanges:
 
 @dataclass(frozen=True, slots=True)
 class DrawerFilter:
-    """Which drawers: names by key; `since` inclusive, `before` exclusive, of occurred_at or else created_at."""
+    """Which drawers: names by key; `since` inclusive, `before` exclusive, of occurred_at or else created_at.
+
+    `within` are the only wings that count, whatever `wing` asks for.
+    """
 
     wing: str | None = None
     room: str | None = None
     source_file: str | None = None
     since: Instant | None = None
     before: Instant | None = None
+    within: tuple[str, ...] | None = None
 
     @property
     def is_empty(self) -> bool:

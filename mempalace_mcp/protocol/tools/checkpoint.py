@@ -63,4 +63,5 @@ CHECKPOINT = Tool(
     run=checkpoint,
     effect=Effect.WRITE,
     idempotent=False,
+    within_wings=True,
 )

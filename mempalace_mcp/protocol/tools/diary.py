@@ -89,6 +89,7 @@ DIARY_WRITE = Tool(
     run=diary_write,
     effect=Effect.WRITE,
     idempotent=False,
+    within_wings=True,
 )
 DIARY_READ = Tool(
     name="diary_read",
@@ -97,4 +98,5 @@ DIARY_READ = Tool(
     arguments=DiaryReadArguments,
     answer=DiaryReadAnswer,
     run=diary_read,
+    within_wings=True,
 )

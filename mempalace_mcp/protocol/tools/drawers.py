@@ -235,6 +235,7 @@ ADD_DRAWER = Tool(
     answer=AddDrawerAnswer,
     run=add_drawer,
     effect=Effect.WRITE,
+    within_wings=True,
 )
 GET_DRAWERS = Tool(
     name="get_drawers",
@@ -243,6 +244,7 @@ GET_DRAWERS = Tool(
     arguments=DrawerIdsArguments,
     answer=GetDrawersAnswer,
     run=get_drawers,
+    within_wings=True,
 )
 LIST_DRAWERS = Tool(
     name="list_drawers",
@@ -251,6 +253,7 @@ LIST_DRAWERS = Tool(
     arguments=ListDrawersArguments,
     answer=ListDrawersAnswer,
     run=list_drawers,
+    within_wings=True,
 )
 UPDATE_DRAWER = Tool(
     name="update_drawer",
@@ -261,6 +264,7 @@ UPDATE_DRAWER = Tool(
     run=update_drawer,
     effect=Effect.WRITE,
     destructive=True,
+    within_wings=True,
 )
 DELETE_DRAWERS = Tool(
     name="delete_drawers",
@@ -272,6 +276,7 @@ DELETE_DRAWERS = Tool(
     run=delete_drawers,
     effect=Effect.WRITE,
     destructive=True,
+    within_wings=True,
 )
 RESTORE_DRAWERS = Tool(
     name="restore_drawers",
@@ -281,4 +286,5 @@ RESTORE_DRAWERS = Tool(
     answer=RestoreDrawersAnswer,
     run=restore_drawers,
     effect=Effect.WRITE,
+    within_wings=True,
 )

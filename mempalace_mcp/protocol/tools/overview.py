@@ -83,6 +83,7 @@ GET_TAXONOMY = Tool(
     arguments=TaxonomyArguments,
     answer=TaxonomyAnswer,
     run=get_taxonomy,
+    within_wings=True,
 )
 WAKE_UP = Tool(
     name="wake_up",
@@ -91,6 +92,7 @@ WAKE_UP = Tool(
     arguments=WakeUpArguments,
     answer=WakeUpAnswer,
     run=wake_up,
+    within_wings=True,
 )
 STATUS = Tool(
     name="status",
@@ -99,6 +101,7 @@ STATUS = Tool(
     arguments=NoArguments,
     answer=ProcessAnswer,
     run=status,
+    within_wings=True,
 )
 RECONNECT = Tool(
     name="reconnect",

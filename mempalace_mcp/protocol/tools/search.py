@@ -126,6 +126,7 @@ SEARCH = Tool(
     arguments=SearchArguments,
     answer=SearchAnswer,
     run=search,
+    within_wings=True,
 )
 CHECK_DUPLICATE = Tool(
     name="check_duplicate",
@@ -134,4 +135,5 @@ CHECK_DUPLICATE = Tool(
     arguments=CheckDuplicateArguments,
     answer=CheckDuplicateAnswer,
     run=check_duplicate,
+    within_wings=True,
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
+from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.errors import NotFound, PalaceError, ReadOnly
+from mempalace_mcp.core.errors import Forbidden, NotFound, PalaceError, ReadOnly
 from mempalace_mcp.protocol.tools import checkpoint, diary, drawers, graph, imports, overview, search
 from mempalace_mcp.protocol.tools.arguments import readable
 from mempalace_mcp.protocol.tools.context import ToolContext
@@ -44,6 +45,9 @@ CORE: tuple[Tool[Any], ...] = (
 )
 FULL: tuple[Tool[Any], ...] = (*CORE, imports.IMPORT_PATH)
 
+Withholding = Callable[[str], PalaceError]
+"""Says why the tool of that name is not offered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -66,12 +70,21 @@ class ToolTable:
 
     instructions: str
     offers: Mapping[str, Offer]
-    withheld: frozenset[str]
-    """Names of writers that a read-only server does not offer."""
+    withheld: Mapping[str, Withholding]
+    """Why others are not, by name."""
 
     def definitions(self) -> list[dict[str, Any]]:
         """The tools as `tools/list` shows them, always in the same order."""
         return [offer.definition for offer in self.offers.values()]
+
+    def granted(self, access: Access) -> ToolTable:
+        """The table without the tools that are beyond this access."""
+        reasons = {name: _beyond(access, offer.tool) for name, offer in self.offers.items()}
+        return replace(
+            self,
+            offers=MappingProxyType({name: offer for name, offer in self.offers.items() if reasons[name] is None}),
+            withheld={**self.withheld, **{name: reason for name, reason in reasons.items() if reason is not None}},
+        )
 
     def call(self, context: ToolContext, name: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Run one tool and return its answer, which is JSON-safe and matches the tool's output schema.
@@ -89,7 +102,7 @@ class ToolTable:
 
     def _unknown(self, name: str) -> PalaceError:
         if name in self.withheld:
-            return ReadOnly(f"{name} writes, and this server only reads", hint="Start a server without --read-only.")
+            return self.withheld[name](name)
         meant = nearest(name, self.offers)
         hint = f"Did you mean {meant}?" if meant else f"There are {', '.join(self.offers)}."
         return NotFound(f"there is no tool {readable(name)}", argument="name", hint=hint)
@@ -103,5 +116,26 @@ def build_tools(profile: Profile = "core", *, read_only: bool = False, prefix: s
     return ToolTable(
         instructions=write_instructions(names, read_only),
         offers=MappingProxyType({names[tool.name]: Offer.of(tool, names) for tool in offered}),
-        withheld=frozenset(names[tool.name] for tool in tools if tool not in offered),
+        withheld={names[tool.name]: _server_only_reads for tool in tools if tool not in offered},
+    )
+
+
+def _beyond(access: Access, tool: Tool[Any]) -> Withholding | None:
+    if tool.effect is Effect.WRITE and not access.writes:
+        return _token_only_reads
+    return None if tool.within_wings or access.wings is None else _token_is_limited
+
+
+def _server_only_reads(name: str) -> PalaceError:
+    return ReadOnly(f"{name} writes, and this server only reads", hint="Start a server without --read-only.")
+
+
+def _token_only_reads(name: str) -> PalaceError:
+    return ReadOnly(f"{name} writes, and your token only reads", hint="Use a token whose scope is write.")
+
+
+def _token_is_limited(name: str) -> PalaceError:
+    return Forbidden(
+        f"{name} concerns the whole palace, and your token is limited to wings",
+        hint="Use a token that is not limited.",
     )

@@ -28,6 +28,7 @@ class Tool(Generic[A]):
     """A tool. `description` may name other tools in braces; `answer` is a `TypedDict` of what `run` returns.
 
     `destructive`: it replaces or removes what was there. `idempotent`: a second identical call changes nothing more.
+    `within_wings`: all it shows and changes stands in wings, so that callers limited to some may have it, too.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Tool(Generic[A]):
     effect: Effect = Effect.READ
     destructive: bool = False
     idempotent: bool = True
+    within_wings: bool = False
 
     def definition(self, names: Mapping[str, str], schema: Schema) -> dict[str, Any]:
         """The tool as `tools/list` shows it: under its name in `names`, with the schema of its arguments."""

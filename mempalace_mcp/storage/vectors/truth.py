@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mempalace_mcp.core.errors import PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
-from mempalace_mcp.storage.filters import condition_of
+from mempalace_mcp.storage.filters import condition_of, rooms_of
 
 Vectors = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -161,8 +161,8 @@ def row_filter(connection: sqlite3.Connection, drawer_filter: DrawerFilter) -> R
     if drawer_filter.wing is not None:
         row = connection.execute("SELECT id FROM wings WHERE key = ?", (drawer_filter.wing,)).fetchone()
         wing = row[0] if row else -1
-    if drawer_filter.room is not None:
-        rooms = _integers(connection.execute("SELECT id FROM rooms WHERE key = ?", (drawer_filter.room,)).fetchall())
+    if drawer_filter.room is not None or drawer_filter.within is not None:
+        rooms = _integers([(room,) for room, _ in rooms_of(connection, drawer_filter)])
     if drawer_filter.source_file is not None:
         drawers = _integers(
             connection.execute("SELECT id FROM drawers WHERE source_file = ?", (drawer_filter.source_file,)).fetchall()
