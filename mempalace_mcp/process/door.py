@@ -84,13 +84,11 @@ class Door:
         async with stream:
             try:
                 with anyio.fail_after(HELLO_SECONDS):
-                    hello, rest = await _read_hello(stream)
-                await self._answer(stream, hello, rest)
+                    greeting = await _greeting(stream)
+                if greeting is not None:
+                    await self._answer(stream, *greeting)
             except (*_GONE, TimeoutError):
                 logger.debug("a connection ended before its time")
-            except ValueError as error:
-                logger.warning("a connection was refused: %s", error)
-                await _say(stream, {"refused": "protocol", "protocol": PROTOCOL, "version": __version__})
             except Exception:  # whatever one session does, the others go on; the trace is in the log
                 logger.exception("a session failed")
 
@@ -201,6 +199,16 @@ async def _read(stream: SocketStream, conversation: Conversation, rest: bytes) -
             if isinstance(line, bytes):
                 await conversation.receive_frame(Frame.decode(line))
         data = await stream.receive()
+
+
+async def _greeting(stream: SocketStream) -> tuple[Hello, bytes] | None:
+    """Who it is, and what came after the greeting; None for somebody who speaks otherwise, and is told so."""
+    try:
+        return await _read_hello(stream)
+    except ValueError as error:
+        logger.warning("a connection was refused: %s", error)
+        await _say(stream, {"refused": "protocol", "protocol": PROTOCOL, "version": __version__})
+        return None
 
 
 async def _read_hello(stream: SocketStream) -> tuple[Hello, bytes]:
