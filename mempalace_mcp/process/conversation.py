@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
-from mcp.server.lowlevel import NotificationOptions, Server
+from mcp.server.lowlevel import NotificationOptions
 from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
 
 from mempalace_mcp.process.frames import ALONE, NOTICE, OWN_MESSAGE, SUSPECT, Frame
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.origin import Origin
-from mempalace_mcp.protocol.session import Session, Write
+from mempalace_mcp.protocol.server import PalaceServer
+from mempalace_mcp.protocol.session import CANCELLED, RequestId, Session, Write
 from mempalace_mcp.runtime.activity import SessionActivity
-
-_CANCELLED = "notifications/cancelled"
 
 
 class Conversation(Session):
@@ -29,7 +27,7 @@ class Conversation(Session):
 
     def __init__(
         self,
-        server: Server[Any],
+        server: PalaceServer,
         activity: SessionActivity,
         write: Write,
         *,
@@ -42,7 +40,7 @@ class Conversation(Session):
         self._bridge = bridge
         self._suspicion = suspicion
         self._tasks = tasks
-        self._ids: dict[int, str | int] = {}
+        self._ids: dict[int, RequestId] = {}
         self._suspects: dict[int, anyio.Event] = {}
 
     def notification_options(self) -> NotificationOptions:
@@ -76,17 +74,19 @@ class Conversation(Session):
         """The message as a frame, with the client's own id in it."""
         if not isinstance(message, JSONRPCResponse | JSONRPCError) or not isinstance(message.id, int):
             return Frame(OWN_MESSAGE, super().encode(message)).encode()
-        sequence = message.id
-        restored = message.model_copy(update={"id": self._ids.pop(sequence, None)})
-        self._clear(sequence)
-        return Frame(sequence, super().encode(restored)).encode()
+        restored = message.model_copy(update={"id": self._restore(message.id)})
+        return Frame(message.id, super().encode(restored)).encode()
+
+    def encode_answer(self, request_id: RequestId, body: bytes) -> bytes:
+        """The answer as a frame, with the client's own id in it."""
+        assert isinstance(request_id, int)
+        return Frame(request_id, super().encode_answer(self._restore(request_id), body)).encode()
 
     async def unanswered(self, origin: Origin) -> None:
         """The request was cancelled: the bridge can forget it."""
         await super().unanswered(origin)
         if origin.sequence is not None:
-            self._ids.pop(origin.sequence, None)
-            self._clear(origin.sequence)
+            self._restore(origin.sequence)
             await self._say(origin.sequence, b"")
 
     async def say_goodbye(self, reason: str) -> None:
@@ -117,14 +117,16 @@ class Conversation(Session):
     async def _say(self, sequence: int, line: bytes) -> None:
         await self.send(Frame(sequence, line).encode())
 
-    def _clear(self, sequence: int) -> None:
+    def _restore(self, sequence: int) -> RequestId:
+        """The client's own id of a request that is settled now."""
         if sequence in self._suspects:
             self._suspects.pop(sequence).set()
+        return self._ids.pop(sequence, sequence)
 
     def _pointed(self, message: Message) -> Message | None:
         """A cancellation with the number of the latest request in flight under its id; None if there is no such one."""
         content = message.content
-        if content.get("method") != _CANCELLED:
+        if content.get("method") != CANCELLED:
             return message
         parameters = content.get("params") or {}
         meant = parameters.get("requestId")

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mcp_types import PROTOCOL_VERSION_META_KEY
+
 from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import InvalidArgument, PalaceError
+from mempalace_mcp.protocol.envelope import CALL
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.receipt import receipt_key
 from mempalace_mcp.protocol.services import Services
@@ -20,6 +23,9 @@ logger = logging.getLogger(__name__)
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """Of one answer, which carries its JSON twice: as structured content and as text."""
 
+_PARAMETERS = {"name", "arguments", "_meta"}
+_FOR_THE_SDK = {"progressToken", PROTOCOL_VERSION_META_KEY}
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -28,6 +34,20 @@ class Call:
     tool: str
     arguments: Mapping[str, Any]
     meta: Mapping[str, Any]
+
+
+def read_call(content: Mapping[str, Any]) -> Call | None:
+    """The call in a verified message of a session that began with a handshake.
+
+    None if there is none, or more in it than a call: the SDK understands progress, tasks and later revisions.
+    """
+    if content.get("method") != CALL or "id" not in content:
+        return None
+    params = content.get("params") or {}
+    meta = params.get("_meta", {})
+    if not params.keys() <= _PARAMETERS or not isinstance(meta, dict) or not meta.keys().isdisjoint(_FOR_THE_SDK):
+        return None
+    return Call(params["name"], params.get("arguments") or {}, meta)
 
 
 @dataclass(frozen=True, slots=True)

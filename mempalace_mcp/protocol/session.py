@@ -1,28 +1,45 @@
 """One conversation with one client, whatever carries its messages: the SDK's server between two streams of ours.
 
 The SDK ends a session by cancelling what is in flight, and drops messages that it cannot read. Here every message
-gets its answer: unreadable ones are answered on the spot, and a session can be drained before it is closed.
+gets its answer: unreadable ones are answered on the spot, and a session can be drained before it is closed. Once the
+SDK has shaken hands, plain calls of tools go past it: its models and tasks take longer than most tools do.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
-from typing import Any
 
 import anyio
-from mcp.server.lowlevel import NotificationOptions, Server
+from anyio.abc import TaskGroup
+from mcp.server.lowlevel import NotificationOptions
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
-from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
+from mcp_types import (
+    CONNECTION_CLOSED,
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    jsonrpc_message_adapter,
+)
 
+from mempalace_mcp.protocol.calls import Call, read_call
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.lines import Overlong
 from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.protocol.server import PalaceServer
 from mempalace_mcp.runtime.activity import SessionActivity
 
 MAX_IN_FLIGHT = 64
 """Requests of one session that may be unanswered; the next one waits, and with it whatever is read after it."""
+
+CANCELLED = "notifications/cancelled"
+RequestId = str | int
+
+_CLOSED = b'"error":{"code":%d,"message":"Connection closed"}' % CONNECTION_CLOSED
 
 Write = Callable[[bytes], Awaitable[None]]
 """Sends one message, without a newline; raises anyio's `BrokenResourceError` when the client is gone."""
@@ -31,7 +48,7 @@ Write = Callable[[bytes], Awaitable[None]]
 class Session:
     """`serve` runs for the whole conversation; `receive` takes the client's messages one by one."""
 
-    def __init__(self, server: Server[Any], activity: SessionActivity, write: Write) -> None:
+    def __init__(self, server: PalaceServer, activity: SessionActivity, write: Write) -> None:
         self.broken = anyio.Event()
         """Set once an answer could not be delivered."""
         self.finished = anyio.Event()
@@ -41,10 +58,15 @@ class Session:
         self._write = write
         self._writing = anyio.Lock(fast_acquire=True)
         self._unfinished_writes: set[anyio.CancelScope] = set()
+        self._closed = False
         self._aborted = False
         self._sink, self._source = anyio.create_memory_object_stream[SessionMessage](0)
         self._in_flight = 0
         self._settled = anyio.Event()
+        self._handshake: RequestId | None = None
+        self._shaken = False
+        self._calls: dict[RequestId, anyio.CancelScope] = {}
+        self._calling: TaskGroup | None = None
 
     @property
     def in_flight(self) -> int:
@@ -55,8 +77,11 @@ class Session:
         """Answer until the session is closed; then what is still in flight is cancelled, and answered as such."""
         try:
             options = self._server.create_initialization_options(self.notification_options())
-            await self._server.run(self._source, _Answers(self), options)
+            async with anyio.create_task_group() as self._calling:
+                await self._server.run(self._source, _Answers(self), options)
+                self._calling.cancel_scope.cancel()
         finally:
+            self._closed = True
             self._source.close()
             self.finished.set()
 
@@ -83,17 +108,16 @@ class Session:
         Raises:
             anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
         """
-        metadata = ServerMessageMetadata(request_context=origin, on_request_unanswered=partial(self.unanswered, origin))
-        parsed = jsonrpc_message_adapter.validate_python(message.content, by_name=False)
-        counted = isinstance(parsed, JSONRPCRequest)
-        if counted:
+        if self._closed:
+            raise anyio.ClosedResourceError
+        if self._calling is None or not self._shaken:
+            await self._hand_over(message, origin)
+        elif call := read_call(message.content):
             await self._fewer_in_flight_than(MAX_IN_FLIGHT)
-        self._in_flight += counted
-        try:
-            await self._sink.send(SessionMessage(parsed, metadata))
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            self._in_flight -= counted
-            raise
+            self._in_flight += 1
+            self._calling.start_soon(self._call, message.content["id"], call, origin)
+        elif not self._cancel_call(message):
+            await self._hand_over(message, origin)
 
     async def drain(self, seconds: float) -> None:
         """Wait until everything in flight is answered, at most that long."""
@@ -102,6 +126,7 @@ class Session:
 
     def close(self) -> None:
         """Take no more messages; `serve` returns soon after."""
+        self._closed = True
         self._sink.close()
 
     def abort(self) -> None:
@@ -132,6 +157,8 @@ class Session:
 
     async def answer(self, message: SessionMessage) -> None:
         """Write what the SDK has to say, and note which request it settles."""
+        if self._handshake is not None and getattr(message.message, "id", None) == self._handshake:
+            self._handshake, self._shaken = None, isinstance(message.message, JSONRPCResponse)
         try:
             await self.send(self.encode(message.message))
         finally:
@@ -142,9 +169,64 @@ class Session:
         """A message of the SDK as it is written."""
         return message.model_dump_json(by_alias=True, exclude_unset=True).encode()
 
+    def encode_answer(self, request_id: RequestId, body: bytes) -> bytes:
+        """An answer to a call that went past the SDK; the body is its result or its error."""
+        return b'{"jsonrpc":"2.0","id":%b,%b}' % (json.dumps(request_id).encode(), body)
+
     async def unanswered(self, origin: Origin) -> None:
         """A request is settled, and nothing was written for it."""
         self._settle()
+
+    async def _hand_over(self, message: Message, origin: Origin) -> None:
+        """Let the SDK see to the message."""
+        metadata = ServerMessageMetadata(request_context=origin, on_request_unanswered=partial(self.unanswered, origin))
+        parsed = jsonrpc_message_adapter.validate_python(message.content, by_name=False)
+        counted = isinstance(parsed, JSONRPCRequest)
+        if isinstance(parsed, JSONRPCRequest):
+            await self._fewer_in_flight_than(MAX_IN_FLIGHT)
+            if parsed.method == "initialize":
+                self._handshake = parsed.id
+        self._in_flight += counted
+        try:
+            await self._sink.send(SessionMessage(parsed, metadata))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            self._in_flight -= counted
+            raise
+
+    async def _call(self, request_id: RequestId, call: Call, origin: Origin) -> None:
+        """Answer the call; if the session ends first, say so."""
+        body = _CLOSED
+        scope = self._calls[request_id] = anyio.CancelScope()
+        try:
+            with scope:
+                answer = await self._server.calls.answer(call, origin)
+                body = b'"result":' + answer.encoded
+        finally:
+            if self._calls.get(request_id) is scope:
+                del self._calls[request_id]
+            with anyio.CancelScope(shield=True):
+                await self._finish_call(request_id, origin, None if scope.cancel_called else body)
+
+    async def _finish_call(self, request_id: RequestId, origin: Origin, body: bytes | None) -> None:
+        """Write the answer, unless the client has cancelled the call and wants none."""
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            if body is None:
+                await self.unanswered(origin)
+                return
+            try:
+                await self.send(self.encode_answer(request_id, body))
+            finally:
+                self._settle()
+
+    def _cancel_call(self, message: Message) -> bool:
+        """True if the message cancels a call that went past the SDK."""
+        if message.content.get("method") != CANCELLED:
+            return False
+        meant = (message.content.get("params") or {}).get("requestId")
+        scope = self._calls.get(meant) if isinstance(meant, str | int) else None
+        if scope is not None:
+            scope.cancel()
+        return scope is not None
 
     def _settle(self) -> None:
         self._in_flight -= 1

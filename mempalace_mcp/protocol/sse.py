@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
 
 import anyio
-from mcp.server.lowlevel import Server
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from mempalace_mcp.protocol.body import read_body
 from mempalace_mcp.protocol.security import refuse
+from mempalace_mcp.protocol.server import PalaceServer
 from mempalace_mcp.protocol.session import Session
 from mempalace_mcp.protocol.streamable import TOO_LARGE, answer
 from mempalace_mcp.runtime.activity import Activity, Transport
@@ -34,7 +33,7 @@ _HEADERS = [
 class SseDoor:
     """An ASGI application for both paths, and the sessions they share."""
 
-    def __init__(self, server: Server[Any], activity: Activity, session_limit: int = SESSION_LIMIT) -> None:
+    def __init__(self, server: PalaceServer, activity: Activity, session_limit: int = SESSION_LIMIT) -> None:
         self._server = server
         self._activity = activity
         self._session_limit = session_limit

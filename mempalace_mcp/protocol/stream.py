@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
-from mcp.server.lowlevel import Server
 
 from mempalace_mcp.protocol.lines import LineSplitter
+from mempalace_mcp.protocol.server import PalaceServer
 from mempalace_mcp.protocol.session import Session
 from mempalace_mcp.runtime.activity import SessionActivity
 
@@ -42,7 +42,7 @@ class ByteStream(Protocol):
         ...
 
 
-async def serve_stream(server: Server[Any], activity: SessionActivity, stream: ByteStream, stop: anyio.Event) -> None:
+async def serve_stream(server: PalaceServer, activity: SessionActivity, stream: ByteStream, stop: anyio.Event) -> None:
     """Serve one session until the client closes its side, stops reading, or `stop` is set; then drain it and return."""
 
     async def write(message: bytes) -> None:
