@@ -5,6 +5,7 @@ from __future__ import annotations
 from mempalace_mcp.palace.facts import Facts
 from mempalace_mcp.palace.filing import Filing
 from mempalace_mcp.palace.importing import Importing
+from mempalace_mcp.palace.places import Places
 from mempalace_mcp.palace.reading import Reading
 from mempalace_mcp.palace.searching import Searching
 from mempalace_mcp.palace.stores import Stores
@@ -12,7 +13,7 @@ from mempalace_mcp.palace.vectorizing import Vectorizing
 from mempalace_mcp.palace.waking import Waking
 
 
-class Palace(Filing, Reading, Searching, Facts, Waking, Importing):
+class Palace(Filing, Reading, Places, Searching, Facts, Waking, Importing):
     """One palace, in parts that share its stores.
 
     Every method raises a `PalaceError` for what it refuses, and then nothing was changed. Texts arrive as the caller
