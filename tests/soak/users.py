@@ -20,6 +20,9 @@ from tests.soak.chores import Chore, arrival, chores, first_fact
 BURST = 24
 """More calls at once than the server has threads."""
 
+UNWANTED = "unwanted"
+"""The id of a call that is cancelled: it is answered soon, late or never."""
+
 _NO_FAREWELL = struct.pack("ii", 1, 0)
 """`SO_LINGER`: a connection ends by a reset."""
 
@@ -75,13 +78,15 @@ class BridgeUser:
             client.send(*(call(f"search {n}", "search", query=f"burst {n}") for n in range(BURST)))
             _await(client, {f"search {n}" for n in range(BURST)})
             self._cancel(client)
-            assert client.finish() == (0, [])
+            code, rest = client.finish()
+            assert code == 0
+            assert {message["id"] for message in rest} <= {UNWANTED}
 
     def _cancel(self, client: StdioClient) -> None:
         """Change one's mind about a call, which is then answered or not."""
-        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "unwanted"}}
-        client.send(call("unwanted", "search", query="something unwanted"), cancelled, request("last", "ping"))
-        _await(client, {"last"}, or_else={"unwanted"})
+        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": UNWANTED}}
+        client.send(call(UNWANTED, "search", query="something unwanted"), cancelled, request("last", "ping"))
+        _await(client, {"last"}, or_else={UNWANTED})
 
 
 def _await(client: StdioClient, ids: set[str], or_else: frozenset[str] | set[str] = frozenset()) -> None:
