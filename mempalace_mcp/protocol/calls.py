@@ -88,19 +88,19 @@ class Calls:
                 if origin.fault is not None:
                     raise origin.fault
                 deadline = Deadline(receipt=receipt_key(origin, call.tool, call.arguments, call.meta))
-                answer = await self._run(call, deadline, origin.access)
+                answer = await self._run(call, deadline, origin)
                 running.bytes_out = len(answer.encoded)
-                _verify_size(running.bytes_out)
+                verify_size(running.bytes_out)
                 return answer
         except PalaceError as error:
             return Answer.refusing(error)
         except Exception as error:  # the client gets an answer whatever a tool does; the trace is in the log
             logger.exception("the tool %s failed", tool)
-            return Answer.refusing(_unexpected(error))
+            return Answer.refusing(unexpected(error))
 
-    async def _run(self, call: Call, deadline: Deadline, access: Access) -> Answer:
+    async def _run(self, call: Call, deadline: Deadline, origin: Origin) -> Answer:
         try:
-            return await self._services.executor.run(self._work, call, deadline, access)
+            return await self._services.executor.run(origin.client, self._work, call, deadline, origin.access)
         finally:
             deadline.cancel()  # whichever way this is left, nobody waits for the tool any more
 
@@ -110,7 +110,12 @@ class Calls:
         return Answer.of(services.tools.call(services.tool_context, call.tool, call.arguments, deadline))
 
 
-def _verify_size(size: int) -> None:
+def verify_size(size: int) -> None:
+    """Return if an answer of so many bytes may be given.
+
+    Raises:
+        InvalidArgument: it is too long; the caller asked for too much.
+    """
     if size > MAX_ANSWER_BYTES:
         raise InvalidArgument(
             f"the answer has {size:,} bytes; the limit is {MAX_ANSWER_BYTES:,}",
@@ -122,7 +127,7 @@ def _to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _unexpected(error: Exception) -> PalaceError:
+def unexpected(error: Exception) -> PalaceError:
     """Stands for an error that nobody foresaw; says no more than its type."""
     return PalaceError(
         f"the server made a mistake ({type(error).__name__}); its log has the details",

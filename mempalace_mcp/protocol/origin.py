@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -29,6 +30,12 @@ class Origin:
     receipt_scope: str | None = None
     sequence: int | None = None
     access: Access = FULL
+    peer: tuple[str, int] | None = None
+
+    @property
+    def client(self) -> Hashable:
+        """Who shares the server with others: a session, or of a door that knows no sessions a connection."""
+        return self.session.number, self.access.name, self.peer
 
     @classmethod
     def of_message(
@@ -52,5 +59,5 @@ class Origin:
         return origin
 
     def attach(self, scope: Scope) -> Scope:
-        """The scope with this origin in it."""
-        return {**scope, _KEY: self}
+        """The scope with this origin in it, and the peer of its connection in the origin."""
+        return {**scope, _KEY: replace(self, peer=scope.get("client"))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from mempalace_mcp.core.access import Access
@@ -35,10 +35,10 @@ class Tools(Protocol):
 
 
 class Executor(Protocol):
-    """The one bounded pool of threads in which blocking work runs."""
+    """The one bounded pool of threads in which blocking work runs, shared fairly between clients."""
 
-    async def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Run the function in a thread.
+    async def run(self, client: Hashable, function: Callable[..., T], *args: Any) -> T:
+        """Run the function for the client in a thread.
 
         Raises:
             Busy: too many calls wait already.

@@ -1,26 +1,29 @@
-"""The one pool of threads in which blocking work runs."""
+"""The one pool of threads in which blocking work runs, shared fairly between clients."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import functools
+import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from operator import methodcaller
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from mempalace_mcp.core.errors import Busy, PalaceError
+from mempalace_mcp.runtime.line import FairLine
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 WAITING_LIMIT = 256
 CLOSE_SECONDS = 10.0
+LONGEST_RETRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,9 @@ class Executor:
 
     A call whose task is cancelled leaves the line at once and never runs; once begun, it runs to its end and keeps its
     thread. So the count of what runs is always the truth about the threads.
+
+    Clients take turns, and none may have more threads, or more places, than it leaves free. So there is a thread for
+    whoever asks for the first time, however much the others ask for; one client alone has half of everything.
     """
 
     def __init__(self, threads: int, waiting_limit: int = WAITING_LIMIT) -> None:
@@ -47,20 +53,21 @@ class Executor:
         self._waiting_limit = waiting_limit
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="palace")
         self._changed = threading.Condition()
-        self._line: deque[_Call[Any]] = deque()
+        self._line: FairLine[_Call[Any]] = FairLine()
         self._at_work = 0
         self._running: dict[_Call[Any], float] = {}
+        self._shares: Counter[Hashable] = Counter()
         self._refused = 0
         self._closed = False
 
-    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call the function in a thread, in the context of this task, and return what it returns.
+    async def run(self, client: Hashable, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the function for the client in a thread, in the context of this task, and return what it returns.
 
         Raises:
-            Busy: the line is full.
+            Busy: the line is full, or the client's share of it.
             PalaceError: the executor is closed.
         """
-        call = _Call(functools.partial(contextvars.copy_context().run, function, *args, **kwargs))
+        call = _Call(client, functools.partial(contextvars.copy_context().run, function, *args, **kwargs))
         self._admit(call)
         try:
             return await asyncio.wrap_future(call.outcome)
@@ -84,7 +91,7 @@ class Executor:
         """Wait for what has begun, refuse what has not; False if something still runs after `timeout` seconds."""
         with self._changed:
             self._closed = True
-            left, self._line = self._line, deque()
+            left = self._line.clear()
         for call in left:
             if call.outcome.set_running_or_notify_cancel():
                 call.outcome.set_exception(_closed())
@@ -97,46 +104,70 @@ class Executor:
         with self._changed:
             if self._closed:
                 raise _closed()
-            if len(self._line) + len(self._running) >= self._threads + self._waiting_limit:
-                self._refused += 1
-                raise Busy(f"{self._waiting_limit} calls are waiting already", hint="Try again in a moment.")
+            self._verify_room(call.client)
             if self._at_work < self._threads:
                 self._pool.submit(self._work)  # raises if the system has no thread for us
                 self._at_work += 1
-            self._line.append(call)
+            self._line.add(call.client, call)
+
+    def _verify_room(self, client: Hashable) -> None:
+        own, waiting = self._line.count(client) + self._shares[client], len(self._line)
+        if own >= self._threads + self._waiting_limit - len(self._running) - waiting:
+            self._refused += 1
+            raise Busy(
+                f"{waiting} calls are waiting already, {self._line.count(client)} of them yours",
+                hint="Try again in a moment, with fewer calls at a time.",
+                retry_after=self._seconds_in_line(),
+            )
+
+    def _seconds_in_line(self) -> float:
+        """How long the line may take, which is how long it has taken whoever comes next; whole seconds."""
+        oldest = self._line.first()
+        waited = 0.0 if oldest is None else time.monotonic() - oldest.arrived
+        return float(math.ceil(min(max(waited, 1.0), LONGEST_RETRY_SECONDS)))
 
     def _give_up(self, call: _Call[Any]) -> None:
         """Free the place of a call that nobody waits for any more, if it has not begun."""
         with self._changed:
-            if call in self._line:
-                self._line.remove(call)
+            self._line.remove(call.client, call)
 
     def _work(self) -> None:
         """Run what waits until nothing does. There are never more of these than threads."""
         while (call := self._begin_next()) is not None:
             settle = _attempt(call.function)
             with self._changed:
-                del self._running[call]
+                self._end(call)
             settle(call.outcome)
 
     def _begin_next(self) -> _Call[Any] | None:
         with self._changed:
-            while self._line:
-                call = self._line.popleft()
+            while (call := self._line.take(self._may_begin)) is not None:
                 if call.outcome.set_running_or_notify_cancel():
                     self._running[call] = time.monotonic()
+                    self._shares[call.client] += 1
                     return call
             self._at_work -= 1
             self._changed.notify_all()
             return None
 
+    def _may_begin(self, client: Hashable) -> bool:
+        return self._shares[client] < self._threads - len(self._running)
+
+    def _end(self, call: _Call[Any]) -> None:
+        del self._running[call]
+        self._shares[call.client] -= 1
+        if not self._shares[call.client]:
+            del self._shares[call.client]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Call(Generic[T]):
-    """A function with its arguments, and what becomes of it."""
+    """A function with its arguments, for whom it is called, and what becomes of it."""
 
+    client: Hashable
     function: Callable[[], T]
     outcome: Future[T] = field(default_factory=Future)
+    arrived: float = field(default_factory=time.monotonic)
 
 
 def _attempt(function: Callable[[], Any]) -> Callable[[Future[Any]], None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -90,7 +90,7 @@ class Pool:
 
     threads: ThreadPoolExecutor
 
-    async def run(self, function: Callable[..., T], *args: Any) -> T:
+    async def run(self, client: Hashable, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.threads, partial(function, *args))
 
 

@@ -66,7 +66,7 @@ async def test_runs_in_a_thread_of_its_own_with_arguments_and_context(executor: 
     def work(number: int, *, word: str) -> tuple[int, str, str, bool]:
         return number, word, USER.get(), threading.current_thread() is threading.main_thread()
 
-    assert await executor.run(work, 7, word="seven") == (7, "seven", "Ada", False)
+    assert await executor.run(object(), work, 7, word="seven") == (7, "seven", "Ada", False)
 
 
 async def test_errors_reach_the_caller(executor: Executor) -> None:
@@ -74,13 +74,13 @@ async def test_errors_reach_the_caller(executor: Executor) -> None:
         raise Conflict("no")
 
     with pytest.raises(Conflict):
-        await executor.run(work)
+        await executor.run(object(), work)
     assert executor.statistics().running == 0
 
 
 async def test_counts_what_runs_and_what_waits(executor: Executor, new_work: Callable[[], Work]) -> None:
     work = new_work()
-    tasks = [asyncio.create_task(executor.run(work)) for _ in range(5)]
+    tasks = [asyncio.create_task(executor.run(object(), work)) for _ in range(5)]
     await until(lambda: executor.statistics().running == 2)
     statistics = executor.statistics()
     assert (statistics.threads, statistics.waiting, statistics.waiting_limit) == (2, 3, 3)
@@ -94,24 +94,24 @@ async def test_counts_what_runs_and_what_waits(executor: Executor, new_work: Cal
 
 async def test_a_full_line_refuses(executor: Executor, new_work: Callable[[], Work]) -> None:
     work = new_work()
-    tasks = [asyncio.create_task(executor.run(work)) for _ in range(5)]
+    tasks = [asyncio.create_task(executor.run(object(), work)) for _ in range(5)]
     await until(lambda: executor.statistics().waiting == 3)
     with pytest.raises(Busy) as caught:
-        await executor.run(work)
+        await executor.run(object(), work)
     assert caught.value.retryable
     assert executor.statistics().refused == 1
     work.end()
     await asyncio.gather(*tasks)
-    assert await executor.run(lambda: "again") == "again"
+    assert await executor.run(object(), lambda: "again") == "again"
 
 
 async def test_a_cancelled_call_that_runs_keeps_its_thread_and_one_in_line_leaves_it(
     executor: Executor, new_work: Callable[[], Work]
 ) -> None:
     work, skipped = new_work(), new_work()
-    running = [asyncio.create_task(executor.run(work)) for _ in range(2)]
+    running = [asyncio.create_task(executor.run(object(), work)) for _ in range(2)]
     await until(lambda: executor.statistics().running == 2)
-    waiting = [asyncio.create_task(executor.run(skipped)) for _ in range(3)]
+    waiting = [asyncio.create_task(executor.run(object(), skipped)) for _ in range(3)]
     await until(lambda: executor.statistics().waiting == 3)
     for task in [*running, *waiting]:
         task.cancel()
@@ -119,7 +119,7 @@ async def test_a_cancelled_call_that_runs_keeps_its_thread_and_one_in_line_leave
     assert {type(outcome) for outcome in outcomes} == {asyncio.CancelledError}
     statistics = executor.statistics()
     assert (statistics.running, statistics.waiting) == (2, 0)
-    later = [asyncio.create_task(executor.run(lambda: "later")) for _ in range(3)]
+    later = [asyncio.create_task(executor.run(object(), lambda: "later")) for _ in range(3)]
     await until(lambda: executor.statistics().waiting == 3)
     work.end()
     skipped.end()
@@ -133,7 +133,7 @@ async def test_no_place_is_lost_whenever_calls_are_cancelled(executor: Executor)
     outcomes: list[object] = []
     before = threading.active_count()
     for _ in range(100):
-        tasks = [asyncio.create_task(executor.run(time.monotonic)) for _ in range(5)]
+        tasks = [asyncio.create_task(executor.run(object(), time.monotonic)) for _ in range(5)]
         for _ in range(dice.randrange(4)):
             await asyncio.sleep(0)
         for task in dice.sample(tasks, 2):
@@ -153,12 +153,12 @@ async def test_an_error_that_nobody_waits_for_any_more_is_not_logged(caplog: pyt
         end.wait()
         raise Conflict("too late")
 
-    task = asyncio.create_task(executor.run(work))
+    task = asyncio.create_task(executor.run(object(), work))
     await until(begun.is_set)
     task.cancel()
     assert await asyncio.gather(task, return_exceptions=True)
     end.set()
-    await executor.run(lambda: None)
+    await executor.run(object(), lambda: None)
     del task
     gc.collect()
     assert not caplog.records
@@ -167,8 +167,8 @@ async def test_an_error_that_nobody_waits_for_any_more_is_not_logged(caplog: pyt
 
 async def test_closing_waits_for_what_runs_and_refuses_what_waits(new_work: Callable[[], Work]) -> None:
     executor, work, waiting = Executor(1), new_work(), new_work()
-    first = asyncio.create_task(executor.run(work))
-    second = asyncio.create_task(executor.run(waiting))
+    first = asyncio.create_task(executor.run(object(), work))
+    second = asyncio.create_task(executor.run(object(), waiting))
     await until(lambda: executor.statistics().waiting == 1)
     assert not executor.close(0.01)
     work.end()
@@ -177,7 +177,7 @@ async def test_closing_waits_for_what_runs_and_refuses_what_waits(new_work: Call
         await second
     assert waiting.calls == 0
     with pytest.raises(PalaceError, match="closed"):
-        await executor.run(work)
+        await executor.run(object(), work)
     assert executor.close(20)
 
 
@@ -186,7 +186,7 @@ async def test_a_loop_that_ends_before_the_work_does_no_harm(new_work: Callable[
 
     def short_life() -> None:
         async def start() -> None:
-            task = asyncio.create_task(executor.run(work))
+            task = asyncio.create_task(executor.run(object(), work))
             await until(lambda: executor.statistics().running == 1)
             task.cancel()
 
@@ -194,4 +194,53 @@ async def test_a_loop_that_ends_before_the_work_does_no_harm(new_work: Callable[
 
     await asyncio.to_thread(short_life)
     work.end()
+    assert executor.close(20)
+
+
+async def test_one_client_leaves_threads_for_others(new_work: Callable[[], Work]) -> None:
+    executor, work = Executor(4), new_work()
+    flood = [asyncio.create_task(executor.run("flood", work)) for _ in range(20)]
+    await until(lambda: executor.statistics().running == 2)
+    assert await executor.run("other", lambda: "served") == "served"
+    assert executor.statistics().running == 2
+    second = asyncio.create_task(executor.run("third", work))
+    await until(lambda: executor.statistics().running == 3)
+    assert await executor.run("other", lambda: "served") == "served"
+    work.end()
+    assert await asyncio.gather(*flood, second) == ["done"] * 21
+    assert executor.close(20)
+
+
+async def test_clients_take_turns(new_work: Callable[[], Work]) -> None:
+    executor, work = Executor(1), new_work()
+    order: list[str] = []
+    gate = asyncio.create_task(executor.run("gate", work))
+    await until(lambda: executor.statistics().running == 1)
+    tasks = [asyncio.create_task(executor.run(client, order.append, client)) for client in "aaaabcc"]
+    await until(lambda: executor.statistics().waiting == 7)
+    work.end()
+    await asyncio.gather(gate, *tasks)
+    assert "".join(order) == "abcacaa"
+    assert executor.close(20)
+
+
+async def test_one_client_leaves_places_for_others(new_work: Callable[[], Work]) -> None:
+    executor, work = Executor(1, waiting_limit=7), new_work()
+    tasks = [asyncio.create_task(executor.run("flood", work)) for _ in range(4)]
+    await until(lambda: executor.statistics().waiting == 3)
+    with pytest.raises(Busy, match="3 of them yours") as caught:
+        await executor.run("flood", work)
+    assert caught.value.as_dict()["retry_after"] >= 1
+    tasks += [asyncio.create_task(executor.run("other", work)) for _ in range(2)]
+    await until(lambda: executor.statistics().waiting == 5)
+    with pytest.raises(Busy, match="2 of them yours"):
+        await executor.run("other", work)
+    tasks.append(asyncio.create_task(executor.run("third", work)))
+    await until(lambda: executor.statistics().waiting == 6)
+    tasks[2].cancel()
+    await until(lambda: executor.statistics().waiting == 5)
+    tasks.append(asyncio.create_task(executor.run("third", work)))
+    work.end()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [outcome for outcome in outcomes if outcome != "done"] == [outcomes[2]]
     assert executor.close(20)
