@@ -41,7 +41,7 @@ class Trend:
             raise ValueError("a trend needs two points")
         n, pairs = len(points), len(slopes)
         spread = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
-        below, above = math.floor((pairs - spread) / 2), math.ceil((pairs + spread) / 2)
+        below, above = math.floor((pairs - spread) / 2) - 1, math.ceil((pairs + spread) / 2)
         return cls(
             median(slopes),
             slopes[below] if below >= 0 else -math.inf,
