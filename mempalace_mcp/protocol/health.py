@@ -1,4 +1,7 @@
-"""The health report as anybody on the machine may see it: numbers and members of closed sets, no names, no texts."""
+"""What probes are told: `/health`, `/livez`, `/readyz` and `/metrics`.
+
+Anybody on the machine may ask: they show numbers and members of closed sets, no names, no texts.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,46 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from mempalace_mcp.runtime.health import HealthReport
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
+from mempalace_mcp.protocol.metrics import CONTENT_TYPE, exposition
+from mempalace_mcp.runtime.health import Health, HealthReport
+from mempalace_mcp.runtime.reasons import Status
+
+RETRY_SECONDS = 1
 _WITHHELD = object()
+
+
+def health_routes(health: Health) -> list[Route]:
+    """The probes. Each answers from memory, in the event loop itself: none of them waits for work, or is work."""
+
+    async def whole(request: Request) -> Response:
+        report = health.snapshot()
+        return JSONResponse(health_document(report), 503 if report.status is Status.FAILING else 200)
+
+    async def live(request: Request) -> Response:
+        report = health.snapshot()
+        return _verdict(report.live, [each.code for each in report.reasons if each.reason.restart_helps])
+
+    async def ready(request: Request) -> Response:
+        report = health.snapshot()
+        hindrances = [each.code for each in report.reasons if each.reason.refuses or each.status is Status.FAILING]
+        return _verdict(report.ready, hindrances)
+
+    async def metrics(request: Request) -> Response:
+        return Response(exposition(health.snapshot()), media_type=CONTENT_TYPE)
+
+    routes = {"/health": whole, "/livez": live, "/readyz": ready, "/metrics": metrics}
+    return [Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()]
+
+
+def _verdict(well: bool, hindrances: list[str]) -> JSONResponse:
+    if well:
+        return JSONResponse({"status": "ok", "reasons": []})
+    headers = {"Retry-After": str(RETRY_SECONDS)}
+    return JSONResponse({"status": "failing", "reasons": hindrances}, 503, headers)
 
 
 def health_document(report: HealthReport) -> dict[str, Any]:

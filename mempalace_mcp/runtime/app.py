@@ -14,11 +14,14 @@ from mempalace_mcp.palace.palace import Palace
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.vectorizing import Vectorizing
 from mempalace_mcp.runtime.activity import Activity
-from mempalace_mcp.runtime.checks import checks
+from mempalace_mcp.runtime.checks import Examined, checks
+from mempalace_mcp.runtime.disk import DiskWatch
 from mempalace_mcp.runtime.executor import Executor
-from mempalace_mcp.runtime.health import Check, Gauge, Health
+from mempalace_mcp.runtime.health import Gauge, Health
 from mempalace_mcp.runtime.indexer import Indexer
+from mempalace_mcp.runtime.loop import Heartbeat
 from mempalace_mcp.runtime.status import describe
+from mempalace_mcp.runtime.watchdog import Watchdog
 from mempalace_mcp.runtime.writer import WriterThread
 from mempalace_mcp.storage.database import Database
 from mempalace_mcp.storage.diary import DiaryStore
@@ -53,7 +56,10 @@ class App:
         )
         self.executor = Executor(EXECUTOR_THREADS)
         self.activity = Activity(settings.history_limit)
-        self.health = Health(self.activity, self._gauges(), self._checks())
+        self.disk = DiskWatch(self.database)
+        heartbeat = Heartbeat()
+        self.watchdog = Watchdog(lambda: heartbeat.overdue)
+        self.health = Health(self.activity, self._gauges(), checks(self.examined), heartbeat)
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +70,9 @@ class App:
         self.close()
 
     def start(self) -> None:
-        """Load the model and begin to embed and index, both in the background."""
+        """Load the model, begin to embed and index, and watch over files and event loop, all in the background."""
+        self.disk.start()
+        self.watchdog.start()
         self.embedder.start()
         self.indexer.start()
 
@@ -85,6 +93,8 @@ class App:
 
     def close(self) -> None:
         """Finish what was accepted, then release everything."""
+        self.watchdog.close()
+        self.disk.close()
         self.executor.close()
         self.indexer.close()
         self.embedder.close()
@@ -92,6 +102,11 @@ class App:
         self.index.close()
         self.stores.lexicon.close()
         self.database.close()
+
+    @property
+    def examined(self) -> Examined:
+        """The components that can be unwell."""
+        return Examined(self.database, self.disk, self.writer, self.executor, self.embedder, self.indexer, self.index)
 
     def _compose(self) -> Stores:
         lexicon = Lexicon()
@@ -111,7 +126,8 @@ class App:
 
     def _gauges(self) -> Sequence[tuple[str, Gauge]]:
         return (
-            ("database", self.database.statistics),
+            ("database", lambda: self.database.statistics(self.disk.files)),
+            ("disk", self.disk.statistics),
             ("writer", self.writer.statistics),
             ("receipts", self.exactly_once.statistics),
             ("executor", self.executor.statistics),
@@ -119,9 +135,6 @@ class App:
             ("indexer", self.indexer.statistics),
             ("index", self.index.statistics),
         )
-
-    def _checks(self) -> Sequence[Check]:
-        return checks(self.writer, self.database, self.embedder, self.indexer)
 
     def _pending(self) -> int:
         with self.database.read() as connection:

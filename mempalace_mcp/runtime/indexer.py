@@ -42,9 +42,14 @@ NICENESS = 5
 
 @dataclass(frozen=True, slots=True)
 class IndexerStatistics:
-    """What the indexer has done and how it fares. `failures` counts since the last success."""
+    """What the indexer has done and how it fares. `failures` counts since the last success.
 
+    `started` says that its thread was begun, `pending` how many passages had no vector yet when it last looked.
+    """
+
+    started: bool
     alive: bool
+    pending: int | None
     embedded: int
     indexed: int
     purged: int
@@ -67,6 +72,7 @@ class Indexer:
         self._idle = threading.Condition()
         self._is_idle = False
         self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
+        self._pending: int | None = None
         self._embedded = 0
         self._indexed = 0
         self._purged = 0
@@ -109,7 +115,9 @@ class Indexer:
     def statistics(self) -> IndexerStatistics:
         """The counters, read without a lock."""
         return IndexerStatistics(
+            started=self._thread.ident is not None,
             alive=self._thread.is_alive(),
+            pending=self._pending,
             embedded=self._embedded,
             indexed=self._indexed,
             purged=self._purged,
@@ -159,8 +167,8 @@ class Indexer:
 
     def _embed(self) -> int:
         with self._stores.reader.read() as connection:
-            pending = self._stores.drawers.pending_count(connection)
-        if not pending:
+            self._pending = self._stores.drawers.pending_count(connection)
+        if not self._pending:
             self._let_others_embed()
             return 0
         if not self._lock.held and not self._lock.try_acquire():

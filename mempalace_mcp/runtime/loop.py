@@ -1,8 +1,11 @@
-"""The event loop of a serving process."""
+"""The event loop of a serving process, and how late it is."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, TypeVarTuple
 
@@ -11,6 +14,9 @@ import anyio
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+TICK_SECONDS = 0.25
+LAG_WINDOW_SECONDS = 60.0
+
 _FAST = sys.platform != "win32"
 """uvloop takes a third off the time of a small call; there is none for Windows."""
 
@@ -18,3 +24,45 @@ _FAST = sys.platform != "win32"
 def run_loop(serve: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:
     """Run the coroutine function in an event loop of its own, and return what it returns."""
     return anyio.run(serve, *arguments, backend_options={"use_uvloop": _FAST})
+
+
+class Heartbeat:
+    """Measures how late the event loop wakes a task that sleeps. Read by any thread."""
+
+    def __init__(self, tick: float = TICK_SECONDS, window: float = LAG_WINDOW_SECONDS) -> None:
+        self._tick = tick
+        self._lags: deque[float] = deque(maxlen=max(1, int(window / tick)))
+        self._due: float | None = None
+        self.task_count: int | None = None
+
+    def start(self) -> None:
+        """The loop is there."""
+        self.task_count = len(asyncio.all_tasks())
+
+    async def beat(self) -> None:
+        """Sleep once, and note by how much it was too long."""
+        self._due = time.monotonic() + self._tick
+        await asyncio.sleep(self._tick)
+        self._lags.append(self.overdue)
+        self.task_count = len(asyncio.all_tasks())
+
+    def stop(self) -> None:
+        """The loop is no longer watched, so it is not late either."""
+        self._due = None
+
+    @property
+    def overdue(self) -> float:
+        """Seconds the loop is late at this moment."""
+        due = self._due
+        return 0.0 if due is None else max(0.0, time.monotonic() - due)
+
+    @property
+    def lag(self) -> float | None:
+        """Seconds the loop is or was late, the present delay included."""
+        return max(self._lags[-1], self.overdue) if self._lags else None
+
+    @property
+    def largest_lag(self) -> float | None:
+        """The largest lag of the last minute."""
+        lags = self._lags.copy()
+        return max(*lags, self.overdue) if lags else None

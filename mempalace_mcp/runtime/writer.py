@@ -24,8 +24,9 @@ GROUP_LIMIT = 64
 class WriterStatistics:
     """The queue now, in units and seconds, and what has passed through it.
 
-    `committing` counts the units of the group at work, `refused` those that found the queue full; waits are from the
-    arrival in the queue to its end.
+    `oldest_waiting` is the age of the unit that arrived before all others and is not settled yet, in the queue or in
+    the group at work, whose units `committing` counts. `refused` counts those that found the queue full; `wait_total`
+    and `wait_max` are from the arrival in the queue to its end.
     """
 
     alive: bool
@@ -51,6 +52,7 @@ class WriterThread:
         self._changed = threading.Condition()
         self._closed = False
         self._committing = 0
+        self._group_arrived = 0.0
         self._units = 0
         self._groups = 0
         self._largest_group = 0
@@ -87,12 +89,14 @@ class WriterThread:
 
         Raises:
             Busy: the queue is full.
-            PalaceError: the writer is closed.
+            PalaceError: the writer is closed, or its thread has ended.
         """
         unit = Unit(work, deadline)
         with self._changed:
             if self._closed:
                 raise PalaceError("the palace is closed", hint="Connect again.")
+            if not self._thread.is_alive():
+                raise PalaceError("the writer thread has ended; nothing was written", hint="Restart the server.")
             self._make_room()
             self._queue.append((time.monotonic(), unit))
             self._changed.notify()
@@ -105,7 +109,7 @@ class WriterThread:
                 alive=self._thread.is_alive(),
                 waiting=len(self._queue),
                 waiting_limit=self._limit,
-                oldest_waiting=time.monotonic() - self._queue[0][0] if self._queue else 0.0,
+                oldest_waiting=self._oldest_waiting(),
                 committing=self._committing,
                 units=self._units,
                 groups=self._groups,
@@ -126,6 +130,11 @@ class WriterThread:
             self._queue.clear()
         for unit in left:
             unit.refuse(Busy("the palace was closed before this write began", hint="Try again."))
+
+    def _oldest_waiting(self) -> float:
+        if self._committing:
+            return time.monotonic() - self._group_arrived
+        return time.monotonic() - self._queue[0][0] if self._queue else 0.0
 
     def _make_room(self) -> None:
         if len(self._queue) < self._limit:
@@ -150,6 +159,7 @@ class WriterThread:
             self._committing = 0
             self._changed.wait_for(lambda: self._queue or self._closed)
             now = time.monotonic()
+            self._group_arrived = self._queue[0][0] if self._queue else now
             group: list[Unit[Any]] = []
             while self._queue and len(group) < GROUP_LIMIT:
                 arrived, unit = self._queue.popleft()

@@ -14,7 +14,14 @@ from typing import Any, TypeVar
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
-from mempalace_mcp.core.errors import Busy, PalaceError, PalaceMissing, StorageError, StorageReadOnly
+from mempalace_mcp.core.errors import (
+    Busy,
+    PalaceCorrupt,
+    PalaceError,
+    PalaceMissing,
+    StorageError,
+    StorageReadOnly,
+)
 from mempalace_mcp.core.files import create_directory, create_file
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.backup import BackupReport, Progress, back_up
@@ -24,7 +31,7 @@ from mempalace_mcp.storage.failures import explain, is_passing
 from mempalace_mcp.storage.migrations import load_migrations, verify_schema
 from mempalace_mcp.storage.opening import Opened, checkpoint, open_to_read, open_to_write
 from mempalace_mcp.storage.readers import PoolClosed
-from mempalace_mcp.storage.statistics import CheckpointResult, Counters, DatabaseStatistics
+from mempalace_mcp.storage.statistics import CheckpointResult, Counters, DatabaseStatistics, FileStatistics
 from mempalace_mcp.storage.transaction import Unit, Work
 
 T = TypeVar("T")
@@ -149,15 +156,26 @@ class Database:
         self._open(create=False)
         self._counters.reopened += 1
         self._counters.last_error = None
+        self._counters.damaged = False
 
-    def statistics(self) -> DatabaseStatistics:
-        """Sizes, waits and counts; never waits for a lock."""
-        counters, opened = self._counters, self._opened
-        return DatabaseStatistics(
+    def files(self) -> FileStatistics:
+        """A look at the files, which takes as long as the file system does."""
+        opened = self._opened
+        return FileStatistics(
             available=opened is not None and opened.is_there(),
-            writable=opened is not None and opened.writer is not None,
             database_bytes=_size(self.path),
             log_bytes=_size(log_of(self.path)),
+        )
+
+    def statistics(self, files: FileStatistics | None = None) -> DatabaseStatistics:
+        """Sizes, waits and counts; never waits for a lock, nor for the disk if the look at the files is given."""
+        counters, opened, files = self._counters, self._opened, files or self.files()
+        return DatabaseStatistics(
+            available=files.available,
+            writable=opened is not None and opened.writer is not None,
+            damaged=counters.damaged,
+            database_bytes=files.database_bytes,
+            log_bytes=files.log_bytes,
             commits=counters.commits,
             groups=counters.groups,
             largest_group=counters.largest_group,
@@ -298,7 +316,9 @@ class Database:
     def _explanation(self, error: sqlite3.Error | TransactionLost) -> PalaceError:
         cause = error.__cause__ if isinstance(error, TransactionLost) else error
         if isinstance(cause, sqlite3.Error):
-            return explain(cause, self.path)
+            explained = explain(cause, self.path)
+            self._counters.damaged |= isinstance(explained, PalaceCorrupt)
+            return explained
         return StorageError("the transaction ended early; nothing was written", hint="Try again.")
 
     def _refuse(self, units: Sequence[Unit[Any]], error: PalaceError) -> None:

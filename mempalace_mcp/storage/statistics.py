@@ -6,17 +6,30 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class DatabaseStatistics:
-    """Sizes in bytes, None for a file that is not there; times in seconds; counts since the database was opened.
+class FileStatistics:
+    """What the file system says: sizes in bytes, None for a file that is not there.
 
-    `available` is false once the files were removed or replaced, or the database closed; `writable` is false where
-    the directory does not allow writing. `groups` counts commits of more than one unit, `retries` attempts repeated
+    `available` is false once the files were removed or replaced, or the database closed.
+    """
+
+    available: bool
+    database_bytes: int | None
+    log_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStatistics:
+    """The figures of `FileStatistics`; times in seconds; counts since the database was opened.
+
+    `writable` is false where the directory does not allow writing. `damaged` says that SQLite could not read
+    something since the files were opened. `groups` counts commits of more than one unit, `retries` attempts repeated
     because a foreign connection was in the way. `last_error` is the code with which storage, or waiting for it, refused
     the last write; None once a write has been committed since.
     """
 
     available: bool
     writable: bool
+    damaged: bool
     database_bytes: int | None
     log_bytes: int | None
     commits: int
@@ -43,7 +56,7 @@ class CheckpointResult:
 
 @dataclass(slots=True)
 class Counters:
-    """Counts behind the statistics; changed with the write lock held, `last_error` excepted."""
+    """Counts behind the statistics; changed with the write lock held, `damaged` and `last_error` excepted."""
 
     commits: int = 0
     groups: int = 0
@@ -53,6 +66,7 @@ class Counters:
     lock_wait_total: float = 0.0
     lock_wait_max: float = 0.0
     reopened: int = 0
+    damaged: bool = False
     last_error: str | None = None
 
     def locked(self, waited: float) -> None:

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
 from mempalace_mcp.protocol.health import health_document
 from mempalace_mcp.protocol.http import build_http
+from mempalace_mcp.runtime import reasons
 from mempalace_mcp.runtime.activity import Activity
-from mempalace_mcp.runtime.health import Concern, Health, Status
+from mempalace_mcp.runtime.health import Health
+from mempalace_mcp.runtime.reasons import Concern, Reason
 from tests.protocol.doors import echo_services
 
 
@@ -41,7 +44,7 @@ def broken() -> Any:
 
 
 def test_texts_and_paths_are_withheld() -> None:
-    concern = Concern(Status.DEGRADED, "index_rebuilding", "the index at /home/somebody is being rebuilt")
+    concern = Concern(reasons.INDEX_REBUILDING, "the index at /home/somebody is being rebuilt")
     watched = Health(Activity(5), (("some", Secretive), ("broken", broken)), (lambda: concern,))
     document = health_document(watched.snapshot())
     assert document["components"] == {
@@ -63,15 +66,56 @@ def test_texts_and_paths_are_withheld() -> None:
     assert "private" not in shown
 
 
-def test_failing_is_503_and_degraded_is_200() -> None:
+@pytest.fixture
+def concerns() -> list[Concern]:
+    return []
+
+
+@pytest.fixture
+def client(concerns: list[Concern]) -> Iterator[TestClient]:
+    """The doors of a process with those concerns."""
     with echo_services() as services:
-        concerns: list[Concern] = []
         services.health = Health(services.activity, checks=(lambda: concerns[0] if concerns else None,))
         with TestClient(build_http(services), base_url="http://localhost") as client:
-            assert client.get("/health").json()["status"] == "ok"
-            concerns[:] = [Concern(Status.DEGRADED, "disk_low", "little space is left")]
-            response = client.get("/health")
-            assert (response.status_code, response.json()["status"]) == (200, "degraded")
-            concerns[:] = [Concern(Status.FAILING, "writer_dead", "the writer has ended")]
-            response = client.get("/health")
-            assert (response.status_code, response.json()["reasons"]) == (503, ["writer_dead"])
+            yield client
+
+
+def test_failing_is_503_and_degraded_is_200(client: TestClient, concerns: list[Concern]) -> None:
+    assert client.get("/health").json()["status"] == "ok"
+    concerns[:] = [Concern(reasons.DISK_LOW, "little space is left")]
+    response = client.get("/health")
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    concerns[:] = [Concern(reasons.WRITER_DEAD, "the writer has ended")]
+    response = client.get("/health")
+    assert (response.status_code, response.json()["reasons"]) == (503, ["writer_dead"])
+
+
+@pytest.mark.parametrize(
+    ("reason", "live", "ready"),
+    [
+        (None, 200, 200),
+        (reasons.DISK_LOW, 200, 200),
+        (reasons.EXECUTOR_FULL, 200, 503),
+        (reasons.PALACE_MISSING, 200, 503),
+        (reasons.INDEXER_DEAD, 503, 200),
+        (reasons.WRITER_DEAD, 503, 503),
+    ],
+)
+def test_a_restart_is_asked_for_only_where_it_helps(
+    client: TestClient, concerns: list[Concern], reason: Reason | None, live: int, ready: int
+) -> None:
+    concerns[:] = [Concern(reason, "so it is")] if reason else []
+    for path, code in (("/livez", live), ("/readyz", ready)):
+        response = client.get(path)
+        expected = {"status": "ok", "reasons": []} if code == 200 else {"status": "failing", "reasons": [reason.code]}  # type: ignore[union-attr]
+        assert (response.status_code, response.json()) == (code, expected)
+        assert response.headers.get("Retry-After") == (None if code == 200 else "1")
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/metrics"])
+def test_probes_only_tell_and_only_this_machine(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 200
+    assert client.head(path).status_code == 200
+    assert client.post(path).status_code == 405
+    assert client.get(path, headers={"Host": "evil.example"}).status_code == 421
+    assert client.get(path, headers={"Origin": "http://evil.example"}).status_code == 403

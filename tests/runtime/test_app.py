@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
-import pytest
-
-from mempalace_mcp.core.errors import PalaceMissing
 from mempalace_mcp.runtime.context import AppContext
-from mempalace_mcp.runtime.health import Status
 from tests.palace.support import opened
 
 
@@ -31,34 +26,8 @@ def test_the_status_tells_sizes_index_and_process(tmp_path: Path) -> None:
 def test_health_names_every_component(tmp_path: Path) -> None:
     with opened(tmp_path, started=False) as app:
         components = app.health.snapshot().components
-    assert {"database", "writer", "executor", "embedder", "indexer", "index"} <= components.keys()
+    assert {"database", "disk", "writer", "executor", "embedder", "indexer", "index"} <= components.keys()
     assert None not in components.values()
-
-
-def test_a_deleted_palace_is_failing_and_refuses(tmp_path: Path) -> None:
-    directory = tmp_path / "palace"
-    with opened(directory, started=False) as app:
-        app.palace.add_drawer("w", "r", "soon gone")
-        shutil.rmtree(directory)
-        with pytest.raises(PalaceMissing):
-            app.palace.add_drawer("w", "r", "never there")
-        report = app.health.snapshot()
-    assert report.status is Status.FAILING
-    assert "palace_missing" in [concern.code for concern in report.reasons]
-
-
-def test_a_model_that_cannot_be_loaded_degrades(tmp_path: Path) -> None:
-    from mempalace_mcp.embedding.background import BackgroundEmbedder
-    from mempalace_mcp.embedding.encoder import MiniLm
-    from mempalace_mcp.runtime.checks import checks
-
-    with opened(tmp_path, started=False) as app:
-        broken = BackgroundEmbedder(lambda: MiniLm.load(tmp_path))
-        broken.start()
-        assert not broken.wait(30)
-        concerns = [check() for check in checks(app.writer, app.database, broken, app.indexer)]
-        broken.close()
-    assert [concern.code for concern in concerns if concern] == ["embedder_missing"]
 
 
 def test_reconnecting_reports_before_and_after_and_keeps_everything(tmp_path: Path) -> None:

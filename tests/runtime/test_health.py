@@ -7,16 +7,11 @@ import time
 from dataclasses import dataclass
 
 from mempalace_mcp import __version__
+from mempalace_mcp.runtime import reasons
 from mempalace_mcp.runtime.activity import Activity, Transport
-from mempalace_mcp.runtime.health import (
-    LONG_EXECUTION_SECONDS,
-    SLOW_LOOP_SECONDS,
-    Check,
-    Concern,
-    Gauge,
-    Health,
-    Status,
-)
+from mempalace_mcp.runtime.health import LONG_EXECUTION_SECONDS, SLOW_LOOP_SECONDS, Check, Gauge, Health
+from mempalace_mcp.runtime.loop import Heartbeat
+from mempalace_mcp.runtime.reasons import REASONS, Concern, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +25,14 @@ def broken() -> Level:
     raise OSError("the gauge fell off")
 
 
-def health(*gauges: tuple[str, Gauge], checks: tuple[Check, ...] = ()) -> Health:
-    return Health(Activity(history_limit=5), gauges, checks)
+def health(*gauges: tuple[str, Gauge], checks: tuple[Check, ...] = (), heartbeat: Heartbeat | None = None) -> Health:
+    return Health(Activity(history_limit=5), gauges, checks, heartbeat)
 
 
 def test_a_quiet_process_is_ok() -> None:
     report = health(("writer", lambda: Level(3))).snapshot()
     assert (report.status, list(report.reasons)) == (Status.OK, [])
+    assert (report.live, report.ready) == (True, True)
     assert (report.version, report.pid) == (__version__, os.getpid())
     assert report.components == {"writer": Level(3)}
     assert report.diagnostics.thread_count == threading.active_count()
@@ -50,14 +46,37 @@ def test_a_gauge_that_cannot_be_read_is_null() -> None:
     report = health(("broken", broken), ("writer", lambda: Level(1))).snapshot()
     assert report.status is Status.OK
     assert report.components == {"broken": None, "writer": Level(1)}
+    assert report.diagnostics.writer_waiting is None
+
+
+class Unreadable(Activity):
+    def statistics(self) -> None:  # type: ignore[override]
+        raise OSError("the gauge fell off")
+
+
+def test_not_even_the_activity_can_break_the_probe() -> None:
+    report = Health(Unreadable(history_limit=5)).snapshot()
+    assert (report.status, report.diagnostics.running_executions, report.diagnostics.calls) == (Status.OK, None, None)
 
 
 def test_the_worst_concern_decides() -> None:
-    degraded = Concern(Status.DEGRADED, "disk_low", "the disk is nearly full")
-    failing = Concern(Status.FAILING, "writer_dead", "the writer thread has ended")
+    degraded = Concern(reasons.DISK_LOW, "the disk is nearly full")
+    failing = Concern(reasons.WRITER_DEAD, "the writer thread has ended")
     assert health(checks=(lambda: degraded, lambda: None)).snapshot().status is Status.DEGRADED
     report = health(checks=(lambda: degraded, lambda: failing)).snapshot()
     assert (report.status, report.reasons) == (Status.FAILING, [degraded, failing])
+
+
+def test_only_what_a_restart_mends_costs_life_and_only_what_refuses_costs_readiness() -> None:
+    reports = {
+        reason.code: health(checks=(lambda reason=reason: Concern(reason, "so it is"),)).snapshot()  # type: ignore[misc]
+        for reason in REASONS
+    }
+    assert {code for code, report in reports.items() if not report.live} == {"writer_dead", "indexer_dead"}
+    failing = {"palace_missing", "palace_corrupt", "schema_too_new", "writer_dead", "event_loop_stuck"}
+    assert {code for code, report in reports.items() if report.status is Status.FAILING} == failing
+    unready = {code for code, report in reports.items() if not report.ready}
+    assert unready == failing | {"writer_full", "executor_full"}
 
 
 def test_a_check_that_fails_is_a_concern_itself() -> None:
@@ -78,17 +97,19 @@ def test_a_call_that_runs_too_long_degrades() -> None:
     assert watched.snapshot().status is Status.OK
 
 
-async def test_a_loop_that_was_blocked_is_seen() -> None:
-    watched = health()
+async def test_a_loop_that_was_blocked_is_seen_until_its_lag_is_forgotten() -> None:
+    watched = health(heartbeat=Heartbeat(tick=0.01, window=0.05))
     watching = asyncio.create_task(watched.watch())
     while watched.snapshot().diagnostics.event_loop_lag_seconds is None:
         await asyncio.sleep(0)
-    time.sleep(SLOW_LOOP_SECONDS + 0.5)
+    time.sleep(SLOW_LOOP_SECONDS + 0.1)
     report = watched.snapshot()
     assert [reason.code for reason in report.reasons] == ["event_loop_slow"]
     assert report.diagnostics.event_loop_lag_max_seconds is not None
     assert report.diagnostics.event_loop_lag_max_seconds > SLOW_LOOP_SECONDS
     assert report.diagnostics.asyncio_task_count
+    while watched.snapshot().status is not Status.OK:
+        await asyncio.sleep(0.01)
     watching.cancel()
     await asyncio.wait([watching])
     assert watched.snapshot().diagnostics.asyncio_task_count

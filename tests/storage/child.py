@@ -46,6 +46,17 @@ def hold_lock(directory: Path) -> None:
     say("released")
 
 
+def hold_snapshot(directory: Path) -> None:
+    """Read, and stay in what was read, until told."""
+    database = Database(directory)
+    with database.read() as connection:
+        connection.execute("SELECT count(*) FROM drawers").fetchone()
+        say("reading")
+        wait_for_go()
+    database.close()
+    say("done")
+
+
 def hold_transaction(directory: Path) -> None:
     """Be a program that knows nothing of our lock and writes."""
     connection = sqlite3.connect(directory / DATABASE_FILE, isolation_level=None)
@@ -197,6 +208,7 @@ ACTS = {
     for act in (
         fork,
         hold_lock,
+        hold_snapshot,
         hold_transaction,
         open_as_nobody,
         open_once,

@@ -1,0 +1,93 @@
+"""What a process writes to its log when it is stuck, or when somebody asks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from mempalace_mcp.runtime.activity import Activity
+from mempalace_mcp.runtime.health import Health
+from mempalace_mcp.runtime.loop import Heartbeat, run_loop
+from mempalace_mcp.runtime.watchdog import Watchdog
+
+LATE = 0.2
+PATIENCE = 20.0
+
+
+class Kennel(logging.Handler):
+    """Keeps what is logged, and lets wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.barks: list[str] = []
+        self.barked = threading.Semaphore(0)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.barks.append(record.getMessage())
+        self.barked.release()
+
+
+@pytest.fixture
+def kennel() -> Iterator[Kennel]:
+    handler, logger = Kennel(), logging.getLogger("mempalace_mcp.runtime.watchdog")
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+def get_stuck(kennel: Kennel) -> None:
+    """Hold up the event loop until that is noticed, and long enough to be noticed twice."""
+    assert kennel.barked.acquire(timeout=PATIENCE)
+    time.sleep(3 * LATE)
+
+
+async def test_the_stacks_are_written_once_each_time_the_loop_is_stuck(kennel: Kennel) -> None:
+    heartbeat = Heartbeat(tick=0.01)
+    watching = asyncio.create_task(Health(Activity(5), heartbeat=heartbeat).watch())
+    watchdog = Watchdog(lambda: heartbeat.overdue, late=LATE, interval=0.01)
+    watchdog.start()
+    for times in (1, 2):
+        await asyncio.sleep(2 * LATE)
+        get_stuck(kennel)
+        assert len(kennel.barks) == times
+    watching.cancel()
+    await asyncio.wait([watching])
+    watchdog.close()
+    assert "the event loop is 0." in kennel.barks[0]
+    (main,) = (stack for stack in kennel.barks[0].split("\nthread ") if stack.startswith("MainThread"))
+    assert main.index("test_the_stacks_are_written") < main.index(f"{__file__}:47 get_stuck") < main.index("acquire")
+    assert "\nthread watchdog" in kennel.barks[0]
+
+
+def test_a_signal_is_heard_at_work(kennel: Kennel) -> None:
+    watchdog = Watchdog(lambda: 0.0)
+    watchdog.start()
+    former = signal.getsignal(signal.SIGUSR1)
+    with watchdog.on_signal():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert kennel.barked.acquire(timeout=PATIENCE)
+    watchdog.close()
+    assert signal.getsignal(signal.SIGUSR1) is former
+    assert "asked by a signal" in kennel.barks[0]
+    assert "test_a_signal_is_heard_at_work" in kennel.barks[0]
+
+
+def test_a_signal_is_heard_by_an_idle_event_loop(kennel: Kennel) -> None:
+    watchdog = Watchdog(lambda: 0.0)
+    watchdog.start()
+
+    async def idle() -> bool:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        return await asyncio.to_thread(kennel.barked.acquire, timeout=PATIENCE)
+
+    with watchdog.on_signal():
+        assert run_loop(idle)
+    watchdog.close()
+    assert len(kennel.barks) == 1
