@@ -16,7 +16,7 @@ from mempalace_mcp.runtime.loop import run_loop
 
 def serve_stdio(open_app: Callable[[], App], offer: Offer) -> None:
     """One session over stdin and stdout."""
-    with closing(open_app()) as app:
+    with closing(open_app()) as app, app.watchdog.on_signal():
         app.start()
         run_loop(stdio.serve_stdio, services_of(app, offer))
 

@@ -140,7 +140,7 @@ def run_daemon(
         PalaceError: the palace cannot be opened.
         OSError: it cannot listen.
     """
-    with contextlib.closing(open_app()) as app:
+    with contextlib.closing(open_app()) as app, app.watchdog.on_signal():
         app.start()
         daemon = Daemon(app, address_file, seat, http_door(app) if http_door else None)
         run_loop(daemon.serve, ready)

@@ -1,4 +1,4 @@
-"""The HTTP doors: `/mcp`, `/sse` with `/messages/`, and `/health`, on loopback."""
+"""The HTTP doors: `/mcp`, `/sse` with `/messages/`, and the probes, on loopback."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ import anyio
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from mempalace_mcp.core.errors import ConfigurationError
-from mempalace_mcp.protocol.health import health_document
+from mempalace_mcp.protocol.health import health_routes
 from mempalace_mcp.protocol.security import LoopbackGuard, require_loopback
 from mempalace_mcp.protocol.server import build_server
 from mempalace_mcp.protocol.services import Services
 from mempalace_mcp.protocol.sse import MESSAGES_PATH, SseDoor
 from mempalace_mcp.protocol.stdio import stop_on_signal
 from mempalace_mcp.protocol.streamable import StreamableDoor
-from mempalace_mcp.runtime.health import Status
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 60
@@ -35,10 +32,6 @@ def build_http(services: Services) -> Starlette:
     server = build_server(services)
     streamable = StreamableDoor(server, services.activity)
     sse = SseDoor(server, services.activity)
-
-    async def health(request: Request) -> JSONResponse:
-        report = services.health.snapshot()
-        return JSONResponse(health_document(report), 503 if report.status is Status.FAILING else 200)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -52,7 +45,7 @@ def build_http(services: Services) -> Starlette:
             Route("/mcp", streamable),
             Route("/sse", sse),
             Route(MESSAGES_PATH, sse),
-            Route("/health", health),
+            *health_routes(services.health),
         ],
         middleware=[Middleware(LoopbackGuard)],
         lifespan=lifespan,
