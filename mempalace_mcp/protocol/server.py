@@ -1,11 +1,10 @@
-"""The MCP server: the table of tools behind the SDK's handlers, every refusal in one shape."""
+"""The MCP server: tools, resources, prompts and completions behind the SDK's handlers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -20,11 +19,14 @@ from mcp_types import (
 
 from mempalace_mcp import __version__
 from mempalace_mcp.protocol.calls import Call, Calls
+from mempalace_mcp.protocol.completions import Completions
 from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.protocol.prompts import Prompts
+from mempalace_mcp.protocol.requests import Context, Requests
+from mempalace_mcp.protocol.resources import Resources
 from mempalace_mcp.protocol.services import Services
 
 SERVER_NAME = "mempalace-mcp"
-Context = ServerRequestContext[Any, Any]
 
 
 class PalaceServer(Server[Any]):
@@ -37,6 +39,8 @@ def build_server(services: Services) -> PalaceServer:
     """The server for every session of the process."""
     calls = Calls(services)
     handlers = _Handlers(services, calls)
+    requests = Requests(services)
+    resources, prompts = Resources(requests), Prompts(requests)
     server = PalaceServer(
         SERVER_NAME,
         version=__version__,
@@ -45,6 +49,12 @@ def build_server(services: Services) -> PalaceServer:
         on_list_tools=handlers.list_tools,
         on_call_tool=handlers.call_tool,
         get_tool_input_schema=handlers.input_schemas.get,
+        on_list_resources=resources.list,
+        on_list_resource_templates=resources.templates,
+        on_read_resource=resources.read,
+        on_list_prompts=prompts.list,
+        on_get_prompt=prompts.get,
+        on_completion=Completions(requests).complete,
     )
     server.calls = calls
     server.middleware.clear()  # only the tracing of the SDK is in it, and nobody collects traces here

@@ -21,6 +21,11 @@ class Tools(Protocol):
         """What a client is told about the server as a whole."""
         ...
 
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What each tool on offer is called here, by the name it has in this program."""
+        ...
+
     def definitions(self) -> Sequence[Mapping[str, Any]]:
         """Every tool as plain JSON, in the order in which it is listed."""
         ...

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.deadline import Deadline
@@ -26,6 +26,7 @@ class EchoTools:
     """`echo` answers its arguments; `slow` takes its time; `large` is long; `refuse` and `fail` do as they say."""
 
     instructions = "Tools for tests."
+    names: ClassVar[dict[str, str]] = {}
 
     def definitions(self) -> list[dict[str, Any]]:
         names = ("echo", "slow", "large", "refuse", "fail", "print")

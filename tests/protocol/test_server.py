@@ -24,55 +24,16 @@ from tests.protocol.clients import (
     request,
 )
 from tests.protocol.doors import EchoServices, echo_services
+from tests.protocol.wire import Wire, served
 
 CANCELLED = "notifications/cancelled"
 
 
-class Wire:
-    """The client's end of a session."""
-
-    def __init__(self, services: EchoServices) -> None:
-        self.services = services
-        self.activity = services.activity.open(Transport.SOCKET)
-        self._sink, self._source = anyio.create_memory_object_stream[bytes](1000)
-        self.session = Session(build_server(services), self.activity, self._sink.send)
-
-    async def send(self, message: Any) -> None:
-        await self.session.receive(message if isinstance(message, bytes) else json.dumps(message).encode())
-
-    async def receive(self) -> dict[str, Any]:
-        with anyio.fail_after(30):
-            message: dict[str, Any] = json.loads(await self._source.receive())
-        return message
-
-    @property
-    def unread(self) -> int:
-        return self._source.statistics().current_buffer_used
-
-    async def ask(self, message: Any) -> dict[str, Any]:
-        await self.send(message)
-        return await self.receive()
-
-    async def greet(self, revision: str = "2025-11-25") -> dict[str, Any]:
-        answer = await self.ask(initialize(revision))
-        await self.send(INITIALIZED)
-        return answer
-
-    def close(self) -> None:
-        self.session.abort()
-        self._sink.close()
-        self._source.close()
-        self.activity.close()
-
-
 @asynccontextmanager
-async def connected() -> AsyncIterator[Wire]:
+async def connected() -> AsyncIterator[Wire[EchoServices]]:
     with echo_services() as services:
-        wire = Wire(services)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(wire.session.serve)
+        async with served(services) as wire:
             yield wire
-            wire.close()
 
 
 def error_of(answer: dict[str, Any]) -> dict[str, Any]:

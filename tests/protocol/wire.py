@@ -1,0 +1,122 @@
+"""A session in memory: what goes in as a line, what comes out as one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import anyio
+
+from mempalace_mcp.core.access import FULL, Access
+from mempalace_mcp.process.services import AppServices, Offer, services_of
+from mempalace_mcp.protocol.envelope import Message, read_message
+from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.protocol.server import build_server
+from mempalace_mcp.protocol.services import Services
+from mempalace_mcp.protocol.session import Session
+from mempalace_mcp.runtime.activity import Transport
+from mempalace_mcp.runtime.app import App
+from tests.palace.support import opened
+from tests.protocol.clients import INITIALIZED, initialize, request
+
+S = TypeVar("S", bound=Services)
+
+
+class Wire(Generic[S]):
+    """The client's end of a session."""
+
+    def __init__(self, services: S, access: Access = FULL) -> None:
+        self.services = services
+        self.activity = services.activity.open(Transport.SOCKET)
+        self._access = access
+        self._sink, self._source = anyio.create_memory_object_stream[bytes](1000)
+        self.session = Session(build_server(services), self.activity, self._sink.send)
+
+    async def send(self, message: Any) -> None:
+        line = message if isinstance(message, bytes) else json.dumps(message).encode()
+        if self._access.is_full:
+            await self.session.receive(line)
+            return
+        read = read_message(line)
+        assert isinstance(read, Message)
+        await self.session.take(read, Origin.of_message(self.activity, read, len(line), access=self._access))
+
+    async def receive(self) -> dict[str, Any]:
+        with anyio.fail_after(30):
+            message: dict[str, Any] = json.loads(await self._source.receive())
+        return message
+
+    @property
+    def unread(self) -> int:
+        return self._source.statistics().current_buffer_used
+
+    async def ask(self, message: Any) -> dict[str, Any]:
+        await self.send(message)
+        return await self.receive()
+
+    async def result(self, method: str, **params: Any) -> dict[str, Any]:
+        """What a request that must succeed is answered with."""
+        answer = await self.ask(request(1, method, **params))
+        assert "result" in answer, answer
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    async def error(self, method: str, **params: Any) -> dict[str, Any]:
+        """How a request is refused; the shape is that of every refusal."""
+        answer = await self.ask(request(1, method, **params))
+        error: dict[str, Any] = answer["error"]
+        assert set(error["data"]) >= {"code", "message", "argument", "hint", "retryable"}
+        assert error["data"]["message"] in error["message"]
+        return error
+
+    async def greet(self, revision: str = "2025-11-25") -> dict[str, Any]:
+        answer = await self.ask(initialize(revision))
+        await self.send(INITIALIZED)
+        return answer
+
+    def close(self) -> None:
+        self.session.abort()
+        self._sink.close()
+        self._source.close()
+        self.activity.close()
+
+
+class PalaceWire(Wire[AppServices]):
+    """A session with a palace that finds by words alone."""
+
+    def __init__(self, app: App, offer: Offer, access: Access) -> None:
+        super().__init__(services_of(app, offer), access)
+        self.app = app
+        self.palace = app.palace
+
+
+@asynccontextmanager
+async def served(services: S) -> AsyncIterator[Wire[S]]:
+    """A session that ends with the block."""
+    wire = Wire(services)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wire.session.serve)
+        try:
+            yield wire
+        finally:
+            wire.close()
+
+
+@asynccontextmanager
+async def palace_session(
+    directory: Path, offer: Offer | None = None, access: Access = FULL, *, greeted: bool = True
+) -> AsyncIterator[PalaceWire]:
+    """A session with the palace in the directory."""
+    with opened(directory, started=False) as app:
+        wire = PalaceWire(app, offer or Offer(), access)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wire.session.serve)
+            try:
+                if greeted:
+                    await wire.greet()
+                yield wire
+            finally:
+                wire.close()
