@@ -20,13 +20,24 @@ class BoundedLog(Generic[V]):
 
     @property
     def limit(self) -> int:
-        """How many entries are kept at most."""
+        """How many entries are kept at most. Lowering it makes the oldest go at once."""
         return self._entries.maxlen or 0
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        with self._lock:
+            if limit != self._entries.maxlen:
+                self._entries = deque(self._entries, maxlen=limit)
 
     def append(self, entry: V) -> None:
         """Add an entry; the oldest goes when there is no room."""
         with self._lock:
             self._entries.append(entry)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries.clear()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -34,6 +45,36 @@ class BoundedLog(Generic[V]):
     def __iter__(self) -> Iterator[V]:
         with self._lock:
             return iter(list(self._entries))
+
+    def __reversed__(self) -> Iterator[V]:
+        with self._lock:
+            return reversed(list(self._entries))
+
+
+class BoundedCounts:
+    """How often each label was counted. Labels that come when there are `limit` are counted as `other`."""
+
+    OTHER = "other"
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._counts: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def add(self, label: str) -> None:
+        """Count the label once more."""
+        with self._lock:
+            if label not in self._counts and len(self._counts) >= self.limit:
+                label = self.OTHER
+            self._counts[label] = self._counts.get(label, 0) + 1
+
+    def counts(self) -> dict[str, int]:
+        """The counts now, those of the labels seen first in front."""
+        with self._lock:
+            return dict(self._counts)
+
+    def __len__(self) -> int:
+        return len(self._counts)
 
 
 class LruMap(Generic[K, V]):

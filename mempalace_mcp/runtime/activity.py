@@ -11,12 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mempalace_mcp.core.bounded import BoundedLog, LruMap
+from mempalace_mcp.core.bounded import BoundedCounts, BoundedLog, LruMap
 from mempalace_mcp.core.clock import Instant, now
 from mempalace_mcp.core.errors import Cancelled, PalaceError
 
 SESSION_LIMIT = 256
 """Sessions whose history is kept; beyond it the one silent for longest is folded into the totals."""
+
+TOOL_LIMIT = 256
+"""Names of tools that are counted one by one: sessions may give them prefixes of their own."""
+
+CLIENT_CHARACTERS = 64
 
 
 class Transport(StrEnum):
@@ -39,8 +44,12 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One call that ended: when it began, how long it took, how many bytes went each way."""
+    """One call that ended: when it began, how long it took, how many bytes went each way.
 
+    `number` counts the calls of the process in the order in which they ended.
+    """
+
+    number: int
     tool: str
     outcome: Outcome
     began: Instant
@@ -68,6 +77,7 @@ class ActivityStatistics:
     """
 
     calls: Mapping[Outcome, int]
+    tools: Mapping[str, int]
     running: int
     oldest_seconds: float | None
     sessions: Mapping[Transport, int]
@@ -81,14 +91,23 @@ class ActivityStatistics:
 
 
 class SessionActivity:
-    """The calls of one session; `with session.call(...)` records one."""
+    """The calls of one session; `with session.call(...)` records one. Its counts outlive the records."""
 
     def __init__(self, number: int, transport: Transport, activity: Activity) -> None:
         self.number = number
         self.transport = transport
         self.opened: Instant = now()
+        self.client: str | None = None
+        self.closed = False
         self.history: BoundedLog[CallRecord] = BoundedLog(activity.history_limit)
+        self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+        self.tools = BoundedCounts(TOOL_LIMIT)
         self._activity = activity
+
+    def introduce(self, client: object) -> None:
+        """Note what the client says its name is, if it is a name, as far as it can be shown."""
+        if isinstance(client, str):
+            self.client = "".join(filter(str.isprintable, client[:CLIENT_CHARACTERS])) or None
 
     @contextmanager
     def call(self, tool: str, bytes_in: int) -> Iterator[RunningCall]:
@@ -110,38 +129,56 @@ class SessionActivity:
 
     def close(self) -> None:
         """The client is gone: its history is forgotten, its calls stay in the totals."""
-        self._activity.closed(self)
+        self._activity.forget(self)
 
 
 class Activity:
     """All sessions of the process. Thread-safe; reading it waits for nobody's work."""
 
     def __init__(self, history_limit: int, session_limit: int = SESSION_LIMIT) -> None:
-        self.history_limit = history_limit
-        self._remembered: LruMap[int, SessionActivity] = LruMap(session_limit)
+        self.began_at: Instant = now()
+        self._history_limit = history_limit
+        self._remembered: LruMap[int, SessionActivity] = LruMap(session_limit, on_drop=_clear_history)
         self._open: dict[Transport, int] = dict.fromkeys(Transport, 0)
         self._calls: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+        self._tools = BoundedCounts(TOOL_LIMIT)
         self._running: dict[int, RunningCall] = {}
         self._numbers = itertools.count(1)
+        self._call_numbers = itertools.count(1)
         self._opened = 0
         self._bytes_in = 0
         self._bytes_out = 0
         self._lock = threading.Lock()
 
+    @property
+    def history_limit(self) -> int:
+        """Calls remembered of each session at most. Lowering it makes every session forget its oldest at once."""
+        return self._history_limit
+
+    @history_limit.setter
+    def history_limit(self, limit: int) -> None:
+        with self._lock:
+            self._history_limit = limit
+            for session in self.sessions():
+                session.history.limit = limit
+
     def open(self, transport: Transport) -> SessionActivity:
         """A new session; whoever opens it closes it."""
-        session = SessionActivity(next(self._numbers), transport, self)
         with self._lock:
+            session = SessionActivity(next(self._numbers), transport, self)
             self._opened += 1
             self._open[transport] += 1
-        self._remembered.put(session.number, session)
+            self._remembered.put(session.number, session)
         return session
 
-    def closed(self, session: SessionActivity) -> None:
-        """Forget the session's history."""
+    def forget(self, session: SessionActivity) -> None:
+        """Close the session; its history is gone. Idempotent."""
         with self._lock:
-            self._open[session.transport] -= 1
-        self._remembered.pop(session.number)
+            if not session.closed:
+                session.closed = True
+                self._open[session.transport] -= 1
+                self._remembered.pop(session.number)
+                session.history.clear()
 
     def began(self, call: RunningCall) -> None:
         """Count the call among the running ones."""
@@ -151,13 +188,21 @@ class Activity:
     def ended(self, session: SessionActivity, call: RunningCall, outcome: Outcome) -> None:
         """Record the call in its session and in the totals."""
         milliseconds = (time.monotonic() - call.started) * 1000
-        session.history.append(CallRecord(call.tool, outcome, call.began, milliseconds, call.bytes_in, call.bytes_out))
-        self._remembered.get(session.number)
         with self._lock:
             del self._running[id(call)]
             self._calls[outcome] += 1
+            self._tools.add(call.tool)
             self._bytes_in += call.bytes_in
             self._bytes_out += call.bytes_out
+            session.outcomes[outcome] += 1
+            session.tools.add(call.tool)
+            number = next(self._call_numbers)
+            if not session.closed:
+                session.history.limit = self._history_limit
+                session.history.append(
+                    CallRecord(number, call.tool, outcome, call.began, milliseconds, call.bytes_in, call.bytes_out)
+                )
+                self._remembered.put(session.number, session)
 
     def sessions(self) -> list[SessionActivity]:
         """The sessions whose history is still known, the one silent for longest first."""
@@ -170,6 +215,7 @@ class Activity:
             oldest = next(iter(self._running.values()), None)
             return ActivityStatistics(
                 calls=dict(self._calls),
+                tools=self._tools.counts(),
                 running=len(self._running),
                 oldest_seconds=None if oldest is None else time.monotonic() - oldest.started,
                 sessions=dict(self._open),
@@ -177,7 +223,12 @@ class Activity:
                 sessions_remembered=len(sizes),
                 history_size=max(sizes, default=0),
                 history_total=sum(sizes),
-                history_limit=self.history_limit,
+                history_limit=self._history_limit,
                 bytes_in=self._bytes_in,
                 bytes_out=self._bytes_out,
             )
+
+
+def _clear_history(number: int, session: SessionActivity) -> None:
+    """A session silent for so long that others took its place: its counts remain."""
+    session.history.clear()

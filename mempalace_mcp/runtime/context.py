@@ -14,13 +14,14 @@ from mempalace_mcp.palace.limiting import limited
 from mempalace_mcp.palace.palace import Palace
 from mempalace_mcp.palace.summary import ImportSummary
 from mempalace_mcp.runtime.app import App
+from mempalace_mcp.runtime.history import describe_history
 
 IMPORT_RESERVE_SECONDS = 10.0
 """An import through a tool stops when so much of the call's time is left; calling again goes on where it stopped."""
 
 
 class AppContext:
-    """What tools need beside the palace: status, reconnect, import."""
+    """What tools need beside the palace: status, reconnect, history, import."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -53,6 +54,10 @@ class AppContext:
                 "index": dataclasses.asdict(index.after),
             },
         }
+
+    def history(self, *, session: int | None, limit: int, cursor: str | None) -> dict[str, Any]:
+        """A page of the calls that the process remembers, of one session or of all."""
+        return describe_history(self._app.activity, session=session, limit=limit, cursor=cursor)
 
     def import_paths(
         self, paths: Sequence[str], *, wing: str | None, dry_run: bool, deadline: Deadline
@@ -91,6 +96,10 @@ class LimitedContext(AppContext):
                 "rooms": len(taxonomy.rooms),
             },
         }
+
+    def history(self, *, session: int | None, limit: int, cursor: str | None) -> dict[str, Any]:
+        """Refused."""
+        raise Forbidden("history concerns everybody's calls", hint="Use a token that is not limited to wings.")
 
     def reconnect(self) -> dict[str, Any]:
         """Refused."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.core import errors, ids
-from mempalace_mcp.core.bounded import BoundedLog, LruMap
+from mempalace_mcp.core.bounded import BoundedCounts, BoundedLog, LruMap
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import Busy, Cancelled, DeadlineExceeded, PalaceError
 
@@ -65,6 +65,27 @@ def test_a_log_keeps_the_newest(entries: list[int], limit: int) -> None:
         log.append(entry)
     assert list(log) == entries[-limit:]
     assert len(log) <= log.limit == limit
+
+
+def test_a_log_trims_at_once_when_its_limit_is_lowered() -> None:
+    log: BoundedLog[int] = BoundedLog(5)
+    for entry in range(5):
+        log.append(entry)
+    log.limit = 2
+    assert list(log) == [3, 4]
+    log.limit = 3
+    log.append(5)
+    assert list(reversed(log)) == [5, 4, 3]
+    log.clear()
+    assert not len(log)
+
+
+def test_labels_beyond_the_limit_are_counted_together() -> None:
+    counts = BoundedCounts(2)
+    for label in ("a", "b", "c", "a", "d"):
+        counts.add(label)
+    assert counts.counts() == {"a": 2, "b": 1, "other": 2}
+    assert len(counts) == 3
 
 
 def test_a_map_drops_what_was_unused_for_longest() -> None:

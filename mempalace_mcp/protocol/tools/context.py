@@ -25,6 +25,10 @@ class ToolContext(Protocol):
         """Close and reopen the stores; how they were `before` and are `after`."""
         ...
 
+    def history(self, *, session: int | None, limit: int, cursor: str | None) -> dict[str, Any]:
+        """A page of the calls that the server remembers, of one session or of all."""
+        ...
+
     def import_paths(
         self, paths: Sequence[str], *, wing: str | None, dry_run: bool, deadline: Deadline
     ) -> dict[str, Any]:

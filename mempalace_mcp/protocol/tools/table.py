@@ -10,7 +10,7 @@ from typing import Any, Literal
 from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import Forbidden, NotFound, PalaceError, ReadOnly
-from mempalace_mcp.protocol.tools import checkpoint, diary, drawers, graph, imports, overview, search
+from mempalace_mcp.protocol.tools import checkpoint, diary, drawers, graph, history, imports, overview, search
 from mempalace_mcp.protocol.tools.arguments import readable
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.instructions import write_instructions
@@ -43,7 +43,7 @@ CORE: tuple[Tool[Any], ...] = (
     overview.STATUS,
     overview.RECONNECT,
 )
-FULL: tuple[Tool[Any], ...] = (*CORE, imports.IMPORT_PATH)
+FULL: tuple[Tool[Any], ...] = (*CORE, imports.IMPORT_PATH, history.HISTORY)
 
 Withholding = Callable[[str], PalaceError]
 """Says why the tool of that name is not offered."""
@@ -72,6 +72,11 @@ class ToolTable:
     offers: Mapping[str, Offer]
     withheld: Mapping[str, Withholding]
     """Why others are not, by name."""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What each tool on offer is called here, by its own name."""
+        return {offer.tool.name: name for name, offer in self.offers.items()}
 
     def definitions(self) -> list[dict[str, Any]]:
         """The tools as `tools/list` shows them, always in the same order."""

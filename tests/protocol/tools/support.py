@@ -36,6 +36,9 @@ class Untouched:
     def reconnect(self) -> dict[str, Any]:
         raise AssertionError("the stores were reopened")
 
+    def history(self, *, session: int | None, limit: int, cursor: str | None) -> dict[str, Any]:
+        raise AssertionError("the history was asked for")
+
     def import_paths(
         self, paths: Sequence[str], *, wing: str | None, dry_run: bool, deadline: Deadline
     ) -> dict[str, Any]:

@@ -1,0 +1,57 @@
+"""`GET /api/history`: what the server has been asked, for people and their dashboards. Its arguments are the tool's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from mempalace_mcp.core.errors import InvalidArgument, NotFound
+from mempalace_mcp.protocol.security import refuse
+from mempalace_mcp.protocol.tools.arguments import readable
+from mempalace_mcp.protocol.tools.history import HistoryArguments
+from mempalace_mcp.protocol.tools.schema import input_schema
+from mempalace_mcp.protocol.tools.validation import read_arguments
+from mempalace_mcp.runtime.activity import Activity
+from mempalace_mcp.runtime.history import describe_history
+
+PATH = "/api/history"
+
+_SCHEMA = input_schema(HistoryArguments)
+_NUMBERS = frozenset(name for name, each in _SCHEMA["properties"].items() if each["type"] == "integer")
+_LONGEST_NUMBER = 19
+
+
+def history_route(activity: Activity) -> Route:
+    """The route, which answers from memory."""
+
+    async def history(request: Request) -> JSONResponse:
+        try:
+            asked = read_arguments(HistoryArguments, _read_query(request.query_params), _SCHEMA)
+            told = describe_history(activity, session=asked.session, limit=asked.limit, cursor=asked.cursor)
+        except (InvalidArgument, NotFound) as error:
+            return refuse(404 if isinstance(error, NotFound) else 400, f"{error.message}. {error.hint}")
+        return JSONResponse(told)
+
+    return Route(PATH, history, methods=["GET"])
+
+
+def _read_query(query: QueryParams) -> dict[str, Any]:
+    """The parameters, the numbers among them as numbers.
+
+    Raises:
+        InvalidArgument: one is given twice.
+    """
+    pairs = query.multi_items()
+    twice = next((name for position, (name, _) in enumerate(pairs) if name in dict(pairs[:position])), None)
+    if twice is not None:
+        raise InvalidArgument(f"{readable(twice)} is given twice", argument=readable(twice), hint="Give it once.")
+    return {name: _read_value(name, value) for name, value in pairs}
+
+
+def _read_value(name: str, value: str) -> str | int:
+    is_number = name in _NUMBERS and value.isascii() and value.isdecimal() and len(value) <= _LONGEST_NUMBER
+    return int(value) if is_number else value
