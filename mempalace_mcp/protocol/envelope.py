@@ -103,11 +103,27 @@ def _verify(content: dict[str, Any], fault: Fault | None) -> Message | Refusal:
 def _envelope_problem(content: dict[str, Any]) -> str | None:
     if content.get("jsonrpc") != "2.0":
         return 'jsonrpc must be "2.0"'
-    if "id" in content and not _is_id(content["id"]) and not _is_response(content):
+    if _is_response(content):
+        return _response_problem(content)
+    if "id" in content and not _is_id(content["id"]):
         return "id must be a string or a 64-bit integer"
     if "method" in content:
         return None if isinstance(content["method"], str) else "method must be a string"
-    return None if _is_response(content) else "there is no method"
+    return "there is no method"
+
+
+def _response_problem(content: dict[str, Any]) -> str | None:
+    """What would end the session if the SDK had to read it."""
+    if "result" in content:
+        if not _is_id(content.get("id")):
+            return "a result has the id of its request"
+        return None if isinstance(content["result"], dict) else "result must be an object"
+    error = content["error"]
+    if not _is_id(content.get("id")) and content.get("id", "") is not None:
+        return "an error has the id of its request, or null"
+    if isinstance(error, dict) and type(error.get("code")) is int and isinstance(error.get("message"), str):
+        return None
+    return "error must be an object with a code and a message"
 
 
 def _is_id(value: Any) -> bool:
