@@ -46,8 +46,11 @@ def commands() -> None:
 
 @commands.command()
 @palace_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others need a token.")
 @click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
+@click.option("--allowed-host", multiple=True, metavar="NAME", help="Another name by which clients call this server.")
+@click.option("--certificate", type=click.Path(path_type=Path), help="Encrypt with this certificate (PEM).")
+@click.option("--key", type=click.Path(path_type=Path), help="The key of the certificate (PEM).")
 @profile_option
 @click.option("--read-only", is_flag=True, help="Offer no tool that writes.")
 @click.option("--tool-prefix", default="", help="Put before every tool's name, for example mempalace_.")
@@ -56,6 +59,9 @@ def serve(
     palace: str | None,
     host: str,
     port: int,
+    allowed_host: tuple[str, ...],
+    certificate: Path | None,
+    key: Path | None,
     tools: Literal["core", "full"],
     read_only: bool,
     tool_prefix: str,
@@ -67,7 +73,10 @@ def serve(
         configure_logging(settings.log_level)
         from mempalace_mcp.cli.serving import serve_http
         from mempalace_mcp.process.services import Offer
+        from mempalace_mcp.protocol.exposure import Exposure
         from mempalace_mcp.runtime.app import open_app
+
+        exposure = Exposure.read(host, allowed_host, certificate, key)
 
         def announce(address: str) -> None:
             told = {"address": address, "palace": str(settings.palace), "pid": os.getpid()}
@@ -76,7 +85,7 @@ def serve(
             sys.stdout.flush()
 
         offer = Offer(tools, read_only, tool_prefix)
-        serve_http(str(settings.palace), lambda: open_app(settings), offer, host, port, announce)
+        serve_http(settings, lambda: open_app(settings), offer, exposure, port, announce)
 
 
 @commands.command("import")
@@ -216,6 +225,48 @@ def daemon_logs(palace: str | None, as_json: bool) -> None:
 
     with reported(as_json):
         click.echo(looking_after.logs(load_settings(os.environ, palace).palace, as_json), nl=as_json)
+
+
+@commands.group()
+def token() -> None:
+    """Say who may use the HTTP doors."""
+
+
+@token.command("new")
+@palace_option
+@click.argument("name")
+@click.option("--scope", type=click.Choice(["read", "write"]), required=True, help="What it allows.")
+@click.option("--wing", "wings", multiple=True, metavar="WING", help="Limit it to this wing; may be repeated.")
+@json_option
+def token_new(palace: str | None, name: str, scope: str, wings: tuple[str, ...], as_json: bool) -> None:
+    """Make a token and print it, once; the palace keeps only its digest."""
+    from mempalace_mcp.cli import token as tokens
+
+    with reported(as_json):
+        click.echo(tokens.new(load_settings(os.environ, palace).palace, name, scope, wings, as_json))
+
+
+@token.command("list")
+@palace_option
+@json_option
+def token_list(palace: str | None, as_json: bool) -> None:
+    """Show names, scopes and wings of the tokens."""
+    from mempalace_mcp.cli import token as tokens
+
+    with reported(as_json):
+        click.echo(tokens.listed(load_settings(os.environ, palace).palace, as_json))
+
+
+@token.command("revoke")
+@palace_option
+@click.argument("name")
+@json_option
+def token_revoke(palace: str | None, name: str, as_json: bool) -> None:
+    """Let the token NAME open nothing any more, at once."""
+    from mempalace_mcp.cli import token as tokens
+
+    with reported(as_json):
+        click.echo(tokens.revoke(load_settings(os.environ, palace).palace, name, as_json))
 
 
 def use_utf8(as_json: bool) -> bool:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import closing
 
+from mempalace_mcp.core.config import Settings
 from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.daemon import HttpDoor, run_daemon
 from mempalace_mcp.process.services import Offer, services_of
 from mempalace_mcp.process.taking_over import take_seat
-from mempalace_mcp.protocol import http, stdio
+from mempalace_mcp.protocol import http, stdio, tokens
+from mempalace_mcp.protocol.exposure import Exposure
+from mempalace_mcp.protocol.keyring import Keyring
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.loop import run_loop
+
+logger = logging.getLogger(__name__)
+
+_ENCRYPT = "Give --certificate and --key, or put a proxy that encrypts in front."
 
 
 def serve_stdio(open_app: Callable[[], App], offer: Offer) -> None:
@@ -22,22 +30,30 @@ def serve_stdio(open_app: Callable[[], App], offer: Offer) -> None:
 
 
 def serve_http(
-    palace: str, open_app: Callable[[], App], offer: Offer, host: str, port: int, announce: Callable[[str], None]
+    settings: Settings,
+    open_app: Callable[[], App],
+    offer: Offer,
+    exposure: Exposure,
+    port: int,
+    announce: Callable[[str], None],
 ) -> None:
     """Be the palace's daemon with HTTP doors until a stop signal comes; `announce` hears the URL once it is served.
 
     Raises:
-        PalaceError: the palace is served over HTTP already, cannot be opened, or the port is taken.
+        PalaceError: the palace is served over HTTP already, cannot be opened, or the port is taken; the tokens are
+            wrong, or there is none where one is needed.
     """
-    with http.listen(host, port) as listener:
-        shown = f"[{host}]" if ":" in host else host
-        url = f"http://{shown}:{listener.getsockname()[1]}"
+    keyring = Keyring(settings.palace / tokens.FILE, settings.token)
+    with http.listen(exposure, port, keyring) as listener:
+        url = exposure.url(listener.getsockname()[1])
+        if exposure.is_open:
+            logger.warning("%s is not encrypted: whoever is on the way reads tokens and texts. %s", url, _ENCRYPT)
 
         def door(app: App) -> HttpDoor:
-            return HttpDoor(listener, url, services_of(app, offer), lambda: announce(url))
+            return HttpDoor(listener, url, services_of(app, offer), exposure, keyring, lambda: announce(url))
 
-        seat = take_seat(palace)
+        seat = take_seat(str(settings.palace))
         try:
-            run_daemon(open_app, f"{palace}/{addresses.FILE}", seat, lambda: None, door)
+            run_daemon(open_app, f"{settings.palace}/{addresses.FILE}", seat, lambda: None, door)
         finally:
             seat.close()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One variable of the environment: what it means, its default, how it is read, whether a wrong value refuses."""
+    """One variable of the environment: what it means, its default, how it is read, whether a wrong value refuses.
+
+    A `secret` one is never shown, not even when it is wrong.
+    """
 
     variable: str
     field: str
@@ -27,6 +32,7 @@ class Setting:
     read: Callable[[str], Any]
     strict: bool = False
     alias: str | None = None
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ class Settings:
     trash_days: float = 30.0
     idle_seconds: float = 300.0
     log_level: str = "WARNING"
+    import_roots: tuple[Path, ...] = ()
+    token: str | None = field(default=None, repr=False)
 
 
 def _positive_integer(text: str) -> int:
@@ -77,9 +85,35 @@ def _log_level(text: str) -> str:
     return _one_of("debug", "info", "warning", "error")(text).upper()
 
 
+def _folders(text: str) -> tuple[Path, ...]:
+    if text == NONE:
+        return ()
+    folders = [Path(part).expanduser() for part in text.split(os.pathsep) if part]
+    if not all(folder.is_absolute() for folder in folders):
+        raise ValueError(f"must be absolute paths with {os.pathsep} between them")
+    return tuple(folders)
+
+
+def _token(text: str) -> str | None:
+    if text == NONE:
+        return None
+    if not _TOKEN.fullmatch(text):
+        raise ValueError(
+            f"must have {SHORTEST_TOKEN} to {LONGEST_TOKEN} characters out of letters, digits and - . _ ~ + / ="
+        )
+    return text
+
+
 def _palace(text: str) -> Path:
     return Path(place.resolve(text))
 
+
+NONE = "none"
+"""How to say that there is nothing, where that is the default."""
+
+SHORTEST_TOKEN = 32
+LONGEST_TOKEN = 512
+_TOKEN = re.compile(rf"[A-Za-z0-9._~+/=-]{{{SHORTEST_TOKEN},{LONGEST_TOKEN}}}")
 
 SETTINGS: tuple[Setting, ...] = (
     Setting(place.VARIABLE, "palace", "directory of the palace", DEFAULT_PALACE, _palace, strict=True),
@@ -120,6 +154,23 @@ SETTINGS: tuple[Setting, ...] = (
         "warning",
         _log_level,
     ),
+    Setting(
+        "PALACE_IMPORT_ROOTS",
+        "import_roots",
+        "folders from which the tool `import_path` may read, with `:` between them",
+        NONE,
+        _folders,
+        strict=True,
+    ),
+    Setting(
+        "PALACE_TOKEN",
+        "token",
+        "a token that opens the HTTP doors, beside those of `mempalace-mcp token`",
+        NONE,
+        _token,
+        strict=True,
+        secret=True,
+    ),
 )
 
 
@@ -131,7 +182,7 @@ def load_settings(environment: Mapping[str, str], palace: str | None = None) -> 
     """
     values = {setting.field: _value(setting, environment) for setting in SETTINGS}
     if palace:
-        values["palace"] = _strict_value("--palace", _palace, palace)
+        values["palace"] = _strict_value("--palace", _palace, palace, f"={palace!r}")
     return Settings(**values)
 
 
@@ -143,7 +194,7 @@ def _value(setting: Setting, environment: Mapping[str, str]) -> Any:
     if not text:
         return setting.read(setting.default)
     if setting.strict:
-        return _strict_value(variable, setting.read, text)
+        return _strict_value(variable, setting.read, text, "" if setting.secret else f"={text!r}")
     try:
         return setting.read(text)
     except (ValueError, OverflowError) as error:
@@ -151,12 +202,12 @@ def _value(setting: Setting, environment: Mapping[str, str]) -> Any:
         return setting.read(setting.default)
 
 
-def _strict_value(name: str, read: Callable[[str], Any], text: str) -> Any:
+def _strict_value(name: str, read: Callable[[str], Any], text: str, shown: str) -> Any:
     try:
         return read(text)
     except (ValueError, OSError, RuntimeError) as error:
         raise ConfigurationError(
-            f"{name}={text!r} is wrong: {error}", argument=name, hint=f"Correct {name} and start again."
+            f"{name}{shown} is wrong: {error}", argument=name, hint=f"Correct {name} and start again."
         ) from error
 
 

@@ -22,6 +22,8 @@ from mempalace_mcp.process.listening import listening
 from mempalace_mcp.process.seat import Seat
 from mempalace_mcp.process.services import AppServices
 from mempalace_mcp.protocol import http
+from mempalace_mcp.protocol.exposure import Exposure
+from mempalace_mcp.protocol.keyring import Keyring
 from mempalace_mcp.protocol.stdio import stop_on_signal
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.loop import run_loop
@@ -31,11 +33,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class HttpDoor:
-    """A bound socket and what it offers; `ready` is called once it is served."""
+    """A bound socket, what it offers and to whom; `ready` is called once it is served."""
 
     listener: socket.socket
     url: str
     services: AppServices
+    exposure: Exposure
+    keyring: Keyring
     ready: Callable[[], None]
 
 
@@ -120,7 +124,9 @@ class Daemon:
     async def _serve_http(self) -> None:
         if self._http is not None:
             door = self._http
-            await http.serve_on(door.services, door.listener, lambda port: door.ready(), self.leaving)
+            await http.serve_on(
+                door.services, door.listener, lambda port: door.ready(), self.leaving, door.exposure, door.keyring
+            )
 
     async def _leave_at(self, stop: anyio.Event) -> None:
         await stop.wait()

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 HELLO_SECONDS = 5.0
 GOODBYE_SECONDS = 1.0
 _OFFERS_KEPT = 16
-_OWN_SETTINGS = ("palace", "log_level")
+_OWN_SETTINGS = ("palace", "log_level", "token")
 """Settings in which sessions of one palace may well differ."""
 
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)

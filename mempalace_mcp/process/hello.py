@@ -18,6 +18,7 @@ PURPOSES = (SESSION, STATUS, STOP, TAKE_OVER)
 PROFILES = ("core", "full")
 
 _PREFIXES = ("PALACE_", "AGENT_")
+_OWN = ("PALACE_PATH", "PALACE_TOKEN")
 _LONGEST_SETTING = 200
 
 
@@ -89,11 +90,11 @@ def identity_of(directory: str) -> tuple[int, int]:
 
 
 def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that concern palaces, the path itself left out."""
+    """The variables that concern palaces, but the path itself and the token, which is not for telling."""
     return {
         name: value[:_LONGEST_SETTING]
         for name, value in environment.items()
-        if name.startswith(_PREFIXES) and name != "PALACE_PATH"
+        if name.startswith(_PREFIXES) and name not in _OWN
     }
 
 

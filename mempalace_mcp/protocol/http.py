@@ -1,4 +1,4 @@
-"""The HTTP doors: `/mcp`, `/sse` with `/messages/`, and the probes, on loopback."""
+"""The HTTP doors: `/mcp`, `/sse` with `/messages/`, and the probes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.protocol.exposure import Exposure
 from mempalace_mcp.protocol.health import health_routes
-from mempalace_mcp.protocol.security import LoopbackGuard, require_loopback
+from mempalace_mcp.protocol.keyring import Keyring
+from mempalace_mcp.protocol.security import HostGuard, TokenGuard
 from mempalace_mcp.protocol.server import build_server
 from mempalace_mcp.protocol.services import Services
 from mempalace_mcp.protocol.sse import MESSAGES_PATH, SseDoor
@@ -27,8 +29,12 @@ KEEP_ALIVE_SECONDS = 60
 SHUTDOWN_SECONDS = 2
 
 
-def build_http(services: Services) -> Starlette:
-    """The application; `state.sse` is its SSE door, to be closed before the server waits for open responses."""
+LOOPBACK = Exposure()
+
+
+def build_http(services: Services, exposure: Exposure = LOOPBACK, keyring: Keyring | None = None) -> Starlette:
+    """The application, for bearers of the tokens in the keyring or, without one, for everybody who reaches it;
+    `state.sse` is its SSE door, to be closed before the server waits for open responses."""
     server = build_server(services)
     streamable = StreamableDoor(server, services.activity)
     sse = SseDoor(server, services.activity)
@@ -47,11 +53,17 @@ def build_http(services: Services) -> Starlette:
             Route(MESSAGES_PATH, sse),
             *health_routes(services.health),
         ],
-        middleware=[Middleware(LoopbackGuard)],
+        middleware=_guards(exposure, keyring),
         lifespan=lifespan,
     )
     application.state.sse = sse
     return application
+
+
+def _guards(exposure: Exposure, keyring: Keyring | None) -> list[Middleware]:
+    """Who is refused before anything else looks at a request."""
+    host = Middleware(HostGuard, exposure)
+    return [host] if keyring is None else [host, Middleware(TokenGuard, keyring)]
 
 
 async def serve_http(services: Services, host: str, port: int, ready: Callable[[int], None]) -> None:
@@ -60,15 +72,21 @@ async def serve_http(services: Services, host: str, port: int, ready: Callable[[
     Raises:
         ConfigurationError: the host is not loopback, or the port is taken.
     """
-    with listen(host, port) as listener, stop_on_signal() as stop:
-        await serve_on(services, listener, ready, stop)
+    exposure = Exposure(host)
+    with listen(exposure, port) as listener, stop_on_signal() as stop:
+        await serve_on(services, listener, ready, stop, exposure)
 
 
 async def serve_on(
-    services: Services, listener: socket.socket, ready: Callable[[int], None], stop: anyio.Event
+    services: Services,
+    listener: socket.socket,
+    ready: Callable[[int], None],
+    stop: anyio.Event,
+    exposure: Exposure = LOOPBACK,
+    keyring: Keyring | None = None,
 ) -> None:
     """Serve on a socket that listens, until `stop` is set. `ready` is told the port."""
-    application = build_http(services)
+    application, certificate = build_http(services, exposure, keyring), exposure.certificate
     config = uvicorn.Config(
         application,
         backlog=BACKLOG,
@@ -78,17 +96,25 @@ async def serve_on(
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        ssl_certfile=certificate.file if certificate else None,
+        ssl_keyfile=certificate.key if certificate else None,
     )
     await _Server(config, application.state.sse, ready, stop).serve([listener])
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(exposure: Exposure, port: int, keyring: Keyring | None = None) -> socket.socket:
     """A socket bound to the port, or to a free one if it is 0.
 
     Raises:
-        ConfigurationError: the host is not loopback, or the port is taken.
+        ConfigurationError: it could be reached from other machines without a token, or the port is taken.
     """
-    require_loopback(host)
+    host = exposure.host
+    if not exposure.is_local and not keyring:
+        raise ConfigurationError(
+            f"--host {host} can be reached from other machines, so it needs a token",
+            argument="--host",
+            hint="Make one with `mempalace-mcp token new NAME`, or set PALACE_TOKEN; or use 127.0.0.1.",
+        )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio turns off Nagle's algorithm, which delays small answers by 40 ms, only where TCP is named as protocol
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

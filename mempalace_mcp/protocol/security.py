@@ -1,30 +1,39 @@
-"""Who may speak to the HTTP doors: until there are tokens, programs and pages of this machine alone.
+"""Who may speak to the HTTP doors: callers that name this server by an address of its own, and show a token.
 
-A page of the web can reach a loopback port by rebinding its own name to 127.0.0.1, but it cannot choose the headers
-Host and Origin; so both must name this machine, on every route.
+A page of the web can reach a port of this machine by rebinding its own name to it, but it cannot choose the headers
+Host and Origin; so both must name this server, on every route. A token is asked for as soon as there is one, and beyond
+this machine there must be one.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.core.access import FULL, Access
+from mempalace_mcp.protocol.exposure import Exposure
+from mempalace_mcp.protocol.keyring import Keyring
 
-_LOOPBACK = r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?"
-_HOST = re.compile(_LOOPBACK, re.IGNORECASE)
-_ORIGIN = re.compile(rf"https?://{_LOOPBACK}", re.IGNORECASE)
+PUBLIC = frozenset({"/health", "/livez", "/readyz", "/metrics"})
+"""Paths that tell nothing but numbers and words of a closed set, for probes that have no token."""
+
+FOR_EVERYBODY = frozenset({"/mcp", "/sse", "/messages/"})
+"""Paths behind which each request is limited to the wings of its token. What is behind all others is not."""
+
+_ACCESS = "mempalace_mcp.access"
+_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,1024})", re.IGNORECASE)
+_ORIGIN = re.compile(r"https?://(.+)", re.IGNORECASE)
 
 
-class LoopbackGuard:
+class HostGuard:
     """Answers 421 to a foreign Host and 403 to a foreign Origin, and passes everything else on."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, exposure: Exposure) -> None:
         self._app = app
+        self._exposure = exposure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -32,32 +41,51 @@ class LoopbackGuard:
             return
         headers = Headers(scope=scope)
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
-        if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
-            await refuse(421, "Host must be localhost, 127.0.0.1 or [::1]")(scope, receive, send)
-        elif not all(_ORIGIN.fullmatch(origin) for origin in origins):
-            await refuse(403, "Origin must be a page of this machine")(scope, receive, send)
+        if len(hosts) != 1 or not self._exposure.is_called(hosts[0]):
+            await refuse(421, "Host is no name of this server")(scope, receive, send)
+        elif not all(self._is_own(origin, hosts[0]) for origin in origins):
+            await refuse(403, "Origin is no page of this server")(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        page = _ORIGIN.fullmatch(origin)
+        return page is not None and (page[1].lower() == host.lower() or self._exposure.is_named(page[1]))
+
+
+class TokenGuard:
+    """Answers 401 to whoever shows no token, always in the same words, and 403 to one that does not reach so far."""
+
+    def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
+        self._app = app
+        self._keyring = keyring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or not self._keyring.guarding or scope["path"] in PUBLIC:
+            await self._app(scope, receive, send)
+            return
+        access = self._access(scope)
+        if access is None:
+            message = "a token is needed, as the header Authorization: Bearer TOKEN"
+            await refuse(401, message, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+        elif access.wings is not None and scope["path"] not in FOR_EVERYBODY:
+            await refuse(403, "this token is limited to wings")(scope, receive, send)
+        else:
+            await self._app({**scope, _ACCESS: access}, receive, send)
+
+    def _access(self, scope: Scope) -> Access | None:
+        shown = Headers(scope=scope).getlist("authorization")
+        bearer = _BEARER.fullmatch(shown[0].strip()) if len(shown) == 1 else None
+        return None if bearer is None else self._keyring.access_of(bearer[1])
+
+
+def access_of(scope: Scope) -> Access:
+    """What the caller of a request that came through the guards may do."""
+    access = scope.get(_ACCESS, FULL)
+    assert isinstance(access, Access)
+    return access
 
 
 def refuse(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """The answer to a request that HTTP itself refuses."""
     return JSONResponse({"error": message}, status, headers)
-
-
-def require_loopback(host: str) -> None:
-    """Return if the host is this machine's own.
-
-    Raises:
-        ConfigurationError: it could be reached from elsewhere.
-    """
-    try:
-        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise ConfigurationError(
-            f"--host {host} can be reached from other machines, and tokens come with a later version",
-            argument="--host",
-            hint="Use 127.0.0.1, ::1 or localhost; put an authenticating proxy in front for others.",
-        )

@@ -26,6 +26,7 @@ from mcp_types import (
     jsonrpc_message_adapter,
 )
 
+from mempalace_mcp.core.access import FULL, Access
 from mempalace_mcp.protocol.calls import Call, read_call
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.lines import Overlong
@@ -89,8 +90,8 @@ class Session:
         """Which changes the client may be told of."""
         return NotificationOptions()
 
-    async def receive(self, data: bytes | Overlong) -> None:
-        """Take one message; returns when it has been handed over or refused.
+    async def receive(self, data: bytes | Overlong, access: Access = FULL) -> None:
+        """Take one message from a caller with that access; returns when it has been handed over or refused.
 
         Raises:
             anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
@@ -100,7 +101,7 @@ class Session:
             await self.send(message.answer())
         else:
             size = len(data) if isinstance(data, bytes) else 0
-            await self.take(message, Origin.of_message(self._activity, message, size))
+            await self.take(message, Origin.of_message(self._activity, message, size, access=access))
 
     async def take(self, message: Message, origin: Origin) -> None:
         """Take one message that was read, from there; returns when it has been handed over.

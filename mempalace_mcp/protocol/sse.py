@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from mempalace_mcp.protocol.body import read_body
-from mempalace_mcp.protocol.security import refuse
+from mempalace_mcp.protocol.security import access_of, refuse
 from mempalace_mcp.protocol.server import PalaceServer
 from mempalace_mcp.protocol.session import Session
 from mempalace_mcp.protocol.streamable import TOO_LARGE, answer
@@ -37,7 +37,8 @@ class SseDoor:
         self._server = server
         self._activity = activity
         self._session_limit = session_limit
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[tuple[str, str], Session] = {}
+        """By the name of the token that opened it, which alone may post to it, and its id."""
         self._stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +64,8 @@ class SseDoor:
         activity = self._activity.open(Transport.SSE)
         session = Session(self._server, activity, events.message)
         session_id = secrets.token_hex(16)
-        self._sessions[session_id] = session
+        key = access_of(scope).name, session_id
+        self._sessions[key] = session
         try:
             await events.begin(f"{scope.get('root_path', '').rstrip('/')}{MESSAGES_PATH}?session_id={session_id}")
             async with anyio.create_task_group() as tasks:
@@ -73,7 +75,7 @@ class SseDoor:
                 tasks.cancel_scope.cancel()
             await events.end()
         finally:
-            del self._sessions[session_id]
+            del self._sessions[key]
             session.abort()
             activity.close()
 
@@ -87,14 +89,15 @@ class SseDoor:
             return refuse(405, "POST the messages, GET the stream", {"Allow": "POST"})
         if not Headers(scope=scope).get("content-type", "").lower().startswith("application/json"):
             return refuse(415, "Content-Type must be application/json")
-        session = self._sessions.get(QueryParams(scope["query_string"]).get("session_id", ""))
+        access = access_of(scope)
+        session = self._sessions.get((access.name, QueryParams(scope["query_string"]).get("session_id", "")))
         if session is None:
             return _no_session()
         body = await read_body(scope, receive)
         if body is None:
             return answer(TOO_LARGE, 413)
         try:
-            await session.receive(body)
+            await session.receive(body, access)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             return _no_session()
         return Response("Accepted", 202)

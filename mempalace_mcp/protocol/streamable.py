@@ -20,7 +20,7 @@ from mempalace_mcp.protocol.body import read_body, replay
 from mempalace_mcp.protocol.envelope import INVALID_REQUEST, Message, Refusal, read_message
 from mempalace_mcp.protocol.lines import MAX_MESSAGE_BYTES
 from mempalace_mcp.protocol.origin import Origin
-from mempalace_mcp.protocol.security import refuse
+from mempalace_mcp.protocol.security import access_of, refuse
 from mempalace_mcp.runtime.activity import Activity, SessionActivity, Transport
 
 TOO_LARGE = Refusal(INVALID_REQUEST, f"the body is longer than {MAX_MESSAGE_BYTES:,} bytes: send less at a time")
@@ -36,7 +36,7 @@ class StreamableDoor:
             server,
             json_response=True,
             stateless=True,
-            security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # LoopbackGuard's work
+            security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # HostGuard's work
             max_request_body_size=2 * MAX_MESSAGE_BYTES,
         )
 
@@ -67,7 +67,7 @@ class StreamableDoor:
         if isinstance(message, Refusal):
             await answer(message, 400)(scope, receive, send)
             return
-        origin = Origin.of_message(self._session, message, len(body))
+        origin = Origin.of_message(self._session, message, len(body), access=access_of(scope))
         await self._manager.handle_request(origin.attach(scope), replay(_as_served(message, body), receive), send)
 
 

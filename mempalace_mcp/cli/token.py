@@ -1,0 +1,72 @@
+"""`token`: make, list and revoke what opens the HTTP doors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mempalace_mcp.cli import show
+from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
+from mempalace_mcp.core.errors import Conflict, NotFound
+from mempalace_mcp.core.files import create_directory
+from mempalace_mcp.core.locks import FileLock
+from mempalace_mcp.protocol.tokens import FILE, Token, digest_of, new_token, read_token, read_tokens, write_tokens
+
+LOCK = "tokens.lock"
+_EVERYTHING = "all"
+
+
+def new(palace: Path, name: str, scope: str, wings: Sequence[str], as_json: bool) -> str:
+    """Make a token and store its digest; the answer is the only place where the token ever appears."""
+    secret = new_token()
+    token = read_token(name, digest_of(secret), scope, wings)
+    create_directory(palace)
+    with _alone(palace):
+        known = read_tokens(palace / FILE)
+        if any(each.name == name for each in known):
+            raise Conflict(
+                f"there is a token {name!r} already", argument="name", hint="Choose another name, or revoke that one."
+            )
+        write_tokens(palace / FILE, [*known, token])
+    return json.dumps({**_described(token), "token": secret}) if as_json else secret
+
+
+def listed(palace: Path, as_json: bool) -> str:
+    """Names, scopes and wings of all tokens."""
+    known = read_tokens(palace / FILE)
+    if as_json:
+        return json.dumps({"tokens": [_described(token) for token in known]}, ensure_ascii=False)
+    if not known:
+        return "There are no tokens."
+    rows = [(token.name, token.scope, ", ".join(token.wings or [_EVERYTHING])) for token in known]
+    return show.table(("name", "scope", "wings"), rows)
+
+
+def revoke(palace: Path, name: str, as_json: bool) -> str:
+    """Forget a token; a running server refuses it from its next request on."""
+    with _alone(palace):
+        known = read_tokens(palace / FILE)
+        kept = [token for token in known if token.name != name]
+        if len(kept) == len(known):
+            raise NotFound(
+                f"there is no token {name[:80]!r}", argument="name", hint="`mempalace-mcp token list` names them."
+            )
+        write_tokens(palace / FILE, kept)
+    return json.dumps({"revoked": name}) if as_json else f"{name} opens nothing any more."
+
+
+def _described(token: Token) -> dict[str, object]:
+    return {"name": token.name, "scope": token.scope, "wings": None if token.wings is None else list(token.wings)}
+
+
+@contextmanager
+def _alone(palace: Path) -> Iterator[None]:
+    """While no other command changes the file."""
+    lock = FileLock(palace / LOCK)
+    try:
+        with lock.hold(Deadline(COMMAND_SECONDS)):
+            yield
+    finally:
+        lock.close()

@@ -1,0 +1,231 @@
+"""The HTTP doors of a real server that has tokens: who comes in, how far, and what the others are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from mempalace_mcp.cli import token as tokens
+from mempalace_mcp.core.config import load_settings
+from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.process.hello import settings_of
+from tests.protocol.clients import PATIENCE, ROOT, call, end, request
+from tests.protocol.test_exposure import CERTIFICATE
+
+ROUTES = ("/mcp", "/sse", "/messages/?session_id=x", "/api/history", "/nothing", "/health/", "/Health")
+PROBES = ("/health", "/livez", "/readyz", "/metrics")
+SAME_KEY = {"_meta": {"idempotencyKey": "one"}}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server, its palace, and the tokens that were made for it."""
+
+    process: subprocess.Popen[bytes]
+    palace: Path
+    url: str
+    secrets: dict[str, str]
+    log: Path
+
+    def client(self, token: str | None = None, **headers: str) -> httpx.Client:
+        shown = {} if token is None else {"Authorization": f"Bearer {self.secrets[token]}"}
+        accept = {"Accept": "application/json, text/event-stream"}
+        context = ssl.create_default_context(cafile=CERTIFICATE.file)
+        return httpx.Client(base_url=self.url, verify=context, headers=accept | shown | headers, timeout=PATIENCE)
+
+    def ask(self, token: str, message: dict[str, Any]) -> Any:
+        with self.client(token) as client:
+            return client.post("/mcp", json=message).raise_for_status().json()["result"]
+
+    def tool(self, token: str, name: str, /, **arguments: Any) -> dict[str, Any]:
+        content: dict[str, Any] = self.ask(token, call(1, name, **arguments))["structuredContent"]
+        return content
+
+
+@contextmanager
+def served(palace: Path, *options: str, secrets: dict[str, str] | None = None, **environment: str) -> Iterator[Served]:
+    """A server process, which ends with the block."""
+    log = palace.with_suffix(".log")
+    command = (
+        sys.executable,
+        "-m",
+        "mempalace_mcp",
+        "serve",
+        "--palace",
+        str(palace),
+        "--port",
+        "0",
+        "--json",
+        *options,
+    )
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, env={**os.environ, **environment}
+        )
+    try:
+        assert process.stdout is not None
+        announced = process.stdout.readline()
+        assert announced, log.read_text(encoding="utf-8")
+        yield Served(process, palace, json.loads(announced)["address"], secrets or {}, log)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    finally:
+        end(process)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    palace = tmp_path_factory.mktemp("security") / "palace"
+    secrets = {
+        "writer": tokens.new(palace, "writer", "write", [], False),
+        "other": tokens.new(palace, "other", "write", [], False),
+        "reader": tokens.new(palace, "reader", "read", [], False),
+        "cook": tokens.new(palace, "cook", "write", ["Kitchen"], False),
+        "guest": tokens.new(palace, "guest", "read", [], False),
+    }
+    options = ("--certificate", str(CERTIFICATE.file), "--key", str(CERTIFICATE.key), "--allowed-host", "palace.test")
+    with served(palace, *options, "--tools", "full", secrets=secrets) as running:
+        running.tool("writer", "add_drawer", wing="Vault", room="codes", content="The password is zebra.")
+        running.tool("writer", "add_drawer", wing="kitchen", room="codes", content="The password is honey.")
+        yield running
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_without_a_token_every_route_says_the_same(server: Served, path: str) -> None:
+    right = server.secrets["writer"]
+    shown = [None, "", "Bearer", f"Basic {right}", right, f"Bearer {right[:-1]}", f"Bearer {right}x"]
+    shown += [
+        f"Bearer {right[:-1]}{'a' if right[-1] != 'a' else 'b'}",
+        f"Bearer {right} {right}",
+        "Bearer " + "x" * 5000,
+    ]
+    answers = set()
+    with server.client() as client:
+        for header in shown:
+            for method in ("GET", "POST", "OPTIONS"):
+                headers = {} if header is None else {"Authorization": header}
+                answer = client.request(method, path, headers=headers, follow_redirects=False)
+                answers.add((answer.status_code, answer.headers["www-authenticate"], answer.content))
+        both = [("Authorization", f"Bearer {right}"), ("Authorization", "Bearer x")]
+        assert client.get(path, headers=both).status_code == 401
+    assert len(answers) == 1
+    assert next(iter(answers))[:2] == (401, "Bearer")
+
+
+@pytest.mark.parametrize("path", PROBES)
+def test_probes_need_no_token_and_tell_no_names(server: Served, path: str) -> None:
+    with server.client() as client:
+        answer = client.get(path)
+    assert answer.status_code == 200
+    for told in ("zebra", "Vault", "codes", str(server.palace), *server.secrets.values()):
+        assert told not in answer.text
+
+
+@pytest.mark.parametrize("path", [*ROUTES, *PROBES])
+def test_host_and_origin_count_whatever_the_token(server: Served, path: str) -> None:
+    port = httpx.URL(server.url).port
+    with server.client("writer") as client:
+        for host in ("evil.example", "palace.test.evil", "192.168.1.1", "palace.test:1:2"):
+            assert client.get(path, headers={"Host": host}).status_code == 421, host
+        for origin in ("https://evil.example", "null", "https://palace.test@evil", "file://", "https://192.168.1.1"):
+            assert client.get(path, headers={"Origin": origin}).status_code == 403, origin
+        if path != "/sse":
+            for host in (f"palace.test:{port}", "PALACE.test", "localhost"):
+                headers = {"Host": host, "Origin": f"https://{host}"}
+                assert client.get(path, headers=headers, follow_redirects=False).status_code not in (403, 421)
+
+
+def test_a_reader_is_offered_no_writer_and_refused_by_name(server: Served) -> None:
+    listed = {tool["name"] for tool in server.ask("reader", request(1, "tools/list"))["tools"]}
+    assert {"search", "kg_query", "status"} <= listed
+    assert not {"add_drawer", "kg_add", "import_path"} & listed
+    assert server.tool("reader", "add_drawer")["error"]["code"] == "read_only"
+    assert len(server.tool("reader", "search", query="password")["results"]) == 2
+
+
+def test_a_bearer_limited_to_a_wing_sees_nothing_else(server: Served) -> None:
+    listed = {tool["name"] for tool in server.ask("cook", request(1, "tools/list"))["tools"]}
+    assert {"search", "add_drawer"} <= listed
+    assert not {"kg_query", "import_path", "reconnect"} & listed
+    assert [hit["wing"] for hit in server.tool("cook", "search", query="password")["results"]] == ["kitchen"]
+    assert server.tool("cook", "kg_query", entity="zebra")["error"]["code"] == "forbidden"
+    with server.client("cook") as client:
+        assert client.get("/api/history").status_code == 403
+        assert client.get("/nothing").status_code == 403
+
+
+def test_idempotency_keys_belong_to_their_token(server: Served) -> None:
+    def write(token: str) -> str:
+        message = call(1, "diary_write", agent_name="Ada", entry="The same.", wing="kitchen")
+        message["params"] |= SAME_KEY
+        return str(server.ask(token, message)["structuredContent"]["drawer_id"])
+
+    assert write("writer") == write("writer")
+    assert len({write("writer"), write("other"), write("cook")}) == 3
+
+
+def test_nobody_posts_to_the_session_of_another(server: Served) -> None:
+    with server.client("writer") as client, client.stream("GET", "/sse") as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: endpoint"
+        path = next(lines).removeprefix("data: ")
+        with server.client("other") as other:
+            assert other.post(path, json=request(1, "ping")).status_code == 404
+        with server.client("writer") as own:
+            assert own.post(path, json=request(1, "ping")).status_code == 202
+
+
+def test_tokens_are_revoked_and_made_while_it_runs(server: Served) -> None:
+    with server.client("guest") as client:
+        assert client.post("/mcp", json=request(1, "ping")).status_code == 200
+        tokens.revoke(server.palace, "guest", False)
+        assert client.post("/mcp", json=request(1, "ping")).status_code == 401
+    server.secrets["guest"] = tokens.new(server.palace, "guest", "read", [], False)
+    assert server.ask("guest", request(1, "ping")) == {}
+
+
+def test_beyond_this_machine_it_needs_a_token_and_warns_when_it_is_not_encrypted(tmp_path: Path) -> None:
+    secret = "s" * 32
+    command = (sys.executable, "-m", "mempalace_mcp", "serve", "--palace", str(tmp_path / "p"), "--host", "0.0.0.0")
+    refused = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
+    assert refused.returncode == 1
+    assert "token new" in refused.stderr
+    options = ("--host", "0.0.0.0")
+    with served(tmp_path / "palace", *options, secrets={"own": secret}, PALACE_TOKEN=secret) as running:
+        local = Served(**{**vars_of(running), "url": running.url.replace("0.0.0.0", "127.0.0.1")})
+        with local.client() as client:
+            assert client.get("/health").status_code == 200
+            assert client.post("/mcp", json=request(1, "ping")).status_code == 401
+            assert client.get("/health", headers={"Host": "192.168.1.1"}).status_code == 200
+            assert client.get("/health", headers={"Host": "palace.test"}).status_code == 421
+        assert local.ask("own", request(1, "ping")) == {}
+        log = running.log.read_text(encoding="utf-8")
+    assert log.count("not encrypted") == 1
+    assert secret not in log
+
+
+def vars_of(running: Served) -> dict[str, Any]:
+    """Its fields."""
+    return {name: getattr(running, name) for name in running.__dataclass_fields__}
+
+
+@pytest.mark.parametrize("value", ["short", "s" * 31, "s" * 513, "s" * 32 + " s", "s" * 32 + "é"])
+def test_a_token_that_is_too_weak_refuses_to_start_and_is_not_shown(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigurationError, match="32 to 512 characters") as caught:
+        load_settings({"PALACE_TOKEN": value}, str(tmp_path))
+    assert caught.value.argument == "PALACE_TOKEN"
+    assert value not in str(caught.value.as_dict())
+    assert "s" * 32 not in repr(load_settings({"PALACE_TOKEN": "s" * 32}, str(tmp_path)))
+    assert "PALACE_TOKEN" not in settings_of({"PALACE_TOKEN": "s" * 32, "PALACE_INDEX": "exact"})
