@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from mempalace_mcp.cli.session_options import session_parser
 from mempalace_mcp.core.config import SETTINGS
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.protocol.tools.table import build_tools
+from mempalace_mcp.runtime.diagnostics import Diagnostics
+from mempalace_mcp.runtime.reasons import REASONS, Reason, Status
 from scripts.document_tools import document
 
 ROOT = Path(__file__).parents[1]
@@ -86,3 +89,17 @@ def test_the_readme_shows_what_the_demonstration_prints() -> None:
     shown = README.split("```")[1]
     for telling in ("Filed 18 drawers", "rel-2026-05-17-b", "As of 2026-05-20: Nadia works in team Orion"):
         assert telling in shown
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=lambda reason: reason.code)
+def test_every_reason_not_to_be_well_has_a_remedy(reason: Reason) -> None:
+    rows = [
+        line for line in OPERATIONS.splitlines() if line.startswith(("| `", "| **`")) and f"`{reason.code}`" in line
+    ]
+    assert rows, reason.code
+    assert any((f"**`{reason.code}`**" in row) is (reason.status is Status.FAILING) for row in rows)
+
+
+def test_every_diagnostic_is_explained() -> None:
+    for field in dataclasses.fields(Diagnostics):
+        assert f"`{field.name}`" in OPERATIONS, field.name

@@ -34,12 +34,19 @@ def logs(palace: Path, as_json: bool) -> str:
     return json.dumps({"log": text}, ensure_ascii=False) if as_json else text
 
 
+def _health(told: dict[str, Any]) -> str:
+    """Its status with the reasons. A daemon of an older version does not tell."""
+    health = told.get("health", {"status": "unknown", "reasons": []})
+    return "\n          ".join([health["status"], *(reason["message"] for reason in health["reasons"])])
+
+
 def _described(told: dict[str, Any]) -> str:
     lines = [
         f"process   {told['pid']}, version {told['version']}",
         f"palace    {told['palace']}",
         f"running   for {show.duration(told['uptime_seconds'])}",
         f"http      {told['http'] or 'no'}",
+        f"health    {_health(told)}",
         f"sessions  {len(told['sessions'])}",
     ]
     rows = [

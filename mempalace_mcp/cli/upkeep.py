@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from mempalace_mcp.cli import show
@@ -12,10 +13,28 @@ from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
 from mempalace_mcp.core.errors import Busy
 from mempalace_mcp.runtime.app import open_app
+from mempalace_mcp.storage.vectors.model import Difference, VectorStatistics
 
 
 def reindex(settings: Settings, vectors: bool, as_json: bool) -> str:
     """Rebuild the derived index; with `vectors` embed every text anew first."""
+    faults, statistics = rebuild(settings, vectors, show_progress=not as_json)
+    if as_json:
+        told = {"faults": [dataclasses.asdict(fault) for fault in faults], "index": dataclasses.asdict(statistics)}
+        return json.dumps(told, ensure_ascii=False)
+    verdict = "equals the truth" if not faults else "differs: " + "; ".join(map(str, faults))
+    return f"The index has been rebuilt ({statistics.chroma_rows:,} vectors in Chroma) and {verdict}."
+
+
+def rebuild(
+    settings: Settings, vectors: bool = False, *, show_progress: bool = False
+) -> tuple[Sequence[Difference], VectorStatistics]:
+    """Embed what is pending and build the index anew; where it differs from the truth afterwards, and its figures.
+
+    Raises:
+        Busy: another process holds the index.
+        PalaceError: the palace cannot be opened.
+    """
     with open_app(settings) as app:
         if vectors:
             app.vectorizing.forget_vectors(Deadline(COMMAND_SECONDS))
@@ -26,16 +45,11 @@ def reindex(settings: Settings, vectors: bool, as_json: bool) -> str:
                 hint="Stop that process, or leave it: its index follows the palace by itself.",
             )
         app.indexer.start()
-        with Progress("indexing", enabled=not as_json) as progress:
+        with Progress("indexing", enabled=show_progress) as progress:
             app.wait_until_indexed(progress.show)
         with app.database.read() as connection:
             faults = app.index.verify(connection)
-        statistics = app.index.statistics()
-    if as_json:
-        told = {"faults": [dataclasses.asdict(fault) for fault in faults], "index": dataclasses.asdict(statistics)}
-        return json.dumps(told, ensure_ascii=False)
-    verdict = "equals the truth" if not faults else "differs: " + "; ".join(map(str, faults))
-    return f"The index has been rebuilt ({statistics.chroma_rows:,} vectors in Chroma) and {verdict}."
+        return faults, app.index.statistics()
 
 
 def backup(settings: Settings, destination: Path, as_json: bool) -> str:

@@ -52,12 +52,20 @@ def listening(
         listener.close()
 
 
-def sweep(folder: Path) -> None:
-    """Remove what processes have left that were killed: sockets at which nobody listens."""
+def abandoned(folder: Path) -> Iterator[Path]:
+    """What processes have left that were killed: sockets at which nobody listens."""
     for path in folder.glob(f"*{SOCKET_SUFFIX}"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _DEAD_AFTER_SECONDS and _refuses(path):
-                path.unlink()
+                yield path
+
+
+def sweep(folder: Path) -> int:
+    """Remove what is abandoned; returns how many sockets."""
+    paths = list(abandoned(folder))
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return len(paths)
 
 
 def _refuses(path: Path) -> bool:

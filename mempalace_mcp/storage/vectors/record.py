@@ -96,6 +96,17 @@ def remove_others(directory: Path, keep: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def discard_files(directory: Path) -> None:
+    """Remove every Chroma directory and the record; for whoever holds `index.lock`.
+
+    Raises:
+        OSError: the directory cannot be changed.
+    """
+    remove_record(directory)
+    for path in directories(directory):
+        shutil.rmtree(path)
+
+
 def store_record(directory: Path, record: Record) -> None:
     """Replace the record atomically and durably.
 
