@@ -67,16 +67,29 @@ class Hello:
         Raises:
             ValueError: it is none, or of another protocol.
         """
-        fields = json.loads(data)
+        try:
+            fields = json.loads(data)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
         if not isinstance(fields, dict) or fields.pop("protocol", None) != PROTOCOL:
             raise ValueError("the protocol is another one")
         try:
             hello = cls(**{**fields, "palace": tuple(fields["palace"])})
         except (KeyError, TypeError) as error:
-            raise ValueError(f"no hello: {error}") from error
-        if hello.purpose not in PURPOSES or hello.profile not in PROFILES or not isinstance(hello.bridge, str):
+            raise ValueError(f"no hello: {str(error)[:200]}") from error
+        if hello.purpose not in PURPOSES or hello.profile not in PROFILES or not hello._is_sound():
             raise ValueError("no hello of this protocol")
         return hello
+
+    def _is_sound(self) -> bool:
+        """Has every field the type it must have? What is no text that can be printed is nobody's name."""
+        texts = (self.version, self.bridge, self.prefix, self.token)
+        settings = (*self.settings, *self.settings.values())
+        return (
+            all(isinstance(text, str) and text.isprintable() for text in texts)
+            and all(isinstance(text, str) for text in settings)
+            and isinstance(self.pid, int)
+        )
 
 
 def identity_of(directory: str) -> tuple[int, int]:
