@@ -3,49 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.protocol.clients import PATIENCE, ROOT, RawHttp, SseClient, call, end
+from tests.protocol.clients import RawHttp, SseClient, call
 from tests.soak.gauges import LONGEST_LOG, Journal, Sample, grown, growths
+from tests.soak.serving import serve, server
 from tests.soak.users import BridgeUser, HttpUser, Load, SseUser, Stranger, VanishingBridge
 from tests.soak.watching import Watch
 
 LEAST_ROUNDS = 20
 ROUNDS_WITH_A_LEAK = 10
-LITTLE_HISTORY = {"PALACE_HISTORY_LIMIT": "20"}
-"""Calls remembered for a session: few, so that they are as many as they will ever be when the warm-up is over."""
-
-
-@contextmanager
-def server(log: Path, *command: str | Path) -> Iterator[str]:
-    """A server process that ends with the block; the line that it prints when it is ready."""
-    words = [sys.executable, "-m", *map(str, command)]
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, env={**os.environ, **LITTLE_HISTORY}
-        )
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().decode()
-        process.terminate()
-        assert process.wait(PATIENCE) == 0
-    finally:
-        end(process)
 
 
 def test_a_server_that_is_used_hard_does_not_grow(
     tmp_path: Path, soak_seconds: float, soak_rest: float, soak_journal: Path
 ) -> None:
     palace, log, journal = tmp_path / "palace", tmp_path / "log", Journal(soak_journal)
-    with server(log, "mempalace_mcp", "serve", "--palace", palace, "--port", "0", "--json", "--tools", "full") as line:
+    with server(log, *serve(palace)) as line:
         port = int(json.loads(line)["address"].rpartition(":")[2])
         watch = Watch(port)
         load = Load(BridgeUser(palace), VanishingBridge(palace), HttpUser(port), SseUser(port), Stranger(palace, port))
