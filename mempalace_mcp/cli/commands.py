@@ -137,6 +137,20 @@ def status(palace: str | None, as_json: bool) -> None:
 
 @commands.command()
 @palace_option
+@click.option("--fix", is_flag=True, help="Mend what can be mended without danger, and say what was done.")
+@json_option
+def doctor(palace: str | None, fix: bool, as_json: bool) -> None:
+    """Say what is wrong with the palace and what to do about it. The exit code is 0 if it is well."""
+    from mempalace_mcp.cli import doctor as examining
+
+    with reported(as_json):
+        told, well = examining.doctor(load_settings(os.environ, palace), fix, as_json)
+        click.echo(told)
+        raise SystemExit(0 if well else 1)
+
+
+@commands.command()
+@palace_option
 @click.option("--vectors", is_flag=True, help="Embed every text anew, too (after a change of the model).")
 @json_option
 def reindex(palace: str | None, vectors: bool, as_json: bool) -> None:
