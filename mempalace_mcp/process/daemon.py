@@ -71,8 +71,9 @@ class Daemon:
             self.leaving.set()
 
     def describe(self) -> dict[str, Any]:
-        """Process, version and sessions, JSON-safe."""
+        """Process, version, health and sessions, JSON-safe."""
         hellos = list(self._door.sessions.values()) if self._door else []
+        report = self.app.health.snapshot()
         return {
             "pid": os.getpid(),
             "version": __version__,
@@ -80,6 +81,13 @@ class Daemon:
             "uptime_seconds": round(time.time() - self._started, 3),
             "http": self._http.url if self._http else None,
             "elected": self._seat is not None,
+            "health": {
+                "status": report.status.value,
+                "reasons": [
+                    {"code": concern.code, "message": concern.message, "remedy": concern.reason.remedy}
+                    for concern in report.reasons
+                ],
+            },
             "sessions": [
                 {"pid": hello.pid, "version": hello.version, "tools": hello.profile, "read_only": hello.read_only}
                 for hello in hellos
