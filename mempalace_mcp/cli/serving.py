@@ -16,6 +16,7 @@ from mempalace_mcp.protocol.exposure import Exposure
 from mempalace_mcp.protocol.keyring import Keyring
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.loop import run_loop
+from mempalace_mcp.runtime.reasons import TOKENS_WRONG, Concern
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ def serve_http(
             logger.warning("%s is not encrypted: whoever is on the way reads tokens and texts. %s", url, _ENCRYPT)
 
         def door(app: App) -> HttpDoor:
+            app.health.examine_also(lambda: None if keyring.problem is None else Concern(TOKENS_WRONG, keyring.problem))
             return HttpDoor(listener, url, services_of(app, offer), exposure, keyring, lambda: announce(url))
 
         seat = take_seat(str(settings.palace))

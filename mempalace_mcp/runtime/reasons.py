@@ -78,6 +78,7 @@ INDEX_REBUILDING = _degraded("index_rebuilding", "Nothing: searches are exact me
 INDEX_FAILING = _degraded("index_failing", "Read the log; searches are exact meanwhile. `reindex` begins anew.")
 EVENT_LOOP_SLOW = _degraded("event_loop_slow", "See whether the machine is overloaded.")
 EXECUTION_LONG = _degraded("execution_long", "See what it waits for: `kill -USR1` writes all stacks to the log.")
+TOKENS_WRONG = _degraded("tokens_wrong", "Correct `tokens.toml`: the log names the line. The tokens before it count.")
 CHECK_FAILED = _degraded("check_failed", "Report it, please: this is a fault of the program.")
 
 REASONS = (
@@ -103,6 +104,7 @@ REASONS = (
     INDEX_FAILING,
     EVENT_LOOP_SLOW,
     EXECUTION_LONG,
+    TOKENS_WRONG,
     CHECK_FAILED,
 )
 """All of them: the labels of the metrics, and the rows of the table in docs/operations.md."""

@@ -21,6 +21,7 @@ from mempalace_mcp.cli import token as tokens
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.process.hello import settings_of
+from mempalace_mcp.protocol.tokens import FILE
 from tests.protocol.clients import PATIENCE, ROOT, call, end, request
 from tests.protocol.test_exposure import CERTIFICATE
 
@@ -194,6 +195,19 @@ def test_tokens_are_revoked_and_made_while_it_runs(server: Served) -> None:
         assert client.post("/mcp", json=request(1, "ping")).status_code == 401
     server.secrets["guest"] = tokens.new(server.palace, "guest", "read", [], False)
     assert server.ask("guest", request(1, "ping")) == {}
+
+
+def test_a_broken_change_of_the_file_shows_and_changes_nothing(server: Served) -> None:
+    file = server.palace / FILE
+    good = file.read_bytes()
+    with server.client() as client:
+        file.write_bytes(b"[oops\n" + good)
+        assert server.ask("reader", request(1, "ping")) == {}
+        assert client.get("/health").json()["reasons"] == ["tokens_wrong"]
+        file.write_bytes(good)
+        assert server.ask("reader", request(1, "ping")) == {}
+        assert client.get("/health").json()["status"] == "ok"
+    assert "line 1" in server.log.read_text(encoding="utf-8")
 
 
 def test_beyond_this_machine_it_needs_a_token_and_warns_when_it_is_not_encrypted(tmp_path: Path) -> None:
