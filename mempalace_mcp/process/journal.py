@@ -49,7 +49,7 @@ class Entry:
     def has_id(self, value: object) -> bool:
         """Is it the request of that id? `"7"` and `7` are two."""
         message = self.message if len(self.line) <= _PARSED_BYTES else parse(self.line)
-        return "method" in message and type(message.get("id")) is type(value) and message["id"] == value
+        return message.keys() >= {"method", "id"} and type(message["id"]) is type(value) and message["id"] == value
 
     def parameter(self, name: str) -> object:
         """One of its parameters."""
