@@ -28,11 +28,7 @@ from tests.storage.support import Child
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def private_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sockets of other tests are nobody's business."""
-    (tmp_path / "run").mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+pytestmark = pytest.mark.usefixtures("private_runtime")
 
 
 @pytest.fixture
