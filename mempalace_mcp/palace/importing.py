@@ -18,7 +18,8 @@ from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.storage.sources import IMPORT_FIELD, ImportedPart, imported_parts, same_parts
 from mempalace_mcp.storage.transaction import Transaction
 
-BATCH = 64
+BATCH = 16
+"""Parts of a file stored at once: other writers wait for no more than that."""
 DIGEST_BYTES = 16
 
 

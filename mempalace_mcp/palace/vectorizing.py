@@ -12,6 +12,9 @@ from mempalace_mcp.embedding.embedder import Embedder
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.storage.transaction import Transaction
 
+FLOOD = 4
+"""Times what a search embeds by itself: more than that is left to the indexer."""
+
 
 class Vectorizing:
     """Embeds what is pending and stores the vectors."""
@@ -35,13 +38,17 @@ class Vectorizing:
     def embed_recent(self, most: int, deadline: Deadline) -> int:
         """Embed what agents filed a moment ago, as far as it goes with `most` chunks; returns how many.
 
+        None if there is so much that the caller would pay for a flood of somebody else's and still not see its end.
+
         Raises:
             EmbedderUnavailable, ModelMismatch: as `embed_pending`.
         """
         with self._stores.reader.read() as connection:
             self.check_model(connection, self._stores.embedder.get().stamp)
             waiting = self._stores.drawers.pending_counts(connection).interactive
-        return self.embed_pending(most, Priority.INTERACTIVE, deadline) if waiting else 0
+        if not 0 < waiting <= FLOOD * most:
+            return 0
+        return self.embed_pending(most, Priority.INTERACTIVE, deadline)
 
     def check_model(self, connection: sqlite3.Connection, stamp: ModelStamp) -> None:
         """Return if the palace's vectors are of this model, or there are none yet.

@@ -22,6 +22,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WAITING_LIMIT = 256
+FREE_FOR_EACH = 4
+"""Threads that a client leaves free for each that it has: more calls of one at once only slow down those of others."""
+
 CLOSE_SECONDS = 10.0
 LONGEST_RETRY_SECONDS = 30.0
 
@@ -44,8 +47,8 @@ class Executor:
     A call whose task is cancelled leaves the line at once and never runs; once begun, it runs to its end and keeps its
     thread. So the count of what runs is always the truth about the threads.
 
-    Clients take turns, and none may have more threads, or more places, than it leaves free. So there is a thread for
-    whoever asks for the first time, however much the others ask for; one client alone has half of everything.
+    Clients take turns. None may have more than a quarter of the threads that it leaves free, or more places than it
+    leaves free. So there is a thread for whoever asks for the first time, however much the others ask for.
     """
 
     def __init__(self, threads: int, waiting_limit: int = WAITING_LIMIT) -> None:
@@ -151,7 +154,7 @@ class Executor:
             return None
 
     def _may_begin(self, client: Hashable) -> bool:
-        return self._shares[client] < self._threads - len(self._running)
+        return FREE_FOR_EACH * self._shares[client] < self._threads - len(self._running)
 
     def _end(self, call: _Call[Any]) -> None:
         del self._running[call]

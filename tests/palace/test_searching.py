@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import EmbedderUnavailable, InvalidArgument
-from mempalace_mcp.core.model import SearchMode
+from mempalace_mcp.core.model import Priority, SearchMode
+from mempalace_mcp.palace.searching import PENDING_AT_ONCE
+from mempalace_mcp.palace.vectorizing import FLOOD
 from tests.palace.support import opened
 
 NOTES = (
@@ -77,6 +80,18 @@ def test_a_text_is_found_by_meaning_the_moment_it_is_acknowledged(tmp_path: Path
                 == "garden"
             )
             assert len(app.palace.search("a", mode=SearchMode.SEMANTIC, limit=50).hits) == number + 1
+
+
+def test_a_search_does_not_pay_for_a_flood_of_others(tmp_path: Path) -> None:
+    with opened(tmp_path, started=False) as app:
+        app.embedder.start()
+        app.embedder.wait()
+        most = PENDING_AT_ONCE * FLOOD
+        for number in range(most + 1):
+            app.palace.add_drawer("w", "r", f"note {number}")
+        assert app.palace.search("of somebody else").pending == most + 1
+        app.vectorizing.embed_pending(1, Priority.INTERACTIVE, Deadline())
+        assert app.palace.search("of somebody else").pending == most - PENDING_AT_ONCE
 
 
 def test_without_the_model_words_answer_and_the_answer_says_so(tmp_path: Path) -> None:

@@ -198,16 +198,17 @@ async def test_a_loop_that_ends_before_the_work_does_no_harm(new_work: Callable[
 
 
 async def test_one_client_leaves_threads_for_others(new_work: Callable[[], Work]) -> None:
-    executor, work = Executor(4), new_work()
-    flood = [asyncio.create_task(executor.run("flood", work)) for _ in range(20)]
-    await until(lambda: executor.statistics().running == 2)
+    executor, work = Executor(16), new_work()
+    flood = [asyncio.create_task(executor.run("flood", work)) for _ in range(50)]
+    await until(lambda: executor.statistics().running >= 4)
     assert await executor.run("other", lambda: "served") == "served"
-    assert executor.statistics().running == 2
-    second = asyncio.create_task(executor.run("third", work))
-    await until(lambda: executor.statistics().running == 3)
+    assert executor.statistics().running == 4
+    second = [asyncio.create_task(executor.run("second flood", work)) for _ in range(50)]
+    await until(lambda: executor.statistics().running >= 7)
     assert await executor.run("other", lambda: "served") == "served"
+    assert executor.statistics().running == 7
     work.end()
-    assert await asyncio.gather(*flood, second) == ["done"] * 21
+    assert await asyncio.gather(*flood, *second) == ["done"] * 100
     assert executor.close(20)
 
 
