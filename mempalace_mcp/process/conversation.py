@@ -42,6 +42,7 @@ class Conversation(Session):
         self._tasks = tasks
         self._ids: dict[int, RequestId] = {}
         self._suspects: dict[int, anyio.Event] = {}
+        self._waiting: dict[int, anyio.CancelScope] = {}
 
     def notification_options(self) -> NotificationOptions:
         """After an upgrade the bridge says that the list of tools may be another one."""
@@ -61,12 +62,13 @@ class Conversation(Session):
             numbered = Message({**message.content, "id": frame.sequence}, message.fault)
             origin = Origin.of_message(self._own_activity, message, len(frame.line), self._bridge, frame.sequence)
             if frame.mark == SUSPECT:
-                self._tasks.start_soon(self._take_alone, numbered, origin)
+                waiting = self._waiting[frame.sequence] = anyio.CancelScope()
+                self._tasks.start_soon(self._take_alone, waiting, numbered, origin)
             else:
                 await self.take(numbered, origin)
         else:
             pointed = self._pointed(message)
-            if pointed is not None:
+            if pointed is not None and not self._give_up_waiting(pointed):
                 await self.take(pointed, Origin.of_message(self._own_activity, message, len(frame.line)))
             await self._say(frame.sequence, b"")
 
@@ -102,17 +104,29 @@ class Conversation(Session):
         self._tasks.start_soon(say)  # writes cannot be cancelled, waiting for them can
         await said.wait()
 
-    async def _take_alone(self, message: Message, origin: Origin) -> None:
+    async def _take_alone(self, waiting: anyio.CancelScope, message: Message, origin: Origin) -> None:
         """Run a request that may be the death of this process, with no other such one beside it."""
         assert origin.sequence is not None
-        settled = self._suspects[origin.sequence] = anyio.Event()
-        async with self._suspicion:
-            try:
+        with waiting, contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            async with self._suspicion:
+                settled = self._suspects[origin.sequence] = anyio.Event()
                 await self.send(Frame(origin.sequence, b"", ALONE).encode())
-                await self.take(message, origin)
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                return
-            await settled.wait()
+                if self._waiting.pop(origin.sequence, None):
+                    await self.take(message, origin)
+                    await settled.wait()
+        if waiting.cancel_called:
+            with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                self._restore(origin.sequence)
+                await self._say(origin.sequence, b"")
+
+    def _give_up_waiting(self, message: Message) -> bool:
+        """True if the message cancels a request that waits to run alone, which thus never begins."""
+        if message.content.get("method") != CANCELLED:
+            return False
+        waiting = self._waiting.pop(message.content["params"]["requestId"], None)
+        if waiting is not None:
+            waiting.cancel()
+        return waiting is not None
 
     async def _say(self, sequence: int, line: bytes) -> None:
         await self.send(Frame(sequence, line).encode())

@@ -80,14 +80,14 @@ class Journal:
         self._changed = threading.Condition()
 
     def add(self, line: bytes, *, own: bool = False) -> Entry:
-        """The entry of a new message; a cancellation marks the request that it is about."""
+        """The entry of a new message; a cancellation ends the request that it is about, or marks it as ending."""
         with self._changed:
             self._changed.wait_for(lambda: own or (len(self._entries) < MAX_ENTRIES and self._bytes < MAX_BYTES))
             self._last += 1
             entry = self._entries[self._last] = Entry(self._last, line, own=own)
             self._bytes += len(line)
             if entry.method == CANCELLED:
-                self._mark_cancelled(entry.parameter("requestId"))
+                self._cancel(entry.parameter("requestId"))
             self._changed.notify_all()
         return entry
 
@@ -148,10 +148,13 @@ class Journal:
         with self._changed:
             return self._changed.wait_for(lambda: bool(self._entries), seconds)
 
-    def _mark_cancelled(self, request_id: object) -> None:
-        for entry in self._entries.values():
-            if entry.has_id(request_id):
-                entry.cancelled = True
+    def _cancel(self, request_id: object) -> None:
+        """What was sent is marked, so that no other daemon is given it; what was not sent is never done."""
+        for entry in [entry for entry in self._entries.values() if entry.has_id(request_id)]:
+            entry.cancelled = True
+            if not entry.sent:
+                del self._entries[entry.sequence]
+                self._bytes -= len(entry.line)
 
     def _note(self, entry: Entry, answer: bytes) -> None:
         """Remember what gives a session its state, once it has been granted."""

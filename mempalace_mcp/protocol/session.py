@@ -14,6 +14,7 @@ from functools import partial
 from types import TracebackType
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 from mcp.server.lowlevel import NotificationOptions
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
@@ -116,7 +117,9 @@ class Session:
         elif call := read_call(message.content):
             await self._fewer_in_flight_than(MAX_IN_FLIGHT)
             self._in_flight += 1
-            self._calling.start_soon(self._call, message.content["id"], call, origin)
+            request_id = message.content["id"]
+            scope = self._calls[request_id] = anyio.CancelScope()
+            self._calling.start_soon(self._call, scope, request_id, call, origin)
         elif not self._cancel_call(message):
             await self._hand_over(message, origin)
 
@@ -194,12 +197,12 @@ class Session:
             self._in_flight -= counted
             raise
 
-    async def _call(self, request_id: RequestId, call: Call, origin: Origin) -> None:
-        """Answer the call; if the session ends first, say so."""
+    async def _call(self, scope: anyio.CancelScope, request_id: RequestId, call: Call, origin: Origin) -> None:
+        """Answer the call; if the session ends first, say so. One that is cancelled already does not begin."""
         body = _CLOSED
-        scope = self._calls[request_id] = anyio.CancelScope()
         try:
             with scope:
+                await anyio.lowlevel.checkpoint_if_cancelled()
                 answer = await self._server.calls.answer(call, origin)
                 body = b'"result":' + answer.encoded
         finally:

@@ -6,7 +6,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mempalace_mcp.process.journal import MAX_ENTRIES, Journal
+from mempalace_mcp.process.journal import MAX_BYTES, MAX_ENTRIES, Journal
 from mempalace_mcp.process.progress import Progress
 
 
@@ -67,6 +67,22 @@ def test_cancelled_requests_end_with_their_daemon_and_twins_of_another_type_do_n
     assert long.cancelled
     assert sequences(journal) == [text.sequence, 3]
     assert text.deaths == 1
+
+
+def test_a_request_that_is_cancelled_before_it_was_sent_is_never_sent() -> None:
+    journal = Journal()
+    sent, unsent = journal.add(line("tools/call", 1)), journal.add(line("tools/call", 2))
+    sent.sent = True
+    for number in (1, 2):
+        journal.settle(journal.add(line("notifications/cancelled", requestId=number)).sequence)
+    assert sequences(journal) == [sent.sequence]
+    assert sent.cancelled
+    assert journal.settle(unsent.sequence) is None
+    journal.settle(sent.sequence)
+    for number in (3, 4, 5):  # their bytes would fill it
+        journal.add(line("tools/call", number, filler="x" * (MAX_BYTES // 2)))
+        journal.settle(journal.add(line("notifications/cancelled", requestId=number)).sequence)
+    assert journal.wait_until_empty(0)
 
 
 def test_only_what_was_sent_has_died() -> None:
