@@ -50,10 +50,13 @@ class Settings:
     token: str | None = field(default=None, repr=False)
 
 
+_LARGEST = 1_000_000
+
+
 def _positive_integer(text: str) -> int:
     value = int(text)
-    if value < 1:
-        raise ValueError("must be a positive whole number")
+    if not 1 <= value <= _LARGEST:
+        raise ValueError(f"must be a whole number from 1 to {_LARGEST}")
     return value
 
 

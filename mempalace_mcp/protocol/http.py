@@ -16,6 +16,7 @@ from starlette.routing import Route
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.protocol.exposure import Exposure
 from mempalace_mcp.protocol.health import health_routes
+from mempalace_mcp.protocol.history import history_route
 from mempalace_mcp.protocol.keyring import Keyring
 from mempalace_mcp.protocol.security import HostGuard, TokenGuard
 from mempalace_mcp.protocol.server import build_server
@@ -52,6 +53,7 @@ def build_http(services: Services, exposure: Exposure = LOOPBACK, keyring: Keyri
             Route("/sse", sse),
             Route(MESSAGES_PATH, sse),
             *health_routes(services.health),
+            history_route(services.activity),
         ],
         middleware=_guards(exposure, keyring),
         lifespan=lifespan,

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from types import TracebackType
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -190,6 +191,7 @@ class Session:
             await self._fewer_in_flight_than(MAX_IN_FLIGHT)
             if parsed.method == "initialize":
                 self._handshake = parsed.id
+                self._activity.introduce(_name_of_client(parsed.params))
         self._in_flight += counted
         try:
             await self._sink.send(SessionMessage(parsed, metadata))
@@ -241,6 +243,11 @@ class Session:
             if self._settled.is_set():
                 self._settled = anyio.Event()
             await self._settled.wait()
+
+
+def _name_of_client(params: Mapping[str, Any] | None) -> object:
+    client = (params or {}).get("clientInfo")
+    return client.get("name") if isinstance(client, dict) else None
 
 
 class _Answers:

@@ -10,8 +10,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from mempalace_mcp.protocol.http import build_http
-from tests.protocol.clients import call
+from mempalace_mcp.runtime.history import describe_history
+from tests.protocol.clients import call, initialize
 from tests.protocol.doors import EchoServices, echo_services
+from tests.protocol.wire import served
 
 ACCEPTED = {"Accept": "application/json, text/event-stream"}
 SECRET = "what nobody else should read"
@@ -93,6 +95,14 @@ def test_the_guards_of_all_routes_stand_before_it(client: TestClient) -> None:
     assert client.get("/api/history", headers={"Host": "evil.example"}).status_code == 421
     assert client.get("/api/history", headers={"Origin": "https://evil.example"}).status_code == 403
     assert client.post("/api/history").status_code == 405
+
+
+async def test_a_client_that_shook_hands_is_shown_by_its_name(services: EchoServices) -> None:
+    async with served(services) as wire:
+        await wire.greet()
+        assert (await wire.ask(call(1, "echo")))["id"] == 1
+        page = describe_history(services.activity, session=wire.activity.number, limit=1, cursor=None)
+    assert page["sessions"][0]["client"] == initialize()["params"]["clientInfo"]["name"]
 
 
 def test_lowering_the_limit_is_seen_at_once(client: TestClient, services: EchoServices) -> None:
