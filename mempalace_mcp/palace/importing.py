@@ -11,9 +11,21 @@ from pathlib import Path
 
 from mempalace_mcp.core import text
 from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
+from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import DrawerChanges, Filed, Metadata, NewDrawer, Place, Priority
 from mempalace_mcp.palace import arguments, chunking
-from mempalace_mcp.palace.importers import Document, FoundFile, Problem, SkippedFile, default_wing, discover, read
+from mempalace_mcp.palace.importers import (
+    OUTSIDE,
+    Document,
+    FoundFile,
+    Problem,
+    SkippedFile,
+    discover,
+    is_within,
+    read_real,
+    real_path,
+    wing_of_real,
+)
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.storage.sources import IMPORT_FIELD, ImportedPart, imported_parts, same_parts
 from mempalace_mcp.storage.transaction import Transaction
@@ -56,20 +68,28 @@ class Importing:
         self._stores = stores
 
     def import_paths(
-        self, paths: Sequence[Path], *, wing: str | None = None, dry_run: bool = False
+        self,
+        paths: Sequence[Path],
+        *,
+        wing: str | None = None,
+        dry_run: bool = False,
+        within: Sequence[Path] | None = None,
     ) -> Iterator[ImportStep]:
         """File what the paths hold, step by step; each step is stored before it is yielded, so stopping loses nothing.
 
         Imported text is embedded after what agents say. Parts of a file that are gone from it go into the trash. The
-        drawers of a file that was moved or renamed stay where they are and name its new path.
+        drawers of a file that was moved or renamed stay where they are and name its new path. With `within` nothing
+        outside these folders is read, whatever links lead there.
         """
         given = arguments.present(wing)
         chosen = text.read_name(given, "wing").shown if given else None
-        for found in discover(paths):
+        if within is not None:
+            _verify_within(paths, within)
+        for found in discover(paths, within):
             if isinstance(found, SkippedFile):
                 yield ImportStep(found.path, problems=(found,))
             else:
-                yield from self._import_file(found, chosen or default_wing(found.path, found.root), dry_run)
+                yield from self._import_file(found, chosen or wing_of_real(found.path, found.root), dry_run)
 
     def _import_file(self, file: FoundFile, wing: str, dry_run: bool) -> Iterator[ImportStep]:
         path = str(file.path)
@@ -78,7 +98,7 @@ class Importing:
         seen: set[str] = set()
         same: set[str] = set()
         complete = True
-        for entries in _batches(read(file.path, file.root)):
+        for entries in _batches(read_real(file.path, file.root)):
             documents = [entry for entry in entries if isinstance(entry, Document)]
             problems = [entry for entry in entries if not isinstance(entry, Document)]
             complete &= not any(isinstance(problem, SkippedFile) for problem in problems)
@@ -127,6 +147,18 @@ class Importing:
     def _remove(self, drawer_ids: Sequence[str]) -> int:
         store = self._stores.drawers
         return len(self._stores.writer.write(lambda tx: store.delete(tx, drawer_ids), Deadline(COMMAND_SECONDS)))
+
+
+def _verify_within(paths: Sequence[Path], within: Sequence[Path]) -> None:
+    for position, path in enumerate(paths):
+        if isinstance(real := real_path(path), Path) and not is_within(real, within):
+            folders = f"are {', '.join(map(str, within))}" if within else "have not been named yet"
+            raise InvalidArgument(
+                f"paths[{position}] is {OUTSIDE}",
+                argument=f"paths[{position}]",
+                hint=f"These {folders}: whoever runs the server says so in PALACE_IMPORT_ROOTS, or imports the files "
+                "with `mempalace-mcp import`.",
+            )
 
 
 def _batches(entries: Iterable[Document | Problem]) -> Iterator[list[Document | Problem]]:

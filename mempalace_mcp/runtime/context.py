@@ -62,9 +62,10 @@ class AppContext:
     def import_paths(
         self, paths: Sequence[str], *, wing: str | None, dry_run: bool, deadline: Deadline
     ) -> dict[str, Any]:
-        """File the texts under the paths, or only count them, as far as the call's time allows."""
+        """File the texts under the paths, or only count them, as far as the settings and the call's time allow."""
         summary = ImportSummary()
-        for step in self.palace.import_paths([Path(path) for path in paths], wing=wing, dry_run=dry_run):
+        roots = self._app.settings.import_roots
+        for step in self.palace.import_paths([Path(path) for path in paths], wing=wing, dry_run=dry_run, within=roots):
             summary.add(step)
             if deadline.cancelled or deadline.remaining < IMPORT_RESERVE_SECONDS:
                 return summary.as_dict(complete=False)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from mempalace_mcp.palace.importers.discovery import FoundFile, discover
+from mempalace_mcp.palace.importers.bytestream import real_path
+from mempalace_mcp.palace.importers.discovery import OUTSIDE, FoundFile, discover
 from mempalace_mcp.palace.importers.document import Document, Problem, SkippedFile, SkippedLines
-from mempalace_mcp.palace.importers.reading import default_wing, read
+from mempalace_mcp.palace.importers.opening import is_within
+from mempalace_mcp.palace.importers.reading import default_wing, read, read_real, wing_of_real
 
 __all__ = [
+    "OUTSIDE",
     "Document",
     "FoundFile",
     "Problem",
@@ -14,5 +17,9 @@ __all__ = [
     "SkippedLines",
     "default_wing",
     "discover",
+    "is_within",
     "read",
+    "read_real",
+    "real_path",
+    "wing_of_real",
 ]

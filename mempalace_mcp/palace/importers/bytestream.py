@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from mempalace_mcp.palace.importers import opening
 from mempalace_mcp.palace.importers.document import SkippedFile, Source
 
 MEBIBYTE = 1024 * 1024
 LARGEST_TEXT = 2 * MEBIBYTE
 
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a FIFO would wait for its writer
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -27,12 +27,12 @@ class Text:
 
 
 def open_file(source: Source, largest: int) -> BinaryIO | SkippedFile:
-    """Open a regular file of at most `largest` bytes; the caller closes it.
+    """Open a regular file of at most `largest` bytes at its real path; the caller closes it.
 
     Raises:
         OSError: it cannot be opened.
     """
-    descriptor = os.open(source.path, _FLAGS)
+    descriptor = opening.open_file(source.path)
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode) and status.st_size <= largest:
         return os.fdopen(descriptor, "rb")

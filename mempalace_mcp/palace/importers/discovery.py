@@ -12,7 +12,10 @@ from mempalace_mcp.palace.importers.bytestream import printable, real_path, unst
 from mempalace_mcp.palace.importers.document import SkippedFile
 from mempalace_mcp.palace.importers.ignoring import IgnoreRules, read_ignore_rules
 from mempalace_mcp.palace.importers.naming import project_folder
+from mempalace_mcp.palace.importers.opening import is_within, open_folder
 from mempalace_mcp.palace.importers.reading import SUFFIXES
+
+OUTSIDE = "outside the folders that may be read"
 
 _DEPENDENCIES = frozenset({"__pycache__", "bower_components", "node_modules", "site-packages", "venv"})
 _GENERATED_MARKS = frozenset({"CACHEDIR.TAG", "pyvenv.cfg"})
@@ -27,15 +30,27 @@ class FoundFile:
     root: Path
 
 
-def discover(paths: Sequence[Path]) -> Iterator[FoundFile | SkippedFile]:
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What a folder holds under a name."""
+
+    name: str
+    path: Path
+    is_link: bool
+    is_folder: bool
+    is_file: bool
+
+
+def discover(paths: Sequence[Path], within: Sequence[Path] | None = None) -> Iterator[FoundFile | SkippedFile]:
     """Files to read: the given ones, whatever their kind, and those of a known kind in the given folders.
 
     In folders, left out are hidden files, what a `.gitignore` in that folder or below it names, dependencies, caches,
-    symbolic links and files of other kinds. Nothing is yielded twice. Problems are yielded, never raised.
+    symbolic links and files of other kinds. Nothing is yielded twice. Problems are yielded, never raised. With
+    `within`, whatever a path leads to must lie in one of these folders.
     """
     seen: set[Path] = set()
     for given in paths:
-        for entry in _found_at(given):
+        for entry in _found_at(given, within):
             if isinstance(entry, SkippedFile):
                 yield entry
             elif entry.path not in seen:
@@ -43,10 +58,13 @@ def discover(paths: Sequence[Path]) -> Iterator[FoundFile | SkippedFile]:
                 yield entry
 
 
-def _found_at(given: Path) -> Iterator[FoundFile | SkippedFile]:
+def _found_at(given: Path, within: Sequence[Path] | None) -> Iterator[FoundFile | SkippedFile]:
     path = real_path(given)
     if isinstance(path, SkippedFile):
         yield path
+        return
+    if within is not None and not is_within(path, within):
+        yield _skipped(given, OUTSIDE)
         return
     try:
         mode = path.stat().st_mode
@@ -81,37 +99,45 @@ def _walk(top: Path) -> Iterator[FoundFile | SkippedFile]:
         for entry in entries:
             reason = _reason_to_skip(entry, rules)
             if reason is not None:
-                yield _skipped(Path(entry.path), reason)
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append((Path(entry.path), rules))
+                yield _skipped(entry.path, reason)
+            elif entry.is_folder:
+                folders.append((entry.path, rules))
             else:
-                yield FoundFile(Path(entry.path), root)
+                yield FoundFile(entry.path, root)
         waiting += reversed(folders)
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]] | SkippedFile:
+def _entries(folder: Path) -> list[_Entry] | SkippedFile:
     try:
-        with os.scandir(folder) as scan:
-            return sorted(scan, key=lambda entry: entry.name)
+        descriptor = open_folder(folder)
+        try:
+            with os.scandir(descriptor) as scan:
+                return sorted((_entry(folder, entry) for entry in scan), key=lambda entry: entry.name)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         return _unreadable(folder, error)
 
 
-def _reason_to_skip(entry: os.DirEntry[str], rules: IgnoreRules | None) -> str | None:
+def _entry(folder: Path, found: os.DirEntry[str]) -> _Entry:
+    is_folder, is_file = found.is_dir(follow_symlinks=False), found.is_file(follow_symlinks=False)
+    return _Entry(found.name, folder / found.name, found.is_symlink(), is_folder, is_file)
+
+
+def _reason_to_skip(entry: _Entry, rules: IgnoreRules | None) -> str | None:
     if entry.name.startswith("."):
         return "hidden"
-    if entry.is_symlink():
+    if entry.is_link:
         return "symbolic link"
-    is_folder = entry.is_dir(follow_symlinks=False)
-    if is_folder and entry.name in _DEPENDENCIES:
+    if entry.is_folder and entry.name in _DEPENDENCIES:
         return "cache or dependencies"
-    if rules is not None and rules.ignores(entry.path, is_folder=is_folder):
+    if rules is not None and rules.ignores(str(entry.path), is_folder=entry.is_folder):
         return "ignored by .gitignore"
-    if is_folder:
+    if entry.is_folder:
         return None
-    if not entry.is_file(follow_symlinks=False):
+    if not entry.is_file:
         return "not a regular file"
-    fault = unstorable(entry.path)
+    fault = unstorable(str(entry.path))
     if fault is not None:
         return f"its name {fault}"
     return None if Path(entry.name).suffix.lower() in SUFFIXES else "not a kind of file that is read"

@@ -37,9 +37,15 @@ def read(path: Path, root: Path | None = None) -> Iterator[Document | Problem]:
     real = real_path(path)
     if isinstance(real, SkippedFile):
         yield real
-        return
-    suffix = real.suffix.lower()
-    source = Source(real, SESSIONS if suffix == TRANSCRIPT else room_of(real, _root(real, root)))
+    else:
+        yield from read_real(real, root)
+
+
+def read_real(path: Path, root: Path | None = None) -> Iterator[Document | Problem]:
+    """As `read`, of a file at its real path: nothing is resolved anew, so a link that has come in between is a problem
+    and is not followed."""
+    suffix = path.suffix.lower()
+    source = Source(path, SESSIONS if suffix == TRANSCRIPT else room_of(path, _root(path, root)))
     try:
         yield from SUFFIXES.get(suffix, read_plain_text)(source)
     except OSError as error:
@@ -53,10 +59,13 @@ def default_wing(path: Path, root: Path | None = None) -> str:
     holds the file.
     """
     real = real_path(path)
-    if isinstance(real, SkippedFile):
-        return wing_of("")
-    folder = first_working_folder(Source(real, SESSIONS)) if real.suffix.lower() == TRANSCRIPT else None
-    return wing_of(folder or _root(real, root))
+    return wing_of("") if isinstance(real, SkippedFile) else wing_of_real(real, root)
+
+
+def wing_of_real(path: Path, root: Path | None = None) -> str:
+    """As `default_wing`, of a file at its real path."""
+    folder = first_working_folder(Source(path, SESSIONS)) if path.suffix.lower() == TRANSCRIPT else None
+    return wing_of(folder or _root(path, root))
 
 
 def _root(path: Path, root: Path | None) -> Path:

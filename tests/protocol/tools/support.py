@@ -114,5 +114,5 @@ class Client:
 @contextmanager
 def open_client(directory: Path) -> Iterator[Client]:
     """A client of a palace in the directory, its model loaded."""
-    with opened(directory, PALACE_INDEX="exact") as app:
+    with opened(directory, PALACE_INDEX="exact", PALACE_IMPORT_ROOTS=str(directory.parent)) as app:
         yield Client(app)

@@ -36,3 +36,11 @@ def test_refused_imports(empty: Client, tmp_path: Path) -> None:
     assert empty.refuse("import_path", paths=[str(tmp_path)], wing="\ud800")["argument"] == "wing"
     assert empty.refuse("import_path", paths=[str(tmp_path)], dry_run="yes")["argument"] == "dry_run"
     assert empty.refuse("import_path", path=str(tmp_path))["hint"].startswith("Did you mean paths?")
+
+
+def test_what_lies_outside_of_the_allowed_folders_is_refused(empty: Client, tmp_path: Path) -> None:
+    (tmp_path / "secret.md").write_text("zebra\n", encoding="utf-8")
+    for paths in (["/etc/passwd"], [str(tmp_path / "secret.md")]):
+        shown = empty.refuse("import_path", paths=paths)
+        assert (shown["code"], shown["argument"]) == ("invalid_argument", "paths[0]")
+        assert "PALACE_IMPORT_ROOTS" in shown["hint"]
