@@ -18,7 +18,7 @@ from mempalace_mcp.runtime.process import ProcessStatistics
 from mempalace_mcp.runtime.writer import WriterStatistics
 from mempalace_mcp.storage.receipts import ReceiptStatistics
 from mempalace_mcp.storage.statistics import DatabaseStatistics
-from mempalace_mcp.storage.vectors.model import VectorStatistics
+from mempalace_mcp.storage.vectors.model import Cause, VectorStatistics
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class Diagnostics:
     disk_free_bytes: int | None
     pending_embeddings: int | None
     index_generation: int | None
-    index_last_reopen: str | None
+    index_last_reopen: Cause | None
     foreign_writes: int | None
     receipts_recorded: int | None
     receipts_replayed: int | None

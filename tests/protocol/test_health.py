@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mempalace_mcp.runtime import reasons
 from mempalace_mcp.runtime.activity import Activity
 from mempalace_mcp.runtime.health import Health
 from mempalace_mcp.runtime.reasons import Concern, Reason
+from mempalace_mcp.storage.vectors.model import Cause
 from tests.protocol.doors import echo_services
 
 
@@ -37,6 +38,12 @@ class Secretive:
     names: tuple[str, ...] = ("wing",)
     counts: Mapping[Mode, int] = field(default_factory=lambda: {Mode.FAST: 1})
     nothing: None = None
+
+
+def test_why_chroma_was_opened_is_told_in_a_word_of_a_closed_set() -> None:
+    report = Health(Activity(5)).snapshot()
+    report = replace(report, diagnostics=replace(report.diagnostics, index_last_reopen=Cause.FOREIGN_WRITE))
+    assert health_document(report)["diagnostics"]["index_last_reopen"] == "foreign write"
 
 
 def broken() -> Any:

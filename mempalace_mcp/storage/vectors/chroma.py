@@ -17,7 +17,7 @@ import numpy as np
 from mempalace_mcp.core.errors import StorageError
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.vectors.candidates import Candidates
-from mempalace_mcp.storage.vectors.model import ChromaState
+from mempalace_mcp.storage.vectors.model import Cause, ChromaState
 from mempalace_mcp.storage.vectors.record import (
     Record,
     begin_directory,
@@ -77,11 +77,11 @@ class CachedClient:
         self._next_look = 0.0
         self._begun_at: float | None = None
         self._retry_at = 0.0
-        self._why = "start"
+        self._why = Cause.START
         self.serving: Serving | None = None
         self.state = ChromaState.ABSENT
         self.generation = 0
-        self.last_reopen: str | None = None
+        self.last_reopen: Cause | None = None
         self.foreign_writes = 0
         self.rebuilds = 0
         self.rebuild_seconds: float | None = None
@@ -114,7 +114,7 @@ class CachedClient:
         """Take `index.lock` if it is free; it is kept until `close`."""
         with self._access:
             if self._lock.held and not self._lock.is_current():
-                self.discard("its lock was removed")
+                self.discard(Cause.LOCK_REMOVED)
                 self._lock.close()
             try:
                 taken = self._lock.held or self._lock.try_acquire()
@@ -130,7 +130,7 @@ class CachedClient:
     def open(self, moment: Moment, sample: Sample) -> None:
         """Open the files of an earlier time if they can be trusted and agree with SQLite, else begin anew."""
         with self._access:
-            self._contain("opening", lambda: self._open(moment, sample))
+            self._contain(Cause.OPENING_FAILED, lambda: self._open(moment, sample))
 
     def query(self, serving: Serving, vector: Vectors, count: int, wait: bool) -> Candidates | None:
         """The nearest rows, or None when the client is not (any more) what `serving` says, is slow, or fails.
@@ -145,7 +145,9 @@ class CachedClient:
                 return None
             if (present.generation, present.swept) != (serving.generation, serving.swept):
                 return None
-            return self._contain("a query", lambda: session.query(vector, count, serving.position, self._patience))
+            return self._contain(
+                Cause.QUERY_FAILED, lambda: session.query(vector, count, serving.position, self._patience)
+            )
         finally:
             self._access.release()
 
@@ -182,18 +184,18 @@ class CachedClient:
         """The vectors it holds of some chunks; None when it is not open or fails."""
         with self._access:
             session = self._session
-            return None if session is None else self._contain("reading", lambda: session.vectors(chunks))
+            return None if session is None else self._contain(Cause.READING_FAILED, lambda: session.vectors(chunks))
 
-    def discard(self, reason: str) -> None:
+    def discard(self, reason: Cause) -> None:
         """Close the client and never trust its files again."""
         with self._access:
             self._lose(ChromaState.ABSENT, reason)
 
-    def close(self, reason: str = "start") -> None:
+    def close(self, reason: Cause = Cause.START) -> None:
         """Close the client so that its files can be trusted later, also after a reboot, and give up the lock."""
         with self._access:
             if self._session is not None and self._is_untouched(at_once=True):
-                self._contain("closing", self._close_session)
+                self._contain(Cause.CLOSING_FAILED, self._close_session)
             self._why = reason
             self._retry_at = 0.0
             self._lock.close()
@@ -207,7 +209,7 @@ class CachedClient:
             reason = self._reopen(record, sample)
         if record is None or reason is not None:
             record = self._begin(moment)
-        self.last_reopen = reason if reason and self._why == "start" else self._why
+        self.last_reopen = reason if reason and self._why is Cause.START else self._why
         record = replace(record, stamp=take_stamp(self._path(record)), boot=boot_identity(), closed=False)
         store_record(self._directory, record)
         self._next_look = time.monotonic() + self._stat_cooldown
@@ -216,7 +218,7 @@ class CachedClient:
         self._record = record
         self.serving = Serving(self.generation, record.palace, record.position, len(self._chunks), moment.seq)
 
-    def _reopen(self, record: Record, sample: Sample) -> str | None:
+    def _reopen(self, record: Record, sample: Sample) -> Cause | None:
         """Open the files and compare a sample; on a difference close them and say so."""
         session = self._session = RemoteSession(self._path(record))
         self._chunks = session.chunks()
@@ -229,7 +231,7 @@ class CachedClient:
             return None
         self._session = None
         session.kill()
-        return "differs from SQLite"
+        return Cause.DIFFERENT
 
     def _begin(self, moment: Moment) -> Record:
         """Start in a new directory and remove the others."""
@@ -253,7 +255,7 @@ class CachedClient:
             change(session)
             return take_stamp(self._path(record))
 
-        stamp = self._contain("a change", apply)
+        stamp = self._contain(Cause.CHANGE_FAILED, apply)
         if stamp is None:
             return False
         if stamp.sequence != record.stamp.sequence + operations:
@@ -270,7 +272,7 @@ class CachedClient:
             store_record(self._directory, record)
             return record
 
-        record, serving = self._contain("a change", store), self.serving
+        record, serving = self._contain(Cause.CHANGE_FAILED, store), self.serving
         if record is None or serving is None:
             return False
         self._record, self._chunks = record, chunks
@@ -300,7 +302,7 @@ class CachedClient:
         record = self._present
         path = self._path(record)
         if not record.stamp.is_same_file(path):
-            self._lose(ChromaState.FOREIGN, "files deleted or replaced")
+            self._lose(ChromaState.FOREIGN, Cause.FILES_REPLACED)
             return False
         now = time.monotonic()
         if not at_once and now < self._next_look:
@@ -314,15 +316,15 @@ class CachedClient:
                     return False
                 self._record = replace(record, stamp=Stamp(files, record.stamp.sequence))
         except (OSError, sqlite3.Error):
-            self._lose(ChromaState.FOREIGN, "files unreadable")
+            self._lose(ChromaState.FOREIGN, Cause.FILES_UNREADABLE)
             return False
         return True
 
     def _note_foreign_write(self) -> None:
         self.foreign_writes += 1
-        self._lose(ChromaState.FOREIGN, "foreign write")
+        self._lose(ChromaState.FOREIGN, Cause.FOREIGN_WRITE)
 
-    def _lose(self, state: ChromaState, reason: str) -> None:
+    def _lose(self, state: ChromaState, reason: Cause) -> None:
         """End the client; without a record its files will not be opened again."""
         session = self._session
         self._session = self._record = self.serving = None
@@ -333,15 +335,15 @@ class CachedClient:
         if session is not None:
             session.kill()
 
-    def _contain(self, what: str, work: Callable[[], T]) -> T | None:
+    def _contain(self, failure: Cause, work: Callable[[], T]) -> T | None:
         """Run something that touches Chroma or its files; a failure ends the client and costs nobody an answer."""
         try:
             return work()
         except (StorageError, OSError, sqlite3.Error) as error:
-            logger.warning("%s of the vector index failed: %s", what, error)
+            logger.warning("vector index: %s: %s: %s", failure, type(error).__name__, error)
             self.failures += 1
             self._retry_at = time.monotonic() + min(_LONGEST_PAUSE, 4.0 ** min(self.failures - 1, 9) - 1)
-            self._lose(ChromaState.FAILED, f"{what} failed: {type(error).__name__}")
+            self._lose(ChromaState.FAILED, failure)
             return None
 
     def _path(self, record: Record) -> Path:

@@ -18,7 +18,14 @@ from mempalace_mcp.storage.vectors.candidates import Candidates
 from mempalace_mcp.storage.vectors.chroma import CachedClient, Serving
 from mempalace_mcp.storage.vectors.exact import ExactIndex
 from mempalace_mcp.storage.vectors.join import nearest_live
-from mempalace_mcp.storage.vectors.model import ChromaState, Difference, Neighbour, Reconnection, VectorStatistics
+from mempalace_mcp.storage.vectors.model import (
+    Cause,
+    ChromaState,
+    Difference,
+    Neighbour,
+    Reconnection,
+    VectorStatistics,
+)
 from mempalace_mcp.storage.vectors.prefix import ChromaPrefix
 from mempalace_mcp.storage.vectors.truth import Moment, RowFilter, Vectors
 
@@ -131,7 +138,7 @@ class VectorIndex:
         """Close everything, forget everything, reopen and verify. Chroma's files survive if they can be trusted."""
         before = self.statistics()
         with self._maintenance:
-            self._client.close("reconnect")
+            self._client.close(Cause.RECONNECT)
             self._drop_exact()
             self._resume_at, self._tidied = 0.0, -1
             if self._mode != "exact":
@@ -147,7 +154,7 @@ class VectorIndex:
             self._resume_at = 0.0
             held = self._mode == "exact" or self._client.hold()
             if held:
-                self._client.discard("rebuild")
+                self._client.discard(Cause.REBUILD)
             return held
 
     def verify(self, connection: sqlite3.Connection) -> list[Difference]:

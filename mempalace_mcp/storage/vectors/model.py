@@ -19,6 +19,32 @@ class ChromaState(StrEnum):
     FAILED = "failed"  # an error; about to be rebuilt
 
 
+class Cause(StrEnum):
+    """Why Chroma's client was opened, and why its files were thrown away before if they were."""
+
+    START = "start"
+    BEGUN = "begun"
+    RECONNECT = "reconnect"
+    REBUILD = "rebuild"
+    COMPACTION = "compaction"
+    FOREIGN_WRITE = "foreign write"
+    FILES_REPLACED = "files deleted or replaced"
+    FILES_UNREADABLE = "files unreadable"
+    FILES_MISSING = "files missing"
+    FILES_CHANGED = "files changed"
+    NOT_CLOSED = "not closed cleanly"
+    NOT_CLOSED_BEFORE_RESTART = "not closed before a restart of the machine"
+    OTHER_PALACE = "of another palace"
+    AHEAD = "ahead of the palace"
+    DIFFERENT = "differs from SQLite"
+    LOCK_REMOVED = "its lock was removed"
+    OPENING_FAILED = "opening failed"
+    QUERY_FAILED = "a query failed"
+    CHANGE_FAILED = "a change failed"
+    READING_FAILED = "reading failed"
+    CLOSING_FAILED = "closing failed"
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbour:
     """A chunk and the cosine of its vector to the query."""
@@ -46,7 +72,7 @@ class VectorStatistics:
     chroma_deleted: int
     position: int
     generation: int
-    last_reopen: str | None
+    last_reopen: Cause | None
     foreign_writes: int
     rebuilds: int
     rebuild_seconds: float | None

@@ -10,7 +10,7 @@ import numpy as np
 
 from mempalace_mcp.storage.vectors import truth
 from mempalace_mcp.storage.vectors.chroma import CachedClient
-from mempalace_mcp.storage.vectors.model import Difference
+from mempalace_mcp.storage.vectors.model import Cause, Difference
 from mempalace_mcp.storage.vectors.remote import agrees
 from mempalace_mcp.storage.vectors.truth import Integers, Moment, Vectors
 
@@ -50,9 +50,9 @@ class ChromaPrefix:
         if not client.hold():
             return False
         if client.serving is not None and client.serving.palace != moment.palace:
-            client.discard("of another palace")
+            client.discard(Cause.OTHER_PALACE)
         if client.serving is not None and self._is_bloated(client.serving.rows):
-            client.discard("compaction")
+            client.discard(Cause.COMPACTION)
         if client.serving is None and client.may_open and truth.count_after(connection, 0) >= self._minimum_rows:
             client.open(moment, lambda position: _sample(connection, position))
             self._moving = True

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from mempalace_mcp.storage.vectors.model import Cause
 from mempalace_mcp.storage.vectors.stamp import Stamp, stamp_files
 from mempalace_mcp.storage.vectors.truth import Moment
 
@@ -55,21 +56,21 @@ def load_record(directory: Path) -> Record | None:
         return None
 
 
-def doubt(directory: Path, record: Record | None, moment: Moment) -> str | None:
+def doubt(directory: Path, record: Record | None, moment: Moment) -> Cause | None:
     """Why the files that a record speaks of cannot be trusted, or None when nothing speaks against them."""
     if record is None:
-        return "not closed cleanly" if directories(directory) else "begun"
+        return Cause.NOT_CLOSED if directories(directory) else Cause.BEGUN
     if record.palace != moment.palace:
-        return "of another palace"
+        return Cause.OTHER_PALACE
     if record.position > moment.position:
-        return "ahead of the palace"
+        return Cause.AHEAD
     if record.boot != boot_identity() and not record.closed:
-        return "not closed before a restart of the machine"
+        return Cause.NOT_CLOSED_BEFORE_RESTART
     try:
         unchanged = stamp_files(directory / record.directory) == record.stamp.files
     except OSError:
-        return "files missing"
-    return None if unchanged else "files changed"
+        return Cause.FILES_MISSING
+    return None if unchanged else Cause.FILES_CHANGED
 
 
 def directories(directory: Path) -> list[Path]:

@@ -201,7 +201,7 @@ def test_a_child_killed_between_calls_is_replaced(filled: VectorIndex, database:
     assert filled.statistics().chroma_state is ChromaState.FAILED
     assert filled.statistics().process is None
     verify_replacement(filled, database, former)
-    assert (filled.statistics().failures, filled.statistics().last_reopen) == (1, "a query failed: StorageError")
+    assert (filled.statistics().failures, filled.statistics().last_reopen) == (1, "a query failed")
 
 
 def test_a_child_killed_in_a_batch_is_replaced(
@@ -220,7 +220,7 @@ def test_a_child_killed_in_a_batch_is_replaced(
     batch.join()
     assert moved == [0]
     verify_replacement(filled, database, former)
-    assert filled.statistics().last_reopen == "a change failed: StorageError"
+    assert filled.statistics().last_reopen == "a change failed"
     assert filled.statistics().chroma_rows == ROWS + 500
 
 
