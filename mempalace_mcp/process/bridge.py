@@ -18,7 +18,7 @@ from types import FrameType
 from mempalace_mcp.process.client import Client, ClientGone
 from mempalace_mcp.process.connection import Connection
 from mempalace_mcp.process.connector import Connector, Unavailable, jittered
-from mempalace_mcp.process.frames import ALONE, OWN_MESSAGE, SUSPECT, Frame
+from mempalace_mcp.process.frames import AGAIN, ALONE, OWN_MESSAGE, SUSPECT, Frame
 from mempalace_mcp.process.journal import Entry, Journal, parse
 from mempalace_mcp.process.progress import Progress
 from mempalace_mcp.protocol.lines import Overlong
@@ -164,7 +164,7 @@ class Bridge:
             room -= entry.is_request
 
     def _send_entry(self, connection: Connection, entry: Entry) -> bool:
-        mark = SUSPECT if entry.deaths >= DEATHS_UNTIL_SUSPECT else ""
+        mark = SUSPECT if entry.deaths >= DEATHS_UNTIL_SUSPECT else AGAIN if entry.again else ""
         try:
             connection.send(Frame(entry.sequence, entry.line, mark))
         except OSError:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 
 import anyio
 from anyio.abc import TaskGroup
 from mcp.server.lowlevel import NotificationOptions
 from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
 
-from mempalace_mcp.process.frames import ALONE, NOTICE, OWN_MESSAGE, SUSPECT, Frame
+from mempalace_mcp.process.frames import AGAIN, ALONE, NOTICE, OWN_MESSAGE, SUSPECT, Frame
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.server import PalaceServer
@@ -46,7 +47,7 @@ class Conversation(Session):
 
     def notification_options(self) -> NotificationOptions:
         """After an upgrade the bridge says that the list of tools may be another one."""
-        return NotificationOptions(tools_changed=True)
+        return NotificationOptions(tools_changed=True, resources_changed=True)
 
     async def receive_frame(self, frame: Frame) -> None:
         """Take one frame; returns when it has been handed over, refused or settled.
@@ -61,6 +62,8 @@ class Conversation(Session):
             self._ids[frame.sequence] = message.content["id"]
             numbered = Message({**message.content, "id": frame.sequence}, message.fault)
             origin = Origin.of_message(self._own_activity, message, len(frame.line), self._bridge, frame.sequence)
+            if frame.mark == AGAIN:
+                origin = replace(origin, resent=True)
             if frame.mark == SUSPECT:
                 waiting = self._waiting[frame.sequence] = anyio.CancelScope()
                 self._tasks.start_soon(self._take_alone, waiting, numbered, origin)

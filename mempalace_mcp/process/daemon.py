@@ -119,15 +119,17 @@ class Daemon:
             ready()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(life.watch, self.leave)
-                tasks.start_soon(self._watch_health)
+                tasks.start_soon(self._watch)
                 await self.leaving.wait()
                 tasks.cancel_scope.cancel()
         finally:
             address.remove(self._address_file)
 
-    async def _watch_health(self) -> None:
+    async def _watch(self) -> None:
         if self._http is None:  # else the HTTP doors do
-            await self.app.health.watch()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.app.health.watch)
+                tasks.start_soon(self.app.feed.watch)
 
     async def _serve_http(self) -> None:
         if self._http is not None:

@@ -1,6 +1,8 @@
 """What travels on the socket between a bridge and the daemon: lines with a header.
 
-    bridge to daemon   `<sequence> <line of the client>`, or `<sequence>? <line>` for a request under suspicion
+    bridge to daemon   `<sequence> <line of the client>`
+                       `<sequence>? <line>`: the request is under suspicion
+                       `<sequence>~ <line>`: an earlier daemon had the message already
     daemon to bridge   `<sequence> <answer>`; nothing behind the header settles a message that has no answer
                        `<sequence>! `: the suspect begins, and no other one runs beside it
                        `0 <line>`: a message of the server's own
@@ -15,6 +17,7 @@ from mempalace_mcp.protocol.lines import MAX_MESSAGE_BYTES
 
 MAX_FRAME_BYTES = MAX_MESSAGE_BYTES + 64
 SUSPECT = "?"
+AGAIN = "~"
 ALONE = "!"
 NOTICE = "!"
 OWN_MESSAGE = 0
@@ -42,7 +45,7 @@ class Frame:
             ValueError: the bytes are no frame.
         """
         header, space, line = data.partition(b" ")
-        digits = header.rstrip(b"?!")
+        digits = header.rstrip(b"?!~")
         if not space or not digits.isdigit():
             raise ValueError(f"no frame: {data[:40]!r}")
         return cls(int(digits), line, header[len(digits) :].decode("ascii"))

@@ -15,7 +15,9 @@ _MAX_KEPT = 1024
 INITIALIZE = "initialize"
 INITIALIZED = "notifications/initialized"
 CANCELLED = "notifications/cancelled"
-_STATEFUL = (INITIALIZE, INITIALIZED, "logging/setLevel")
+LISTEN = "subscriptions/listen"
+_STATEFUL = (INITIALIZE, INITIALIZED, "logging/setLevel", "resources/list")
+"""What was said last of each counts. Whoever has listed the resources is told when the list has changed."""
 _SUBSCRIBE = "resources/subscribe"
 _UNSUBSCRIBE = "resources/unsubscribe"
 
@@ -23,7 +25,7 @@ _UNSUBSCRIBE = "resources/unsubscribe"
 class Entry:
     """One message of the client, or one that the bridge repeats on its own behalf (`own`)."""
 
-    __slots__ = ("alone", "cancelled", "deaths", "deaths_alone", "line", "message", "own", "sent", "sequence")
+    __slots__ = ("again", "alone", "cancelled", "deaths", "deaths_alone", "line", "message", "own", "sent", "sequence")
 
     def __init__(self, sequence: int, line: bytes, *, own: bool = False) -> None:
         self.sequence = sequence
@@ -31,6 +33,7 @@ class Entry:
         self.own = own
         self.message = parse(line) if len(line) <= _PARSED_BYTES else {"method": "tools/call", "id": None}
         self.sent = False
+        self.again = own
         self.alone = False
         self.cancelled = False
         self.deaths = 0
@@ -42,9 +45,14 @@ class Entry:
         return self.message.get("method")
 
     @property
+    def is_standing(self) -> bool:
+        """Is it a request that stays open while the session lives, so that nobody waits for its answer?"""
+        return self.method == LISTEN
+
+    @property
     def is_request(self) -> bool:
-        """Will it be answered, as far as can be told? What cannot be read will be, with a refusal."""
-        return "id" in self.message or not self.message
+        """Will it be answered soon, as far as can be told? What cannot be read will be, with a refusal."""
+        return ("id" in self.message or not self.message) and not self.is_standing
 
     def has_id(self, value: object) -> bool:
         """Is it the request of that id? `"7"` and `7` are two."""
@@ -127,13 +135,14 @@ class Journal:
     def lost(self) -> None:
         """The daemon has died: what it had is to be sent again, what was cancelled is not."""
         for entry in self.in_flight():
-            entry.deaths += entry.sent
+            entry.deaths += entry.sent and not entry.is_standing
             entry.deaths_alone += entry.alone
         self.unsent()
 
     def unsent(self) -> None:
         """The connection is gone, with no harm done: all is to be sent again."""
         for entry in self.in_flight():
+            entry.again |= entry.sent
             entry.sent = entry.alone = False
             if entry.cancelled or entry.method == CANCELLED:
                 self.settle(entry.sequence)
@@ -141,12 +150,15 @@ class Journal:
     def wait_until_empty(self, seconds: float) -> bool:
         """Wait until everything is settled; False if that took longer."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._entries, seconds)
+            return self._changed.wait_for(lambda: not self._has_work(), seconds)
 
     def wait_until_needed(self, seconds: float | None = None) -> bool:
         """Wait until something is in flight; False if that took longer."""
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self._entries), seconds)
+            return self._changed.wait_for(self._has_work, seconds)
+
+    def _has_work(self) -> bool:
+        return any(not entry.is_standing for entry in self._entries.values())
 
     def _cancel(self, request_id: object) -> None:
         """What was sent is marked, so that no other daemon is given it; what was not sent is never done."""

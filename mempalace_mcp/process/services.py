@@ -12,6 +12,7 @@ from mempalace_mcp.runtime.activity import Activity
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.context import AppContext
 from mempalace_mcp.runtime.executor import Executor
+from mempalace_mcp.runtime.feed import ChangeFeed
 from mempalace_mcp.runtime.health import Health
 
 
@@ -33,6 +34,11 @@ class AppServices:
     executor: Executor
     activity: Activity
     health: Health
+
+    @property
+    def feed(self) -> ChangeFeed:
+        """What changes in the palace."""
+        return self.tool_context.feed
 
     def granted(self, access: Access) -> AppServices:
         """The same services with the tools, and the palace behind their context, that this access may use."""

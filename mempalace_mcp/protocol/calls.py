@@ -73,6 +73,11 @@ class Answer:
         return cls.of({"error": error.as_dict()}, is_error=True)
 
 
+def encode_response(request_id: str | int, answer: Answer) -> bytes:
+    """The answer as the response to a request, without a newline."""
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (json.dumps(request_id).encode(), answer.encoded)
+
+
 class Calls:
     """Runs calls. Nothing that a tool does or refuses is raised: every call has an answer."""
 

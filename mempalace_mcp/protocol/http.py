@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import anyio
@@ -35,15 +35,19 @@ LOOPBACK = Exposure()
 
 def build_http(services: Services, exposure: Exposure = LOOPBACK, keyring: Keyring | None = None) -> Starlette:
     """The application, for bearers of the tokens in the keyring or, without one, for everybody who reaches it;
-    `state.sse` is its SSE door, to be closed before the server waits for open responses."""
-    server = build_server(services)
-    streamable = StreamableDoor(server, services.activity)
-    sse = SseDoor(server, services.activity)
+    `state.close` ends its streams, before the server waits for open responses."""
+    streamable = StreamableDoor(build_server(services, sessions=False), services.activity)
+    sse = SseDoor(build_server(services), services.activity)
+
+    async def close() -> None:
+        streamable.close()
+        await sse.close()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with streamable.run(), anyio.create_task_group() as tasks:
             tasks.start_soon(services.health.watch)
+            tasks.start_soon(services.feed.watch)
             yield
             tasks.cancel_scope.cancel()
 
@@ -58,7 +62,7 @@ def build_http(services: Services, exposure: Exposure = LOOPBACK, keyring: Keyri
         middleware=_guards(exposure, keyring),
         lifespan=lifespan,
     )
-    application.state.sse = sse
+    application.state.close = close
     return application
 
 
@@ -101,7 +105,7 @@ async def serve_on(
         ssl_certfile=certificate.file if certificate else None,
         ssl_keyfile=certificate.key if certificate else None,
     )
-    await _Server(config, application.state.sse, ready, stop).serve([listener])
+    await _Server(config, application.state.close, ready, stop).serve([listener])
 
 
 def listen(exposure: Exposure, port: int, keyring: Keyring | None = None) -> socket.socket:
@@ -134,9 +138,15 @@ def listen(exposure: Exposure, port: int, keyring: Keyring | None = None) -> soc
 class _Server(uvicorn.Server):
     """Uvicorn that tells when it is ready, ends its streams when it stops, and then just returns."""
 
-    def __init__(self, config: uvicorn.Config, sse: SseDoor, ready: Callable[[int], None], stop: anyio.Event) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        close_streams: Callable[[], Awaitable[None]],
+        ready: Callable[[int], None],
+        stop: anyio.Event,
+    ) -> None:
         super().__init__(config)
-        self._sse = sse
+        self._close_streams = close_streams
         self._ready = ready
         self._stop = stop
 
@@ -146,7 +156,7 @@ class _Server(uvicorn.Server):
             self._ready(sockets[0].getsockname()[1])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._sse.close()
+        await self._close_streams()
         await super().shutdown(sockets)
 
     @contextmanager

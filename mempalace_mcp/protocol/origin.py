@@ -11,6 +11,7 @@ from starlette.types import Scope
 from mempalace_mcp.core.access import FULL, Access
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.protocol.envelope import Message
+from mempalace_mcp.protocol.subscriptions import Subscriptions
 from mempalace_mcp.runtime.activity import SessionActivity
 
 _KEY = "mempalace_mcp.origin"
@@ -21,7 +22,8 @@ class Origin:
     """The session a request belongs to, its size, what is wrong with its arguments if anything is, and what it may do.
 
     A door whose clients repeat messages by themselves says who the client is (`receipt_scope`) and which of its
-    messages this is (`sequence`): a write is done once for each pair.
+    messages this is (`sequence`): a write is done once for each pair. `request_id` is the client's own, which the SDK
+    may know under another one; `resent` tells that an earlier process had the message before.
     """
 
     session: SessionActivity
@@ -31,6 +33,9 @@ class Origin:
     sequence: int | None = None
     access: Access = FULL
     peer: tuple[str, int] | None = None
+    request_id: str | int | None = None
+    resent: bool = False
+    subscriptions: Subscriptions | None = None
 
     @property
     def client(self) -> Hashable:
@@ -48,7 +53,8 @@ class Origin:
         access: Access = FULL,
     ) -> Origin:
         """The origin of a message of that many bytes."""
-        return cls(session, size, message.fault, receipt_scope, sequence, access)
+        request_id = message.content.get("id")
+        return cls(session, size, message.fault, receipt_scope, sequence, access, request_id=request_id)
 
     @classmethod
     def of_request(cls, request: object) -> Origin:

@@ -20,6 +20,7 @@ from mcp_types import (
 from mempalace_mcp import __version__
 from mempalace_mcp.protocol.calls import Call, Calls
 from mempalace_mcp.protocol.completions import Completions
+from mempalace_mcp.protocol.listening import Listening
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.prompts import Prompts
 from mempalace_mcp.protocol.requests import Context, Requests
@@ -35,12 +36,14 @@ class PalaceServer(Server[Any]):
     calls: Calls
 
 
-def build_server(services: Services) -> PalaceServer:
-    """The server for every session of the process."""
+def build_server(services: Services, *, sessions: bool = True) -> PalaceServer:
+    """The server for every session of the process, or for a door that knows none: before 2026-07-28 its clients cannot
+    be told of changes."""
     calls = Calls(services)
     handlers = _Handlers(services, calls)
     requests = Requests(services)
     resources, prompts = Resources(requests), Prompts(requests)
+    listening = Listening(services.feed, resources)
     server = PalaceServer(
         SERVER_NAME,
         version=__version__,
@@ -49,9 +52,12 @@ def build_server(services: Services) -> PalaceServer:
         on_list_tools=handlers.list_tools,
         on_call_tool=handlers.call_tool,
         get_tool_input_schema=handlers.input_schemas.get,
-        on_list_resources=resources.list,
+        on_list_resources=listening.list,
         on_list_resource_templates=resources.templates,
         on_read_resource=resources.read,
+        on_subscribe_resource=listening.subscribe if sessions else None,
+        on_unsubscribe_resource=listening.unsubscribe if sessions else None,
+        on_subscriptions_listen=listening.listen,
         on_list_prompts=prompts.list,
         on_get_prompt=prompts.get,
         on_completion=Completions(requests).complete,

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.runtime.activity import Activity
+from mempalace_mcp.runtime.feed import ChangeFeed
 from mempalace_mcp.runtime.health import Health
 
 T = TypeVar("T")
@@ -74,3 +75,8 @@ class Services(Protocol):
 
     @property
     def health(self) -> Health: ...
+
+    @property
+    def feed(self) -> ChangeFeed:
+        """What changes in the palace."""
+        ...

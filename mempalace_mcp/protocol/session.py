@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,7 @@ from mcp_types import (
     CONNECTION_CLOSED,
     JSONRPCError,
     JSONRPCMessage,
+    JSONRPCNotification,
     JSONRPCRequest,
     JSONRPCResponse,
     jsonrpc_message_adapter,
@@ -34,6 +36,7 @@ from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.lines import Overlong
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.server import PalaceServer
+from mempalace_mcp.protocol.subscriptions import Follower, Subscriptions
 from mempalace_mcp.runtime.activity import SessionActivity
 
 MAX_IN_FLIGHT = 64
@@ -70,6 +73,7 @@ class Session:
         self._shaken = False
         self._calls: dict[RequestId, anyio.CancelScope] = {}
         self._calling: TaskGroup | None = None
+        self._subscriptions = Subscriptions(self._begin_to_tell)
 
     @property
     def in_flight(self) -> int:
@@ -85,12 +89,13 @@ class Session:
                 self._calling.cancel_scope.cancel()
         finally:
             self._closed = True
+            self._subscriptions.close()
             self._source.close()
             self.finished.set()
 
     def notification_options(self) -> NotificationOptions:
         """Which changes the client may be told of."""
-        return NotificationOptions()
+        return NotificationOptions(resources_changed=True)
 
     async def receive(self, data: bytes | Overlong, access: Access = FULL) -> None:
         """Take one message from a caller with that access; returns when it has been handed over or refused.
@@ -125,7 +130,8 @@ class Session:
             await self._hand_over(message, origin)
 
     async def drain(self, seconds: float) -> None:
-        """Wait until everything in flight is answered, at most that long."""
+        """Wait until everything in flight is answered, at most that long. Streams of changes end at once."""
+        self._subscriptions.end_streams()
         with anyio.move_on_after(seconds):
             await self._fewer_in_flight_than(1)
 
@@ -184,6 +190,7 @@ class Session:
 
     async def _hand_over(self, message: Message, origin: Origin) -> None:
         """Let the SDK see to the message."""
+        origin = replace(origin, subscriptions=self._subscriptions)
         metadata = ServerMessageMetadata(request_context=origin, on_request_unanswered=partial(self.unanswered, origin))
         parsed = jsonrpc_message_adapter.validate_python(message.content, by_name=False)
         counted = isinstance(parsed, JSONRPCRequest)
@@ -233,6 +240,17 @@ class Session:
         if scope is not None:
             scope.cancel()
         return scope is not None
+
+    def _begin_to_tell(self, follower: Follower) -> None:
+        assert self._calling is not None
+        self._calling.start_soon(self._tell, follower)
+
+    async def _tell(self, follower: Follower) -> None:
+        """Tell the client the news, one by one, as fast as it reads."""
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            while (news := await follower.news()) is not None:
+                for method, params in news:
+                    await self.send(self.encode(JSONRPCNotification(jsonrpc="2.0", method=method, params=params)))
 
     def _settle(self) -> None:
         self._in_flight -= 1

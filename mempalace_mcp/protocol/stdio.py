@@ -30,6 +30,7 @@ async def serve_stdio(services: Services) -> None:
         with _own_descriptors() as (source, sink), Descriptors(source, sink) as stream, stop_on_signal() as stop:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(services.health.watch)
+                tasks.start_soon(services.feed.watch)
                 await serve_stream(build_server(services), session, stream, stop)
                 tasks.cancel_scope.cancel()
     finally:

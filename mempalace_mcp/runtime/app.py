@@ -17,6 +17,7 @@ from mempalace_mcp.runtime.activity import Activity
 from mempalace_mcp.runtime.checks import Examined, checks
 from mempalace_mcp.runtime.disk import DiskWatch
 from mempalace_mcp.runtime.executor import Executor
+from mempalace_mcp.runtime.feed import ChangeFeed
 from mempalace_mcp.runtime.health import Gauge, Health
 from mempalace_mcp.runtime.indexer import Indexer
 from mempalace_mcp.runtime.loop import Heartbeat
@@ -55,6 +56,7 @@ class App:
             trash_age=round(settings.trash_days * clock.DAY),
         )
         self.executor = Executor(EXECUTOR_THREADS)
+        self.feed = ChangeFeed(self.database, self.executor)
         self.activity = Activity(settings.history_limit)
         self.disk = DiskWatch(self.database)
         heartbeat = Heartbeat()
@@ -131,6 +133,7 @@ class App:
             ("writer", self.writer.statistics),
             ("receipts", self.exactly_once.statistics),
             ("executor", self.executor.statistics),
+            ("feed", self.feed.statistics),
             ("embedder", self.embedder.statistics),
             ("indexer", self.indexer.statistics),
             ("index", self.index.statistics),

@@ -14,6 +14,7 @@ from mempalace_mcp.palace.limiting import limited
 from mempalace_mcp.palace.palace import Palace
 from mempalace_mcp.palace.summary import ImportSummary
 from mempalace_mcp.runtime.app import App
+from mempalace_mcp.runtime.feed import ChangeFeed
 from mempalace_mcp.runtime.history import describe_history
 
 IMPORT_RESERVE_SECONDS = 10.0
@@ -30,6 +31,11 @@ class AppContext:
     def palace(self) -> Palace:
         """The palace all tools work on."""
         return self._app.palace
+
+    @property
+    def feed(self) -> ChangeFeed:
+        """What changes in it."""
+        return self._app.feed
 
     def granted(self, access: Access) -> AppContext:
         """What tools need when they are called with this access."""

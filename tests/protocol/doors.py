@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.errors import InvalidArgument, NotFound
+from mempalace_mcp.core.errors import InvalidArgument, NotFound, PalaceMissing
 from mempalace_mcp.runtime.activity import Activity
+from mempalace_mcp.runtime.feed import ChangeFeed
 from mempalace_mcp.runtime.health import Health
 
 T = TypeVar("T")
@@ -95,6 +96,13 @@ class Pool:
         return await asyncio.get_running_loop().run_in_executor(self.threads, partial(function, *args))
 
 
+class _NoPalace:
+    """Whoever wants to hear of changes is refused."""
+
+    def read(self) -> NoReturn:
+        raise PalaceMissing("there is no palace behind these doors")
+
+
 @dataclass
 class EchoServices:
     """What the doors need, with nothing behind it."""
@@ -106,6 +114,7 @@ class EchoServices:
 
     def __post_init__(self) -> None:
         self.health = Health(self.activity, gauges=(("slow", lambda: self.tool_context),))
+        self.feed = ChangeFeed(_NoPalace(), self.executor)
 
     def granted(self, access: Access) -> EchoServices:
         return self

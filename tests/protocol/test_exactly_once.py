@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,17 +17,14 @@ import pytest
 
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.receipt import ReceiptKey
+from mempalace_mcp.process.services import Offer, services_of
 from mempalace_mcp.protocol.envelope import Message, read_message
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.receipt import CLIENT_SCOPE, receipt_key
 from mempalace_mcp.protocol.server import build_server
 from mempalace_mcp.protocol.session import Session
-from mempalace_mcp.protocol.tools.table import ToolTable, build_tools
 from mempalace_mcp.runtime.activity import Activity, Transport
 from mempalace_mcp.runtime.app import App
-from mempalace_mcp.runtime.context import AppContext
-from mempalace_mcp.runtime.executor import Executor
-from mempalace_mcp.runtime.health import Health
 from tests.palace.support import opened
 from tests.protocol.clients import (
     INITIALIZED,
@@ -251,17 +247,6 @@ def test_killed_in_full_flight(tmp_path: Path) -> None:
         assert len(written) == len(messages)
 
 
-@dataclass(frozen=True)
-class AppServices:
-    """What a door is given."""
-
-    tools: ToolTable
-    tool_context: AppContext
-    executor: Executor
-    activity: Activity
-    health: Health
-
-
 class Door:
     """A door that numbers the messages of its one client."""
 
@@ -269,8 +254,7 @@ class Door:
         self._scope = scope
         self._activity = app.activity.open(Transport.SOCKET)
         self._sink, self._source = anyio.create_memory_object_stream[bytes](100)
-        services = AppServices(build_tools(), AppContext(app), app.executor, app.activity, app.health)
-        self.session = Session(build_server(services), self._activity, self._sink.send)
+        self.session = Session(build_server(services_of(app, Offer())), self._activity, self._sink.send)
 
     async def send(self, message: dict[str, Any], sequence: int | None = None) -> None:
         data = json.dumps(message).encode()

@@ -67,6 +67,19 @@ def test_every_revision_with_a_handshake_is_spoken(http: RawHttp, revision: str)
     assert http.ask("POST", "/mcp", request(2, "ping"), headers).json["result"] == {}
 
 
+@pytest.mark.parametrize("revision", [None, *HANDSHAKE_REVISIONS])
+@pytest.mark.parametrize("message", [call("1", "echo", text="ä\n"), call(-1, "refuse"), call(2, "nothing")])
+def test_a_call_past_the_sdk_is_answered_as_one_through_it(
+    http: RawHttp, revision: str | None, message: dict[str, Any]
+) -> None:
+    headers = {} if revision is None else {"MCP-Protocol-Version": revision}
+    through = {**message, "params": {**message["params"], "_meta": {"progressToken": 1}}}
+    past = http.ask("POST", "/mcp", message, headers)
+    assert (past.status, past.headers["content-type"]) == (200, "application/json")
+    plain = {**headers, "Accept": "application/json"}  # else progress would be streamed
+    assert past.json == http.ask("POST", "/mcp", through, plain).json
+
+
 def test_the_revision_without_a_handshake_is_spoken(http: RawHttp) -> None:
     headers = {"MCP-Protocol-Version": MODERN_REVISION, "Mcp-Method": "tools/call", "Mcp-Name": "echo"}
     result = http.ask("POST", "/mcp", modern(call(1, "echo", a=1)), headers).json["result"]

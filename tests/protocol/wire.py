@@ -114,9 +114,11 @@ async def palace_session(
         wire = PalaceWire(app, offer or Offer(), access)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.session.serve)
+            tasks.start_soon(app.feed.watch)
             try:
                 if greeted:
                     await wire.greet()
                 yield wire
             finally:
                 wire.close()
+                tasks.cancel_scope.cancel()
