@@ -1,9 +1,10 @@
-"""How long a call may take, whether anybody still waits for it, and by which key its repetition is known."""
+"""How long a call may take, who waits for it and how far it is, and by which key its repetition is known."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from mempalace_mcp.core.errors import Cancelled, DeadlineExceeded
 from mempalace_mcp.core.receipt import ReceiptKey
@@ -15,16 +16,25 @@ COMMAND_SECONDS = 60.0
 """For a command of the command line."""
 
 
+Report = Callable[[float, float | None, str], None]
+
+
+def _nobody(done: float, total: float | None, message: str) -> None:
+    """Hears the reports that nobody has asked for."""
+
+
 class Deadline:
     """One total deadline for all waiting of one call, shared by queues, locks and retries; also its cancellation.
 
     Thread-safe. Time is monotonic, in seconds. With a `receipt` every write of the call is done once, however often
-    the call arrives; `writes` counts those that are settled, and so numbers their receipts.
+    the call arrives; `writes` counts those that are settled, and so numbers their receipts. `report` hears how far a
+    long call is: what is done, out of what if that is known, and what it is; what is done never becomes less.
     """
 
     def __init__(self, seconds: float = TOOL_SECONDS, *, receipt: ReceiptKey | None = None) -> None:
         self.seconds = seconds
         self.receipt = receipt
+        self.report: Report = _nobody
         self.writes = 0
         self._end = time.monotonic() + seconds
         self._cancelled = threading.Event()

@@ -22,9 +22,11 @@ class ImportSummary:
         self._reasons: Counter[str] = Counter()
         self._problems: list[dict[str, Any]] = []
         self._last_path = ""
+        self.steps = 0
 
     def add(self, step: ImportStep) -> None:
         """Count one step."""
+        self.steps += 1
         for field in ("filed", "updated", "moved", "unchanged", "removed", "in_trash", "characters"):
             self._counts[field] += getattr(step, field)
         read_from = step.filed + step.updated + step.moved + step.unchanged + step.in_trash

@@ -15,6 +15,7 @@ from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import InvalidArgument, PalaceError
 from mempalace_mcp.protocol.envelope import CALL
 from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.protocol.progress import Progress
 from mempalace_mcp.protocol.receipt import receipt_key
 from mempalace_mcp.protocol.services import Services
 
@@ -85,14 +86,16 @@ class Calls:
         self._services = services
         self._names = frozenset(str(definition["name"]) for definition in services.tools.definitions())
 
-    async def answer(self, call: Call, origin: Origin) -> Answer:
-        """Run one call within its deadline, and count it."""
+    async def answer(self, call: Call, origin: Origin, progress: Progress | None = None) -> Answer:
+        """Run one call within its deadline, and count it; it notes in `progress` how far it is."""
         tool = call.tool if call.tool in self._names else "unknown"
         try:
             with origin.session.call(tool, origin.size) as running:
                 if origin.fault is not None:
                     raise origin.fault
                 deadline = Deadline(receipt=receipt_key(origin, call.tool, call.arguments, call.meta))
+                if progress is not None:
+                    deadline.report = progress.note
                 answer = await self._run(call, deadline, origin)
                 running.bytes_out = len(answer.encoded)
                 verify_size(running.bytes_out)

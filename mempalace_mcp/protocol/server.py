@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import anyio
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -18,10 +19,11 @@ from mcp_types import (
 )
 
 from mempalace_mcp import __version__
-from mempalace_mcp.protocol.calls import Call, Calls
+from mempalace_mcp.protocol.calls import Answer, Call, Calls
 from mempalace_mcp.protocol.completions import Completions
 from mempalace_mcp.protocol.listening import Listening
 from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.protocol.progress import Progress
 from mempalace_mcp.protocol.prompts import Prompts
 from mempalace_mcp.protocol.requests import Context, Requests
 from mempalace_mcp.protocol.resources import Resources
@@ -86,12 +88,24 @@ class _Handlers:
     async def call_tool(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
         """Run one call; whatever is refused or fails is an error result."""
         call = Call(params.name, params.arguments or {}, params.meta or {})
-        answer = await self._calls.answer(call, Origin.of_request(context.request))
+        answer = await self._answer(context, call)
         return CallToolResult(
             content=[TextContent(type="text", text=answer.text)],
             structured_content=answer.content,
             is_error=answer.is_error,
         )
+
+    async def _answer(self, context: Context, call: Call) -> Answer:
+        """Run the call, and tell how far it is if the client asked for that."""
+        origin = Origin.of_request(context.request)
+        if context.meta is None or "progress_token" not in context.meta:
+            return await self._calls.answer(call, origin)
+        progress = Progress()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(progress.tell, context.session.report_progress)
+            answer = await self._calls.answer(call, origin, progress)
+            tasks.cancel_scope.cancel()
+        return answer
 
 
 def _listing(services: Services) -> ListToolsResult:

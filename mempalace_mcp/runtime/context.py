@@ -73,6 +73,7 @@ class AppContext:
         roots = self._app.settings.import_roots
         for step in self.palace.import_paths([Path(path) for path in paths], wing=wing, dry_run=dry_run, within=roots):
             summary.add(step)
+            deadline.report(summary.steps, None, f"{summary.filed} drawers filed, now at {Path(step.path).name}")
             if deadline.cancelled or deadline.remaining < IMPORT_RESERVE_SECONDS:
                 return summary.as_dict(complete=False)
         return summary.as_dict(complete=True)
