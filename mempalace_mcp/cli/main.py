@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 
 INTERRUPTED = 130
+_UMASK = 0o077
+"""Whatever this program writes is for its user alone."""
 
 
 def main() -> None:
@@ -18,6 +20,7 @@ def main() -> None:
 
 
 def _run(arguments: Sequence[str]) -> None:
+    os.umask(_UMASK)
     # Before NumPy is imported: on a busy machine a second BLAS thread makes scans fifty times slower.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Before ONNX Runtime is imported: it would report its use to its maker.

@@ -13,7 +13,6 @@ from typing import Any
 from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.seat import Seat
 
-_UMASK = 0o077
 _DESCRIPTORS = 8192
 
 
@@ -25,7 +24,6 @@ def run(arguments: Sequence[str]) -> int:
         _say({"ready": False})  # somebody else has the seat
         return 0
     os.chdir(Path(os.sep).absolute())
-    os.umask(_UMASK)
     _allow_many_sessions()
     from mempalace_mcp.core.errors import PalaceError
 

@@ -30,6 +30,7 @@ from mempalace_mcp.storage.connection import is_there, log_of
 from mempalace_mcp.storage.failures import explain, is_passing
 from mempalace_mcp.storage.migrations import load_migrations, verify_schema
 from mempalace_mcp.storage.opening import Opened, checkpoint, open_to_read, open_to_write
+from mempalace_mcp.storage.privacy import close_to_others
 from mempalace_mcp.storage.readers import PoolClosed
 from mempalace_mcp.storage.statistics import CheckpointResult, Counters, DatabaseStatistics, FileStatistics
 from mempalace_mcp.storage.transaction import Unit, Work
@@ -64,6 +65,7 @@ class Database:
         self._counters = Counters()
         self._opened: Opened | None = None
         create_directory(directory)
+        close_to_others(directory)
         self._lock = FileLock(directory / LOCK_FILE)
         try:
             self._open(create=True)

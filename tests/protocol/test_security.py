@@ -73,7 +73,7 @@ def served(palace: Path, *options: str, secrets: dict[str, str] | None = None, *
     )
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, env={**os.environ, **environment}
+            command, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, env={**os.environ, **environment}, umask=0
         )
     try:
         assert process.stdout is not None
@@ -208,6 +208,14 @@ def test_a_broken_change_of_the_file_shows_and_changes_nothing(server: Served) -
         assert server.ask("reader", request(1, "ping")) == {}
         assert client.get("/health").json()["status"] == "ok"
     assert "line 1" in server.log.read_text(encoding="utf-8")
+
+
+def test_all_files_of_the_palace_are_private_whatever_the_umask(server: Served) -> None:
+    found = {path.name: path.stat().st_mode & 0o777 for path in [server.palace, *server.palace.rglob("*")]}
+    assert {"palace", "palace.db", "palace.db-wal", "palace.db-shm", "write.lock", "daemon.json", "tokens.toml"} <= set(
+        found
+    )
+    assert {name: oct(mode) for name, mode in found.items() if mode & 0o077} == {}
 
 
 def test_beyond_this_machine_it_needs_a_token_and_warns_when_it_is_not_encrypted(tmp_path: Path) -> None:

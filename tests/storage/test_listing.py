@@ -44,6 +44,7 @@ FILTERS = st.builds(
     source_file=st.sampled_from([None, "x", "y", "z"]),
     since=st.one_of(st.none(), st.integers(0, 6)),
     before=st.one_of(st.none(), st.integers(0, 6)),
+    within=st.sampled_from([None, None, (), ("two",), ("one", "three", "two")]),
 )
 
 
@@ -51,6 +52,7 @@ def _matches(drawer: Drawer, filter: DrawerFilter) -> bool:
     when = drawer.created_at if drawer.occurred_at is None else drawer.occurred_at
     return (
         filter.wing in (None, drawer.wing.casefold())
+        and (filter.within is None or drawer.wing.casefold() in filter.within)
         and filter.room in (None, drawer.room.casefold())
         and filter.source_file in (None, drawer.source_file)
         and (filter.since is None or when >= filter.since)
@@ -159,6 +161,7 @@ PLANS = [
     (DrawerFilter(since=1), "drawers_by_when"),
     (DrawerFilter(wing="one"), "drawers_by_wing"),
     (DrawerFilter(wing="one", since=1, before=9), "drawers_by_wing"),
+    (DrawerFilter(wing="one", within=("one",)), "drawers_by_wing"),
     (DrawerFilter(room="a"), "drawers_by_room"),
     (DrawerFilter(source_file="x"), "drawers_by_source"),
     (DrawerFilter(source_file="x", since=1), "drawers_by_source"),

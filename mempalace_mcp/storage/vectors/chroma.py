@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from mempalace_mcp.core.errors import StorageError
+from mempalace_mcp.core.files import PRIVATE_DIRECTORY
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.vectors.candidates import Candidates
 from mempalace_mcp.storage.vectors.model import Cause, ChromaState
@@ -203,7 +204,7 @@ class CachedClient:
     def _open(self, moment: Moment, sample: Sample) -> None:
         record = load_record(self._directory)
         reason = doubt(self._directory, record, moment)
-        self._directory.mkdir(exist_ok=True)
+        self._directory.mkdir(PRIVATE_DIRECTORY, exist_ok=True)
         remove_record(self._directory)
         if record is not None and reason is None:
             reason = self._reopen(record, sample)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from mempalace_mcp.core.files import PRIVATE_DIRECTORY
 from mempalace_mcp.storage.vectors.model import Cause
 from mempalace_mcp.storage.vectors.stamp import Stamp, stamp_files
 from mempalace_mcp.storage.vectors.truth import Moment
@@ -86,7 +87,7 @@ def begin_directory(directory: Path) -> Path:
     """
     numbers = (path.name.removeprefix(_PREFIX) for path in directories(directory))
     path = directory / f"{_PREFIX}{max((int(number) for number in numbers if number.isdecimal()), default=0) + 1}"
-    path.mkdir()
+    path.mkdir(PRIVATE_DIRECTORY)
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -73,6 +74,21 @@ def test_chroma_and_tail_answer_like_the_plain_way(
     world.delete(drawers[: len(drawers) - 3])
     verify_answers(index, database, queries=5)
     assert index.statistics().chroma_state is ChromaState.READY
+
+
+def test_what_chroma_writes_is_private_whatever_the_umask(tmp_path: Path, database: Database, world: World) -> None:
+    before = os.umask(0)
+    try:
+        index = index_of(tmp_path)
+        world.file(60, seed=1)
+        advance_all(index, database)
+        index.close()
+    finally:
+        os.umask(before)
+    folder = chroma_directory(tmp_path)
+    written = [folder.parent, folder, *folder.rglob("*")]
+    assert len(written) > 3
+    assert [str(path) for path in written if path.stat().st_mode & 0o077] == []
 
 
 def test_chroma_serves_while_only_the_tail_is_loaded(tmp_path: Path, database: Database, world: World) -> None:

@@ -36,6 +36,7 @@ FILTERS = st.builds(
     source_file=st.sampled_from([None, None, "a.txt", "nothing.txt"]),
     since=st.none() | DATES,
     before=st.none() | DATES,
+    within=st.sampled_from([None, None, (), ("home",), ("home", "nowhere", "work")]),
 )
 
 
