@@ -54,6 +54,32 @@ def test_subscriptions_are_kept_until_they_end() -> None:
     assert [entry.parameter("uri") for entry in journal.replay()] == ["b"]
 
 
+def test_a_stream_stays_open_and_keeps_nobody_waiting() -> None:
+    journal = Journal()
+    stream = journal.add(line("subscriptions/listen", "ear"))
+    assert not stream.is_request
+    assert journal.wait_until_empty(0)
+    assert not journal.wait_until_needed(0)
+    for _ in range(3):
+        stream.sent = True
+        journal.lost()
+    assert (stream.deaths, stream.again, stream.sent) == (0, True, False)
+    assert sequences(journal) == [stream.sequence]
+    journal.add(line("ping", 1))
+    assert not journal.wait_until_empty(0)
+    assert journal.wait_until_needed(0)
+
+
+def test_what_is_repeated_is_marked_as_such() -> None:
+    journal = Journal()
+    journal.settle(journal.add(line("resources/list", 1)).sequence, b'{"result":{}}')
+    sent, waiting = journal.add(line("resources/subscribe", 2, uri="a")), journal.add(line("ping", 3))
+    sent.sent = True
+    journal.unsent()
+    assert (sent.again, waiting.again) == (True, False)
+    assert [(entry.method, entry.again) for entry in journal.replay()] == [("resources/list", True)]
+
+
 def test_cancelled_requests_end_with_their_daemon_and_twins_of_another_type_do_not() -> None:
     journal = Journal()
     text, number, long = (journal.add(each) for each in (line("tools/call", "7"), line("tools/call", 7), b""))
