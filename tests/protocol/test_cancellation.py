@@ -1,4 +1,4 @@
-"""A cancelled call: not begun, it never begins; a write of it is whole or not there."""
+"""A cancelled call: not begun, it never begins; a write of it is whole or not there. How calls count in the end."""
 
 from __future__ import annotations
 
@@ -56,6 +56,23 @@ async def test_a_cancelled_write_is_whole_or_not_there(tmp_path: Path) -> None:
         assert answered <= whole
         assert 0 < len(whole) < ROUNDS, "every call was cancelled too early, or every one too late"
         assert wire.activity.outcomes[Outcome.CANCELLED] == ROUNDS - len(answered)
+
+
+async def test_an_empty_answer_is_a_success(tmp_path: Path) -> None:
+    async with palace_session(tmp_path) as wire:
+        answer = await wire.ask(call(1, "search", query="nothing is filed", mode="keyword"))
+        assert answer["result"]["structuredContent"]["results"] == []
+        assert [record.outcome for record in wire.activity.history] == [Outcome.OK]
+
+
+async def test_a_session_that_ends_without_an_answer_is_no_success() -> None:
+    with echo_services() as services:
+        async with served(services) as wire:
+            await wire.greet()
+            await wire.send(call(1, "slow", seconds=60))
+            while not services.tool_context.begun:
+                await anyio.sleep(0.001)
+        assert wire.activity.outcomes == {**dict.fromkeys(Outcome, 0), Outcome.CANCELLED: 1}
 
 
 def is_whole(wire: PalaceWire, number: int) -> bool:
