@@ -10,6 +10,11 @@ import math
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy.typing as npt
+
+N = TypeVar("N", float, "npt.NDArray[Any]")
 
 K1 = 1.2
 B = 0.75
@@ -28,8 +33,8 @@ class Collection:
         weight = math.log((self.rows - frequency + 0.5) / (frequency + 0.5)) if frequency <= self.rows else 0.0
         return weight if weight > 0 else LEAST_WEIGHT
 
-    def saturation(self, occurrences: int, length: int) -> float:
-        """How much of its weight a term earns by occurring that often in a row of `length` tokens."""
+    def saturation(self, occurrences: N, length: N) -> N:
+        """How much of its weight a term earns by occurring that often in a row of `length` tokens; also of arrays."""
         relative = length * self.rows / self.tokens
         return occurrences * (K1 + 1) / (occurrences + K1 * (1 - B + B * relative))
 

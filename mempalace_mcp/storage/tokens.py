@@ -22,10 +22,10 @@ class Tokenizer:
         self._connection: sqlite3.Connection | None = None
 
     def stems(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
-        """The tokens of each text as the index holds them."""
+        """The tokens of each text as the index holds them; one of nothing but a diacritic is empty there."""
         tokens: list[list[str]] = [[] for _ in texts]
         with self._indexed(texts) as connection:
-            for text, token in connection.execute("SELECT doc, term FROM tokens ORDER BY doc, offset"):
+            for text, token in connection.execute("SELECT doc, coalesce(term, '') FROM tokens ORDER BY doc, offset"):
                 tokens[text].append(token)
         return [tuple(each) for each in tokens]
 

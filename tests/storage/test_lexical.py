@@ -182,6 +182,17 @@ def test_scores_are_those_of_fts5(texts: list[list[str]], query: str) -> None:
         assert scores.keys() == set(every)
 
 
+def test_passages_without_tokens_score_the_same(palace: Cabinet) -> None:
+    """As an older version has left them."""
+    filed = [palace.file(text) for text in ("red wine in red glasses", "a glass", "wine, red", "nothing of the kind")]
+    every = list(range(1, len(filed) + 1))
+    before = [palace.lexicon.scores(palace.connection, query, every) for query in ("red wine", '"red wine" glass')]
+    palace.connection.execute("DELETE FROM passage_tokens WHERE chunk % 2")
+    assert before == [
+        palace.lexicon.scores(palace.connection, query, every) for query in ("red wine", '"red wine" glass')
+    ]
+
+
 def test_a_large_table_always_yields_the_rare_word_first(large: Cabinet) -> None:
     chooser = random.Random(3)
     for _ in range(30):
@@ -281,3 +292,4 @@ def test_compacting_takes_removed_words_out_of_the_index(palace: Cabinet) -> Non
     assert b"unwant" in index()
     palace.purge()
     assert b"unwant" not in index()
+    assert palace.row("SELECT count(*) FROM passage_tokens") == palace.row("SELECT count(*) FROM passages")
