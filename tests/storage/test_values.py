@@ -17,11 +17,12 @@ from hypothesis.strategies import SearchStrategy
 
 from mempalace_mcp.core import errors, model
 from mempalace_mcp.core.errors import Busy, NotFound, PalaceError
-from mempalace_mcp.core.model import CheckpointReport, Deletion, Drawer, Fact, FactAdded, Filed, NewFact
+from mempalace_mcp.core.model import Changes, CheckpointReport, Deletion, Drawer, Fact, FactAdded, Filed, NewFact
 from mempalace_mcp.core.text import Name
 from mempalace_mcp.storage.values import decode, encode
 
-DATACLASSES = [kind for kind in vars(model).values() if dataclasses.is_dataclass(kind)] + [Name]
+DATACLASSES = [kind for kind in vars(model).values() if dataclasses.is_dataclass(kind) and kind is not Changes] + [Name]
+"""All but what only readings return: the results of writes are kept, theirs are not."""
 ERRORS = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, PalaceError)]
 SCALARS: dict[Any, SearchStrategy[Any]] = {
     str: st.text(),
@@ -50,8 +51,12 @@ def strategy_of(hint: Any) -> SearchStrategy[Any]:
     if origin is Sequence:
         several = st.lists(strategy_of(inner[0]), max_size=3)
         return several | several.map(tuple)
+    if origin is tuple:
+        return st.lists(strategy_of(inner[0]), max_size=3).map(tuple)
     if origin is Mapping:
         return st.dictionaries(strategy_of(inner[0]), strategy_of(inner[1]), max_size=3)
+    if dataclasses.is_dataclass(origin):
+        return strategy_of(origin)
     if issubclass(hint, Enum):
         return st.sampled_from(hint)
     hints = get_type_hints(hint)
