@@ -22,13 +22,11 @@ from mempalace_mcp.storage.vectors.channel import Channel, Frame, Kind
 from mempalace_mcp.storage.vectors.session import ChromaSession
 
 NICENESS = 5
-_UMASK = 0o077
 _LONGEST_TEXT = 1000
 
 
 def main(directory: Path, lifeline: int) -> None:
     """Serve until the parent closes the connection or something fails; does not return."""
-    os.umask(_UMASK)
     _leave_signals_to_parent()
     _end_with_parent(lifeline)
     _yield_to_others()
@@ -77,7 +75,7 @@ def _leave_signals_to_parent() -> None:
 
 
 def _end_with_parent(lifeline: int) -> None:
-    """Let the kernel kill this process when the lifeline closes (Linux); elsewhere the closed connection does, later."""
+    """Let the kernel kill this process when the lifeline closes (Linux); elsewhere it ends by itself, later."""
     if sys.platform == "linux":
         import fcntl
 
