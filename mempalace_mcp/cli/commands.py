@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeVar
 import click
 
 from mempalace_mcp import __version__
-from mempalace_mcp.core.config import Settings, configure_logging, load_settings
+from mempalace_mcp.core.config import Settings, load_settings
 from mempalace_mcp.core.errors import NotFound, PalaceError
+from mempalace_mcp.core.logs import configure_logging
 
 F = TypeVar("F", bound=Callable[..., Any])
 

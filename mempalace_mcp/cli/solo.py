@@ -7,8 +7,9 @@ import sys
 from typing import cast
 
 from mempalace_mcp.cli.session import Options
-from mempalace_mcp.core.config import configure_logging, load_settings
+from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import PalaceError
+from mempalace_mcp.core.logs import configure_logging
 from mempalace_mcp.protocol.tools.table import Profile
 
 

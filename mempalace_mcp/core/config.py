@@ -212,8 +212,3 @@ def _strict_value(name: str, read: Callable[[str], Any], text: str, shown: str) 
         raise ConfigurationError(
             f"{name}{shown} is wrong: {error}", argument=name, hint=f"Correct {name} and start again."
         ) from error
-
-
-def configure_logging(level: str) -> None:
-    """Log to stderr. Called before the MCP SDK is imported, which else installs handlers of its own."""
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

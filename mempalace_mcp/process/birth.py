@@ -40,7 +40,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _serve(palace: str, seat: Seat | None, address_file: str) -> None:
-    from mempalace_mcp.core.config import configure_logging, load_settings
+    from mempalace_mcp.core.config import load_settings
+    from mempalace_mcp.core.logs import configure_logging
     from mempalace_mcp.process.daemon import run_daemon
     from mempalace_mcp.process.log import Log
     from mempalace_mcp.runtime.app import open_app

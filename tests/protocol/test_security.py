@@ -97,7 +97,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "guest": tokens.new(palace, "guest", "read", [], False),
     }
     options = ("--certificate", str(CERTIFICATE.file), "--key", str(CERTIFICATE.key), "--allowed-host", "palace.test")
-    with served(palace, *options, "--tools", "full", secrets=secrets) as running:
+    with served(palace, *options, "--tools", "full", secrets=secrets, PALACE_LOG_LEVEL="debug") as running:
         running.tool("writer", "add_drawer", wing="Vault", room="codes", content="The password is zebra.")
         running.tool("writer", "add_drawer", wing="kitchen", room="codes", content="The password is honey.")
         yield running
@@ -216,6 +216,45 @@ def test_all_files_of_the_palace_are_private_whatever_the_umask(server: Served) 
         found
     )
     assert {name: oct(mode) for name, mode in found.items() if mode & 0o077} == {}
+
+
+def test_logs_and_refusals_hold_no_texts_and_no_tokens(server: Served) -> None:
+    mark = "xylophone"
+    text = {
+        "wing": mark,
+        "room": mark,
+        "content": mark,
+        "entry": mark,
+        "agent_name": mark,
+        "query": mark,
+        "entity": mark,
+    }
+    text |= {"subject": mark, "predicate": mark, "object": mark, "old_object": mark, "new_object": mark, "topic": mark}
+    for tool in server.ask("writer", request(1, "tools/list"))["tools"]:
+        known = tool["inputSchema"]["properties"]
+        right = {name: value for name, value in text.items() if name in known}
+        for arguments in (
+            right,
+            {name: [mark] for name in known},
+            {mark: mark},
+            {**right, "cursor": mark, "since": mark},
+        ):
+            server.tool("writer", tool["name"], **arguments)
+    bearer = f"Bearer {server.secrets['writer']}"
+    with server.client() as client:
+        for body in (
+            mark,
+            f'{{"jsonrpc":"2.0","id":"{mark}","method":"{mark}","params":{{"name":"{mark}"}}}}',
+            f'["{mark}"]',
+        ):
+            for path in ("/mcp", f"/messages/?session_id={mark}", f"/{mark}?{mark}"):
+                headers = {"Content-Type": "application/json", "Authorization": bearer, "Mcp-Name": mark}
+                client.post(path, content=body, headers=headers)
+        refused = client.post("/mcp", content=mark, headers={"Authorization": f"Bearer {mark}"})
+        assert mark not in refused.text
+    log = server.log.read_text(encoding="utf-8")
+    for secret in (mark, "zebra", *server.secrets.values()):
+        assert secret not in log
 
 
 def test_beyond_this_machine_it_needs_a_token_and_warns_when_it_is_not_encrypted(tmp_path: Path) -> None:
