@@ -60,14 +60,15 @@ class Listening:
 
     async def list(self, context: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
         """The list of resources; a session that has seen it hears when it is another one."""
-        origin = Origin.of_request(context.request)
-        if context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-            follower = _subscriptions(origin).follower(origin.access)
-            if follower is not None:
-                follower.lists.add(RESOURCES)
-                await follower.join(self._feed)
-                _catch_up(origin, follower)
-        return await self._resources.list(context, params)
+        modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS
+        return await self._resources.list(context, params, None if modern else self._follow_list)
+
+    async def _follow_list(self, origin: Origin) -> None:
+        follower = _subscriptions(origin).follower(origin.access)
+        if follower is not None:
+            follower.lists.add(RESOURCES)
+            await follower.join(self._feed)
+            _catch_up(origin, follower)
 
     async def listen(self, context: Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
         """Tell on this request's stream what changes, until the client or the process ends it.

@@ -6,7 +6,7 @@ A refusal is a JSON-RPC error whose `data` is what a refused call of a tool has 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from mcp.server.context import ServerRequestContext
@@ -35,6 +35,8 @@ R = TypeVar("R", bound=BaseModel)
 Work = Callable[[Services], R]
 """Forms an answer from what the caller may use. It runs in a thread."""
 
+Before = Callable[[Origin], Awaitable[None]]
+
 
 class Requests:
     """Answers them one by one; `method` names each in the history."""
@@ -42,8 +44,11 @@ class Requests:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def answer(self, context: Context, method: str, work: Work[R], uri: str | None = None) -> R:
-        """Do the work. `uri` is the resource that is asked for: what is wrong with it means that there is none.
+    async def answer(
+        self, context: Context, method: str, work: Work[R], *, uri: str | None = None, before: Before | None = None
+    ) -> R:
+        """Do the work, and something else before it. `uri` is the resource that is asked for: what is wrong with it
+        means that there is none.
 
         Raises:
             MCPError: it was refused, or failed.
@@ -53,6 +58,8 @@ class Requests:
             with origin.session.call(method, origin.size) as running:
                 if origin.fault is not None:
                     raise origin.fault
+                if before is not None:
+                    await before(origin)
                 result, running.bytes_out = await self._run(origin, work)
                 verify_size(running.bytes_out)
                 return result

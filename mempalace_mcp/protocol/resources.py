@@ -21,7 +21,7 @@ from mcp_types import (
 from mempalace_mcp.core.clock import show
 from mempalace_mcp.core.model import Drawer, Room, Wing
 from mempalace_mcp.core.text import excerpt
-from mempalace_mcp.protocol.requests import Context, Requests, verify_no_cursor
+from mempalace_mcp.protocol.requests import Before, Context, Requests, verify_no_cursor
 from mempalace_mcp.protocol.services import Services
 from mempalace_mcp.protocol.tools.answers import Json, drawer_preview, drawer_whole
 from mempalace_mcp.protocol.uris import DRAWER_TEMPLATE, ROOM_TEMPLATE, WING_TEMPLATE, read_uri, write_uri
@@ -65,7 +65,9 @@ class Resources:
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
 
-    async def list(self, context: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
+    async def list(
+        self, context: Context, params: PaginatedRequestParams | None, before: Before | None = None
+    ) -> ListResourcesResult:
         """Drawers, newest first, a page of them."""
         cursor = params.cursor if params else None
 
@@ -75,7 +77,7 @@ class Resources:
                 resources=[_listed(drawer) for drawer in page.items], next_cursor=page.next_cursor
             )
 
-        return await self._requests.answer(context, "resources/list", work)
+        return await self._requests.answer(context, "resources/list", work, before=before)
 
     async def templates(self, context: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
         """The addresses of everything."""
@@ -93,7 +95,7 @@ class Resources:
         def work(services: Services) -> ReadResourceResult:
             return ReadResourceResult(contents=[_contents(services.tool_context.palace, params.uri)])
 
-        return await self._requests.answer(context, "resources/read", work, params.uri)
+        return await self._requests.answer(context, "resources/read", work, uri=params.uri)
 
 
 def drawer_uri(drawer: Drawer) -> str:

@@ -15,6 +15,10 @@ from mempalace_mcp.protocol.resources import PROVENANCE
 from tests.protocol.clients import modern, request
 from tests.protocol.wire import PalaceWire, palace_session
 
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "resources.md").read_text(encoding="utf-8")
+
 
 @asynccontextmanager
 async def filled(directory: Path, offer: Offer | None = None, access: Access = FULL) -> AsyncIterator[PalaceWire]:
@@ -55,6 +59,10 @@ async def test_prompts_are_listed_with_their_arguments(tmp_path: Path) -> None:
         }
         assert required == {"wake_up": [], "recall": ["query"], "save_session": ["wing"]}
         assert all(argument["description"] for prompt in prompts.values() for argument in prompt["arguments"])
+        for name, prompt in prompts.items():
+            assert f"`{name}`" in README
+            assert f"`{name}`" in PAGE
+            assert all(f"`{argument['name']}`" in PAGE for argument in prompt["arguments"])
         assert (await wire.error("prompts/list", cursor="x"))["data"]["argument"] == "cursor"
 
 

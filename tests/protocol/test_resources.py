@@ -82,6 +82,8 @@ async def test_templates_name_every_kind_of_place(tmp_path: Path) -> None:
             "palace://{wing}/{room}",
             "palace://{wing}/{room}/{drawer}",
         ]
+        page = (Path(__file__).parents[2] / "docs" / "resources.md").read_text(encoding="utf-8")
+        assert all(f"`{template['uriTemplate']}`" in page for template in templates)
         assert (await wire.error("resources/templates/list", cursor="x"))["code"] == -32602
 
 
