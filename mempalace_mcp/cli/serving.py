@@ -16,6 +16,7 @@ from mempalace_mcp.protocol.exposure import Exposure
 from mempalace_mcp.protocol.keyring import Keyring
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.loop import run_loop
+from mempalace_mcp.runtime.memory import share_one_heap
 from mempalace_mcp.runtime.reasons import TOKENS_WRONG, Concern
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ _ENCRYPT = "Give --certificate and --key, or put a proxy that encrypts in front.
 
 def serve_stdio(open_app: Callable[[], App], offer: Offer) -> None:
     """One session over stdin and stdout."""
+    share_one_heap()
     with closing(open_app()) as app, app.watchdog.on_signal():
         app.start()
         run_loop(stdio.serve_stdio, services_of(app, offer))

@@ -27,6 +27,7 @@ from mempalace_mcp.protocol.keyring import Keyring
 from mempalace_mcp.protocol.stdio import stop_on_signal
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.loop import run_loop
+from mempalace_mcp.runtime.memory import share_one_heap
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +157,7 @@ def run_daemon(
         PalaceError: the palace cannot be opened.
         OSError: it cannot listen.
     """
+    share_one_heap()
     with contextlib.closing(open_app()) as app, app.watchdog.on_signal():
         app.start()
         daemon = Daemon(app, address_file, seat, http_door(app) if http_door else None)
