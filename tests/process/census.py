@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -89,6 +90,8 @@ def _modules() -> dict[str, object]:
 
 
 def _bound(owner: object) -> int | None:
+    if isinstance(owner, ThreadPoolExecutor):
+        return owner._max_workers
     return owner.limit + isinstance(owner, BoundedCounts) if isinstance(owner, _BOUNDED) else None
 
 
