@@ -30,6 +30,7 @@ from tests.process.support import (
     wait_for,
 )
 from tests.protocol.clients import INITIALIZED, PATIENCE, call, initialize, request
+from tests.storage.support import small_disk
 
 HEAVY = ("mcp", "mcp_types", "anyio", "numpy", "sqlite3", "chromadb", "pydantic", "click", "asyncio", "dataclasses")
 COSTLY = ("logging", "pathlib", "inspect", "subprocess", "argparse", "typing", "tempfile", "traceback", "random")
@@ -83,6 +84,21 @@ def test_each_session_has_the_tools_it_asked_for(palace: Path) -> None:
         assert "palace_search" in listed[0]
         assert not [name for name in listed[0] if "add" in name]
         assert {"search", "add_drawer", "import_path"} <= set(listed[1])
+
+
+def test_a_palace_on_a_read_only_disk_is_read(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", kilobytes=8192) as disk:
+        with bridge(disk.path, "--solo") as client:
+            client.greet()
+            use(client, 1, "kg_add", subject="Ann", predicate="lives in", object="Paris")
+            client.finish()
+        disk.forbid_writing()
+        with bridge(disk.path) as first, bridge(disk.path) as second:
+            for client in (first, second):
+                client.greet()
+                assert use(client, 1, "kg_query", entity="Ann")["facts"][0]["object"] == "Paris"
+            refused = first.ask(call(2, "kg_add", subject="Ann", predicate="lives in", object="Rome"))
+            assert refused["result"]["structuredContent"]["error"]["code"] == "storage_read_only"
 
 
 def test_ids_come_back_as_they_were_sent(palace: Path, deliberate: Path) -> None:
