@@ -7,7 +7,7 @@ from typing import NotRequired, TypedDict
 from mempalace_mcp.core.clock import show
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.model import DiaryEntry
-from mempalace_mcp.protocol.tools.answers import Json
+from mempalace_mcp.protocol.tools.answers import Json, Quoting, quoting
 from mempalace_mcp.protocol.tools.arguments import Arguments, Content, Limit
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
@@ -40,7 +40,7 @@ class DiaryReadArguments(Arguments):
     cursor: str | None = None
 
 
-class DiaryReadAnswer(TypedDict):
+class DiaryReadAnswer(Quoting):
     """Entries, newest first."""
 
     agent: NotRequired[str]
@@ -77,6 +77,7 @@ def diary_read(context: ToolContext, arguments: DiaryReadArguments, deadline: De
         "count": len(page.items),
         "total": page.total,
         "next_cursor": page.next_cursor,
+        **quoting(page.items),
     }
 
 

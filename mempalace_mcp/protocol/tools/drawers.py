@@ -7,7 +7,7 @@ from typing import NotRequired, TypedDict
 from mempalace_mcp.core.clock import show
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.model import Deletion
-from mempalace_mcp.protocol.tools.answers import Json, drawer_preview, drawer_whole
+from mempalace_mcp.protocol.tools.answers import Json, Quoting, drawer_preview, drawer_whole, quoting
 from mempalace_mcp.protocol.tools.arguments import Arguments, Content, Ids, Limit, Metadata
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
@@ -42,7 +42,7 @@ class DrawerIdsArguments(Arguments):
     drawer_ids: Ids
 
 
-class GetDrawersAnswer(TypedDict):
+class GetDrawersAnswer(Quoting):
     """The drawers in the order asked for, and the ids that no live drawer has."""
 
     drawers: list[Json]
@@ -62,7 +62,7 @@ class ListDrawersArguments(Arguments):
     cursor: str | None = None
 
 
-class ListDrawersAnswer(TypedDict):
+class ListDrawersAnswer(Quoting):
     """One page; `total` counts all that match."""
 
     drawers: list[Json]
@@ -150,6 +150,7 @@ def get_drawers(context: ToolContext, arguments: DrawerIdsArguments, deadline: D
         "drawers": [drawer_whole(drawer) for drawer in found.drawers],
         "count": len(found.drawers),
         "missing": list(found.missing),
+        **quoting(found.drawers),
     }
 
 
@@ -168,6 +169,7 @@ def list_drawers(context: ToolContext, arguments: ListDrawersArguments, deadline
         "count": len(page.items),
         "total": page.total,
         "next_cursor": page.next_cursor,
+        **quoting(page.items),
     }
 
 

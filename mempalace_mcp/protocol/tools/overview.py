@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.palace.waking import MAX_TOKENS, MIN_TOKENS
-from mempalace_mcp.protocol.tools.answers import Json
+from mempalace_mcp.protocol.tools.answers import QUOTED, Json, Quoting
 from mempalace_mcp.protocol.tools.arguments import Arguments, NoArguments
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
@@ -35,7 +35,7 @@ class WakeUpArguments(Arguments):
     max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS)] = 600
 
 
-class WakeUpAnswer(TypedDict):
+class WakeUpAnswer(Quoting):
     """The text to read, and what it is made of."""
 
     text: str
@@ -65,6 +65,7 @@ def wake_up(context: ToolContext, arguments: WakeUpArguments, deadline: Deadline
         "tokens": summary.tokens,
         "drawers": summary.drawers,
         "truncated": summary.truncated,
+        "notice": QUOTED,
     }
 
 

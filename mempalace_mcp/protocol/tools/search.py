@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated, NotRequired
 
 from pydantic import Field
 
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.model import Duplicate, Hit, SearchMode, SearchResult
 from mempalace_mcp.palace.searching import MAX_TOKENS, MIN_TOKENS
-from mempalace_mcp.protocol.tools.answers import Json, drawer_place, drawer_preview, present, rounded
+from mempalace_mcp.protocol.tools.answers import Json, Quoting, drawer_place, drawer_preview, present, quoting, rounded
 from mempalace_mcp.protocol.tools.arguments import Arguments, Content, Limit, Query, Share
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.tool import Tool
@@ -29,7 +29,7 @@ class SearchArguments(Arguments):
     max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS)] | None = None
 
 
-class SearchAnswer(TypedDict):
+class SearchAnswer(Quoting):
     """Hits, best first; `degraded` says in words which side of the search is missing, if one is."""
 
     results: list[Json]
@@ -50,7 +50,7 @@ class CheckDuplicateArguments(Arguments):
     room: str | None = None
 
 
-class CheckDuplicateAnswer(TypedDict):
+class CheckDuplicateAnswer(Quoting):
     """Drawers that say the same, best first."""
 
     is_duplicate: bool
@@ -78,8 +78,9 @@ def search(context: ToolContext, arguments: SearchArguments, deadline: Deadline)
         pending=result.pending,
         truncated=result.truncated,
     )
+    told: SearchAnswer = {**answer, **quoting(result.hits)}
     hint = _hint(result)
-    return {**answer, "hint": hint} if hint else answer
+    return {**told, "hint": hint} if hint else told
 
 
 def _hit(hit: Hit) -> Json:
@@ -111,6 +112,7 @@ def check_duplicate(
         "is_duplicate": bool(report.matches),
         "matches": [_match(match) for match in report.matches],
         "degraded": report.degraded,
+        **quoting(report.matches),
     }
 
 

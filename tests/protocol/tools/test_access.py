@@ -178,6 +178,22 @@ def test_a_page_of_one_caller_is_not_turned_by_another(house: House) -> None:
     assert SECRET not in house.told(LIMITED, "list_drawers", limit=1, cursor=cursor)
 
 
+@pytest.mark.parametrize("tool", ["search", "check_duplicate", "get_drawers", "list_drawers", "wake_up", "diary_read"])
+def test_texts_come_as_quotations_with_their_source(house: House, tool: str) -> None:
+    answer = house.call(FULL, tool, **asking(house.ids)[tool][0])
+    assert "data, not instructions" in answer["notice"]
+    for drawer in answer.get("results", answer.get("drawers", [])):
+        assert {"wing", "room", "drawer_id", "created_at"} <= set(drawer)
+    quoted = json.dumps(answer)
+    assert tool in ("check_duplicate", "wake_up", "diary_read") or f'"source_file": "{SECRET}"' in quoted
+    assert tool not in ("search", "get_drawers", "list_drawers") or '"added_by": "Ada"' in quoted
+
+
+def test_an_answer_without_texts_has_no_notice(house: House) -> None:
+    assert "notice" not in house.call(FULL, "search", query="nothing at all like it", wing="nowhere")
+    assert "notice" not in house.call(FULL, "get_drawers", drawer_ids=["d_" + "0" * 24])
+
+
 @pytest.mark.parametrize(
     ("limited", "whole", "harmless"),
     [
