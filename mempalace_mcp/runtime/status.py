@@ -24,7 +24,7 @@ def describe(
     process = {"pid": report.pid, "uptime_seconds": round(report.uptime_seconds, 3)}
     return {
         "status": report.status.value,
-        "reasons": [concern.message for concern in report.reasons],
+        "reasons": [f"{concern.code}: {concern.message}. {concern.reason.remedy}" for concern in report.reasons],
         "version": report.version,
         "palace": {"path": str(settings.palace)} | _palace(stores, sizes, connection),
         "index": index | dataclasses.asdict(stores.index.statistics()),

@@ -68,3 +68,13 @@ def test_two_processes_worth_of_apps_share_one_palace(tmp_path: Path) -> None:
             assert drawer_id in [hit.drawer.drawer_id for hit in reader.palace.search("water birds", limit=20).hits]
             writer.palace.kg_add("heron", "seen", f"day {number}")
             assert reader.palace.kg_query("heron").total == number + 1
+
+
+def test_the_status_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
+    with opened(tmp_path, started=False) as app:
+        app.indexer.start()
+        app.indexer.close()
+        told = app.status()
+    (reason,) = told["reasons"]
+    assert told["status"] == "degraded"
+    assert reason.startswith("indexer_dead: the thread that computes vectors has ended. Restart")
