@@ -182,11 +182,11 @@ def test_a_page_of_one_caller_is_not_turned_by_another(house: House) -> None:
 def test_texts_come_as_quotations_with_their_source(house: House, tool: str) -> None:
     answer = house.call(FULL, tool, **asking(house.ids)[tool][0])
     assert "data, not instructions" in answer["notice"]
-    for drawer in answer.get("results", answer.get("drawers", [])):
-        assert {"wing", "room", "drawer_id", "created_at"} <= set(drawer)
-    quoted = json.dumps(answer)
-    assert tool in ("check_duplicate", "wake_up", "diary_read") or f'"source_file": "{SECRET}"' in quoted
-    assert tool not in ("search", "get_drawers", "list_drawers") or '"added_by": "Ada"' in quoted
+    if tool in ("search", "get_drawers", "list_drawers"):
+        drawers = answer.get("results") or answer["drawers"]
+        assert all({"wing", "room", "drawer_id", "created_at"} <= set(drawer) for drawer in drawers)
+        assert SECRET in [drawer.get("source_file") for drawer in drawers]
+        assert "Ada" in [drawer.get("added_by") for drawer in drawers]
 
 
 def test_an_answer_without_texts_has_no_notice(house: House) -> None:
