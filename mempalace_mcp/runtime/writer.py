@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -74,11 +75,12 @@ class WriterThread:
         try:
             while not outcome.done():
                 if seconds := deadline.remaining:
-                    wait([outcome], seconds)
+                    with suppress(TimeoutError):
+                        outcome.exception(seconds)
                 elif outcome.cancel():
                     deadline.check(self._database.awaited())
                 else:
-                    wait([outcome])
+                    outcome.exception()
         except BaseException:  # an interrupted caller gives up what has not begun
             outcome.cancel()
             raise
