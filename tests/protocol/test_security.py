@@ -167,6 +167,29 @@ def test_a_bearer_limited_to_a_wing_sees_nothing_else(server: Served) -> None:
         assert client.get("/nothing").status_code == 403
 
 
+def test_resources_and_completions_end_at_the_wing_too(server: Served) -> None:
+    server.tool("writer", "kg_add", subject="Zebra", predicate="sleeps in", object="Vault")
+
+    def complete(token: str, reference: dict[str, str], name: str, value: str) -> list[str]:
+        message = request(1, "completion/complete", ref=reference, argument={"name": name, "value": value})
+        return list(server.ask(token, message)["completion"]["values"])
+
+    listed = {token: server.ask(token, request(1, "resources/list"))["resources"] for token in ("writer", "cook")}
+    (secret,) = [each["uri"] for each in listed["writer"] if "Vault" in each["uri"]]
+    assert not [each for each in listed["cook"] if "Vault" in json.dumps(each)]
+    with server.client("cook") as client:
+        for uri in (secret, secret.rpartition("/")[0], secret.rpartition("/")[0].rpartition("/")[0]):
+            answer = client.post("/mcp", json=request(1, "resources/read", uri=uri))
+            assert "error" in answer.json()
+            assert "zebra" not in answer.text
+    wing = {
+        "type": "ref/resource",
+        "uri": server.ask("cook", request(1, "resources/templates/list"))["resourceTemplates"][0]["uriTemplate"],
+    }
+    assert "Vault" in complete("writer", wing, "wing", "v")
+    assert "Vault" not in complete("cook", wing, "wing", "v")
+
+
 def test_idempotency_keys_belong_to_their_token(server: Served) -> None:
     def write(token: str) -> str:
         message = call(1, "diary_write", agent_name="Ada", entry="The same.", wing="kitchen")
