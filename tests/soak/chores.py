@@ -10,7 +10,8 @@ NOTES = 20
 """Texts and facts come again after so many rounds, and are recognized."""
 
 PAGE = 5
-ROUNDS_PER_RECONNECT = 7
+RECONNECTING, ROUNDS_PER_RECONNECT = 2, 40
+"""The first round in which everything is reopened, early in the warm-up since pools then fill anew, and how often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,5 +74,5 @@ def chores(name: str, own_drawer: str, number: int) -> Iterator[Chore]:
     yield chore("get_taxonomy")
     yield chore("status")
     yield ERRORS[number % len(ERRORS)]
-    if number % ROUNDS_PER_RECONNECT == 0:
+    if number % ROUNDS_PER_RECONNECT == RECONNECTING:
         yield chore("reconnect")

@@ -14,9 +14,9 @@ MIB = 1 << 20
 WARM_UP = 0.25
 """Of the samples: caches fill, pools reach their size, the allocator its working set."""
 
-PERMITTED = {"threads": 2, "descriptors": 3, "tasks": 3, "rss_bytes": 16 * MIB, "allocated_blocks": 20_000}
-"""By how much a gauge may rise while the judged samples are taken, few or many: for jitter, an allocator that has not
-found its working set yet, and the kilobytes of index that each new text takes."""
+PERMITTED = {"threads": 3, "descriptors": 6, "tasks": 3, "rss_bytes": 16 * MIB, "allocated_blocks": 20_000}
+"""By how much a gauge may rise while the judged samples are taken, few or many: for jitter, for pools and an allocator
+that have not found their size yet, and for the kilobytes of index that each new text takes."""
 
 LONGEST_LOG = 64 * MIB
 """Bytes of SQLite's log. It is reused, not cut, so it has a ceiling instead of a slope."""

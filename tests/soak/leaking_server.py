@@ -2,7 +2,7 @@
 
     python -m tests.soak.leaking_server <palace>      prints its port
 
-`import_path` of `/threads`, `/descriptors` or `/memory` leaks one more of these, and files nothing.
+`import_path` of `/threads`, `/descriptors` or `/memory` leaks more of these, and files nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from mempalace_mcp.runtime.app import App, open_app
 from mempalace_mcp.runtime.context import AppContext
 from mempalace_mcp.runtime.loop import run_loop
 
+LEAKED_DESCRIPTORS = 3
 LEAKED_OBJECTS = 20_000
 LEAKED_BYTES = 4 << 20
 
@@ -41,7 +42,7 @@ class LeakingContext(AppContext):
             case "threads":
                 threading.Thread(target=threading.Event().wait, daemon=True).start()
             case "descriptors":
-                self.kept.append(os.open(os.devnull, os.O_RDONLY))
+                self.kept += [os.open(os.devnull, os.O_RDONLY) for _ in range(LEAKED_DESCRIPTORS)]
             case "memory":
                 self.kept.append(([object() for _ in range(LEAKED_OBJECTS)], os.urandom(LEAKED_BYTES)))
         return ImportSummary().as_dict(complete=True)

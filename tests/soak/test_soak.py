@@ -12,7 +12,7 @@ import pytest
 from tests.protocol.clients import RawHttp, SseClient, call
 from tests.soak.gauges import LONGEST_LOG, Journal, Sample, grown, growths
 from tests.soak.serving import serve, server
-from tests.soak.users import BridgeUser, HttpUser, Load, SseUser, Stranger, VanishingBridge
+from tests.soak.users import BridgeUser, Crowd, HttpUser, Load, SseUser, Stranger, VanishingBridge
 from tests.soak.watching import Watch
 
 LEAST_ROUNDS = 20
@@ -26,7 +26,8 @@ def test_a_server_that_is_used_hard_does_not_grow(
     with server(log, *serve(palace)) as line:
         port = int(json.loads(line)["address"].rpartition(":")[2])
         watch = Watch(port)
-        load = Load(BridgeUser(palace), VanishingBridge(palace), HttpUser(port), SseUser(port), Stranger(palace, port))
+        stdio, http = (BridgeUser(palace), VanishingBridge(palace)), (HttpUser(port), SseUser(port), Crowd(port))
+        load = Load(*stdio, *http, Stranger(palace, port))
         samples: list[Sample] = []
         while len(samples) < LEAST_ROUNDS or samples[-1].seconds < soak_seconds:
             load.round()

@@ -17,8 +17,9 @@ from tests.process.support import answer_to, bridge
 from tests.protocol.clients import RawHttp, SseClient, StdioClient, call, request
 from tests.soak.chores import Chore, arrival, chores, first_fact
 
-BURST = 24
-"""More calls at once than the server has threads."""
+BURST = 8
+CROWD = 24
+"""More callers at once than the server has threads, and connections to its database."""
 
 UNWANTED = "unwanted"
 """The id of a call that is cancelled: it is answered soon, late or never."""
@@ -128,6 +129,22 @@ class HttpUser:
 def _keyed(message: dict[str, Any]) -> dict[str, Any]:
     """So that every write of this door leaves a receipt."""
     return {**message, "params": {**message["params"], "_meta": {"idempotencyKey": uuid.uuid4().hex}}}
+
+
+class Crowd:
+    """Many who ask at once, each on a connection of its own: so the server's pools are soon as large as they get."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def visit(self, number: int) -> None:
+        with ThreadPoolExecutor(CROWD) as threads:
+            list(threads.map(self._ask, range(CROWD)))
+
+    def _ask(self, number: int) -> None:
+        with RawHttp(self._port) as http:
+            answer = http.ask("POST", "/mcp", call(number, "search", query=f"what does number {number} ask for?"))
+            assert answer.json["id"] == number
 
 
 class SseUser:
