@@ -99,7 +99,7 @@ def test_there_are_no_streams_and_sessions_to_manage(http: RawHttp, method: str)
     [
         (b"", -32700, None),
         (b"garbage", -32700, None),
-        (json.dumps([call(1, "echo")]).encode(), -32600, None),
+        (b"[]", -32600, None),
         (b'{"jsonrpc":"2.0","id":4,"method":"ping","params":{"a":1e400}}', -32600, 4),
         (b'{"jsonrpc":"2.0","id":4,"method":"ping","params":' + b'{"a":' * 900 + b"1" + b"}" * 901, -32700, 4),
     ],
@@ -108,6 +108,12 @@ def test_bodies_are_read_as_strictly_as_lines(http: RawHttp, body: bytes, code: 
     response = http.ask("POST", "/mcp", body)
     assert response.status == 400
     assert (response.json["error"]["code"], response.json["id"]) == (code, request_id)
+
+
+def test_every_request_of_a_batch_is_refused(http: RawHttp) -> None:
+    response = http.ask("POST", "/mcp", [call(1, "echo"), INITIALIZED, request("1", "ping")])
+    assert response.status == 400
+    assert [(answer["id"], answer["error"]["code"]) for answer in response.json] == [(1, -32600), ("1", -32600)]
 
 
 @pytest.mark.parametrize("arguments", [b'{"a":1e400}', b'{"a":"\\ud800"}', b'{"a":"\xff"}', b'{"a":NaN}'])

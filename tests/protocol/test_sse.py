@@ -9,7 +9,8 @@ import pytest
 from mcp import ClientSession
 from mcp.client.sse import sse_client
 
-from mempalace_mcp.protocol.sse import SESSION_LIMIT
+from mempalace_mcp.protocol.server import build_server
+from mempalace_mcp.protocol.sse import SESSION_LIMIT, SseDoor
 from tests.protocol.clients import (
     HANDSHAKE_REVISIONS,
     MODERN_REVISION,
@@ -21,6 +22,8 @@ from tests.protocol.clients import (
     modern,
     request,
 )
+from tests.protocol.doors import echo_services
+from tests.protocol.serving import served
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +124,24 @@ def test_sessions_beyond_the_limit_are_asked_to_come_again(tmp_path: Path) -> No
         for client in clients:
             client.__exit__()
         assert server.log.read_text() == ""
+
+
+def test_idle_sessions_make_room_when_there_is_none() -> None:
+    with echo_services() as services:
+        patient, strict = (
+            SseDoor(build_server(services), services.activity, session_limit=2, idle_seconds=seconds)
+            for seconds in (0, 600)
+        )
+        with served(strict) as port, SseClient(port), SseClient(port), SseClient(port) as refused:
+            assert refused.opening.status == 503
+        with served(patient) as port, SseClient(port) as busy:
+            busy.greet()
+            busy.post(call(1, "slow", seconds=0.5))
+            with SseClient(port) as silent, SseClient(port):
+                while silent.stream.file.readline().strip() != b"0":
+                    pass
+                assert silent.post(request(1, "ping")).status == 404
+                assert json.loads(busy.event("message"))["id"] == 1
 
 
 def test_a_call_in_flight_is_answered_when_the_server_stops(tmp_path: Path) -> None:
