@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.protocol.progress import Progress
+from mempalace_mcp.protocol.progress import PERIOD_SECONDS, Progress
 from mempalace_mcp.runtime.context import AppContext
 from tests.palace.support import opened
 from tests.protocol.clients import (
@@ -79,7 +79,9 @@ async def test_only_what_is_more_than_before_is_told() -> None:
             tasks.start_soon(progress.tell, send)
             for done in (3, 2, 5):
                 progress.note(done, 10, f"{done} of 10")
-                if done != 2:
+                if done == 2:
+                    await anyio.sleep(2 * PERIOD_SECONDS)
+                else:
                     await next_one.wait()
                     next_one = anyio.Event()
             tasks.cancel_scope.cancel()

@@ -12,7 +12,7 @@ from mempalace_mcp.protocol.resources import PAGE, PROVENANCE
 from mempalace_mcp.protocol.uris import write_uri
 from mempalace_mcp.runtime.activity import Outcome
 from tests.protocol.clients import HANDSHAKE_REVISIONS, modern, request
-from tests.protocol.wire import palace_session
+from tests.protocol.wire import palace_session, served
 
 WING, ROOM = "Straße / 100 %", "日本 ..?#"
 TEXT = "  A text\nkept byte for byte: ä 🌍\t\r\n"
@@ -87,30 +87,32 @@ async def test_templates_name_every_kind_of_place(tmp_path: Path) -> None:
         assert (await wire.error("resources/templates/list", cursor="x"))["code"] == -32602
 
 
-@pytest.mark.parametrize(
-    "uri", ["palace://nowhere", "palace://w/nowhere", "palace://w/r/d_0", "file:///etc/passwd", ""]
-)
-async def test_what_is_not_there_is_named_in_the_way_of_the_revision(tmp_path: Path, uri: str) -> None:
+MISSING = ("palace://nowhere", "palace://w/nowhere", "palace://w/r/d_0", "file:///etc/passwd", "")
+
+
+async def test_what_is_not_there_is_named_as_the_revision_wants_it(tmp_path: Path) -> None:
     async with palace_session(tmp_path) as wire:
         wire.palace.add_drawer("w", "r", "text")
-        error = await wire.error("resources/read", uri=uri)
-        assert (error["code"], error["data"]["uri"]) == (-32002, uri)
-        assert error["data"]["hint"]
+        for uri in MISSING:
+            error = await wire.error("resources/read", uri=uri)
+            assert (error["code"], error["data"]["uri"]) == (-32002, uri)
+            assert error["data"]["hint"]
     async with palace_session(tmp_path, greeted=False) as wire:
-        error = (await wire.ask(modern(request(1, "resources/read", uri=uri))))["error"]
-        assert (error["code"], error["data"]["uri"]) == (-32602, uri)
+        for uri in MISSING:
+            error = (await wire.ask(modern(request(1, "resources/read", uri=uri))))["error"]
+            assert (error["code"], error["data"]["uri"]) == (-32602, uri)
 
 
-@pytest.mark.parametrize("revision", HANDSHAKE_REVISIONS)
-async def test_every_revision_reads_them(tmp_path: Path, revision: str) -> None:
+async def test_every_revision_reads_them(tmp_path: Path) -> None:
     async with palace_session(tmp_path, greeted=False) as wire:
-        capabilities = (await wire.greet(revision))["result"]["capabilities"]
-        assert {"tools", "resources", "prompts"} <= set(capabilities)
-        drawer = wire.palace.add_drawer("w", "r", "text").drawer_id
-        uri = write_uri("w", "r", drawer)
-        assert (await wire.result("resources/read", uri=uri))["contents"][0]["text"] == "text"
-        assert (await wire.result("resources/list"))["resources"][0]["uri"] == uri
-        assert (await wire.error("resources/read", uri="palace://no"))["code"] == -32002
+        uri = write_uri("w", "r", wire.palace.add_drawer("w", "r", "text").drawer_id)
+        for revision in HANDSHAKE_REVISIONS:
+            async with served(wire.services) as session:
+                capabilities = (await session.greet(revision))["result"]["capabilities"]
+                assert {"tools", "resources", "prompts"} <= set(capabilities)
+                assert (await session.result("resources/read", uri=uri))["contents"][0]["text"] == "text"
+                assert (await session.result("resources/list"))["resources"][0]["uri"] == uri
+                assert (await session.error("resources/read", uri="palace://no"))["code"] == -32002
 
 
 async def test_the_last_revision_reads_them_too(tmp_path: Path) -> None:
