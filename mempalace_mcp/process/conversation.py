@@ -18,8 +18,9 @@ from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
 from mempalace_mcp.process.frames import AGAIN, ALONE, NOTICE, OWN_MESSAGE, SUSPECT, Frame
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.protocol.outbox import Write
 from mempalace_mcp.protocol.server import PalaceServer
-from mempalace_mcp.protocol.session import CANCELLED, RequestId, Session, Write
+from mempalace_mcp.protocol.session import CANCELLED, RequestId, Session
 from mempalace_mcp.runtime.activity import SessionActivity
 
 

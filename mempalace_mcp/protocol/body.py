@@ -1,30 +1,71 @@
-"""The body of a POST, read once and whole, within the cap."""
+"""The bodies of POSTs, each read whole, within bounds of size, of time, and of what all of them take together."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
 from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope
 
+from mempalace_mcp.protocol.envelope import INVALID_REQUEST, Refusal
 from mempalace_mcp.protocol.lines import MAX_MESSAGE_BYTES
 
+BODY_SECONDS = 60.0
+"""From the end of the head to the end of the body."""
 
-async def read_body(scope: Scope, receive: Receive) -> bytes | None:
-    """The whole body, empty if the client left; None if it is longer than the cap, declared or sent."""
-    declared = Headers(scope=scope).get("content-length", "0")
-    if len(declared) > 12 or (declared.isdecimal() and int(declared) > MAX_MESSAGE_BYTES):
-        return None
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return b""
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > MAX_MESSAGE_BYTES:
-            return None
-        if not message.get("more_body", False):
-            return b"".join(parts)
+HELD_BYTES = 4 * MAX_MESSAGE_BYTES
+"""Of all bodies together, from their first byte to their answer; beyond it only small ones are taken."""
+
+SMALL_BYTES = 64 * 1024
+
+_TOO_LARGE = Refusal(INVALID_REQUEST, f"the body is longer than {MAX_MESSAGE_BYTES:,} bytes: send less at a time")
+
+
+class Bodies:
+    """The bodies that one door holds."""
+
+    def __init__(self, seconds: float = BODY_SECONDS, held_bytes: int = HELD_BYTES) -> None:
+        self._seconds = seconds
+        self._limit = held_bytes
+        self._held = 0
+
+    @asynccontextmanager
+    async def read(self, scope: Scope, receive: Receive) -> AsyncIterator[bytes | Response]:
+        """The whole body, empty if the client left, or the answer that refuses it. It counts until the block ends."""
+        parts: list[bytes] = []
+        try:
+            with anyio.move_on_after(self._seconds) as waiting:
+                refusal = await self._collect(scope, receive, parts)
+            if waiting.cancelled_caught:
+                refusal = _error(408, f"the body did not arrive within {self._seconds:.0f} s")
+            yield b"".join(parts) if refusal is None else refusal
+        finally:
+            self._held -= sum(map(len, parts))
+
+    async def _collect(self, scope: Scope, receive: Receive, parts: list[bytes]) -> Response | None:
+        """Read until the end, or until it must be refused."""
+        declared = Headers(scope=scope).get("content-length", "0")
+        if len(declared) > 12 or (declared.isdecimal() and int(declared) > MAX_MESSAGE_BYTES):
+            return _too_large()
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self._held -= size
+                parts.clear()
+                return None
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            self._held += len(parts[-1])
+            if size > MAX_MESSAGE_BYTES:
+                return _too_large()
+            if size > SMALL_BYTES and self._held > self._limit:
+                return _error(503, "too many long messages arrive at once", {"Retry-After": "5"})
+            if not message.get("more_body", False):
+                return None
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
@@ -35,3 +76,11 @@ def replay(body: bytes, receive: Receive) -> Receive:
         return pending.pop() if pending else await receive()
 
     return receive_again
+
+
+def _too_large() -> Response:
+    return Response(_TOO_LARGE.answer(), 413, media_type="application/json")
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": message}, status, headers)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import anyio
 import uvicorn
@@ -14,6 +15,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.protocol.connections import Connections
 from mempalace_mcp.protocol.exposure import Exposure
 from mempalace_mcp.protocol.health import health_routes
 from mempalace_mcp.protocol.history import history_route
@@ -24,6 +26,7 @@ from mempalace_mcp.protocol.services import Services
 from mempalace_mcp.protocol.sse import MESSAGES_PATH, SseDoor
 from mempalace_mcp.protocol.stdio import stop_on_signal
 from mempalace_mcp.protocol.streamable import StreamableDoor
+from mempalace_mcp.runtime.descriptors import sockets_at_a_door
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 60
@@ -93,8 +96,10 @@ async def serve_on(
 ) -> None:
     """Serve on a socket that listens, until `stop` is set. `ready` is told the port."""
     application, certificate = build_http(services, exposure, keyring), exposure.certificate
+    protocol: Any = Connections(sockets_at_a_door())
     config = uvicorn.Config(
         application,
+        http=protocol,
         backlog=BACKLOG,
         log_config=None,
         access_log=False,

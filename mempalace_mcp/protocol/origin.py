@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -51,10 +51,11 @@ class Origin:
         receipt_scope: str | None = None,
         sequence: int | None = None,
         access: Access = FULL,
+        peer: tuple[str, int] | None = None,
     ) -> Origin:
         """The origin of a message of that many bytes."""
         request_id = message.content.get("id")
-        return cls(session, size, message.fault, receipt_scope, sequence, access, request_id=request_id)
+        return cls(session, size, message.fault, receipt_scope, sequence, access, peer, request_id)
 
     @classmethod
     def of_request(cls, request: object) -> Origin:
@@ -65,5 +66,5 @@ class Origin:
         return origin
 
     def attach(self, scope: Scope) -> Scope:
-        """The scope with this origin in it, and the peer of its connection in the origin."""
-        return {**scope, _KEY: replace(self, peer=scope.get("client"))}
+        """The scope with this origin in it."""
+        return {**scope, _KEY: self}

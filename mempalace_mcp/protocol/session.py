@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -35,6 +35,7 @@ from mempalace_mcp.protocol.calls import Call, read_call
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.lines import Overlong
 from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.protocol.outbox import Outbox, Write
 from mempalace_mcp.protocol.server import PalaceServer
 from mempalace_mcp.protocol.subscriptions import Follower, Subscriptions
 from mempalace_mcp.runtime.activity import SessionActivity
@@ -47,25 +48,17 @@ RequestId = str | int
 
 _CLOSED = b'"error":{"code":%d,"message":"Connection closed"}' % CONNECTION_CLOSED
 
-Write = Callable[[bytes], Awaitable[None]]
-"""Sends one message, without a newline; raises anyio's `BrokenResourceError` when the client is gone."""
-
 
 class Session:
     """`serve` runs for the whole conversation; `receive` takes the client's messages one by one."""
 
     def __init__(self, server: PalaceServer, activity: SessionActivity, write: Write) -> None:
-        self.broken = anyio.Event()
-        """Set once an answer could not be delivered."""
         self.finished = anyio.Event()
         """Set once `serve` has nothing more to say."""
         self._server = server
         self._activity = activity
-        self._write = write
-        self._writing = anyio.Lock(fast_acquire=True)
-        self._unfinished_writes: set[anyio.CancelScope] = set()
+        self._outbox = Outbox(write)
         self._closed = False
-        self._aborted = False
         self._sink, self._source = anyio.create_memory_object_stream[SessionMessage](0)
         self._in_flight = 0
         self._settled = anyio.Event()
@@ -74,6 +67,11 @@ class Session:
         self._calls: dict[RequestId, anyio.CancelScope] = {}
         self._calling: TaskGroup | None = None
         self._subscriptions = Subscriptions(self._begin_to_tell)
+
+    @property
+    def broken(self) -> anyio.Event:
+        """Set once an answer could not be delivered."""
+        return self._outbox.broken
 
     @property
     def in_flight(self) -> int:
@@ -116,6 +114,7 @@ class Session:
         Raises:
             anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
         """
+        await self._outbox.room()
         if self._closed:
             raise anyio.ClosedResourceError
         if self._calling is None or not self._shaken:
@@ -142,10 +141,8 @@ class Session:
 
     def abort(self) -> None:
         """Close, and give up on answers that the client does not take."""
-        self._aborted = True
         self.close()
-        for scope in self._unfinished_writes:
-            scope.cancel()
+        self._outbox.abort()
 
     async def send(self, data: bytes) -> None:
         """Write one message whole: whatever is cancelled meanwhile, no half answer stays behind.
@@ -153,18 +150,7 @@ class Session:
         Raises:
             anyio.BrokenResourceError, anyio.ClosedResourceError: the client is gone.
         """
-        if self._aborted:
-            raise anyio.ClosedResourceError
-        with anyio.CancelScope(shield=True) as scope:
-            self._unfinished_writes.add(scope)
-            try:
-                async with self._writing:
-                    await self._write(data)
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                self.broken.set()
-                raise
-            finally:
-                self._unfinished_writes.discard(scope)
+        await self._outbox.send(data)
 
     async def answer(self, message: SessionMessage) -> None:
         """Write what the SDK has to say, and note which request it settles."""
@@ -212,6 +198,7 @@ class Session:
         try:
             with scope:
                 await anyio.lowlevel.checkpoint_if_cancelled()
+                await self._outbox.room()
                 answer = await self._server.calls.answer(call, origin)
                 body = b'"result":' + answer.encoded
         finally:

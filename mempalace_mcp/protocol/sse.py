@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import secrets
+import time
 
 import anyio
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from mempalace_mcp.protocol.body import read_body
+from mempalace_mcp.protocol.body import Bodies
 from mempalace_mcp.protocol.security import access_of, refuse
 from mempalace_mcp.protocol.server import PalaceServer
 from mempalace_mcp.protocol.session import Session
-from mempalace_mcp.protocol.streamable import TOO_LARGE, answer
 from mempalace_mcp.runtime.activity import Activity, Transport
 
+logger = logging.getLogger(__name__)
+
 SESSION_LIMIT = 256
+IDLE_SECONDS = 600.0
+"""A client that has asked nothing for so long makes room for a new one, when there is none."""
+
 PING_SECONDS = 15.0
 DRAIN_SECONDS = 1.0
 """For calls in flight when the server stops."""
@@ -33,12 +40,22 @@ _HEADERS = [
 class SseDoor:
     """An ASGI application for both paths, and the sessions they share."""
 
-    def __init__(self, server: PalaceServer, activity: Activity, session_limit: int = SESSION_LIMIT) -> None:
+    def __init__(
+        self,
+        server: PalaceServer,
+        activity: Activity,
+        session_limit: int = SESSION_LIMIT,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
         self._server = server
         self._activity = activity
         self._session_limit = session_limit
+        self._idle_seconds = idle_seconds
         self._sessions: dict[tuple[str, str], Session] = {}
         """By the name of the token that opened it, which alone may post to it, and its id."""
+        self._heard: dict[tuple[str, str], float] = {}
+        """When its client last posted something."""
+        self._bodies = Bodies()
         self._stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,10 +72,22 @@ class SseDoor:
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "GET":
             await refuse(405, "GET the stream, POST the messages", {"Allow": "GET"})(scope, receive, send)
-        elif self._stopping or len(self._sessions) >= self._session_limit:
+        elif self._stopping or not self._has_room():
             await refuse(503, "no more sessions can be served now", _RETRY)(scope, receive, send)
         else:
             await self._serve(scope, receive, _EventStream(send))
+
+    def _has_room(self) -> bool:
+        """True if one more session can be served, now that one that was idle for long has ended if it must."""
+        if len(self._sessions) < self._session_limit:
+            return True
+        waiting = ((heard, key) for key, heard in self._heard.items() if not self._sessions[key].in_flight)
+        heard, key = min(waiting, default=(math.inf, ("", "")))
+        if time.monotonic() - heard < self._idle_seconds:
+            return False
+        logger.info("an idle session makes room for a new one")
+        self._forget(key).abort()
+        return True
 
     async def _serve(self, scope: Scope, receive: Receive, events: _EventStream) -> None:
         activity = self._activity.open(Transport.SSE)
@@ -66,6 +95,7 @@ class SseDoor:
         session_id = secrets.token_hex(16)
         key = access_of(scope).name, session_id
         self._sessions[key] = session
+        self._heard[key] = time.monotonic()
         try:
             await events.begin(f"{scope.get('root_path', '').rstrip('/')}{MESSAGES_PATH}?session_id={session_id}")
             async with anyio.create_task_group() as tasks:
@@ -75,9 +105,14 @@ class SseDoor:
                 tasks.cancel_scope.cancel()
             await events.end()
         finally:
-            del self._sessions[key]
+            if key in self._sessions:
+                self._forget(key)
             session.abort()
             activity.close()
+
+    def _forget(self, key: tuple[str, str]) -> Session:
+        del self._heard[key]
+        return self._sessions.pop(key)
 
     async def _messages(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self._accept(scope, receive)
@@ -90,17 +125,19 @@ class SseDoor:
         if not Headers(scope=scope).get("content-type", "").lower().startswith("application/json"):
             return refuse(415, "Content-Type must be application/json")
         access = access_of(scope)
-        session = self._sessions.get((access.name, QueryParams(scope["query_string"]).get("session_id", "")))
+        key = access.name, QueryParams(scope["query_string"]).get("session_id", "")
+        session = self._sessions.get(key)
         if session is None:
             return _no_session()
-        body = await read_body(scope, receive)
-        if body is None:
-            return answer(TOO_LARGE, 413)
-        try:
-            await session.receive(body, access)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            return _no_session()
-        return Response("Accepted", 202)
+        self._heard[key] = time.monotonic()
+        async with self._bodies.read(scope, receive) as body:
+            if isinstance(body, Response):
+                return body
+            try:
+                await session.receive(body, access)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                return _no_session()
+            return Response("Accepted", 202)
 
 
 class _EventStream:

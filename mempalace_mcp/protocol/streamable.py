@@ -20,9 +20,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from mempalace_mcp.protocol.body import read_body, replay
+from mempalace_mcp.protocol.body import Bodies, replay
 from mempalace_mcp.protocol.calls import encode_response, read_call
-from mempalace_mcp.protocol.envelope import INVALID_REQUEST, Message, Refusal, read_message
+from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.lines import MAX_MESSAGE_BYTES
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.security import access_of, refuse
@@ -34,7 +34,6 @@ MAX_STREAMS = 256
 """On which clients listen to changes."""
 
 _JSON = "application/json"
-TOO_LARGE = Refusal(INVALID_REQUEST, f"the body is longer than {MAX_MESSAGE_BYTES:,} bytes: send less at a time")
 
 
 class StreamableDoor:
@@ -44,6 +43,7 @@ class StreamableDoor:
         self._server = server
         self._activity = activity
         self._session: SessionActivity | None = None
+        self._bodies = Bodies()
         self._subscriptions = Subscriptions(max_streams=MAX_STREAMS)
         self._answering, self._streaming = (_manager(server, json_response=each) for each in (True, False))
 
@@ -70,15 +70,18 @@ class StreamableDoor:
                 scope, receive, send
             )
             return
-        body = await read_body(scope, receive)
-        if body is None:
-            await answer(TOO_LARGE, 413)(scope, receive, send)
-            return
+        async with self._bodies.read(scope, receive) as body:
+            if isinstance(body, Response):
+                await body(scope, receive, send)
+            else:
+                await self._serve(self._session, body, scope, receive, send)
+
+    async def _serve(self, session: SessionActivity, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         message = read_message(body)
         if isinstance(message, Refusal):
-            await answer(message, 400)(scope, receive, send)
+            await Response(message.answer(), 400, media_type=_JSON)(scope, receive, send)
             return
-        origin = Origin.of_message(self._session, message, len(body), access=access_of(scope))
+        origin = Origin.of_message(session, message, len(body), access=access_of(scope), peer=scope.get("client"))
         call = read_call(message.content) if _is_plain(Request(scope)) else None
         if call is not None:
             result = await self._server.calls.answer(call, origin)
@@ -98,11 +101,6 @@ def _manager(server: PalaceServer, *, json_response: bool) -> StreamableHTTPSess
         security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # HostGuard's work
         max_request_body_size=2 * MAX_MESSAGE_BYTES,
     )
-
-
-def answer(refusal: Refusal, status: int) -> Response:
-    """The refusal as an HTTP response."""
-    return Response(refusal.answer(), status, media_type=_JSON)
 
 
 def _is_plain(request: Request) -> bool:
