@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ import pytest
 from mempalace_mcp.core.access import FULL, Access
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import Forbidden, NotFound, PalaceError, ReadOnly
+from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.palace.arguments import read_drawer
 from mempalace_mcp.palace.limiting import ClosedGraph, WingDiary, WingDrawers
+from mempalace_mcp.palace.searching import WIDER_POOL
 from mempalace_mcp.protocol.tools.table import build_tools
 from mempalace_mcp.protocol.tools.tool import Effect
 from mempalace_mcp.runtime.context import AppContext
@@ -170,6 +174,31 @@ def test_what_a_drawer_said_in_another_wing_stays_there(house: House) -> None:
     assert palace.versions(house.ids["moved"]) == []
     assert palace.versions(house.ids["secret"]) == []
     assert [each.wing for each in house.context.palace.versions(house.ids["moved"])] == ["Vault"]
+
+
+def test_the_stores_of_a_limited_caller_are_limited_whatever_they_are_asked(house: House) -> None:
+    palace = house.context.granted(LIMITED).palace
+    drawers, everything = palace._stores.drawers, DrawerFilter()
+    with palace._stores.reader.read() as connection:
+        rows = drawers.chunk_rows(connection, range(1, 100), everything)
+        same = drawers.duplicates(connection, f"The password is {SECRET}.", everything, 10)
+        assert drawers.matching(connection, everything, 100)
+        assert drawers.count(connection, everything) == len(drawers.matching(connection, everything, -1))
+        assert drawers.find_wing(connection, "vault") is None
+        assert drawers.find_room(connection, "vault", "codes") is None
+    assert house.ids["own"] in {row.drawer_id for row in rows}
+    assert house.ids["secret"] not in {row.drawer_id for row in rows}
+    assert same == []
+
+
+def test_better_answers_in_other_wings_do_not_hide_ones_own(tmp_path: Path) -> None:
+    with opened(tmp_path / "palace", started=False, PALACE_INDEX="exact") as app:
+        others = [read_drawer("Vault", "codes", f"password {number}") for number in range(WIDER_POOL + 20)]
+        app.palace.file(others)
+        app.palace.add_drawer("Kitchen", "codes", "Among many other words there is a password in this note.")
+        own = AppContext(app).granted(LIMITED).palace
+        assert [hit.drawer.wing for hit in own.search("password").hits] == ["Kitchen"]
+        assert own.check_duplicate("password 1").matches == []
 
 
 def test_a_page_of_one_caller_is_not_turned_by_another(house: House) -> None:
