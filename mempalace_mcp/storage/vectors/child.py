@@ -22,11 +22,13 @@ from mempalace_mcp.storage.vectors.channel import Channel, Frame, Kind
 from mempalace_mcp.storage.vectors.session import ChromaSession
 
 NICENESS = 5
+_UMASK = 0o077
 _LONGEST_TEXT = 1000
 
 
 def main(directory: Path, lifeline: int) -> None:
     """Serve until the parent closes the connection or something fails; does not return."""
+    os.umask(_UMASK)
     _leave_signals_to_parent()
     _end_with_parent(lifeline)
     _yield_to_others()
