@@ -113,7 +113,7 @@ def witness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Witness]:
     directory = tmp_path_factory.mktemp("tools")
     (directory / "notes").mkdir()
     (directory / "notes" / "tea.md").write_text("# Tea\n\nDarjeeling, three minutes.\n", encoding="utf-8")
-    with opened(directory / "palace", PALACE_INDEX="exact") as app:
+    with opened(directory / "palace", PALACE_INDEX="exact", PALACE_IMPORT_ROOTS=str(directory)) as app:
         witness = Witness(app, directory / "notes")
         yield witness
         witness.verify()
