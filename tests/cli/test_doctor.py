@@ -54,6 +54,17 @@ def damage(palace: Path) -> None:
         file.write(os.urandom(100_000))
 
 
+def damage_a_table_that_is_not_looked_into(palace: Path) -> None:
+    connection = sqlite3.connect(palace / "palace.db")
+    ((page, size),) = connection.execute(
+        "SELECT rootpage, (SELECT page_size FROM pragma_page_size) FROM sqlite_master WHERE name = 'facts'"
+    ).fetchall()
+    connection.close()
+    with (palace / "palace.db").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(os.urandom(size))
+
+
 def change(sql: str) -> Callable[[Path], None]:
     def run(palace: Path) -> None:
         connection = sqlite3.connect(palace / "palace.db", isolation_level=None)
@@ -95,6 +106,7 @@ def test_a_palace_that_is_well(palace: Path) -> None:
         (lambda palace: (palace / "palace.db").unlink(), "palace_absent"),
         (lambda palace: palace.rename(palace.parent / "elsewhere"), "palace_absent"),
         (damage, "palace_corrupt"),
+        (damage_a_table_that_is_not_looked_into, "palace_corrupt"),
         (lambda palace: (palace / "palace.db").write_bytes(b"not a database " * 500), "palace_corrupt"),
         (change("PRAGMA user_version = 99"), "schema_too_new"),
         (change("PRAGMA user_version = 0"), "palace_corrupt"),

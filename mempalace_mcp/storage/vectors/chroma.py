@@ -215,8 +215,7 @@ class CachedClient:
         store_record(self._directory, record)
         self._next_look = time.monotonic() + self._stat_cooldown
         self.generation += 1
-        self.state = ChromaState.READY
-        self._record = record
+        self.state, self._record = ChromaState.READY, record
         self.serving = Serving(self.generation, record.palace, record.position, len(self._chunks), moment.seq)
 
     def _reopen(self, record: Record, sample: Sample) -> Cause | None:
