@@ -212,6 +212,14 @@ class RawHttp:
         return Response(status, headers, b"")
 
 
+def event(http: RawHttp) -> dict[str, Any]:
+    """The next message of a stream of events in an answer."""
+    while not (line := http.file.readline()).startswith(b"data: "):
+        assert line
+    message: dict[str, Any] = json.loads(line.removeprefix(b"data: "))
+    return message
+
+
 class SseClient:
     """A session over HTTP+SSE."""
 

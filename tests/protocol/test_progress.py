@@ -20,6 +20,7 @@ from tests.protocol.clients import (
     RawHttp,
     SseClient,
     call,
+    event,
     http_server,
     modern,
     request,
@@ -44,14 +45,6 @@ def slow(number: Any, seconds: float, token: Any = None) -> dict[str, Any]:
 
 def cancelled(number: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
-
-
-def event(http: RawHttp) -> dict[str, Any]:
-    """The next message of a stream of events in an answer."""
-    while not (line := http.file.readline()).startswith(b"data: "):
-        assert line
-    message: dict[str, Any] = json.loads(line.removeprefix(b"data: "))
-    return message
 
 
 def running(http: RawHttp) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,15 @@ from mempalace_mcp.core.errors import Forbidden, InvalidArgument
 from mempalace_mcp.core.ids import new_id
 from mempalace_mcp.core.model import Changes
 from mempalace_mcp.process.services import Offer, services_of
+from mempalace_mcp.protocol.http import LOOPBACK, serve_on
+from mempalace_mcp.protocol.http import listen as listener_on
 from mempalace_mcp.protocol.server import build_server
 from mempalace_mcp.protocol.session import Session
 from mempalace_mcp.protocol.subscriptions import MAX_FOLLOWED, MAX_STREAMS, UPDATED, Follower
 from mempalace_mcp.protocol.uris import write_uri
 from mempalace_mcp.runtime.activity import Transport
 from tests.palace.support import opened
-from tests.protocol.clients import INITIALIZED, initialize, modern, request
+from tests.protocol.clients import INITIALIZED, MODERN_REVISION, RawHttp, event, initialize, modern, request
 from tests.protocol.wire import PalaceWire, palace_session
 
 LIST_CHANGED = "notifications/resources/list_changed"
@@ -268,3 +272,33 @@ async def test_streams_are_few_and_end_in_order(tmp_path: Path) -> None:
         assert sorted(message["id"] for message in ended) == list(range(MAX_STREAMS))
         assert all(message["result"]["_meta"][SUBSCRIPTION] == message["id"] for message in ended)
         assert wire.app.feed.statistics().listeners == 0
+
+
+async def test_over_streamable_http_only_the_revision_with_streams_hears_of_changes(tmp_path: Path) -> None:
+    def subscribe(port: int, file: Callable[[], object]) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+        with RawHttp(port) as http:
+            hello = http.ask("POST", "/mcp", initialize()).json["result"]["capabilities"]["resources"]
+            headers = {"MCP-Protocol-Version": "2025-11-25"}
+            refused = http.ask("POST", "/mcp", request(1, "resources/subscribe", uri="palace://a"), headers).json
+            assert http.ask("POST", "/mcp", request(2, "resources/list"), headers).json["result"]["resources"] == []
+            headers = {"MCP-Protocol-Version": MODERN_REVISION, "Mcp-Method": "subscriptions/listen"}
+            http.begin("POST", "/mcp", listen("ear", "palace://a"), headers)
+            assert http.head().headers["content-type"].startswith("text/event-stream")
+            granted = event(http)
+            file()
+            updated = event(http)
+            anyio.from_thread.run_sync(stop.set)
+            return hello, refused, [granted, updated, event(http)]
+
+    stop, ports = anyio.Event(), anyio.create_memory_object_stream[int](1)
+    with opened(tmp_path, started=False) as app, listener_on(LOOPBACK, 0) as listener, anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve_on, services_of(app, Offer()), listener, ports[0].send_nowait, stop)
+            file = partial(app.palace.add_drawer, "a", "r", "text")
+            hello, refused, heard = await anyio.to_thread.run_sync(subscribe, await ports[1].receive(), file)
+        for end in ports:
+            end.close()
+    assert hello == {"subscribe": False, "listChanged": False}
+    assert refused["error"]["code"] == -32601
+    assert [message.get("method") for message in heard] == ["notifications/subscriptions/acknowledged", UPDATED, None]
+    assert heard[2]["result"]["_meta"][SUBSCRIPTION] == "ear"
