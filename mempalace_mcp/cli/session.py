@@ -63,7 +63,7 @@ def run_session(arguments: Sequence[str]) -> int:
         palace = place.palace_of(os.environ, options.palace)
     except ValueError:
         options.solo = True  # it explains what is wrong
-    if options.solo or _is_sealed(palace):
+    if options.solo or place.is_sealed(palace):
         from mempalace_mcp.cli.solo import run_solo
 
         return run_solo(options)
@@ -73,8 +73,3 @@ def run_session(arguments: Sequence[str]) -> int:
     connector = Connector(palace, os.environ, options.profile, options.prefix, options.read_only)
     sys.stdout = sys.stderr  # stdout carries the protocol alone
     return Bridge(connector).run()
-
-
-def _is_sealed(palace: str) -> bool:
-    """True if nobody can write there: then there is no room for what a daemon needs, nor anything to agree on."""
-    return os.path.isdir(palace) and not os.access(palace, os.W_OK)

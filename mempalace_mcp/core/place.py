@@ -36,3 +36,8 @@ def resolve(text: str) -> str:
     if not os.path.isdir(found):
         raise ValueError(f"must be a directory, and {found} is a file")
     return path
+
+
+def is_sealed(palace: str) -> bool:
+    """True if nobody can write there: then there is no room for what a daemon needs, nor anything to agree on."""
+    return os.path.isdir(palace) and not os.access(palace, os.W_OK)
