@@ -13,8 +13,6 @@ from typing import Any
 from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.seat import Seat
 
-_DESCRIPTORS = 8192
-
 
 def run(arguments: Sequence[str]) -> int:
     """Be the daemon of a palace, or a process for one session alone, until there is no reason to; the exit code."""
@@ -24,7 +22,6 @@ def run(arguments: Sequence[str]) -> int:
         _say({"ready": False})  # somebody else has the seat
         return 0
     os.chdir(Path(os.sep).absolute())
-    _allow_many_sessions()
     from mempalace_mcp.core.errors import PalaceError
 
     try:
@@ -56,16 +53,6 @@ def _serve(palace: str, seat: Seat | None, address_file: str) -> None:
 
     log.rotate()
     run_daemon(lambda: open_app(settings), address_file, seat, ready)
-
-
-def _allow_many_sessions() -> None:
-    """Each costs a descriptor, and the usual limit is low."""
-    if sys.platform != "win32":
-        import resource
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def _seat(palace: str, descriptor: int | None) -> Seat | None:

@@ -102,10 +102,16 @@ class Connector:
             raise Unavailable(error.as_dict()) from error
 
     def _try(self, address: Address) -> Connection | None:
-        """Connect to it, if it is there and takes us."""
+        """Connect to it, if it is there and takes us.
+
+        Raises:
+            Unavailable: it has no room.
+        """
         try:
             connection = greet(address, self._hello())
         except Refused as refusal:
+            if refusal.code == "full":
+                raise self._unavailable("the daemon has as many sessions as it can serve") from refusal
             if refusal.code == "retiring" and not is_newer(__version__, address.version):
                 self.defer()
             return None

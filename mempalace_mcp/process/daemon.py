@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
-from anyio.abc import SocketListener
+from anyio.abc import SocketListener, TaskGroup
 
 from mempalace_mcp import __version__
 from mempalace_mcp.process.address import Address
@@ -25,11 +25,14 @@ from mempalace_mcp.protocol import http
 from mempalace_mcp.protocol.exposure import Exposure
 from mempalace_mcp.protocol.keyring import Keyring
 from mempalace_mcp.protocol.stdio import stop_on_signal
+from mempalace_mcp.runtime import descriptors
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.loop import run_loop
 from mempalace_mcp.runtime.memory import share_one_heap
 
 logger = logging.getLogger(__name__)
+
+ADMISSION_PAUSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class Daemon:
                 doors.start_soon(self._serve_http)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._leave_at, stop)
-                    tasks.start_soon(listener.serve, self._door, doors)
+                    tasks.start_soon(_admit, listener, self._door, doors)
                     await self._live(
                         Life(self.app, self._door, address, self._address_file, self._seat), address, ready
                     )
@@ -144,6 +147,16 @@ class Daemon:
         self.leave("signal")
 
 
+async def _admit(listener: SocketListener, door: Door, doors: TaskGroup) -> None:
+    """Take one connection after the other; while the system has no descriptor for one, it waits."""
+    while True:
+        try:
+            doors.start_soon(door, await listener.accept())
+        except (anyio.BrokenResourceError, OSError) as error:
+            logger.warning("a connection cannot be taken now: %s", error.__cause__ or error)
+            await anyio.sleep(ADMISSION_PAUSE_SECONDS)
+
+
 def run_daemon(
     open_app: Callable[[], App],
     address_file: str,
@@ -158,6 +171,7 @@ def run_daemon(
         OSError: it cannot listen.
     """
     share_one_heap()
+    descriptors.raise_limit()
     with contextlib.closing(open_app()) as app, app.watchdog.on_signal():
         app.start()
         daemon = Daemon(app, address_file, seat, http_door(app) if http_door else None)

@@ -35,12 +35,16 @@ from mempalace_mcp.protocol.stream import DRAIN_AT_STOP_SECONDS
 from mempalace_mcp.protocol.tools.table import ToolTable, build_tools
 from mempalace_mcp.runtime.activity import Transport
 from mempalace_mcp.runtime.app import App
+from mempalace_mcp.runtime.descriptors import sockets_at_a_door
 
 logger = logging.getLogger(__name__)
 
 HELLO_SECONDS = 5.0
 GOODBYE_SECONDS = 1.0
 _OFFERS_KEPT = 16
+_CONTROLS = 8
+"""Connections kept free for those that ask how the daemon is, or tell it to stop."""
+
 _OWN_SETTINGS = ("palace", "log_level", "token")
 """Settings in which sessions of one palace may well differ."""
 
@@ -78,19 +82,31 @@ class Door:
         self._tools: LruMap[Offer, ToolTable] = LruMap(_OFFERS_KEPT)
         self.sessions: dict[str, Hello] = {}
         self.opened = 0
+        self._connections = 0
+        self._limit = sockets_at_a_door()
 
     async def __call__(self, stream: SocketStream) -> None:
         """Serve one connection to its end."""
-        async with stream:
-            try:
-                with anyio.fail_after(HELLO_SECONDS):
-                    greeting = await _greeting(stream)
-                if greeting is not None:
-                    await self._answer(stream, *greeting)
-            except (*_GONE, TimeoutError):
-                logger.debug("a connection ended before its time")
-            except Exception:  # whatever one session does, the others go on; the trace is in the log
-                logger.exception("a session failed")
+        self._connections += 1
+        try:
+            async with stream:
+                await self._receive(stream)
+        finally:
+            self._connections -= 1
+
+    async def _receive(self, stream: SocketStream) -> None:
+        try:
+            if self._connections > self._limit:
+                await _say(stream, {"refused": "full"})
+                return
+            with anyio.fail_after(HELLO_SECONDS):
+                greeting = await _greeting(stream)
+            if greeting is not None:
+                await self._answer(stream, *greeting)
+        except (*_GONE, TimeoutError):
+            logger.debug("a connection ended before its time")
+        except Exception:  # whatever one session does, the others go on; the trace is in the log
+            logger.exception("a session failed")
 
     async def _answer(self, stream: SocketStream, hello: Hello, rest: bytes) -> None:
         refusal = self._refusal(hello)
@@ -117,6 +133,8 @@ class Door:
             return None
         if self._host.leaving.is_set():
             return "retiring"
+        if hello.purpose == SESSION and len(self.sessions) >= self._limit - _CONTROLS:
+            return "full"
         if self._address.http is not None:
             return None if hello.purpose == SESSION else "serving"
         if hello.purpose == SESSION and not is_newer(hello.version, __version__):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-WANTED = 4096
+WANTED = 8192
 SOCKETS_AT_A_DOOR = 1024
 _SHARE = 4
 """One part for each of two doors; the rest is for databases, Chroma, logs, and what is just being closed."""
