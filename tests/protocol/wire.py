@@ -44,16 +44,16 @@ class Wire(Generic[S]):
         assert isinstance(read, Message)
         await self.session.take(read, Origin.of_message(self.activity, read, len(line), access=self._access))
 
-    async def receive(self) -> dict[str, Any]:
+    async def receive(self) -> Any:
+        """The next message, or the list that answers a batch."""
         with anyio.fail_after(30):
-            message: dict[str, Any] = json.loads(await self._source.receive())
-        return message
+            return json.loads(await self._source.receive())
 
     @property
     def unread(self) -> int:
         return self._source.statistics().current_buffer_used
 
-    async def ask(self, message: Any) -> dict[str, Any]:
+    async def ask(self, message: Any) -> Any:
         await self.send(message)
         return await self.receive()
 
@@ -73,7 +73,7 @@ class Wire(Generic[S]):
         return error
 
     async def greet(self, revision: str = "2025-11-25") -> dict[str, Any]:
-        answer = await self.ask(initialize(revision))
+        answer: dict[str, Any] = await self.ask(initialize(revision))
         await self.send(INITIALIZED)
         return answer
 
