@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from mempalace_mcp.core.errors import StorageError
 from mempalace_mcp.core.files import PRIVATE_DIRECTORY
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.vectors.candidates import Candidates
-from mempalace_mcp.storage.vectors.model import Cause, ChromaState
+from mempalace_mcp.storage.vectors.model import Cause, ChromaState, Serving
 from mempalace_mcp.storage.vectors.record import (
     Record,
     begin_directory,
@@ -43,17 +43,6 @@ Sample = Callable[[int], tuple[Integers, Vectors]]
 """Some chunks and vectors of the log up to a position, as SQLite has them."""
 
 _LONGEST_PAUSE = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """What an open client holds: the log of this palace up to `position`, less what had vanished at `swept`."""
-
-    generation: int
-    palace: str
-    position: int
-    rows: int
-    swept: int
 
 
 class CachedClient:

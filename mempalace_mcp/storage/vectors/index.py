@@ -15,7 +15,7 @@ from mempalace_mcp.core.errors import ModelMismatch
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage.vectors import truth
 from mempalace_mcp.storage.vectors.candidates import Candidates
-from mempalace_mcp.storage.vectors.chroma import CachedClient, Serving
+from mempalace_mcp.storage.vectors.chroma import CachedClient
 from mempalace_mcp.storage.vectors.exact import ExactIndex
 from mempalace_mcp.storage.vectors.join import nearest_live
 from mempalace_mcp.storage.vectors.model import (
@@ -24,6 +24,7 @@ from mempalace_mcp.storage.vectors.model import (
     Difference,
     Neighbour,
     Reconnection,
+    Serving,
     VectorStatistics,
 )
 from mempalace_mcp.storage.vectors.prefix import ChromaPrefix

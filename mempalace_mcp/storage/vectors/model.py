@@ -98,3 +98,14 @@ class Reconnection:
     before: VectorStatistics
     after: VectorStatistics
     differences: Sequence[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What an open client holds: the log of this palace up to `position`, less what had vanished at `swept`."""
+
+    generation: int
+    palace: str
+    position: int
+    rows: int
+    swept: int
