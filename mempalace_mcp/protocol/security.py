@@ -29,7 +29,7 @@ _ORIGIN = re.compile(r"https?://(.+)", re.IGNORECASE)
 
 
 class HostGuard:
-    """Answers 421 to a foreign Host and 403 to a foreign Origin, and passes everything else on."""
+    """Answers 421 to a foreign Host and 403 to a foreign Origin, and passes everything else on, its headers trimmed."""
 
     def __init__(self, app: ASGIApp, exposure: Exposure) -> None:
         self._app = app
@@ -39,6 +39,7 @@ class HostGuard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        scope = _trimmed(scope)
         headers = Headers(scope=scope)
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or not self._exposure.is_called(hosts[0]):
@@ -77,6 +78,14 @@ class TokenGuard:
         shown = Headers(scope=scope).getlist("authorization")
         bearer = _BEARER.fullmatch(shown[0].strip()) if len(shown) == 1 else None
         return None if bearer is None else self._keyring.access_of(bearer[1])
+
+
+def _trimmed(scope: Scope) -> Scope:
+    """The request without the blanks around its header values, which are no part of them (RFC 9110, section 5.5).
+
+    The faster one of Uvicorn's two parsers leaves those behind a value.
+    """
+    return {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
 
 
 def access_of(scope: Scope) -> Access:
