@@ -20,6 +20,7 @@ from mempalace_mcp.process.connection import Connection
 from mempalace_mcp.process.connector import Connector, Unavailable, jittered
 from mempalace_mcp.process.frames import AGAIN, ALONE, OWN_MESSAGE, SUSPECT, Frame
 from mempalace_mcp.process.journal import Entry, Journal, parse
+from mempalace_mcp.process.patience import TICK_SECONDS, Patience
 from mempalace_mcp.process.progress import Progress
 from mempalace_mcp.protocol.lines import Overlong
 
@@ -121,7 +122,9 @@ class Bridge:
         # A thread of its own: a daemon may not read on before what it has answered is read here.
         resuming = threading.Thread(target=self._guarded, args=(self._resume, connection), name="resume")
         resuming.start()
-        for frame in connection.frames():
+        patience = Patience(connection)
+        for frame in connection.frames(TICK_SECONDS, lambda: patience.wait(owed=bool(self._journal.in_flight()))):
+            patience.heard()
             graceful = self._receive(frame) or graceful
         connection.close()
         resuming.join()

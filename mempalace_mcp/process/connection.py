@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 
 from mempalace_mcp.process.address import Address
-from mempalace_mcp.process.frames import MAX_FRAME_BYTES, Frame
+from mempalace_mcp.process.frames import MAX_FRAME_BYTES, OWN_MESSAGE, Frame
 from mempalace_mcp.process.hello import MAX_HELLO_BYTES, Hello
 from mempalace_mcp.protocol.lines import LineSplitter
 
@@ -31,11 +34,20 @@ class Connection:
         self.welcome = welcome
         self._socket = stream
         self._rest = rest
+        self._writing = threading.Lock()
 
     @property
     def version(self) -> str:
         """The daemon's."""
         return str(self.welcome.get("version"))
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process, as the system knows it here if it tells."""
+        if sys.platform == "linux" and self._socket.family is socket.AF_UNIX:
+            credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            return int.from_bytes(credentials[:4], sys.byteorder)
+        return int(str(self.welcome.get("pid")))
 
     def send(self, frame: Frame) -> None:
         """Send it whole.
@@ -43,10 +55,22 @@ class Connection:
         Raises:
             OSError: the daemon is gone.
         """
-        self._socket.sendall(frame.encode())
+        with self._writing:
+            self._socket.sendall(frame.encode())
 
-    def frames(self) -> Iterator[Frame]:
-        """What the daemon says, to its last whole line; ends when it is gone."""
+    def ask_for_life(self) -> None:
+        """Have the daemon say something, unless it leaves unread what it was sent before."""
+        if self._writing.acquire(blocking=False):
+            try:
+                if select.select([], [self._socket], [], 0)[1]:
+                    self._socket.sendall(Frame(OWN_MESSAGE, b"").encode())
+            except (OSError, ValueError):  # it is gone, which whoever receives will see
+                return
+            finally:
+                self._writing.release()
+
+    def frames(self, tick_seconds: float, tick: Callable[[], None]) -> Iterator[Frame]:
+        """What the daemon says, to its last whole line; ends when it is gone. Each `tick` is so much of silence."""
         lines = LineSplitter(MAX_FRAME_BYTES)
         data = self._rest
         while True:
@@ -54,8 +78,10 @@ class Connection:
                 if isinstance(line, bytes):
                     yield Frame.decode(line)
             try:
+                while not select.select([self._socket], [], [], tick_seconds)[0]:
+                    tick()
                 data = self._socket.recv(_READ_BYTES)
-            except OSError:
+            except (OSError, ValueError):  # closed by this side or the other
                 return
             if not data:
                 return

@@ -56,6 +56,9 @@ class Conversation(Session):
         Raises:
             anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
         """
+        if frame.sequence == OWN_MESSAGE:
+            await self.send(Frame(OWN_MESSAGE, b"{}", NOTICE).encode())
+            return
         message = read_message(frame.line)
         if isinstance(message, Refusal):
             await self._say(frame.sequence, message.answer())

@@ -120,7 +120,8 @@ class Door:
             await _say(stream, {"stopping": True, "pid": os.getpid()})
             self._host.leave("stopped")
         else:
-            await _say(stream, {"protocol": PROTOCOL, "version": __version__, "pid": os.getpid()})
+            welcome = {"protocol": PROTOCOL, "version": __version__, "pid": os.getpid(), "http": self._address.http}
+            await _say(stream, welcome)
             await self._serve(stream, hello, rest)
 
     def _refusal(self, hello: Hello) -> str | None:

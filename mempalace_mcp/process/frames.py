@@ -3,6 +3,7 @@
     bridge to daemon   `<sequence> <line of the client>`
                        `<sequence>? <line>`: the request is under suspicion
                        `<sequence>~ <line>`: an earlier daemon had the message already
+                       `0 `: is anybody there? The answer is an empty notice
     daemon to bridge   `<sequence> <answer>`; nothing behind the header settles a message that has no answer
                        `<sequence>! `: the suspect begins, and no other one runs beside it
                        `0 <line>`: a message of the server's own
