@@ -48,7 +48,7 @@ def stillborn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package with a daemon that ends while it starts, without a word."""
     return laboratory(
         tmp_path_factory.mktemp("stillborn"),
-        {"process/birth.py": ("    os.umask(_UMASK)\n", "    os._exit(3)\n")},
+        {"process/birth.py": ("    os.chdir(", "    os._exit(3)\n    os.chdir(")},
     )
 
 
