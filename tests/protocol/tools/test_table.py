@@ -54,8 +54,8 @@ def test_core_is_exactly_these_in_this_order() -> None:
     assert names("core") == CORE
 
 
-def test_full_adds_import_path() -> None:
-    assert names("full") == [*CORE, "import_path"]
+def test_full_adds_import_path_and_history() -> None:
+    assert names("full") == [*CORE, "import_path", "history"]
 
 
 def test_read_only_registers_no_writer() -> None:
