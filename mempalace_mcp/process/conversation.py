@@ -12,24 +12,26 @@ from dataclasses import replace
 
 import anyio
 from anyio.abc import TaskGroup
-from mcp.server.lowlevel import NotificationOptions
-from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
 
 from mempalace_mcp.process.frames import AGAIN, ALONE, NOTICE, OWN_MESSAGE, SUSPECT, Frame
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.outbox import Write
-from mempalace_mcp.protocol.server import PalaceServer
-from mempalace_mcp.protocol.session import CANCELLED, RequestId, Session
+from mempalace_mcp.protocol.plain import SessionServer
+from mempalace_mcp.protocol.revisions import RequestId
+from mempalace_mcp.protocol.session import CANCELLED, Session
 from mempalace_mcp.runtime.activity import SessionActivity
 
 
 class Conversation(Session):
     """`receive_frame` takes the bridge's frames one by one; `write` sends encoded ones."""
 
+    tools_change = True
+    """After an upgrade the bridge says that the list of tools may be another one."""
+
     def __init__(
         self,
-        server: PalaceServer,
+        server: SessionServer,
         activity: SessionActivity,
         write: Write,
         *,
@@ -45,10 +47,6 @@ class Conversation(Session):
         self._ids: dict[int, RequestId] = {}
         self._suspects: dict[int, anyio.Event] = {}
         self._waiting: dict[int, anyio.CancelScope] = {}
-
-    def notification_options(self) -> NotificationOptions:
-        """After an upgrade the bridge says that the list of tools may be another one."""
-        return NotificationOptions(tools_changed=True, resources_changed=True)
 
     async def receive_frame(self, frame: Frame) -> None:
         """Take one frame; returns when it has been handed over, refused or settled.
@@ -79,12 +77,9 @@ class Conversation(Session):
                 await self.take(pointed, Origin.of_message(self._own_activity, message, len(frame.line)))
             await self._say(frame.sequence, b"")
 
-    def encode(self, message: JSONRPCMessage) -> bytes:
-        """The message as a frame, with the client's own id in it."""
-        if not isinstance(message, JSONRPCResponse | JSONRPCError) or not isinstance(message.id, int):
-            return Frame(OWN_MESSAGE, super().encode(message)).encode()
-        restored = message.model_copy(update={"id": self._restore(message.id)})
-        return Frame(message.id, super().encode(restored)).encode()
+    async def tell(self, message: bytes) -> None:
+        """Write a message that answers nothing."""
+        await self.send(Frame(OWN_MESSAGE, message).encode())
 
     def encode_answer(self, request_id: RequestId, body: bytes) -> bytes:
         """The answer as a frame, with the client's own id in it."""

@@ -30,7 +30,7 @@ from mempalace_mcp.process.hello import (
 )
 from mempalace_mcp.process.services import AppServices, DaemonContext, Offer
 from mempalace_mcp.protocol.lines import LineSplitter
-from mempalace_mcp.protocol.server import build_server
+from mempalace_mcp.protocol.plain import PlainServer
 from mempalace_mcp.protocol.stream import DRAIN_AT_STOP_SECONDS
 from mempalace_mcp.protocol.tools.table import ToolTable, build_tools
 from mempalace_mcp.runtime.activity import Transport
@@ -149,7 +149,7 @@ class Door:
         try:
             async with anyio.create_task_group() as tasks:
                 conversation = Conversation(
-                    build_server(self._services(hello)),
+                    PlainServer(self._services(hello)),
                     activity,
                     stream.send,
                     bridge=hello.bridge,

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcp_types import PROTOCOL_VERSION_META_KEY
-
 from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import InvalidArgument, PalaceError
@@ -17,6 +15,7 @@ from mempalace_mcp.protocol.envelope import CALL
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.progress import Progress
 from mempalace_mcp.protocol.receipt import receipt_key
+from mempalace_mcp.protocol.revisions import PROGRESS_TOKEN, PROTOCOL_VERSION
 from mempalace_mcp.protocol.services import Services
 
 logger = logging.getLogger(__name__)
@@ -25,7 +24,7 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """Of one answer, which carries its JSON twice: as structured content and as text."""
 
 _PARAMETERS = {"name", "arguments", "_meta"}
-_FOR_THE_SDK = {"progressToken", PROTOCOL_VERSION_META_KEY}
+_FOR_THE_SDK = {PROGRESS_TOKEN, PROTOCOL_VERSION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +45,14 @@ def read_call(content: Mapping[str, Any]) -> Call | None:
         return None
     params = content.get("params") or {}
     meta = params.get("_meta", {})
-    if not params.keys() <= _PARAMETERS or not isinstance(meta, dict) or not meta.keys().isdisjoint(_FOR_THE_SDK):
+    if not params.keys() <= _PARAMETERS or not is_plain_meta(meta):
         return None
     return Call(params["name"], params.get("arguments") or {}, meta)
+
+
+def is_plain_meta(meta: object) -> bool:
+    """True if there is nothing in a request's `_meta` that only the SDK understands."""
+    return isinstance(meta, dict) and meta.keys().isdisjoint(_FOR_THE_SDK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.protocol.calls import Calls
 from mempalace_mcp.protocol.connections import Connections
 from mempalace_mcp.protocol.exposure import Exposure
 from mempalace_mcp.protocol.health import health_routes
 from mempalace_mcp.protocol.history import history_route
 from mempalace_mcp.protocol.keyring import Keyring
+from mempalace_mcp.protocol.plain import PlainServer
 from mempalace_mcp.protocol.security import HostGuard, TokenGuard
 from mempalace_mcp.protocol.server import build_server
 from mempalace_mcp.protocol.services import Services
@@ -39,8 +41,8 @@ LOOPBACK = Exposure()
 def build_http(services: Services, exposure: Exposure = LOOPBACK, keyring: Keyring | None = None) -> Starlette:
     """The application, for bearers of the tokens in the keyring or, without one, for everybody who reaches it;
     `state.close` ends its streams, before the server waits for open responses."""
-    streamable = StreamableDoor(build_server(services, sessions=False), services.activity)
-    sse = SseDoor(build_server(services), services.activity)
+    streamable = StreamableDoor(build_server(services, Calls(services), sessions=False), services.activity)
+    sse = SseDoor(PlainServer(services), services.activity)
 
     async def close() -> None:
         streamable.close()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-
-from starlette.requests import Request
-from starlette.types import Scope
+from typing import Any
 
 from mempalace_mcp.core.access import FULL, Access
 from mempalace_mcp.core.errors import InvalidArgument
@@ -60,11 +58,11 @@ class Origin:
     @classmethod
     def of_request(cls, request: object) -> Origin:
         """What a door attached to the SDK's request context: the origin itself, or one in the scope of HTTP."""
-        origin = request.scope[_KEY] if isinstance(request, Request) else request
+        origin = request if isinstance(request, cls) else getattr(request, "scope", {}).get(_KEY)
         if not isinstance(origin, cls):
             raise TypeError(f"a door attached no origin to its request: {request!r}")
         return origin
 
-    def attach(self, scope: Scope) -> Scope:
+    def attach(self, scope: Mapping[str, Any]) -> dict[str, Any]:
         """The scope with this origin in it."""
         return {**scope, _KEY: self}

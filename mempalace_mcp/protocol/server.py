@@ -21,6 +21,7 @@ from mcp_types import (
 from mempalace_mcp import __version__
 from mempalace_mcp.protocol.calls import Answer, Call, Calls
 from mempalace_mcp.protocol.completions import Completions
+from mempalace_mcp.protocol.handshake import SERVER_NAME, SERVER_TITLE
 from mempalace_mcp.protocol.listening import Listening
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.progress import Progress
@@ -29,8 +30,6 @@ from mempalace_mcp.protocol.requests import Context, Requests
 from mempalace_mcp.protocol.resources import Resources
 from mempalace_mcp.protocol.services import Services
 
-SERVER_NAME = "mempalace-mcp"
-
 
 class PalaceServer(Server[Any]):
     """The SDK's server, and the way to its tools that leads past the SDK's models."""
@@ -38,10 +37,9 @@ class PalaceServer(Server[Any]):
     calls: Calls
 
 
-def build_server(services: Services, *, sessions: bool = True) -> PalaceServer:
-    """The server for every session of the process, or for a door that knows none: before 2026-07-28 its clients cannot
-    be told of changes."""
-    calls = Calls(services)
+def build_server(services: Services, calls: Calls, *, sessions: bool = True) -> PalaceServer:
+    """The server for any number of sessions, or for a door that knows none: before 2026-07-28 its clients cannot be
+    told of changes."""
     handlers = _Handlers(services, calls)
     requests = Requests(services)
     resources, prompts = Resources(requests), Prompts(requests)
@@ -49,7 +47,7 @@ def build_server(services: Services, *, sessions: bool = True) -> PalaceServer:
     server = PalaceServer(
         SERVER_NAME,
         version=__version__,
-        title="MemPalace",
+        title=SERVER_TITLE,
         instructions=services.tools.instructions,
         on_list_tools=handlers.list_tools,
         on_call_tool=handlers.call_tool,

@@ -1,8 +1,9 @@
-"""One conversation with one client, whatever carries its messages: the SDK's server between two streams of ours.
+"""One conversation with one client, whatever carries its messages.
 
-The SDK ends a session by cancelling what is in flight, and drops messages that it cannot read. Here every message
-gets its answer: unreadable ones are answered on the spot, and a session can be drained before it is closed. Once the
-SDK has shaken hands, plain calls of tools go past it: its models and tasks take longer than most tools do.
+Plain requests are answered here, in the revisions that have a handshake: calls of tools above all. Everything else is
+the SDK's: on the first such message it is loaded, told what was agreed without it, and serves beside this session from
+then on. (It ends a session by cancelling what is in flight, and drops messages that it cannot read. Here every message
+gets its answer: unreadable ones are answered on the spot, and a session can be drained before it is closed.)
 """
 
 from __future__ import annotations
@@ -11,40 +12,31 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
-from mcp.server.lowlevel import NotificationOptions
-from mcp.shared.message import ServerMessageMetadata, SessionMessage
-from mcp_types import (
-    CONNECTION_CLOSED,
-    JSONRPCError,
-    JSONRPCMessage,
-    JSONRPCNotification,
-    JSONRPCRequest,
-    JSONRPCResponse,
-    jsonrpc_message_adapter,
-)
 
 from mempalace_mcp.core.access import FULL, Access
 from mempalace_mcp.protocol.calls import Call, read_call
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
+from mempalace_mcp.protocol.handshake import INITIALIZE, INITIALIZED
 from mempalace_mcp.protocol.lines import Overlong
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.outbox import Outbox, Write
-from mempalace_mcp.protocol.server import PalaceServer
+from mempalace_mcp.protocol.plain import SessionServer
+from mempalace_mcp.protocol.revisions import CONNECTION_CLOSED, RequestId
 from mempalace_mcp.protocol.subscriptions import Follower, Subscriptions
 from mempalace_mcp.runtime.activity import SessionActivity
+
+if TYPE_CHECKING:
+    from mempalace_mcp.protocol.sdk_session import SdkSession
 
 MAX_IN_FLIGHT = 64
 """Requests of one session that may be unanswered; the next one waits, and with it whatever is read after it."""
 
 CANCELLED = "notifications/cancelled"
-RequestId = str | int
 
 _CLOSED = b'"error":{"code":%d,"message":"Connection closed"}' % CONNECTION_CLOSED
 
@@ -52,20 +44,24 @@ _CLOSED = b'"error":{"code":%d,"message":"Connection closed"}' % CONNECTION_CLOS
 class Session:
     """`serve` runs for the whole conversation; `receive` takes the client's messages one by one."""
 
-    def __init__(self, server: PalaceServer, activity: SessionActivity, write: Write) -> None:
+    tools_change = False
+    """True if the client may be told that the list of tools has become another one."""
+
+    def __init__(self, server: SessionServer, activity: SessionActivity, write: Write) -> None:
         self.finished = anyio.Event()
         """Set once `serve` has nothing more to say."""
         self._server = server
         self._activity = activity
         self._outbox = Outbox(write)
-        self._closed = False
-        self._sink, self._source = anyio.create_memory_object_stream[SessionMessage](0)
+        self._begun, self._closing = anyio.Event(), anyio.Event()
+        self._tasks: TaskGroup
         self._in_flight = 0
         self._settled = anyio.Event()
-        self._handshake: RequestId | None = None
-        self._shaken = False
         self._calls: dict[RequestId, anyio.CancelScope] = {}
-        self._calling: TaskGroup | None = None
+        self._handshake: dict[str, Mapping[str, Any]] = {}
+        """What was agreed without the SDK: the client's messages by their methods."""
+        self._sdk: SdkSession | None = None
+        self._loading = anyio.Lock()
         self._subscriptions = Subscriptions(self._begin_to_tell)
 
     @property
@@ -81,19 +77,16 @@ class Session:
     async def serve(self) -> None:
         """Answer until the session is closed; then what is still in flight is cancelled, and answered as such."""
         try:
-            options = self._server.create_initialization_options(self.notification_options())
-            async with anyio.create_task_group() as self._calling:
-                await self._server.run(self._source, _Answers(self), options)
-                self._calling.cancel_scope.cancel()
+            async with anyio.create_task_group() as self._tasks:
+                self._begun.set()
+                await self._closing.wait()
+                if self._sdk is not None:
+                    await self._sdk.close()
+                self._tasks.cancel_scope.cancel()
         finally:
-            self._closed = True
+            self._closing.set()
             self._subscriptions.close()
-            self._source.close()
             self.finished.set()
-
-    def notification_options(self) -> NotificationOptions:
-        """Which changes the client may be told of."""
-        return NotificationOptions(resources_changed=True)
 
     async def receive(self, data: bytes | Overlong, access: Access = FULL) -> None:
         """Take one message from a caller with that access; returns when it has been handed over or refused.
@@ -114,19 +107,22 @@ class Session:
         Raises:
             anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
         """
+        if not self._begun.is_set():
+            await self._begun.wait()
         await self._outbox.room()
-        if self._closed:
-            raise anyio.ClosedResourceError
-        if self._calling is None or not self._shaken:
-            await self._hand_over(message, origin)
-        elif call := read_call(message.content):
+        if _is_request(message):
             await self._fewer_in_flight_than(MAX_IN_FLIGHT)
-            self._in_flight += 1
-            request_id = message.content["id"]
-            scope = self._calls[request_id] = anyio.CancelScope()
-            self._calling.start_soon(self._call, scope, request_id, call, origin)
-        elif not self._cancel_call(message):
-            await self._hand_over(message, origin)
+        if self._closing.is_set():
+            raise anyio.ClosedResourceError
+        if not _is_request(message):
+            await self._take_notice(message, origin)
+            return
+        self._in_flight += 1
+        try:
+            await self._take_request(message.content, origin)
+        except BaseException:
+            self._settle()
+            raise
 
     async def drain(self, seconds: float) -> None:
         """Wait until everything in flight is answered, at most that long. Streams of changes end at once."""
@@ -136,8 +132,7 @@ class Session:
 
     def close(self) -> None:
         """Take no more messages; `serve` returns soon after."""
-        self._closed = True
-        self._sink.close()
+        self._closing.set()
 
     def abort(self) -> None:
         """Close, and give up on answers that the client does not take."""
@@ -152,49 +147,77 @@ class Session:
         """
         await self._outbox.send(data)
 
-    async def answer(self, message: SessionMessage) -> None:
-        """Write what the SDK has to say, and note which request it settles."""
-        if self._handshake is not None and getattr(message.message, "id", None) == self._handshake:
-            self._handshake, self._shaken = None, isinstance(message.message, JSONRPCResponse)
+    async def answer(self, request_id: RequestId, body: bytes) -> None:
+        """Settle a request; the body is its result or its error, with that key."""
         try:
-            await self.send(self.encode(message.message))
+            await self.send(self.encode_answer(request_id, body))
         finally:
-            if isinstance(message.message, (JSONRPCResponse, JSONRPCError)):
-                self._settle()
+            self._settle()
 
-    def encode(self, message: JSONRPCMessage) -> bytes:
-        """A message of the SDK as it is written."""
-        return message.model_dump_json(by_alias=True, exclude_unset=True).encode()
+    async def tell(self, message: bytes) -> None:
+        """Write a message that answers nothing."""
+        await self.send(message)
 
     def encode_answer(self, request_id: RequestId, body: bytes) -> bytes:
-        """An answer to a call that went past the SDK; the body is its result or its error."""
+        """An answer as it is written."""
         return b'{"jsonrpc":"2.0","id":%b,%b}' % (json.dumps(request_id).encode(), body)
 
     async def unanswered(self, origin: Origin) -> None:
         """A request is settled, and nothing was written for it."""
         self._settle()
 
-    async def _hand_over(self, message: Message, origin: Origin) -> None:
+    async def _take_request(self, content: Mapping[str, Any], origin: Origin) -> None:
+        if self._is_shaken and (call := read_call(content)):
+            scope = self._calls[content["id"]] = anyio.CancelScope()
+            self._tasks.start_soon(self._call, scope, content["id"], call, origin)
+        elif (result := self._plain_result(content, origin)) is not None:
+            self._tasks.start_soon(self._finish, content["id"], origin, b'"result":' + result)
+        else:
+            await self._hand_over(content, origin)
+
+    async def _take_notice(self, message: Message, origin: Origin) -> None:
+        """Take a message that is not to be answered. Without the SDK there is nothing that it could concern."""
+        if self._cancel_call(message):
+            return
+        if self._sdk is None and self._is_shaken:
+            if message.content.get("method") == INITIALIZED:
+                self._handshake[INITIALIZED] = message.content
+        else:
+            await self._hand_over(message.content, origin)
+
+    @property
+    def _is_shaken(self) -> bool:
+        return bool(self._handshake) or (self._sdk is not None and self._sdk.shaken)
+
+    def _plain_result(self, content: Mapping[str, Any], origin: Origin) -> bytes | None:
+        """The result of a request that is answered without the SDK."""
+        method, params = content["method"], content.get("params")
+        if method == INITIALIZE:
+            self._activity.introduce(_name_of_client(params))
+            welcome = None if self._sdk else self._server.greet(params, tools_change=self.tools_change)
+            if welcome is not None:
+                self._handshake[INITIALIZE] = content
+            return welcome
+        return self._server.answer(method, params, origin.access) if self._is_shaken else None
+
+    async def _hand_over(self, content: Mapping[str, Any], origin: Origin) -> None:
         """Let the SDK see to the message."""
-        origin = replace(origin, subscriptions=self._subscriptions)
-        metadata = ServerMessageMetadata(request_context=origin, on_request_unanswered=partial(self.unanswered, origin))
-        parsed = jsonrpc_message_adapter.validate_python(message.content, by_name=False)
-        counted = isinstance(parsed, JSONRPCRequest)
-        if isinstance(parsed, JSONRPCRequest):
-            await self._fewer_in_flight_than(MAX_IN_FLIGHT)
-            if parsed.method == "initialize":
-                self._handshake = parsed.id
-                self._activity.introduce(_name_of_client(parsed.params))
-        self._in_flight += counted
-        try:
-            await self._sink.send(SessionMessage(parsed, metadata))
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            self._in_flight -= counted
-            raise
+        async with self._loading:
+            sdk = self._sdk = self._sdk or await self._load_sdk()
+        await sdk.take(content, replace(origin, subscriptions=self._subscriptions))
+
+    async def _load_sdk(self) -> SdkSession:
+        sdk = await self._server.sdk_session(self)
+        if self._closing.is_set():
+            raise anyio.ClosedResourceError
+        self._tasks.start_soon(sdk.serve)
+        if self._handshake:
+            await sdk.repeat(list(self._handshake.values()))
+        return sdk
 
     async def _call(self, scope: anyio.CancelScope, request_id: RequestId, call: Call, origin: Origin) -> None:
         """Answer the call; if the session ends first, say so. One that is cancelled already does not begin."""
-        body = _CLOSED
+        body = None
         try:
             with scope:
                 await anyio.lowlevel.checkpoint_if_cancelled()
@@ -205,18 +228,15 @@ class Session:
             if self._calls.get(request_id) is scope:
                 del self._calls[request_id]
             with anyio.CancelScope(shield=True):
-                await self._finish_call(request_id, origin, None if scope.cancel_called else body)
+                await self._finish(request_id, origin, body or (None if scope.cancel_called else _CLOSED))
 
-    async def _finish_call(self, request_id: RequestId, origin: Origin, body: bytes | None) -> None:
-        """Write the answer, unless the client has cancelled the call and wants none."""
+    async def _finish(self, request_id: RequestId, origin: Origin, body: bytes | None) -> None:
+        """Write the answer, unless the client has cancelled the request and wants none."""
         with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             if body is None:
                 await self.unanswered(origin)
-                return
-            try:
-                await self.send(self.encode_answer(request_id, body))
-            finally:
-                self._settle()
+            else:
+                await self.answer(request_id, body)
 
     def _cancel_call(self, message: Message) -> bool:
         """True if the message cancels a call that went past the SDK."""
@@ -229,15 +249,15 @@ class Session:
         return scope is not None
 
     def _begin_to_tell(self, follower: Follower) -> None:
-        assert self._calling is not None
-        self._calling.start_soon(self._tell, follower)
+        self._tasks.start_soon(self._tell_news, follower)
 
-    async def _tell(self, follower: Follower) -> None:
+    async def _tell_news(self, follower: Follower) -> None:
         """Tell the client the news, one by one, as fast as it reads."""
         with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             while (news := await follower.news()) is not None:
                 for method, params in news:
-                    await self.send(self.encode(JSONRPCNotification(jsonrpc="2.0", method=method, params=params)))
+                    notification = {"jsonrpc": "2.0", "method": method, "params": params}
+                    await self.tell(json.dumps(notification, ensure_ascii=False, separators=(",", ":")).encode())
 
     def _settle(self) -> None:
         self._in_flight -= 1
@@ -250,30 +270,10 @@ class Session:
             await self._settled.wait()
 
 
+def _is_request(message: Message) -> bool:
+    return "method" in message.content and "id" in message.content
+
+
 def _name_of_client(params: Mapping[str, Any] | None) -> object:
     client = (params or {}).get("clientInfo")
     return client.get("name") if isinstance(client, dict) else None
-
-
-class _Answers:
-    """The write stream that the SDK is given."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    async def send(self, item: SessionMessage, /) -> None:
-        await self._session.answer(item)
-
-    async def aclose(self) -> None:
-        """The session outlives the SDK's use of it."""
-
-    async def __aenter__(self) -> _Answers:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        await self.aclose()

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from mempalace_mcp.protocol.body import Bodies
+from mempalace_mcp.protocol.plain import SessionServer
 from mempalace_mcp.protocol.security import access_of, refuse
-from mempalace_mcp.protocol.server import PalaceServer
 from mempalace_mcp.protocol.session import Session
 from mempalace_mcp.runtime.activity import Activity, Transport
 
@@ -42,7 +42,7 @@ class SseDoor:
 
     def __init__(
         self,
-        server: PalaceServer,
+        server: SessionServer,
         activity: Activity,
         session_limit: int = SESSION_LIMIT,
         idle_seconds: float = IDLE_SECONDS,

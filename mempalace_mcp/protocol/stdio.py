@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import anyio
 
 from mempalace_mcp.protocol.descriptors import Descriptors
-from mempalace_mcp.protocol.server import build_server
+from mempalace_mcp.protocol.plain import PlainServer
 from mempalace_mcp.protocol.services import Services
 from mempalace_mcp.protocol.stream import serve_stream
 from mempalace_mcp.runtime.activity import Transport
@@ -31,7 +31,7 @@ async def serve_stdio(services: Services) -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(services.health.watch)
                 tasks.start_soon(services.feed.watch)
-                await serve_stream(build_server(services), session, stream, stop)
+                await serve_stream(PlainServer(services), session, stream, stop)
                 tasks.cancel_scope.cancel()
     finally:
         session.close()

@@ -8,7 +8,7 @@ from typing import Protocol
 import anyio
 
 from mempalace_mcp.protocol.lines import LineSplitter
-from mempalace_mcp.protocol.server import PalaceServer
+from mempalace_mcp.protocol.plain import SessionServer
 from mempalace_mcp.protocol.session import Session
 from mempalace_mcp.runtime.activity import SessionActivity
 
@@ -42,7 +42,7 @@ class ByteStream(Protocol):
         ...
 
 
-async def serve_stream(server: PalaceServer, activity: SessionActivity, stream: ByteStream, stop: anyio.Event) -> None:
+async def serve_stream(server: SessionServer, activity: SessionActivity, stream: ByteStream, stop: anyio.Event) -> None:
     """Serve one session until the client closes its side, stops reading, or `stop` is set; then drain it and return."""
 
     async def write(message: bytes) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from mempalace_mcp.process.conversation import Conversation
 from mempalace_mcp.process.frames import ALONE, SUSPECT, Frame
-from mempalace_mcp.protocol.server import build_server
+from mempalace_mcp.protocol.plain import PlainServer
 from mempalace_mcp.runtime.activity import Transport
 from tests.protocol.clients import INITIALIZED, call, initialize
 from tests.protocol.doors import EchoServices, echo_services
@@ -63,7 +63,7 @@ async def connected() -> AsyncIterator[Bridge]:
         bridge = Bridge(services)
         async with anyio.create_task_group() as tasks:
             conversation = Conversation(
-                build_server(services),
+                PlainServer(services),
                 bridge._activity,
                 bridge.write,
                 bridge="b",

@@ -20,8 +20,8 @@ from mempalace_mcp.core.receipt import ReceiptKey
 from mempalace_mcp.process.services import Offer, services_of
 from mempalace_mcp.protocol.envelope import Message, read_message
 from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.protocol.plain import PlainServer
 from mempalace_mcp.protocol.receipt import CLIENT_SCOPE, receipt_key
-from mempalace_mcp.protocol.server import build_server
 from mempalace_mcp.protocol.session import Session
 from mempalace_mcp.runtime.activity import Activity, Transport
 from mempalace_mcp.runtime.app import App
@@ -254,7 +254,7 @@ class Door:
         self._scope = scope
         self._activity = app.activity.open(Transport.SOCKET)
         self._sink, self._source = anyio.create_memory_object_stream[bytes](100)
-        self.session = Session(build_server(services_of(app, Offer())), self._activity, self._sink.send)
+        self.session = Session(PlainServer(services_of(app, Offer())), self._activity, self._sink.send)
 
     async def send(self, message: dict[str, Any], sequence: int | None = None) -> None:
         data = json.dumps(message).encode()

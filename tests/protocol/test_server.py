@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from mempalace_mcp.protocol.calls import MAX_ANSWER_BYTES
-from mempalace_mcp.protocol.server import build_server
+from mempalace_mcp.protocol.plain import PlainServer
 from mempalace_mcp.protocol.session import MAX_IN_FLIGHT, Session
 from mempalace_mcp.runtime.activity import Outcome, Transport
 from tests.protocol.clients import (
@@ -190,7 +190,7 @@ async def test_a_client_that_does_not_read_cannot_keep_a_session_alive() -> None
             stuck.set()
             await anyio.sleep_forever()
 
-        session = Session(build_server(services), activity, write)
+        session = Session(PlainServer(services), activity, write)
         with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(session.serve)
@@ -212,7 +212,7 @@ async def test_the_end_of_a_session_does_not_tear_an_answer() -> None:
                 await go_on.wait()
             written.append(message)
 
-        session = Session(build_server(services), services.activity.open(Transport.SOCKET), write)
+        session = Session(PlainServer(services), services.activity.open(Transport.SOCKET), write)
         with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(session.serve)

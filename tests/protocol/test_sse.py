@@ -9,7 +9,7 @@ import pytest
 from mcp import ClientSession
 from mcp.client.sse import sse_client
 
-from mempalace_mcp.protocol.server import build_server
+from mempalace_mcp.protocol.plain import PlainServer
 from mempalace_mcp.protocol.sse import SESSION_LIMIT, SseDoor
 from tests.protocol.clients import (
     HANDSHAKE_REVISIONS,
@@ -129,7 +129,7 @@ def test_sessions_beyond_the_limit_are_asked_to_come_again(tmp_path: Path) -> No
 def test_idle_sessions_make_room_when_there_is_none() -> None:
     with echo_services() as services:
         patient, strict = (
-            SseDoor(build_server(services), services.activity, session_limit=2, idle_seconds=seconds)
+            SseDoor(PlainServer(services), services.activity, session_limit=2, idle_seconds=seconds)
             for seconds in (0, 600)
         )
         with served(strict) as port, SseClient(port), SseClient(port), SseClient(port) as refused:

@@ -18,7 +18,7 @@ from mempalace_mcp.core.model import Changes
 from mempalace_mcp.process.services import Offer, services_of
 from mempalace_mcp.protocol.http import LOOPBACK, serve_on
 from mempalace_mcp.protocol.http import listen as listener_on
-from mempalace_mcp.protocol.server import build_server
+from mempalace_mcp.protocol.plain import PlainServer
 from mempalace_mcp.protocol.session import Session
 from mempalace_mcp.protocol.subscriptions import MAX_FOLLOWED, MAX_STREAMS, UPDATED, Follower
 from mempalace_mcp.protocol.uris import write_uri
@@ -173,7 +173,7 @@ async def test_what_a_client_does_not_read_becomes_one(tmp_path: Path) -> None:
             if [each.get("method") for each in written].count(UPDATED) == 2:
                 two.set()
 
-        session = Session(build_server(services_of(app, Offer())), app.activity.open(Transport.SOCKET), write)
+        session = Session(PlainServer(services_of(app, Offer())), app.activity.open(Transport.SOCKET), write)
         with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(session.serve)

@@ -14,7 +14,7 @@ from mempalace_mcp.core.access import FULL, Access
 from mempalace_mcp.process.services import AppServices, Offer, services_of
 from mempalace_mcp.protocol.envelope import Message, read_message
 from mempalace_mcp.protocol.origin import Origin
-from mempalace_mcp.protocol.server import build_server
+from mempalace_mcp.protocol.plain import PlainServer
 from mempalace_mcp.protocol.services import Services
 from mempalace_mcp.protocol.session import Session
 from mempalace_mcp.runtime.activity import Transport
@@ -33,7 +33,7 @@ class Wire(Generic[S]):
         self.activity = services.activity.open(Transport.SOCKET)
         self._access = access
         self._sink, self._source = anyio.create_memory_object_stream[bytes](1000)
-        self.session = Session(build_server(services), self.activity, self._sink.send)
+        self.session = Session(PlainServer(services), self.activity, self._sink.send)
 
     async def send(self, message: Any) -> None:
         line = message if isinstance(message, bytes) else json.dumps(message).encode()

@@ -1,0 +1,97 @@
+"""What sessions are answered without the SDK, which takes half a second and 50 MB to import, and the way to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+import anyio.to_thread
+
+from mempalace_mcp.core.access import Access
+from mempalace_mcp.protocol.calls import Calls, is_plain_meta
+from mempalace_mcp.protocol.handshake import revision_for, welcome
+from mempalace_mcp.protocol.services import Services
+
+if TYPE_CHECKING:
+    from mempalace_mcp.protocol.sdk_session import SdkSession, Stage
+    from mempalace_mcp.protocol.server import PalaceServer
+
+
+class SessionServer(Protocol):
+    """What stands behind a session."""
+
+    calls: Calls
+
+    def greet(self, offer: Mapping[str, Any] | None, *, tools_change: bool) -> bytes | None:
+        """The result of a plain `initialize` in JSON, or None if there is more to it. `tools_change`: the client may
+        be told that the list of tools has become another one."""
+        ...
+
+    def answer(self, method: str, params: Mapping[str, Any] | None, access: Access) -> bytes | None:
+        """The result of a plain request in JSON, or None if there is more to it."""
+        ...
+
+    async def sdk_session(self, stage: Stage) -> SdkSession:
+        """A session of the SDK, for what is not plain."""
+        ...
+
+
+class PlainServer:
+    """Serves any number of sessions."""
+
+    def __init__(self, services: Services) -> None:
+        self.calls = Calls(services)
+        self._services = services
+        self._listing: bytes | None = None
+        self._sdk_server: PalaceServer | None = None
+
+    def greet(self, offer: Mapping[str, Any] | None, *, tools_change: bool) -> bytes | None:
+        """The result of a plain `initialize` in JSON, or None if there is more to it. `tools_change`: the client may
+        be told that the list of tools has become another one."""
+        revision = revision_for(offer)
+        if revision is None:
+            return None
+        return _encoded(welcome(revision, self._services.tools.instructions, tools_change=tools_change))
+
+    def answer(self, method: str, params: Mapping[str, Any] | None, access: Access) -> bytes | None:
+        """The result of a plain request in JSON, or None if there is more to it."""
+        if params and not (params.keys() == {"_meta"} and is_plain_meta(params["_meta"])):
+            return None
+        match method:
+            case "ping":
+                return b"{}"
+            case "tools/list":
+                return self._tools(access)
+        return None
+
+    async def sdk_session(self, stage: Stage) -> SdkSession:
+        """A session of the SDK, which is imported when it is first needed: in a thread, for that takes long."""
+        if self._sdk_server is None:
+            self._sdk_server = await anyio.to_thread.run_sync(_build_sdk_server, self._services, self.calls)
+        from mempalace_mcp.protocol.sdk_session import SdkSession
+
+        return SdkSession(self._sdk_server, stage)
+
+    def _tools(self, access: Access) -> bytes:
+        if not access.is_full:
+            return _listing(self._services.granted(access))
+        if self._listing is None:
+            self._listing = _listing(self._services)
+        return self._listing
+
+
+def _build_sdk_server(services: Services, calls: Calls) -> PalaceServer:
+    from mempalace_mcp.protocol import sdk_session  # noqa: F401
+    from mempalace_mcp.protocol.server import build_server
+
+    return build_server(services, calls)
+
+
+def _listing(services: Services) -> bytes:
+    return _encoded({"tools": services.tools.definitions()})
+
+
+def _encoded(result: Mapping[str, Any]) -> bytes:
+    return json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode()
