@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -37,10 +37,12 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from mempalace_mcp.core.access import Access
 from mempalace_mcp.protocol.calls import Answer, Call, Calls
 from mempalace_mcp.protocol.exposure import Exposure
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.progress import Progress
+from mempalace_mcp.protocol.sdk_session import SdkSession, Stage
 from mempalace_mcp.protocol.security import HostGuard
 from mempalace_mcp.protocol.server import PalaceServer
 from mempalace_mcp.protocol.sse import MESSAGES_PATH, SseDoor
@@ -145,10 +147,27 @@ def build_fixtures() -> PalaceServer:
     return server
 
 
+class FixtureSessions:
+    """Sessions in which the SDK answers everything but calls."""
+
+    def __init__(self) -> None:
+        self.calls: Calls = FixtureCalls()
+        self._server = build_fixtures()
+
+    def greet(self, offer: Mapping[str, Any] | None, *, tools_change: bool) -> None:
+        return None
+
+    def answer(self, method: str, params: Mapping[str, Any] | None, access: Access) -> None:
+        return None
+
+    async def sdk_session(self, stage: Stage) -> SdkSession:
+        return SdkSession(self._server, stage)
+
+
 def build_application() -> Starlette:
     """The doors with the fixtures behind them."""
     activity = Activity(history_limit=1)
-    streamable, sse = StreamableDoor(build_fixtures(), activity), SseDoor(build_fixtures(), activity)
+    streamable, sse = StreamableDoor(build_fixtures(), activity), SseDoor(FixtureSessions(), activity)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
