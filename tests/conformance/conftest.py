@@ -28,16 +28,21 @@ PATIENT = (
     until, _, wing = (arguments.wing or "").partition(" ")
     if until == "until":
         deadline.report(1, 2, "half")
-        while not context.palace.get_taxonomy(wing=wing).drawers:
-            deadline.check("a drawer")
-            time.sleep(0.02)
+        try:
+            while not context.palace.get_taxonomy(wing=wing).drawers:
+                deadline.check("a drawer")
+                time.sleep(0.02)
+        except Exception:
+            context.palace.add_drawer(wing + " no more", "r", "x")
+            raise
 {TAXONOMY}""",
 )
 
 
 @dataclass(frozen=True)
 class Target:
-    """A server whose `get_taxonomy` of the wing `until x` says that it is half done, and then waits for a drawer in x.
+    """A server whose `get_taxonomy` of the wing `until x` says that it is half done, and then waits for a drawer in x;
+    if it is told to stop first, it files one in the wing `x no more`.
 
     `package` is the folder from which it was imported.
     """
