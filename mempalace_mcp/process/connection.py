@@ -43,7 +43,7 @@ class Connection:
 
     @property
     def pid(self) -> int:
-        """The daemon's process, as the system knows it here if it tells."""
+        """The daemon's process, as the system knows it here if it tells; 0 for one of another container."""
         if sys.platform == "linux" and self._socket.family is socket.AF_UNIX:
             credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
             return int.from_bytes(credentials[:4], sys.byteorder)

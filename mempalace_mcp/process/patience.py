@@ -39,12 +39,13 @@ class Patience:
             self._end()
 
     def _end(self) -> None:
-        """Free the seat; a process that somebody has started to serve HTTP is theirs, and only left."""
+        """Free the seat; a process that somebody has started to serve HTTP is theirs, and only left, as is one that is
+        hidden from this one: to `kill`, process 0 is the killer with all of its group."""
         pid = self._connection.pid
         note = f"mempalace-mcp: process {pid}, which serves the palace, does not answer; this session goes on without\n"
         with contextlib.suppress(OSError):
             os.write(2, note.encode())
-        if self._connection.welcome.get("http") is None:
+        if pid > 0 and self._connection.welcome.get("http") is None:
             with contextlib.suppress(OSError):
                 os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
         self._connection.close()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,12 @@ def bridge(
     environment: Mapping[str, str] | None = None,
     stderr: int | None = None,
     own_group: bool = False,
+    through: Sequence[str] = (),
 ) -> Iterator[StdioClient]:
-    """A session as an MCP client starts it; it ends with the block, the daemon does not."""
+    """A session as an MCP client starts it, or another program for it (`through`); it ends with the block, the daemon
+    does not."""
     process = subprocess.Popen(
-        [*PROGRAM, "--palace", str(palace), *options],
+        [*through, *PROGRAM, "--palace", str(palace), *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

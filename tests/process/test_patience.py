@@ -16,6 +16,8 @@ from tests.protocol.clients import call, end
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no process can be stopped there")
 
+CONTAINER = ("unshare", "--pid", "--fork", "--kill-child")
+
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -69,3 +71,18 @@ def test_a_server_that_somebody_has_stopped_is_left_alone(palace: Path, impatien
             os.kill(server.pid, signal.SIGCONT)
     finally:
         end(server)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a matter of Linux's containers")
+def test_a_daemon_of_another_container_is_left_alone_and_nobody_else_is_killed(palace: Path, impatient: Path) -> None:
+    if subprocess.run([*CONTAINER, "true"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
+        pytest.skip("this user cannot make containers")
+    with bridge(palace, package=impatient) as outside:
+        outside.greet()
+        stopped = daemon_pid(outside)
+        with bridge(palace, package=impatient, through=CONTAINER, own_group=True) as inside:
+            inside.greet()
+            os.kill(stopped, signal.SIGSTOP)
+            assert use(inside, 1, "get_taxonomy")["drawers"] == 0
+            assert not has_ended(stopped)
+            os.kill(stopped, signal.SIGCONT)
