@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -12,6 +13,8 @@ from mempalace_mcp.core.model import Changes
 from mempalace_mcp.palace.stores import Reader
 from mempalace_mcp.storage.changes import changes_since, last_stamp
 from mempalace_mcp.storage.transaction import Stamp
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 """From one look to the next: what happens in between is told together."""
@@ -95,21 +98,26 @@ class ChangeFeed:
                 await self._look_round()
             except PalaceError:  # busy, or the files are gone for now: the next look tells it all
                 self._failed += 1
+            except Exception:  # whatever it is, whoever listens needs the next look, and the process is not to end
+                self._failed += 1
+                logger.exception("a look at what has changed failed")
 
     def statistics(self) -> FeedStatistics:
         """Counts."""
         return FeedStatistics(len(self._listeners), self._told, self._failed)
 
     async def _look_round(self) -> None:
-        since = self._since
-        wanted = {drawer_id for listener in self._listeners for drawer_id in listener.drawer_ids}
+        since, wanted = self._since, self._wanted()
         stamp, changes = await self._executor.run(_CLIENT, self._look, since, wanted)
-        if stamp == since:
+        if stamp == since or not self._wanted() <= wanted:  # then the next look is for those who came meanwhile, too
             return
         self._since = stamp
         self._told += 1
         for listener in list(self._listeners):
             listener.hear(changes)
+
+    def _wanted(self) -> set[str]:
+        return {drawer_id for listener in self._listeners for drawer_id in listener.drawer_ids}
 
     def _look(self, since: Stamp | None, wanted: Collection[str]) -> tuple[Stamp, Changes | None]:
         """The last unit of work and what changed; a palace that is older than before is another one."""

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 from mempalace_mcp.core.model import Changes
 from mempalace_mcp.runtime.app import App
+from mempalace_mcp.runtime.executor import Executor
 from mempalace_mcp.runtime.feed import ChangeFeed
 from tests.palace.support import opened
+
+T = TypeVar("T")
 
 
 class Ear:
@@ -86,3 +90,55 @@ async def test_another_palace_in_its_place_may_have_changed_anything(app: App, t
         assert feed.statistics().failed >= 0
         app.palace.add_drawer("b", "r", "text")
         assert await ear.next() == Changes(frozenset({("b", "r")}), frozenset())
+
+
+class Gate:
+    """Runs work as the executor does; what arrives while it is shut waits before it."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self.arrived = asyncio.Event()
+        self.is_open = asyncio.Event()
+        self.is_open.set()
+
+    async def run(self, client: Hashable, function: Callable[..., T], *args: Any) -> T:
+        self.arrived.set()
+        await self.is_open.wait()
+        return await self._executor.run(client, function, *args)
+
+
+async def test_whoever_joins_while_a_look_waits_for_a_thread_misses_nothing(app: App) -> None:
+    drawer = app.palace.add_drawer("a", "r", "text").drawer_id
+    gate = Gate(app.executor)
+    feed = ChangeFeed(app.database, gate, poll_seconds=0)
+    await feed.join(Ear())
+    gate.is_open.clear()
+    gate.arrived.clear()
+    watching = asyncio.create_task(feed.watch())
+    await gate.arrived.wait()
+    ear = Ear(drawer)
+    await feed.join(ear)
+    app.palace.update_drawer(drawer, content="new text")
+    gate.is_open.set()
+    assert await ear.next() == Changes(frozenset({("a", "r")}), frozenset({drawer}))
+    watching.cancel()
+
+
+async def test_a_look_that_fails_is_not_the_last_one(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    class Exhausted(Gate):
+        async def run(self, client: Hashable, function: Callable[..., T], *args: Any) -> T:
+            if not self.is_open.is_set():
+                self.is_open.set()
+                raise RuntimeError("can't start new thread")  # as the system says it
+            return await super().run(client, function, *args)
+
+    gate = Exhausted(app.executor)
+    feed = ChangeFeed(app.database, gate, poll_seconds=0)
+    ear = Ear()
+    await feed.join(ear)
+    gate.is_open.clear()
+    watching = asyncio.create_task(feed.watch())
+    app.palace.add_drawer("a", "r", "text")
+    assert await ear.next() == Changes(frozenset({("a", "r")}), frozenset())
+    assert (feed.statistics().failed, len(caplog.records)) == (1, 1)
+    watching.cancel()
