@@ -15,6 +15,7 @@ from anyio.abc import SocketStream
 from mempalace_mcp import __version__
 from mempalace_mcp.core.bounded import LruMap
 from mempalace_mcp.core.config import SETTINGS, load_settings
+from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.process.address import Address
 from mempalace_mcp.process.conversation import Conversation
 from mempalace_mcp.process.frames import MAX_FRAME_BYTES, Frame
@@ -200,7 +201,11 @@ class Door:
 
     def _differences(self, hello: Hello) -> list[str]:
         """What the session's environment says about the palace, and this process does not follow."""
-        own, theirs = self._host.app.settings, load_settings(hello.settings, str(self._host.app.settings.palace))
+        own = self._host.app.settings
+        try:
+            theirs = load_settings(hello.settings, str(own.palace))
+        except ConfigurationError as error:
+            return [f"{error.message}; process {os.getpid()}, which serves the palace, goes by its own settings"]
         return [
             f"{setting.variable} is {getattr(theirs, setting.field)} for this session, but "
             f"{getattr(own, setting.field)} in process {os.getpid()}, which serves the palace; that counts"

@@ -233,6 +233,10 @@ def test_settings_of_a_session_that_do_not_count_are_told(palace: Path) -> None:
             [warning] = use(second, 1, "status")["warnings"]
         assert "PALACE_TRASH_DAYS" in warning
         assert "30.0" in warning
+        with bridge(palace, environment={"PALACE_IMPORT_ROOTS": "here"}) as third:
+            third.greet()
+            [warning] = use(third, 1, "status")["warnings"]
+        assert "PALACE_IMPORT_ROOTS='here' is wrong" in warning
 
 
 def test_a_system_without_socket_files_uses_loopback_and_a_token(palace: Path, loopback: Path) -> None:

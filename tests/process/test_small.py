@@ -74,8 +74,9 @@ def test_versions_are_compared_by_their_numbers(version: str, other: str, expect
 
 
 def test_only_settings_of_palaces_are_said() -> None:
-    environment = {"PALACE_PATH": "/p", "PALACE_INDEX": "exact", "AGENT_HISTORY_LIMIT": "9" * 999, "SECRET": "x"}
-    assert settings_of(environment) == {"PALACE_INDEX": "exact", "AGENT_HISTORY_LIMIT": "9" * 200}
+    secrets = {"PALACE_TOKEN": "x", "AGENT_KEY": "x", "SECRET": "x"}
+    environment = {"PALACE_PATH": "/p", "PALACE_INDEX": "exact", "AGENT_HISTORY_LIMIT": "9" * 9999, **secrets}
+    assert settings_of(environment) == {"PALACE_INDEX": "exact", "AGENT_HISTORY_LIMIT": "9" * 4096}
 
 
 def test_an_address_is_read_as_written_and_removed_by_its_owner_alone(tmp_path: Path) -> None:
