@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from mempalace_mcp.core.errors import PalaceCorrupt
 from mempalace_mcp.core.model import ModelStamp
-from mempalace_mcp.storage.connection import Connection, is_there, log_of, open_reader
+from mempalace_mcp.storage.connection import Connection, Identity, is_there, log_of, open_reader
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.failures import explain
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.migrations import load_migrations, schema_version
 from mempalace_mcp.storage.vectors import truth
 from mempalace_mcp.storage.vectors.truth import Moment
+
+T = TypeVar("T")
 
 DAMAGES_SHOWN = 10
 
@@ -40,16 +43,20 @@ def inspect(path: Path) -> Inspection:
         PalaceCorrupt: the file cannot be read, or is another program's.
         PalaceError: it cannot be opened.
     """
-    with _opened(path) as connection:
+
+    def look(connection: Connection) -> Inspection:
         schema, newest = schema_version(connection), len(load_migrations())
-        if schema == 0:
-            raise PalaceCorrupt(f"{path} is no palace", hint="Name another directory with --palace.")
         if schema != newest:
             return Inspection(schema, newest)
         drawers = DrawerStore(Lexicon())
         with truth.snapshot(connection) as moment:
             pending, stamp = drawers.pending_count(connection), drawers.model_stamp(connection)
         return Inspection(schema, newest, pending, stamp, moment)
+
+    found = ask(path, look)
+    if found.schema == 0:
+        raise PalaceCorrupt(f"{path} is no palace", hint="Name another directory with --palace.")
+    return found
 
 
 def damages(path: Path) -> list[str]:
@@ -58,18 +65,32 @@ def damages(path: Path) -> list[str]:
     Raises:
         PalaceError: as `inspect`.
     """
-    with _opened(path) as connection:
-        found = [str(row[0]) for row in connection.execute(f"PRAGMA quick_check({DAMAGES_SHOWN})")]
+    check = f"PRAGMA quick_check({DAMAGES_SHOWN})"
+    found = ask(path, lambda connection: [str(row[0]) for row in connection.execute(check)])
     return [] if found == ["ok"] else found
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Connection]:
-    try:
-        with contextlib.closing(_open(path)) as connection:
-            yield connection
-    except sqlite3.Error as error:
-        raise explain(error, path) from error
+def ask(path: Path, question: Callable[[Connection], T]) -> T:
+    """What the file answers; if it was read as one that never changes, and did, it is asked again.
+
+    Raises:
+        PalaceError: as `inspect`.
+    """
+    while True:
+        before = Identity.of(path, frozen=True)
+        try:
+            with contextlib.closing(_open(path)) as connection:
+                answer = question(connection)
+        except sqlite3.Error as error:
+            if not _has_thawed(path, before):
+                raise explain(error, path) from error
+        else:
+            if not _has_thawed(path, before):
+                return answer
+
+
+def _has_thawed(path: Path, before: Identity) -> bool:
+    return before.log is None and Identity.of(path, frozen=True) != before
 
 
 def _open(path: Path) -> Connection:
