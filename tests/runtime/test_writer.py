@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
@@ -83,6 +84,23 @@ def test_what_waits_is_committed_together_in_order(writer: WriterThread, databas
     assert 0 < statistics.wait_max <= statistics.wait_total
 
 
+def test_nobody_is_answered_before_the_commit(writer: WriterThread, database: Database) -> None:
+    gate, entered, leave = Gate(writer), threading.Event(), threading.Event()
+
+    def linger(_transaction: Transaction) -> None:
+        entered.set()
+        leave.wait()
+
+    done, unfinished = writer.submit(add_wing("Paris"), soon()), writer.submit(linger, soon())
+    gate.open()
+    entered.wait()  # in the transaction that has filed Paris
+    seen, answered = wings(database), done.done()
+    leave.set()
+    assert (seen, answered) == ([], False)
+    unfinished.result()
+    assert (wings(database), done.result()) == (["Paris"], 1)
+
+
 def test_many_threads(writer: WriterThread, database: Database) -> None:
     def write(name: str) -> None:
         for number in range(25):
@@ -99,19 +117,19 @@ def test_many_threads(writer: WriterThread, database: Database) -> None:
 
 
 def test_a_full_queue_refuses(database: Database) -> None:
-    writer = WriterThread(database, queue_limit=3)
-    gate = Gate(writer)
-    outcomes = [writer.submit(add_wing(name), soon()) for name in "abc"]
-    with pytest.raises(Busy) as caught:
-        writer.write(add_wing("d"), soon())
-    assert caught.value.retry_after > 0
-    assert writer.statistics().refused == 1
-    assert outcomes[1].cancel()
-    late = writer.submit(add_wing("e"), soon())
-    gate.open()
-    assert (outcomes[0].result(), outcomes[2].result(), late.result()) == (1, 2, 3)
-    assert wings(database) == ["a", "c", "e"]
-    writer.close()
+    with contextlib.closing(WriterThread(database, queue_limit=3)) as writer, contextlib.ExitStack() as stack:
+        gate = Gate(writer)
+        stack.callback(gate.open)
+        outcomes = [writer.submit(add_wing(name), soon()) for name in "abc"]
+        with pytest.raises(Busy) as caught:
+            writer.submit(add_wing("d"), soon())
+        assert caught.value.retry_after > 0
+        assert writer.statistics().refused == 1
+        assert outcomes[1].cancel()
+        late = writer.submit(add_wing("e"), soon())
+        gate.open()
+        assert (outcomes[0].result(), outcomes[2].result(), late.result()) == (1, 2, 3)
+        assert wings(database) == ["a", "c", "e"]
 
 
 def test_given_up_before_it_began(writer: WriterThread, database: Database) -> None:
