@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import stat
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mempalace_mcp.core import flock
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import (
@@ -22,7 +24,7 @@ from mempalace_mcp.core.errors import (
     SchemaTooNew,
     StorageError,
 )
-from mempalace_mcp.storage.database import Database
+from mempalace_mcp.storage.database import LOCK_FILE, Database
 from mempalace_mcp.storage.transaction import Stamp, Transaction
 from tests.storage.support import Child, add_wing, fresh_database, soon, wings
 
@@ -45,6 +47,12 @@ def test_files_are_private(tmp_path: Path) -> None:
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()}
     assert modes == dict.fromkeys(["palace.db", "palace.db-wal", "palace.db-shm", "write.lock"], 0o600)
+
+
+def test_it_is_opened_under_the_write_lock(tmp_path: Path) -> None:
+    """Who has the lock signs it, so that a new one is signed by who opened the palace, or not there."""
+    with fresh_database(tmp_path):
+        assert flock.signature(str(tmp_path / LOCK_FILE)) == os.getpid()
 
 
 def test_settings_of_the_writing_connection(database: Database) -> None:
