@@ -229,6 +229,17 @@ def test_a_foreign_write_within_the_cooldown_is_not_hidden_by_an_own_write(
     index.close()
 
 
+def test_a_foreign_write_in_the_middle_of_an_own_one_is_noticed(
+    tmp_path: Path, database: Database, world: World, index: VectorIndex
+) -> None:
+    world.file(100, seed=3)
+    advance_all(index, database)
+    wrote = []
+    assert not index._client._change(0, lambda session: wrote.extend(lines_of("write_chroma", tmp_path)))
+    assert wrote == ["written"]
+    assert (index.statistics().chroma_state, index.statistics().foreign_writes) == (ChromaState.FOREIGN, 1)
+
+
 @pytest.mark.parametrize("damage", [delete_directory, replace_directory])
 def test_deletion_and_replacement_are_noticed_within_the_cooldown(
     tmp_path: Path, database: Database, world: World, damage: Damage
