@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +120,20 @@ def test_backing_up_and_restoring(palace: Path, tmp_path: Path) -> None:
     assert run_json("status", "--palace", restored)["palace"]["drawers"] == 18
 
 
+def vectors_stored(palace: Path) -> int:
+    """How many vectors have ever been stored."""
+    with closing(sqlite3.connect(palace / "palace.db")) as connection:
+        (last,) = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'vectors'").fetchone()
+        return int(last)
+
+
 def test_reindexing(palace: Path) -> None:
+    stored = vectors_stored(palace)
     assert "equals the truth" in run("reindex", "--palace", palace)
+    assert vectors_stored(palace) == stored
     told = run_json("reindex", "--vectors", "--palace", palace)
     assert told["faults"] == []
+    assert vectors_stored(palace) > stored
     assert run_json("status", "--palace", palace)["palace"]["pending"] == 0
 
 
