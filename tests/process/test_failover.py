@@ -10,6 +10,8 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.process.support import (
     address,
     answer_to,
@@ -17,6 +19,7 @@ from tests.process.support import (
     daemon_pid,
     has_ended,
     kill,
+    laboratory,
     processes_of,
     use,
     wait_for,
@@ -24,6 +27,21 @@ from tests.process.support import (
 from tests.protocol.clients import INITIALIZED, PATIENCE, StdioClient, call, initialize, modern, request
 
 INCREASING = 40
+WRITTEN = "    return written_entry(written)\n"
+DYING = (
+    WRITTEN,
+    f"""    import os, signal
+    if not os.path.exists(arguments.topic):
+        open(arguments.topic, "x").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+{WRITTEN}""",
+)
+
+
+@pytest.fixture(scope="module")
+def dying(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package whose `diary_write` kills its process between commit and answer, once for each file in `topic`."""
+    return laboratory(tmp_path_factory.mktemp("dying"), {"protocol/tools/diary.py": DYING})
 
 
 def contents(client: StdioClient, number: object = "list") -> list[str]:
@@ -46,6 +64,17 @@ def test_a_killed_daemon_is_invisible_and_each_write_happens_once(palace: Path) 
         assert all(answer["result"]["structuredContent"]["created"] for answer in answers)
         assert sorted(contents(client)) == sorted(f"drawer number {number}" for number in range(INCREASING))
         assert daemon_pid(client) != first
+
+
+def test_a_write_whose_answer_died_with_the_daemon_happens_once(palace: Path, dying: Path) -> None:
+    palace.mkdir()
+    with bridge(palace, package=dying) as client:
+        client.greet()
+        once = str(palace / "dead")
+        written = use(client, 1, "diary_write", agent_name="Scribe", entry="once", topic=once)
+        assert Path(once).exists()
+        [entry] = use(client, 2, "diary_read", agent_name="Scribe")["entries"]
+        assert entry["drawer_id"] == written["drawer_id"]
 
 
 def test_an_idle_session_goes_on_after_a_kill(palace: Path) -> None:
