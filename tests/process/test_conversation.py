@@ -13,7 +13,8 @@ from mempalace_mcp.process.conversation import Conversation
 from mempalace_mcp.process.frames import ALONE, SUSPECT, Frame
 from mempalace_mcp.protocol.plain import PlainServer
 from mempalace_mcp.runtime.activity import Transport
-from tests.protocol.clients import INITIALIZED, call, initialize
+from tests.process.census import Census, growth
+from tests.protocol.clients import INITIALIZED, call, initialize, request
 from tests.protocol.doors import EchoServices, echo_services
 
 
@@ -126,3 +127,22 @@ async def test_a_suspect_that_is_cancelled_while_it_runs_lets_the_next_one_run()
         frames = await bridge.until_settled(second)
         assert (first, "", b"") in [(frame.sequence, frame.mark, frame.line) for frame in frames]
         assert json.loads(frames[-1].line)["id"] == 8
+
+
+async def test_nothing_stays_of_what_is_settled() -> None:
+    async with connected() as bridge:
+
+        async def converse() -> Census:
+            """Messages of every kind, refused and cancelled ones too; what is held when all are settled."""
+            for number in range(10):
+                for message in (call(number, "echo"), call(number, "refuse"), request(number, "ping"), {"id": number}):
+                    await bridge.until_settled(await bridge.send(message))
+                await bridge.until_settled(await bridge.send(call(number, "echo"), SUSPECT))
+                slow = await bridge.send(call(number, "slow", seconds=60), SUSPECT if number % 2 else "")
+                await bridge.send(cancelled(number))
+                await bridge.until_settled(slow)
+            await anyio.wait_all_tasks_blocked()
+            return Census({"conversation": bridge._conversation})
+
+        before = await converse()
+        assert growth(before, await converse(), 5) == {}

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from tests.process.support import (
     use,
     wait_for,
 )
-from tests.protocol.clients import PATIENCE, RawHttp, call, end, initialize, request
+from tests.protocol.clients import PATIENCE, RawHttp, StdioClient, call, end, initialize, request
 
 
 def command(*arguments: str | Path, code: int = 0) -> str:
@@ -72,14 +72,22 @@ def test_it_leaves_when_nobody_needs_it(palace: Path) -> None:
         assert use(client, 1, "status")["palace"]["pending"] == 0
 
 
+def open_sessions(client: StdioClient) -> int:
+    """How many sessions with bridges the daemon counts."""
+    sessions: dict[str, int] = use(client, "open", "status")["process"]["sessions"]
+    return sessions["socket"]
+
+
 def test_it_stays_while_there_is_a_session(palace: Path) -> None:
     with bridge(palace, environment={"PALACE_IDLE_SECONDS": "0"}) as client:
         client.greet()
         pid = daemon_pid(client)
         with bridge(palace) as other:
             other.greet()
+            assert open_sessions(client) == 2
             other.finish()
         assert daemon_pid(client) == pid
+        wait_for(lambda: open_sessions(client) == 1, "the end of the other session")
 
 
 def test_it_can_be_found_again_when_its_address_was_removed(palace: Path) -> None:
@@ -129,7 +137,8 @@ def test_a_session_is_served_alone_when_the_daemon_does_not_answer(palace: Path)
         str(palace / "daemon.json")
     )
     assert UNREACHABLE_SECONDS < PATIENCE
-    with bridge(palace, stderr=subprocess.PIPE) as client:
+    with ExitStack() as held, bridge(palace, stderr=subprocess.PIPE) as client:
+        held.callback(seat.close)
         client.send(initialize(), call(1, "add_drawer", wing="w", room="r", content="alone"))
         assert answer_to(client, "hello")
         assert answer_to(client, 1)["result"]["structuredContent"]["created"]
@@ -138,7 +147,7 @@ def test_a_session_is_served_alone_when_the_daemon_does_not_answer(palace: Path)
         assert client.process.stderr is not None
         assert b"served by a process of its own" in client.process.stderr.readline()
         kill(told["pid"])
-        seat.close()
+        held.close()
         assert use(client, 3, "status")["daemon"]["elected"] is True
         assert use(client, 4, "list_drawers")["total"] == 1
     wait_for(lambda: has_ended(told["pid"]), "the end of the private process")
