@@ -42,6 +42,9 @@ ACCEPT = {"Accept": "application/json, text/event-stream"}
 WITH_THE_PALACE = ("app.index.", "app.stores.index.")
 """The exact index is a copy of the palace's vectors: it grows with what is filed, as it must."""
 
+TIMERS = "._loop._scheduled"
+"""An event loop keeps cancelled timers until they are due or more than a hundred."""
+
 
 def chores(number: int, files: Path) -> list[dict[str, Any]]:
     """Calls of every tool, with names and words that never came before, and refusals of many kinds."""
@@ -148,7 +151,11 @@ async def serving(
 
 def unexplained(before: Census, after: Census) -> dict[str, str]:
     found = growth(before, after, LEAST)
-    return {place: how for place, how in found.items() if not place.startswith(WITH_THE_PALACE)}
+    return {
+        place: how
+        for place, how in found.items()
+        if not place.startswith(WITH_THE_PALACE) and not place.endswith(TIMERS)
+    }
 
 
 def threads_by_kind() -> Counter[str]:
