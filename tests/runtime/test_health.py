@@ -130,6 +130,7 @@ def test_a_snapshot_waits_for_nobody() -> None:
     thread = threading.Thread(target=work)
     thread.start()
     entered.wait()
-    assert watched.snapshot().diagnostics.running_executions == 1
+    told = watched.snapshot().diagnostics
+    assert (told.running_executions, told.thread_count) == (1, threading.active_count())
     leave.set()
     thread.join()
