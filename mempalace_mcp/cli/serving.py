@@ -1,35 +1,24 @@
-"""Joins the running process, the tools and a door: a session over stdio alone, and `serve`."""
+"""Joins the running process, the tools and the HTTP doors: `serve`."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import closing
 
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.daemon import HttpDoor, run_daemon
 from mempalace_mcp.process.services import Offer, services_of
 from mempalace_mcp.process.taking_over import take_seat
-from mempalace_mcp.protocol import http, stdio, tokens
+from mempalace_mcp.protocol import http, tokens
 from mempalace_mcp.protocol.exposure import Exposure
 from mempalace_mcp.protocol.keyring import Keyring
 from mempalace_mcp.runtime.app import App
-from mempalace_mcp.runtime.loop import run_loop
-from mempalace_mcp.runtime.memory import share_one_heap
 from mempalace_mcp.runtime.reasons import TOKENS_WRONG, Concern
 
 logger = logging.getLogger(__name__)
 
 _ENCRYPT = "Give --certificate and --key, or put a proxy that encrypts in front."
-
-
-def serve_stdio(open_app: Callable[[], App], offer: Offer) -> None:
-    """One session over stdin and stdout."""
-    share_one_heap()
-    with closing(open_app()) as app, app.watchdog.on_signal():
-        app.start()
-        run_loop(stdio.serve_stdio, services_of(app, offer))
 
 
 def serve_http(
@@ -52,9 +41,13 @@ def serve_http(
         if exposure.is_open:
             logger.warning("%s is not encrypted: whoever is on the way reads tokens and texts. %s", url, _ENCRYPT)
 
+        def ready(port: int) -> None:
+            announce(url)
+
         def door(app: App) -> HttpDoor:
             app.health.examine_also(lambda: None if keyring.problem is None else Concern(TOKENS_WRONG, keyring.problem))
-            return HttpDoor(listener, url, services_of(app, offer), exposure, keyring, lambda: announce(url))
+            services = services_of(app, offer)
+            return HttpDoor(url, lambda leaving: http.serve_on(services, listener, ready, leaving, exposure, keyring))
 
         seat = take_seat(str(settings.palace))
         try:

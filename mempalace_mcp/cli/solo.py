@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from typing import cast
 
 from mempalace_mcp.cli.session import Options
-from mempalace_mcp.core.config import load_settings
+from mempalace_mcp.core.config import Settings, load_settings
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.core.logs import configure_logging
+from mempalace_mcp.process.services import Offer, services_of
+from mempalace_mcp.protocol.stdio import serve_stdio
 from mempalace_mcp.protocol.tools.table import Profile
+from mempalace_mcp.runtime.app import open_app
+from mempalace_mcp.runtime.loop import run_loop
+from mempalace_mcp.runtime.memory import share_one_heap
 
 
 def run_solo(options: Options) -> int:
@@ -18,13 +24,15 @@ def run_solo(options: Options) -> int:
     try:
         settings = load_settings(os.environ, options.palace)
         configure_logging(settings.log_level)
-        from mempalace_mcp.cli.serving import serve_stdio
-        from mempalace_mcp.process.services import Offer
-        from mempalace_mcp.runtime.app import open_app
-
-        offer = Offer(cast(Profile, options.profile), options.read_only, options.prefix)
-        serve_stdio(lambda: open_app(settings), offer)
+        _serve(settings, Offer(cast(Profile, options.profile), options.read_only, options.prefix))
     except PalaceError as error:
         print(f"mempalace-mcp: {error.message}. {error.hint or ''}".rstrip(), file=sys.stderr)
         return 2
     return 0
+
+
+def _serve(settings: Settings, offer: Offer) -> None:
+    share_one_heap()
+    with closing(open_app(settings)) as app, app.watchdog.on_signal():
+        app.start()
+        run_loop(serve_stdio, services_of(app, offer))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +19,6 @@ from mempalace_mcp.process.door import Door
 from mempalace_mcp.process.life import Life
 from mempalace_mcp.process.listening import listening
 from mempalace_mcp.process.seat import Seat
-from mempalace_mcp.process.services import AppServices
-from mempalace_mcp.protocol import http
-from mempalace_mcp.protocol.exposure import Exposure
-from mempalace_mcp.protocol.keyring import Keyring
 from mempalace_mcp.protocol.stdio import stop_on_signal
 from mempalace_mcp.runtime import descriptors
 from mempalace_mcp.runtime.app import App
@@ -37,14 +32,10 @@ ADMISSION_PAUSE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class HttpDoor:
-    """A bound socket, what it offers and to whom; `ready` is called once it is served."""
+    """Where HTTP clients come in; `serve` lets them, until the event is set."""
 
-    listener: socket.socket
     url: str
-    services: AppServices
-    exposure: Exposure
-    keyring: Keyring
-    ready: Callable[[], None]
+    serve: Callable[[anyio.Event], Awaitable[None]]
 
 
 class Daemon:
@@ -137,10 +128,7 @@ class Daemon:
 
     async def _serve_http(self) -> None:
         if self._http is not None:
-            door = self._http
-            await http.serve_on(
-                door.services, door.listener, lambda port: door.ready(), self.leaving, door.exposure, door.keyring
-            )
+            await self._http.serve(self.leaving)
 
     async def _leave_at(self, stop: anyio.Event) -> None:
         await stop.wait()
