@@ -15,7 +15,6 @@ from mempalace_mcp.protocol.handshake import revision_for, welcome
 from mempalace_mcp.protocol.services import Services
 
 if TYPE_CHECKING:
-    from mempalace_mcp.protocol.sdk_session import SdkSession, Stage
     from mempalace_mcp.protocol.server import PalaceServer
 
 
@@ -33,8 +32,8 @@ class SessionServer(Protocol):
         """The result of a plain request in JSON, or None if there is more to it."""
         ...
 
-    async def sdk_session(self, stage: Stage) -> SdkSession:
-        """A session of the SDK, for what is not plain."""
+    async def sdk_server(self) -> PalaceServer:
+        """The server of the SDK, for what is not plain."""
         ...
 
 
@@ -66,13 +65,11 @@ class PlainServer:
                 return self._tools(access)
         return None
 
-    async def sdk_session(self, stage: Stage) -> SdkSession:
-        """A session of the SDK, which is imported when it is first needed: in a thread, for that takes long."""
+    async def sdk_server(self) -> PalaceServer:
+        """The server of the SDK, which is imported when it is first needed: in a thread, for that takes long."""
         if self._sdk_server is None:
             self._sdk_server = await anyio.to_thread.run_sync(_build_sdk_server, self._services, self.calls)
-        from mempalace_mcp.protocol.sdk_session import SdkSession
-
-        return SdkSession(self._sdk_server, stage)
+        return self._sdk_server
 
     def _tools(self, access: Access) -> bytes:
         if not access.is_full:
@@ -83,7 +80,6 @@ class PlainServer:
 
 
 def _build_sdk_server(services: Services, calls: Calls) -> PalaceServer:
-    from mempalace_mcp.protocol import sdk_session  # noqa: F401
     from mempalace_mcp.protocol.server import build_server
 
     return build_server(services, calls)

@@ -59,6 +59,7 @@ class SdkSession:
         try:
             await self._server.run(self._source, _Answers(self), options)
         finally:
+            self._sink.close()
             self._source.close()
             self._repeated.set()
             self._ended.set()

@@ -207,9 +207,12 @@ class Session:
         await sdk.take(content, replace(origin, subscriptions=self._subscriptions))
 
     async def _load_sdk(self) -> SdkSession:
-        sdk = await self._server.sdk_session(self)
+        server = await self._server.sdk_server()
         if self._closing.is_set():
             raise anyio.ClosedResourceError
+        from mempalace_mcp.protocol.sdk_session import SdkSession
+
+        sdk = SdkSession(server, self)
         self._tasks.start_soon(sdk.serve)
         if self._handshake:
             await sdk.repeat(list(self._handshake.values()))

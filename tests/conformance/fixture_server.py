@@ -42,7 +42,6 @@ from mempalace_mcp.protocol.calls import Answer, Call, Calls
 from mempalace_mcp.protocol.exposure import Exposure
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.progress import Progress
-from mempalace_mcp.protocol.sdk_session import SdkSession, Stage
 from mempalace_mcp.protocol.security import HostGuard
 from mempalace_mcp.protocol.server import PalaceServer
 from mempalace_mcp.protocol.sse import MESSAGES_PATH, SseDoor
@@ -160,8 +159,8 @@ class FixtureSessions:
     def answer(self, method: str, params: Mapping[str, Any] | None, access: Access) -> None:
         return None
 
-    async def sdk_session(self, stage: Stage) -> SdkSession:
-        return SdkSession(self._server, stage)
+    async def sdk_server(self) -> PalaceServer:
+        return self._server
 
 
 def build_application() -> Starlette:

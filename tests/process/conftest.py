@@ -12,11 +12,13 @@ from tests.process.support import end_processes_of, laboratory
 TAXONOMY = "    taxonomy = context.palace.get_taxonomy(wing=arguments.wing)\n"
 DELIBERATE = (
     TAXONOMY,
-    f"""    import os, signal, time
+    f"""    import os, signal, sys, time
     kind, _, seconds = (arguments.wing or "").partition(" ")
     if kind == "sleep":
         time.sleep(float(seconds))
         return {{"taxonomy": {{}}, "drawers": os.getpid()}}
+    if kind == "modules":
+        return {{"taxonomy": {{"modules": {{name: 1 for name in sys.modules}}}}, "drawers": 0}}
     if kind == "die":
         os.kill(os.getpid(), signal.SIGKILL)
 {TAXONOMY}""",
@@ -33,7 +35,8 @@ def palace(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def deliberate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package with a `get_taxonomy` that sleeps for the wing `sleep 1.5`, and kills its process for `die`."""
+    """The package with a `get_taxonomy` that sleeps for the wing `sleep 1.5`, tells what its process has imported for
+    `modules`, and kills it for `die`."""
     return laboratory(tmp_path_factory.mktemp("deliberate"), {"protocol/tools/overview.py": DELIBERATE})
 
 

@@ -14,7 +14,7 @@ from mempalace_mcp.core.access import FULL, Access
 from mempalace_mcp.process.services import AppServices, Offer, services_of
 from mempalace_mcp.protocol.envelope import Message, read_message
 from mempalace_mcp.protocol.origin import Origin
-from mempalace_mcp.protocol.plain import PlainServer
+from mempalace_mcp.protocol.plain import PlainServer, SessionServer
 from mempalace_mcp.protocol.services import Services
 from mempalace_mcp.protocol.session import Session
 from mempalace_mcp.runtime.activity import Transport
@@ -28,12 +28,12 @@ S = TypeVar("S", bound=Services)
 class Wire(Generic[S]):
     """The client's end of a session."""
 
-    def __init__(self, services: S, access: Access = FULL) -> None:
+    def __init__(self, services: S, access: Access = FULL, server: SessionServer | None = None) -> None:
         self.services = services
         self.activity = services.activity.open(Transport.SOCKET)
         self._access = access
         self._sink, self._source = anyio.create_memory_object_stream[bytes](1000)
-        self.session = Session(PlainServer(services), self.activity, self._sink.send)
+        self.session = Session(server or PlainServer(services), self.activity, self._sink.send)
 
     async def send(self, message: Any) -> None:
         line = message if isinstance(message, bytes) else json.dumps(message).encode()
@@ -94,9 +94,9 @@ class PalaceWire(Wire[AppServices]):
 
 
 @asynccontextmanager
-async def served(services: S) -> AsyncIterator[Wire[S]]:
+async def served(services: S, server: SessionServer | None = None, access: Access = FULL) -> AsyncIterator[Wire[S]]:
     """A session that ends with the block."""
-    wire = Wire(services)
+    wire = Wire(services, access, server)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wire.session.serve)
         try:
