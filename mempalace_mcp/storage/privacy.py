@@ -8,37 +8,61 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_OURS = re.compile(r"palace\.db(-wal|-shm)?|[a-z]+\.lock|daemon\.json|daemon\.log(\.\d+)?|index")
+_OURS = re.compile(r"palace\.db(-wal|-shm)?|[a-z]+\.lock|daemon\.json|daemon\.log(\.\d+)?|tokens\.toml|index")
+_LOOKED_AT = "tokens.toml"
+"""It is refused while others have access, for they may have changed it: closing it is for a person who looks first."""
+
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """A file or folder that others have access to, its mode, and the mode without that."""
+
+    path: Path
+    mode: int
+    closed: int
 
 
 def close_to_others(directory: Path) -> None:
     """Take from the palace's files and index what others may do with them, and from its directory that others may put
     files there; what cannot be taken is warned of. Reading the directory is left to them, since it may hold more.
     """
-    if os.name == "nt":
-        return
-    for path, forbidden in _found(directory):
+    for each in exposed(directory):
+        if each.path.name == _LOOKED_AT:
+            continue
         try:
-            mode = stat.S_IMODE(path.stat().st_mode)
-            if mode & forbidden:
-                path.chmod(mode & ~forbidden)
-                logger.warning("%s was open to other users (%o); it no longer is", path, mode)
+            each.path.chmod(each.closed)
+            logger.warning("%s was open to other users (%o); it no longer is", each.path, each.mode)
         except FileNotFoundError:
             continue  # another process has just removed it
         except OSError as error:
-            logger.warning("%s may be open to other users, and cannot be closed: %s", path, error.strerror)
+            logger.warning("%s is open to other users, and cannot be closed: %s", each.path, error.strerror)
 
 
-def _found(directory: Path) -> Iterator[tuple[Path, int]]:
-    """What is to be closed, each with the bits that its mode must not have."""
+def exposed(directory: Path) -> Iterator[Exposed]:
+    """What is to be closed."""
+    if os.name == "nt":
+        return
+    for path in own_paths(directory):
+        forbidden = _OTHERS_WRITE if path == directory else _OTHERS
+        with contextlib.suppress(OSError):
+            mode = stat.S_IMODE(path.stat().st_mode)
+            is_shared = path == directory and mode & stat.S_ISVTX
+            if mode & forbidden and not is_shared:
+                yield Exposed(path, mode, mode & ~forbidden)
+
+
+def own_paths(directory: Path) -> Iterator[Path]:
+    """The directory, and what in it is the palace's."""
+    yield directory
     with contextlib.suppress(OSError), os.scandir(directory) as scan:
-        yield directory, 0 if directory.stat().st_mode & stat.S_ISVTX else _OTHERS_WRITE
         for entry in scan:
             if _OURS.fullmatch(entry.name) and not entry.is_symlink():
-                yield Path(entry.path), _OTHERS
+                yield Path(entry.path)

@@ -86,12 +86,15 @@ def leave_socket(palace: Path) -> None:
 
 
 def leave_index(palace: Path) -> None:
-    (palace / "index" / "chroma-1").mkdir(parents=True)
+    (palace / "index").mkdir(0o700)
+    (palace / "index" / "chroma-1").mkdir()
 
 
 def expose(palace: Path) -> None:
-    palace.chmod(0o755)
+    palace.chmod(0o775)
     (palace / "palace.db").chmod(0o644)
+    (palace / "tokens.toml").touch(0o644)
+    (palace / "notes.txt").touch(0o644)
 
 
 def test_a_palace_that_is_well(palace: Path) -> None:
@@ -184,10 +187,11 @@ def test_the_exit_code_tells(palace: Path) -> None:
         assert finished.stderr == ""
         return finished.returncode, finished.stdout
 
-    found = f"permissions: other users have access to palace, palace.db\n   chmod go-rwx {palace} and its files."
-    assert run() == (1, f"{found}\n\n{palace} needs you.\n")
+    found = "permissions: other users have access to palace, palace.db, tokens.toml"
+    assert run() == (1, f"{found}\n   chmod go-rwx {palace} and these files.\n\n{palace} needs you.\n")
     code, told = run("--fix")
-    assert (code, "mended: closed palace, palace.db to other users" in told) == (0, True)
+    assert (code, "mended: closed palace, palace.db, tokens.toml to other users" in told) == (0, True)
+    assert (palace / "notes.txt").stat().st_mode & 0o777 == 0o644, "not the palace's"
     assert run() == (0, f"{palace} is well.\n")
 
 

@@ -39,7 +39,7 @@ def test_new_files_are_private(tmp_path: Path, no_mask: None) -> None:
 def test_looser_ones_are_closed_and_told_of(tmp_path: Path, no_mask: None, caplog: pytest.LogCaptureFixture) -> None:
     palace = tmp_path / "palace"
     Database(palace).close()
-    for name in ("daemon.log", "daemon.log.1", "notes.txt"):
+    for name in ("daemon.log", "daemon.log.1", "notes.txt", "tokens.toml"):
         (palace / name).touch(0o666)
     (palace / "index").mkdir(0o777)
     (palace / "elsewhere.lock").symlink_to(palace / "notes.txt")
@@ -48,6 +48,7 @@ def test_looser_ones_are_closed_and_told_of(tmp_path: Path, no_mask: None, caplo
     with closing(Database(palace)):
         found = modes(palace)
         assert found.pop("notes.txt") == 0o666, "not ours"
+        assert found.pop("tokens.toml") == 0o666, "to be looked at first"
         del found["elsewhere.lock"]
         assert [name for name, mode in found.items() if mode & OTHERS] == []
         assert found["index"] == 0o700

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +13,7 @@ from mempalace_mcp.cli.diagnosis.finding import Finding, Patient
 from mempalace_mcp.runtime import reasons
 from mempalace_mcp.runtime.checks import Limits
 from mempalace_mcp.storage.database import DATABASE_FILE
-
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+from mempalace_mcp.storage.privacy import Exposed, exposed, own_paths
 
 
 def examine_files(patient: Patient) -> Iterator[Finding]:
@@ -33,19 +31,20 @@ def examine_files(patient: Patient) -> Iterator[Finding]:
 
 
 def _permissions(directory: Path) -> Iterator[Finding]:
-    files = [directory, *(file for file in directory.iterdir() if file.is_file() and not file.is_symlink())]
-    if closed := [file for file in files if not os.access(file, os.R_OK | os.W_OK)]:
+    """What is not the palace's in its directory is nobody's business here."""
+    if closed := [path for path in own_paths(directory) if not os.access(path, os.R_OK | os.W_OK)]:
         yield Finding.of(reasons.STORAGE_READ_ONLY, f"this user cannot write {_names(closed)}")
-    if os.name == "posix" and (exposed := [file for file in files if file.stat().st_mode & _OTHERS]):
-        message, remedy = f"other users have access to {_names(exposed)}", f"chmod go-rwx {directory} and its files."
-        yield Finding("permissions", message, remedy, partial(_close_to_others, exposed))
+    if found := list(exposed(directory)):
+        names = _names(each.path for each in found)
+        message, remedy = f"other users have access to {names}", f"chmod go-rwx {directory} and these files."
+        yield Finding("permissions", message, remedy, partial(_close_to_others, found))
 
 
-def _close_to_others(files: Sequence[Path]) -> str:
-    for file in files:
-        file.chmod(stat.S_IMODE(file.stat().st_mode) & ~_OTHERS)
-    return f"closed {_names(files)} to other users"
+def _close_to_others(found: Iterable[Exposed]) -> str:
+    for each in found:
+        each.path.chmod(each.closed)
+    return f"closed {_names(each.path for each in found)} to other users"
 
 
-def _names(files: Sequence[Path]) -> str:
+def _names(files: Iterable[Path]) -> str:
     return ", ".join(sorted(file.name for file in files))
