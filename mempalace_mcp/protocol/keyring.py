@@ -12,8 +12,8 @@ from mempalace_mcp.protocol.tokens import WRITE, Token, digest_of, read_tokens
 
 logger = logging.getLogger(__name__)
 
-OWN = "PALACE_TOKEN"
-"""The name of the token that comes from the environment, and reaches everything."""
+OWN = "$PALACE_TOKEN"
+"""The name of the token that comes from the environment, and reaches everything; no token of the file can have it."""
 
 _Stamp = tuple[int, int, int, int]
 

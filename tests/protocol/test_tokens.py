@@ -129,9 +129,18 @@ def test_a_file_without_tokens_would_lock_everybody_out(file: Path) -> None:
 def test_the_token_of_the_environment_reaches_everything(file: Path) -> None:
     keyring = Keyring(file, "own token")
     assert keyring.guarding
-    assert keyring.access_of("own token") == Access("PALACE_TOKEN")
+    assert keyring.access_of("own token") == Access("$PALACE_TOKEN")
     assert keyring.access_of("own token ") is None
     assert keyring.access_of("\ud800") is None
+
+
+def test_no_token_of_the_file_passes_for_the_one_of_the_environment(file: Path) -> None:
+    write_tokens(file, [read_token("PALACE_TOKEN", digest_of("other"), "read", ["kitchen"])])
+    keyring = Keyring(file, "own token")
+    own, other = keyring.access_of("own token"), keyring.access_of("other")
+    assert own is not None
+    assert other is not None
+    assert own.name != other.name, "sessions and idempotency keys belong to names"
 
 
 def test_changes_are_followed(file: Path) -> None:
