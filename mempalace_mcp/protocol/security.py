@@ -11,7 +11,7 @@ import re
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mempalace_mcp.core.access import FULL, Access
 from mempalace_mcp.protocol.exposure import Exposure
@@ -72,7 +72,20 @@ class TokenGuard:
         elif access.wings is not None and scope["path"] not in FOR_EVERYBODY:
             await refuse(403, "this token is limited to wings")(scope, receive, send)
         else:
-            await self._app({**scope, _ACCESS: access}, receive, send)
+            await self._app({**scope, _ACCESS: access}, receive, self._while_valid(scope, access, send))
+
+    def _while_valid(self, scope: Scope, access: Access, send: Send) -> Send:
+        """A `send` that ends a stream instead of going on once its token allows something else, or nothing."""
+        has_ended = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal has_ended
+            if has_ended:
+                return
+            has_ended = message.get("more_body", False) and self._access(scope) != access
+            await send({"type": "http.response.body"} if has_ended else message)
+
+        return send_on
 
     def _access(self, scope: Scope) -> Access | None:
         shown = Headers(scope=scope).getlist("authorization")

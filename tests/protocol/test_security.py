@@ -27,6 +27,11 @@ from tests.protocol.test_exposure import CERTIFICATE
 
 ROUTES = ("/mcp", "/sse", "/messages/?session_id=x", "/api/history", "/nothing", "/health/", "/Health")
 PROBES = ("/health", "/livez", "/readyz", "/metrics")
+HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+LISTENING: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("initialize", HELLO),
+    ("resources/subscribe", {"uri": "palace://kitchen"}),
+)
 SAME_KEY = {"_meta": {"idempotencyKey": "one"}}
 
 
@@ -209,6 +214,23 @@ def test_nobody_posts_to_the_session_of_another(server: Served) -> None:
             assert other.post(path, json=request(1, "ping")).status_code == 404
         with server.client("writer") as own:
             assert own.post(path, json=request(1, "ping")).status_code == 202
+
+
+def test_a_stream_ends_before_it_tells_a_revoked_token_anything(server: Served) -> None:
+    server.secrets["listener"] = tokens.new(server.palace, "listener", "read", [], False)
+    with server.client("listener") as client, client.stream("GET", "/sse") as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: endpoint"
+        path = next(lines).removeprefix("data: ")
+        with server.client("listener") as posting:
+            for number, (method, params) in enumerate(LISTENING):
+                posting.post(path, json=request(number, method, **params)).raise_for_status()
+                assert f'"id":{number},' in next(line for line in lines if line.startswith("data: "))
+            tokens.revoke(server.palace, "listener", False)
+            server.tool("writer", "add_drawer", wing="kitchen", room="news", content="Nobody is to hear of it.")
+            assert not "".join(lines)
+            assert posting.post(path, json=request(9, "ping")).status_code == 401
+    assert "Exception" not in server.log.read_text(encoding="utf-8")
 
 
 def test_tokens_are_revoked_and_made_while_it_runs(server: Served) -> None:
