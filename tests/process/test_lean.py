@@ -72,7 +72,7 @@ async def greeted(wire: Wire[EchoServices]) -> None:
     await wire.receive()
 
 
-async def test_while_the_sdk_is_loaded_calls_are_answered_and_its_requests_keep_their_order() -> None:
+async def test_while_the_sdk_is_loaded_calls_are_answered_and_it_is_loaded_once() -> None:
     with echo_services() as services:
         server = SlowToLoad(services)
         async with served(services, server) as wire, anyio.create_task_group() as tasks:
