@@ -130,7 +130,7 @@ def test_a_snapshot_waits_for_nobody() -> None:
     thread = threading.Thread(target=work)
     thread.start()
     entered.wait()
-    told = watched.snapshot().diagnostics
-    assert (told.running_executions, told.thread_count) == (1, threading.active_count())
+    told, threads = watched.snapshot().diagnostics, threading.active_count()
     leave.set()
     thread.join()
+    assert (told.running_executions, told.thread_count) == (1, threads)
