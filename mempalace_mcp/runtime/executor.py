@@ -99,7 +99,7 @@ class Executor:
             if call.outcome.set_running_or_notify_cancel():
                 call.outcome.set_exception(_closed())
         with self._changed:
-            ended = self._changed.wait_for(lambda: not self._at_work, timeout)
+            ended = self._changed.wait_for(lambda: not self._running, timeout)
         self._pool.shutdown(wait=ended)
         return ended
 

@@ -245,3 +245,17 @@ async def test_one_client_leaves_places_for_others(new_work: Callable[[], Work])
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [outcome for outcome in outcomes if outcome != "done"] == [outcomes[2]]
     assert executor.close(20)
+
+
+async def test_a_system_without_threads_refuses_calls_and_is_recovered_from() -> None:
+    executor = Executor(threads=2)
+    before = threading.stack_size(1 << 46)  # no system has so much for a thread
+    try:
+        for _ in range(3):
+            with pytest.raises(RuntimeError):
+                await executor.run("a", time.sleep, 0)
+    finally:
+        threading.stack_size(before)
+    assert await executor.run("a", lambda: 1) == 1
+    assert executor.close(timeout=5)
+    assert executor.statistics().running == 0
