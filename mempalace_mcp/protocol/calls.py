@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
+
 from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import InvalidArgument, PalaceError
 from mempalace_mcp.protocol.envelope import CALL
 from mempalace_mcp.protocol.origin import Origin
-from mempalace_mcp.protocol.progress import Progress
+from mempalace_mcp.protocol.progress import Progress, Send
 from mempalace_mcp.protocol.receipt import receipt_key
 from mempalace_mcp.protocol.revisions import PROGRESS_TOKEN, PROTOCOL_VERSION
 from mempalace_mcp.protocol.services import Services
@@ -24,22 +26,23 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """Of one answer, which carries its JSON twice: as structured content and as text."""
 
 _PARAMETERS = {"name", "arguments", "_meta"}
-_FOR_THE_SDK = {PROGRESS_TOKEN, PROTOCOL_VERSION}
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a client asks of a tool; `meta` is what it says about the request itself."""
+    """What a client asks of a tool; `meta` is what it says about the request itself, and with the token it wants to be
+    told how far the call is."""
 
     tool: str
     arguments: Mapping[str, Any]
     meta: Mapping[str, Any]
+    progress_token: str | int | None = None
 
 
 def read_call(content: Mapping[str, Any]) -> Call | None:
     """The call in a verified message of a session that began with a handshake.
 
-    None if there is none, or more in it than a call: the SDK understands progress, tasks and later revisions.
+    None if there is none, or more in it than a call: the SDK understands tasks and later revisions.
     """
     if content.get("method") != CALL or "id" not in content:
         return None
@@ -47,12 +50,15 @@ def read_call(content: Mapping[str, Any]) -> Call | None:
     meta = params.get("_meta", {})
     if not params.keys() <= _PARAMETERS or not is_plain_meta(meta):
         return None
-    return Call(params["name"], params.get("arguments") or {}, meta)
+    return Call(params["name"], params.get("arguments") or {}, meta, meta.get(PROGRESS_TOKEN))
 
 
 def is_plain_meta(meta: object) -> bool:
     """True if there is nothing in a request's `_meta` that only the SDK understands."""
-    return isinstance(meta, dict) and meta.keys().isdisjoint(_FOR_THE_SDK)
+    if not isinstance(meta, dict) or PROTOCOL_VERSION in meta:
+        return False
+    token = meta.get(PROGRESS_TOKEN, "")
+    return isinstance(token, str | int) and not isinstance(token, bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,15 @@ class Calls:
         except Exception as error:  # the client gets an answer whatever a tool does; the trace is in the log
             logger.exception("the tool %s failed", tool)
             return Answer.refusing(unexpected(error))
+
+    async def answer_and_tell(self, call: Call, origin: Origin, send: Send) -> Answer:
+        """The same, and tell the client meanwhile how far it is."""
+        progress = Progress()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(progress.tell, send)
+            answer = await self.answer(call, origin, progress)
+            tasks.cancel_scope.cancel()
+        return answer
 
     async def _run(self, call: Call, deadline: Deadline, origin: Origin) -> Answer:
         try:

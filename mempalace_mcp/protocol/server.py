@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import anyio
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -24,7 +23,6 @@ from mempalace_mcp.protocol.completions import Completions
 from mempalace_mcp.protocol.handshake import SERVER_NAME, SERVER_TITLE
 from mempalace_mcp.protocol.listening import Listening
 from mempalace_mcp.protocol.origin import Origin
-from mempalace_mcp.protocol.progress import Progress
 from mempalace_mcp.protocol.prompts import Prompts
 from mempalace_mcp.protocol.requests import Context, Requests
 from mempalace_mcp.protocol.resources import Resources
@@ -98,12 +96,7 @@ class _Handlers:
         origin = Origin.of_request(context.request)
         if context.meta is None or "progress_token" not in context.meta:
             return await self._calls.answer(call, origin)
-        progress = Progress()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(progress.tell, context.session.report_progress)
-            answer = await self._calls.answer(call, origin, progress)
-            tasks.cancel_scope.cancel()
-        return answer
+        return await self._calls.answer_and_tell(call, origin, context.session.report_progress)
 
 
 def _listing(services: Services) -> ListToolsResult:

@@ -19,14 +19,14 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from mempalace_mcp.core.access import FULL, Access
-from mempalace_mcp.protocol.calls import Call, read_call
+from mempalace_mcp.protocol.calls import Answer, Call, read_call
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.handshake import INITIALIZE, INITIALIZED
 from mempalace_mcp.protocol.lines import Overlong
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.outbox import Outbox, Write
 from mempalace_mcp.protocol.plain import SessionServer
-from mempalace_mcp.protocol.revisions import CONNECTION_CLOSED, RequestId
+from mempalace_mcp.protocol.revisions import CONNECTION_CLOSED, PROGRESS_TOKEN, RequestId
 from mempalace_mcp.protocol.subscriptions import Follower, Subscriptions
 from mempalace_mcp.runtime.activity import SessionActivity
 
@@ -225,13 +225,23 @@ class Session:
             with scope:
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 await self._outbox.room()
-                answer = await self._server.calls.answer(call, origin)
+                answer = await self._answer_to(call, origin)
                 body = b'"result":' + answer.encoded
         finally:
             if self._calls.get(request_id) is scope:
                 del self._calls[request_id]
             with anyio.CancelScope(shield=True):
                 await self._finish(request_id, origin, body or (None if scope.cancel_called else _CLOSED))
+
+    async def _answer_to(self, call: Call, origin: Origin) -> Answer:
+        if call.progress_token is None:
+            return await self._server.calls.answer(call, origin)
+
+        async def send(done: float, total: float | None, meaning: str | None) -> None:
+            told = {PROGRESS_TOKEN: call.progress_token, "progress": done, "total": total, "message": meaning}
+            await self._notify("notifications/progress", {key: told[key] for key in told if told[key] is not None})
+
+        return await self._server.calls.answer_and_tell(call, origin, send)
 
     async def _finish(self, request_id: RequestId, origin: Origin, body: bytes | None) -> None:
         """Write the answer, unless the client has cancelled the request and wants none."""
@@ -256,11 +266,15 @@ class Session:
 
     async def _tell_news(self, follower: Follower) -> None:
         """Tell the client the news, one by one, as fast as it reads."""
+        while not self.broken.is_set() and (news := await follower.news()) is not None:
+            for method, params in news:
+                await self._notify(method, params)
+
+    async def _notify(self, method: str, params: Mapping[str, Any]) -> None:
+        """Tell the client something that answers nothing, unless it is gone."""
+        notification = {"jsonrpc": "2.0", "method": method, "params": params}
         with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            while (news := await follower.news()) is not None:
-                for method, params in news:
-                    notification = {"jsonrpc": "2.0", "method": method, "params": params}
-                    await self.tell(json.dumps(notification, ensure_ascii=False, separators=(",", ":")).encode())
+            await self.tell(json.dumps(notification, ensure_ascii=False, separators=(",", ":")).encode())
 
     def _settle(self) -> None:
         self._in_flight -= 1

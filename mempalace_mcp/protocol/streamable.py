@@ -83,7 +83,7 @@ class StreamableDoor:
             return
         origin = Origin.of_message(session, message, len(body), access=access_of(scope), peer=scope.get("client"))
         call = read_call(message.content) if _is_plain(Request(scope)) else None
-        if call is not None:
+        if call is not None and call.progress_token is None:
             result = await self._server.calls.answer(call, origin)
             encoded = encode_response(message.content["id"], result)
             await Response(encoded, media_type=_JSON)(scope, receive, send)

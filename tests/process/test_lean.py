@@ -33,7 +33,9 @@ def be_ordinary(client: StdioClient) -> None:
     assert client.ask(request(2, "tools/list"))["result"]["tools"]
     use(client, 3, "add_drawer", wing="w", room="r", content="the harbour lights are green")
     assert use(client, 4, "search", query="harbour", mode="keyword")["results"]
-    use(client, 5, "kg_add", subject="a", predicate="b", object="c")
+    addition = call(5, "kg_add", subject="a", predicate="b", object="c")
+    addition["params"]["_meta"] = {"claudecode/toolUseId": "t", "progressToken": 5}
+    assert not client.ask(addition)["result"]["isError"]
     client.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}})
 
 

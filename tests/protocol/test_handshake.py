@@ -146,7 +146,10 @@ async def test_messages_in_any_order_are_answered_as_the_sdk_does(messages: Sequ
 @pytest.mark.parametrize(
     "params",
     [{"unheard": 1}, {"cursor": None}, {"cursor": ""}, {"cursor": "x"}, {"cursor": 5}]
-    + [{"_meta": meta} for meta in (None, 5, {}, {"own": 1}, {"progressToken": 1}, {"progressToken": [1]})],
+    + [
+        {"_meta": meta}
+        for meta in (None, 5, {}, {"own": 1}, *({"progressToken": token} for token in (1, "", None, True, 1.5, [1])))
+    ],
 )
 async def test_odd_parameters_of_plain_requests_are_seen_as_the_sdk_does(method: str, params: dict[str, Any]) -> None:
     with echo_services() as services:
@@ -158,6 +161,21 @@ async def test_real_tools_and_instructions_are_told_as_the_sdk_does(tmp_path: Pa
     with opened(tmp_path, started=False) as app:
         listed = (await verify(services_of(app, Offer("full")), HELLO, INITIALIZED, LIST, access=access))[1]
         assert ("add_drawer" in {tool["name"] for tool in listed["result"]["tools"]}) == access.writes
+
+
+@pytest.mark.parametrize("token", ["é", 0])
+async def test_progress_is_told_as_the_sdk_does(token: str | int) -> None:
+    message = call(1, "slow", seconds=1.2)
+    message["params"]["_meta"] = {"progressToken": token}
+    with_sdk = {**message, "params": {**message["params"], "unheard": 1}}
+    with echo_services() as services:
+        told, told_by_sdk = [
+            await answers(services, PlainServer(services), [HELLO, each], FULL) for each in (message, with_sdk)
+        ]
+    assert [each.get("method") for each in told] == [None, "notifications/progress", None]
+    for each in (told, told_by_sdk):
+        assert each[1]["params"].pop("progress") >= 1
+    assert told == told_by_sdk
 
 
 JSON = st.recursive(

@@ -90,7 +90,7 @@ async def test_structured_content_and_text_are_the_same_json() -> None:
 @pytest.mark.parametrize("revision", HANDSHAKE_REVISIONS)
 @pytest.mark.parametrize("message", [call("1", "echo", text="ä\n"), call(-1, "refuse"), call(2, "nothing")])
 async def test_a_call_past_the_sdk_is_answered_as_one_through_it(revision: str, message: dict[str, Any]) -> None:
-    through = {**message, "params": {**message["params"], "_meta": {"progressToken": 1}}}
+    through = {**message, "params": {**message["params"], "unheard": 1}}
     async with connected() as wire:
         await wire.greet(revision)
         assert await wire.ask(message) == await wire.ask(through)
