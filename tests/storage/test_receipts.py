@@ -74,6 +74,13 @@ def test_a_repetition_is_answered_and_not_done(writer: ExactlyOnce, database: Da
     assert writer.statistics() == ReceiptStatistics(recorded=1, replayed=2)
 
 
+def test_a_receipt_is_committed_with_its_write(writer: ExactlyOnce, database: Database) -> None:
+    before = database.statistics().commits
+    writer.write(add_wing("Paris"), keyed("a"))
+    assert database.statistics().commits == before + 1
+    assert len(receipts(database)) == 1
+
+
 def test_values_come_back_as_they_were(writer: ExactlyOnce) -> None:
     value = [Filed("d_1", created=True), (None, {"Filed": [1.0, "ü"]})]
     assert writer.write(lambda _: value, keyed("a")) is value
