@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -152,14 +153,16 @@ def test_a_process_killed_in_a_batch_leaves_nothing_that_is_trusted(tmp_path: Pa
 
 def kill_in_a_batch(process: subprocess.Popen[str], record: Path) -> None:
     """Stop the process again and again until it stands in the middle of a batch; then kill it there."""
+    assert process.stdout
     frozen = psutil.Process(process.pid)
-    while True:
+    while not select.select([process.stdout], [], [], 0)[0]:
         frozen.suspend()
         if not record.exists() and frozen.status() == psutil.STATUS_STOPPED:
             frozen.kill()
             process.wait()
             return
         frozen.resume()
+    raise AssertionError("it was done without a batch in which it could not be trusted")
 
 
 def test_a_process_killed_between_batches_costs_no_rebuild(tmp_path: Path) -> None:
