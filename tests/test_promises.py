@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -33,6 +35,17 @@ def test_the_mistake_can_be_made_and_its_test_exists(breakage: Breakage) -> None
         compile(broken, breakage.file, "exec")
     file, _, name = breakage.test.partition("::")
     assert name in functions_of(PROJECT / file)
+
+
+def test_no_mistake_is_merely_an_unknown_name(tmp_path: Path) -> None:
+    """Such a one would be noticed by any test."""
+    for number, breakage in enumerate(BREAKAGES):
+        if breakage.file.endswith(".py"):
+            broken = breakage.broken((PROJECT / breakage.file).read_text(encoding="utf-8"))
+            (tmp_path / f"{number} {Path(breakage.file).name}").write_text(broken, encoding="utf-8")
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select", "F821", str(tmp_path)]
+    checked = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=30)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_the_page_tells_each_mistake_under_its_promise() -> None:
