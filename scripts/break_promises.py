@@ -118,7 +118,7 @@ def _copy(project: Path, destination: Path) -> None:
 
 
 def _test(project: Path, tests: Iterable[str], longest: float | None = None) -> Run:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *tests]
     environment = {**os.environ, "PYTHONPATH": str(project)}
     began = time.monotonic()
     try:
