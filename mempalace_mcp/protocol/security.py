@@ -62,7 +62,7 @@ class TokenGuard:
         self._keyring = keyring
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or not self._keyring.guarding or scope["path"] in PUBLIC:
+        if scope["type"] == "lifespan" or scope["path"] in PUBLIC or not self._keyring.guarding:
             await self._app(scope, receive, send)
             return
         access = self._access(scope)
