@@ -131,6 +131,7 @@ def test_sessions_write_on_while_daemons_are_killed_at_random(palace: Path) -> N
         for _ in range(rounds):
             before = len(written)
             wait_for(lambda before=before: len(written) >= before + dice.randint(1, 20), "progress")  # type: ignore[misc]
+            wait_for((palace / "daemon.json").exists, "the address of the daemon that is next")
             kill(address(palace)["pid"])
         stop.set()
         for thread in threads:

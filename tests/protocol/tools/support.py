@@ -20,6 +20,7 @@ from tests.palace.support import opened, seq_of
 
 DRAWER = {"wing": "Kitchen", "room": "tea", "content": "Ada drinks Darjeeling in the morning."}
 SHAPE_OF_REFUSALS = {"code", "message", "argument", "hint", "retryable"}
+INDEXING_SECONDS = 30
 LONGEST_REFUSAL = 2000
 
 
@@ -83,7 +84,9 @@ class Client:
         return answer
 
     def refuse(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
-        """The refusal, which must have written nothing."""
+        """The refusal, which must have written nothing; what the indexer writes of its own accord is waited for."""
+        if self.app.indexer.statistics().started:
+            self.app.indexer.wait_until_idle(INDEXING_SECONDS)
         before = self.seq
         with pytest.raises(PalaceError) as caught:
             self._table.call(self._context, tool, arguments, Deadline())

@@ -56,6 +56,8 @@ class House:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """One wing that the caller may see, others with secrets: live, changed, moved and in the trash."""
     with opened(tmp_path_factory.mktemp("access") / "palace", started=False, PALACE_INDEX="exact") as app:
+        app.embedder.start()
+        app.embedder.wait()
         palace = app.palace
         secret = palace.add_drawer("Vault", f"{SECRET} room", f"The password is {SECRET}.", source_file=SECRET)
         gone = palace.add_drawer("Vault", "codes", f"The old password was {SECRET}.")
