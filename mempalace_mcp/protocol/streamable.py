@@ -25,6 +25,7 @@ from mempalace_mcp.protocol.calls import encode_response, read_call
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.lines import MAX_MESSAGE_BYTES
 from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.protocol.revisions import PROGRESS_TOKEN
 from mempalace_mcp.protocol.security import access_of, refuse
 from mempalace_mcp.protocol.server import PalaceServer
 from mempalace_mcp.protocol.subscriptions import Subscriptions
@@ -121,7 +122,7 @@ def _is_streamed(request: Request, message: Message) -> bool:
     if revision is not None and revision not in HANDSHAKE_PROTOCOL_VERSIONS:
         return True
     meta = (message.content.get("params") or {}).get("_meta")
-    return isinstance(meta, dict) and "progressToken" in meta
+    return isinstance(meta, dict) and PROGRESS_TOKEN in meta
 
 
 def _as_served(message: Message, body: bytes) -> bytes:
