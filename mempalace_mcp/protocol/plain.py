@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
@@ -12,10 +12,15 @@ import anyio.to_thread
 from mempalace_mcp.core.access import Access
 from mempalace_mcp.protocol.calls import Calls, is_plain_meta
 from mempalace_mcp.protocol.handshake import revision_for, welcome
+from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.services import Services
 
 if TYPE_CHECKING:
     from mempalace_mcp.protocol.server import PalaceServer
+
+
+Inquire = Callable[[Origin], Awaitable[bytes]]
+"""Forms the body of the answer to a request from there: its result or its error in JSON, with that key."""
 
 
 class SessionServer(Protocol):
@@ -30,6 +35,10 @@ class SessionServer(Protocol):
 
     def answer(self, method: str, params: Mapping[str, Any] | None, access: Access) -> bytes | None:
         """The result of a plain request in JSON, or None if there is more to it."""
+        ...
+
+    def inquiry(self, method: str, params: Mapping[str, Any] | None) -> Inquire | None:
+        """What answers a plain request that takes a while, other than a call; None if there is more to it."""
         ...
 
     async def sdk_server(self) -> PalaceServer:
@@ -63,6 +72,10 @@ class PlainServer:
                 return b"{}"
             case "tools/list":
                 return self._tools(access)
+        return None
+
+    def inquiry(self, method: str, params: Mapping[str, Any] | None) -> Inquire | None:
+        """What answers a plain request that takes a while, other than a call; None if there is more to it."""
         return None
 
     async def sdk_server(self) -> PalaceServer:

@@ -1,6 +1,6 @@
 """One conversation with one client, whatever carries its messages.
 
-Plain requests are answered here, in the revisions that have a handshake: calls of tools above all. Everything else is
+Plain requests are answered here, in the revisions that have a handshake: calls of tools and lists. Everything else is
 the SDK's: on the first such message it is loaded, told what was agreed without it, and serves beside this session from
 then on. (It ends a session by cancelling what is in flight, and drops messages that it cannot read. Here every message
 gets its answer: unreadable ones are answered on the spot, and a session can be drained before it is closed.)
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,7 +20,7 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from mempalace_mcp.core.access import FULL, Access
-from mempalace_mcp.protocol.calls import Answer, Call, read_call
+from mempalace_mcp.protocol.calls import Call, read_call
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.handshake import INITIALIZE, INITIALIZED
 from mempalace_mcp.protocol.lines import Overlong
@@ -37,6 +38,9 @@ MAX_IN_FLIGHT = 64
 """Requests of one session that may be unanswered; the next one waits, and with it whatever is read after it."""
 
 CANCELLED = "notifications/cancelled"
+
+Work = Callable[[], Awaitable[bytes]]
+"""Forms the body of an answer: its result or its error, with that key."""
 
 _CLOSED = b'"error":{"code":%d,"message":"Connection closed"}' % CONNECTION_CLOSED
 
@@ -167,9 +171,9 @@ class Session:
         self._settle()
 
     async def _take_request(self, content: Mapping[str, Any], origin: Origin) -> None:
-        if self._is_shaken and (call := read_call(content)):
+        if self._is_shaken and (work := self._plain_work(content, origin)):
             scope = self._calls[content["id"]] = anyio.CancelScope()
-            self._tasks.start_soon(self._call, scope, content["id"], call, origin)
+            self._tasks.start_soon(self._run, scope, content["id"], work, origin)
         elif (result := self._plain_result(content, origin)) is not None:
             self._tasks.start_soon(self._finish, content["id"], origin, b'"result":' + result)
         else:
@@ -200,6 +204,13 @@ class Session:
             return welcome
         return self._server.answer(method, params, origin.access) if self._is_shaken else None
 
+    def _plain_work(self, content: Mapping[str, Any], origin: Origin) -> Work | None:
+        """What forms the answer to a call, or to another request that takes a while, without the SDK."""
+        if call := read_call(content):
+            return partial(self._answer_to, call, origin)
+        inquire = self._server.inquiry(content["method"], content.get("params"))
+        return inquire and partial(inquire, replace(origin, subscriptions=self._subscriptions))
+
     async def _hand_over(self, content: Mapping[str, Any], origin: Origin) -> None:
         """Let the SDK see to the message."""
         async with self._loading:
@@ -218,30 +229,29 @@ class Session:
             await sdk.repeat(list(self._handshake.values()))
         return sdk
 
-    async def _call(self, scope: anyio.CancelScope, request_id: RequestId, call: Call, origin: Origin) -> None:
-        """Answer the call; if the session ends first, say so. One that is cancelled already does not begin."""
+    async def _run(self, scope: anyio.CancelScope, request_id: RequestId, work: Work, origin: Origin) -> None:
+        """Answer the request; if the session ends first, say so. One that is cancelled already does not begin."""
         body = None
         try:
             with scope:
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 await self._outbox.room()
-                answer = await self._answer_to(call, origin)
-                body = b'"result":' + answer.encoded
+                body = await work()
         finally:
             if self._calls.get(request_id) is scope:
                 del self._calls[request_id]
             with anyio.CancelScope(shield=True):
                 await self._finish(request_id, origin, body or (None if scope.cancel_called else _CLOSED))
 
-    async def _answer_to(self, call: Call, origin: Origin) -> Answer:
+    async def _answer_to(self, call: Call, origin: Origin) -> bytes:
         if call.progress_token is None:
-            return await self._server.calls.answer(call, origin)
+            return b'"result":' + (await self._server.calls.answer(call, origin)).encoded
 
         async def send(done: float, total: float | None, meaning: str | None) -> None:
             told = {PROGRESS_TOKEN: call.progress_token, "progress": done, "total": total, "message": meaning}
             await self._notify("notifications/progress", {key: told[key] for key in told if told[key] is not None})
 
-        return await self._server.calls.answer_and_tell(call, origin, send)
+        return b'"result":' + (await self._server.calls.answer_and_tell(call, origin, send)).encoded
 
     async def _finish(self, request_id: RequestId, origin: Origin, body: bytes | None) -> None:
         """Write the answer, unless the client has cancelled the request and wants none."""
@@ -252,7 +262,7 @@ class Session:
                 await self.answer(request_id, body)
 
     def _cancel_call(self, message: Message) -> bool:
-        """True if the message cancels a call that went past the SDK."""
+        """True if the message cancels a request that went past the SDK."""
         if message.content.get("method") != CANCELLED:
             return False
         meant = (message.content.get("params") or {}).get("requestId")

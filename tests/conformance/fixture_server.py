@@ -159,6 +159,9 @@ class FixtureSessions:
     def answer(self, method: str, params: Mapping[str, Any] | None, access: Access) -> None:
         return None
 
+    def inquiry(self, method: str, params: Mapping[str, Any] | None) -> None:
+        return None
+
     async def sdk_server(self) -> PalaceServer:
         return self._server
 

@@ -74,6 +74,9 @@ class SdkAlone(PlainServer):
     def answer(self, method: str, params: Mapping[str, Any] | None, access: Access) -> None:
         return None
 
+    def inquiry(self, method: str, params: Mapping[str, Any] | None) -> None:
+        return None
+
 
 async def answers(services: Services, server: PlainServer, messages: Sequence[Any], access: Access) -> list[Any]:
     """What a session says to these messages, one after the other."""
