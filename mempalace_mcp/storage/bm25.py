@@ -10,11 +10,11 @@ import math
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
-N = TypeVar("N", float, "npt.NDArray[Any]")
+Counts = npt.NDArray[np.int64]
 
 K1 = 1.2
 B = 0.75
@@ -33,10 +33,11 @@ class Collection:
         weight = math.log((self.rows - frequency + 0.5) / (frequency + 0.5)) if frequency <= self.rows else 0.0
         return weight if weight > 0 else LEAST_WEIGHT
 
-    def saturation(self, occurrences: N, length: N) -> N:
-        """How much of its weight a term earns by occurring that often in a row of `length` tokens; also of arrays."""
-        relative = length * self.rows / self.tokens
-        return occurrences * (K1 + 1) / (occurrences + K1 * (1 - B + B * relative))
+    def saturation(self, occurrences: Counts, lengths: Counts) -> npt.NDArray[np.float64]:
+        """How much of its weight a term earns by occurring that often in rows of so many tokens."""
+        relative = lengths * self.rows / self.tokens
+        saturation: npt.NDArray[np.float64] = occurrences * (K1 + 1) / (occurrences + K1 * (1 - B + B * relative))
+        return saturation
 
 
 def read_collection(connection: sqlite3.Connection) -> Collection:
@@ -44,14 +45,6 @@ def read_collection(connection: sqlite3.Connection) -> Collection:
     row = connection.execute("SELECT block FROM passages_data WHERE id = 1").fetchone()
     totals = list(_integers(row[0])) if row else []
     return Collection(*totals) if len(totals) == 2 else Collection(0, 0)
-
-
-def read_lengths(connection: sqlite3.Connection, chunks: str) -> dict[int, int]:
-    """The number of tokens of each of the rows, given as a JSON array."""
-    rows = connection.execute(
-        "SELECT id, sz FROM passages_docsize WHERE id IN (SELECT value FROM json_each(?))", (chunks,)
-    )
-    return {chunk: next(_integers(size)) for chunk, size in rows}
 
 
 def _integers(block: bytes) -> Iterator[int]:

@@ -206,40 +206,13 @@ class Lexicon:
         chunks: Sequence[int],
     ) -> dict[int, float]:
         """The bm25 of chunks by all terms of a query, from their tokens."""
-        if any(each.term.prefix for each in terms):
-            return self._scores_by_prefix(connection, terms, frequencies, collection, chunks)
         passages = Passages(connection, chunks, self._tokenizer)
         scores = np.zeros(len(passages.chunks))
         for each in terms:
-            earned = collection.saturation(passages.count(each.stems), passages.lengths)
+            occurrences = passages.count(each.stems, each.term.prefix)
+            earned = collection.saturation(occurrences, passages.lengths)
             scores += collection.weight(frequencies[each.term]) * earned
         return dict(zip(passages.chunks, scores.tolist(), strict=True))
-
-    def _scores_by_prefix(
-        self,
-        connection: sqlite3.Connection,
-        terms: Sequence[_Term],
-        frequencies: Mapping[Term, int],
-        collection: bm25.Collection,
-        chunks: Sequence[int],
-    ) -> dict[int, float]:
-        """The same from their texts, for terms whose last token may go on: seldom, and in unspaced scripts only."""
-        keys = json_array(chunks)
-        texts = dict(
-            connection.execute(
-                "SELECT rowid, text FROM passages WHERE rowid IN (SELECT value FROM json_each(?))", (keys,)
-            )
-        )
-        lengths = bm25.read_lengths(connection, keys)
-        counts = self._tokenizer.occurrences(list(texts.values()), [(each.term, each.stems) for each in terms])
-        found = list(texts)
-        scores = dict.fromkeys(found, 0.0)
-        for each, count in zip(terms, counts, strict=True):
-            weight = collection.weight(frequencies[each.term])
-            for position, times in count.items():
-                chunk = found[position]
-                scores[chunk] += weight * collection.saturation(times, lengths[chunk])
-        return scores
 
     def _terms(self, query: str) -> tuple[_Term, ...]:
         """The terms of a query, one per sequence of tokens."""

@@ -12,13 +12,12 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
+from mempalace_mcp.storage.bm25 import Counts
 from mempalace_mcp.storage.rows import json_array
 from mempalace_mcp.storage.tokens import Tokenizer
 from mempalace_mcp.storage.transaction import Transaction
 
 _NUMBER = np.dtype("<u4")
-
-Counts = npt.NDArray[np.int64]
 
 
 class Passages:
@@ -34,19 +33,25 @@ class Passages:
         self.lengths: Counts = np.array([len(tokens) // _NUMBER.itemsize for tokens in stored.values()], np.int64)
         self._tokens = np.frombuffer(b"".join(stored.values()), _NUMBER)
         self._owners = np.repeat(np.arange(len(self.chunks)), self.lengths)
+        self._connection = connection
+        self._tokenizer = tokenizer
 
-    def count(self, stems: Sequence[str]) -> Counts:
-        """How often the tokens follow one another in each passage."""
-        numbers = _numbers_of(stems)
-        starts = len(self._tokens) - len(numbers) + 1
-        if starts <= 0:
-            return np.zeros(len(self.chunks), np.int64)
-        found = self._tokens[:starts] == numbers[0]
-        for offset in range(1, len(numbers)):
-            found &= self._tokens[offset : offset + starts] == numbers[offset]
-        last = len(numbers) - 1
-        found &= self._owners[:starts] == self._owners[last : last + starts]
+    def count(self, stems: Sequence[str], prefix: bool) -> Counts:
+        """How often the tokens follow one another in each passage; with `prefix` the last of them may go on."""
+        places = [self._tokens == number for number in _numbers_of(stems)]
+        if prefix:
+            places[-1] = self._places_of_prefix(stems[-1])
+        last = len(places) - 1
+        starts = max(len(self._tokens) - last, 0)
+        found = self._owners[:starts] == self._owners[last:]
+        for offset, place in enumerate(places):
+            found &= place[offset : offset + starts]
         return np.bincount(self._owners[:starts][found], minlength=len(self.chunks))
+
+    def _places_of_prefix(self, beginning: str) -> npt.NDArray[np.bool_]:
+        """Where the tokens begin so. Which do is asked of the texts: seldom, and in unspaced scripts only."""
+        texts = _read_texts(self._connection, self.chunks)
+        return np.isin(self._tokens, _numbers_of(self._tokenizer.starting_with(beginning, list(texts.values()))))
 
 
 def write_tokens(tx: Transaction, chunk: int, stems: Sequence[str]) -> None:
@@ -70,12 +75,15 @@ def _read_stored(connection: sqlite3.Connection, chunks: Iterable[int]) -> dict[
 
 
 def _read_again(connection: sqlite3.Connection, chunks: Sequence[int], tokenizer: Tokenizer) -> dict[int, bytes]:
-    texts = dict(
-        connection.execute(
-            "SELECT rowid, text FROM passages WHERE rowid IN (SELECT value FROM json_each(?))", (json_array(chunks),)
-        )
-    )
+    texts = _read_texts(connection, chunks)
     return dict(zip(texts, map(_encode, tokenizer.stems(list(texts.values()))), strict=True))
+
+
+def _read_texts(connection: sqlite3.Connection, chunks: Sequence[int]) -> dict[int, str]:
+    rows = connection.execute(
+        "SELECT rowid, text FROM passages WHERE rowid IN (SELECT value FROM json_each(?))", (json_array(chunks),)
+    )
+    return dict(rows)
 
 
 def _encode(stems: Sequence[str]) -> bytes:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-
-from mempalace_mcp.storage.terms import Term
 
 TOKENIZER = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
 """As the table `passages` has it: marks belong to the words of Indic scripts."""
@@ -29,10 +26,12 @@ class Tokenizer:
                 tokens[text].append(token)
         return [tuple(each) for each in tokens]
 
-    def occurrences(self, texts: Sequence[str], terms: Sequence[tuple[Term, tuple[str, ...]]]) -> list[Counter[int]]:
-        """How often each term, given with its stems, occurs in which of the texts: one count per term."""
+    def starting_with(self, beginning: str, texts: Sequence[str]) -> list[str]:
+        """The different tokens of the texts that begin so."""
         with self._indexed(texts) as connection:
-            return [_count(connection, term, tokens) for term, tokens in terms]
+            bounds = (beginning, beginning + chr(0x10FFFF))
+            rows = connection.execute("SELECT DISTINCT term FROM tokens WHERE term >= ? AND term < ?", bounds)
+            return [token for (token,) in rows]
 
     def close(self) -> None:
         """Give the table back; asked again, there is a new one."""
@@ -63,20 +62,3 @@ def _open() -> sqlite3.Connection:
     )
     connection.execute("CREATE VIRTUAL TABLE tokens USING fts5vocab (texts, 'instance')")
     return connection
-
-
-def _count(connection: sqlite3.Connection, term: Term, tokens: tuple[str, ...]) -> Counter[int]:
-    """Occurrences of a term by text; a phrase occurs where its tokens follow one another."""
-    *before, last = tokens
-    starts = {(text, offset - len(before)) for text, offset in _places(connection, last, term.prefix)}
-    for index, token in enumerate(before):
-        starts &= {(text, offset - index) for text, offset in _places(connection, token, prefix=False)}
-    return Counter(text for text, _ in starts)
-
-
-def _places(connection: sqlite3.Connection, token: str, prefix: bool) -> list[tuple[int, int]]:
-    """Text and offset of each occurrence of a token, or of each token that begins with it."""
-    if prefix:
-        bounds = (token, token + chr(0x10FFFF))
-        return connection.execute("SELECT doc, offset FROM tokens WHERE term >= ? AND term < ?", bounds).fetchall()
-    return connection.execute("SELECT doc, offset FROM tokens WHERE term = ?", (token,)).fetchall()
