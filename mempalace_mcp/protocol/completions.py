@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from mcp_types import CompleteRequestParams, CompleteResult, Completion, PromptReference
+from mcp_types import CompleteRequestParams, PromptReference
 
 from mempalace_mcp.core.errors import NotFound
-from mempalace_mcp.core.model import Completion as Names
+from mempalace_mcp.core.model import Completion
 from mempalace_mcp.protocol.prompts import find_prompt
-from mempalace_mcp.protocol.requests import Context, Requests
 from mempalace_mcp.protocol.resources import TEMPLATES
 from mempalace_mcp.protocol.services import Services
+from mempalace_mcp.protocol.tools.answers import Json
 from mempalace_mcp.protocol.tools.arguments import readable
 
-Complete = Callable[[Any, str, Mapping[str, str]], Names]
+Complete = Callable[[Any, str, Mapping[str, str]], Completion]
 """Asks the palace for names, given what was begun and the other arguments."""
 
-_NOTHING = Names((), 0)
+_NOTHING = Completion((), 0)
 _COMPLETIONS: Mapping[str, Complete] = MappingProxyType(
     {
         "wing": lambda palace, begun, others: palace.complete_wing(begun),
@@ -30,37 +30,27 @@ _COMPLETIONS: Mapping[str, Complete] = MappingProxyType(
 )
 """By the name of the argument or variable; the others cannot be guessed."""
 
-_VARIABLES = MappingProxyType({"wing": ("wing",), "room": ("wing", "room"), "drawer": ("wing", "room", "drawer")})
-"""Of each resource template, by its name."""
 
+def complete(services: Services, params: CompleteRequestParams) -> Json:
+    """At most 100 names: those that begin so, then those that hold it, without regard to case.
 
-class Completions:
-    """What `completion/complete` answers."""
-
-    def __init__(self, requests: Requests) -> None:
-        self._requests = requests
-
-    async def complete(self, context: Context, params: CompleteRequestParams) -> CompleteResult:
-        """At most 100 names: those that begin so, then those that hold it, without regard to case."""
-        argument, others = params.argument, (params.context and params.context.arguments) or {}
-
-        def work(services: Services) -> CompleteResult:
-            known = _arguments(services, params)
-            if argument.name not in known:
-                raise NotFound(
-                    f"there is no argument {readable(argument.name)}",
-                    argument="argument.name",
-                    hint=f"Known: {', '.join(known)}.",
-                )
-            complete = _COMPLETIONS.get(argument.name)
-            palace = services.tool_context.palace
-            names = complete(palace, argument.value, others) if complete else _NOTHING
-            shown = list(names.values)
-            return CompleteResult(
-                completion=Completion(values=shown, total=names.total, has_more=names.total > len(shown))
-            )
-
-        return await self._requests.answer(context, "completion/complete", work)
+    Raises:
+        NotFound: there is no such prompt, template or argument.
+        PalaceError: the palace refuses what was begun.
+    """
+    argument, others = params.argument, (params.context and params.context.arguments) or {}
+    known = _arguments(services, params)
+    if argument.name not in known:
+        raise NotFound(
+            f"there is no argument {readable(argument.name)}",
+            argument="argument.name",
+            hint=f"Known: {', '.join(known)}.",
+        )
+    complete_name = _COMPLETIONS.get(argument.name)
+    palace = services.tool_context.palace
+    names = complete_name(palace, argument.value, others) if complete_name else _NOTHING
+    shown = list(names.values)
+    return {"completion": {"values": shown, "total": names.total, "hasMore": names.total > len(shown)}}
 
 
 def _arguments(services: Services, params: CompleteRequestParams) -> tuple[str, ...]:
@@ -68,10 +58,10 @@ def _arguments(services: Services, params: CompleteRequestParams) -> tuple[str, 
     if isinstance(params.ref, PromptReference):
         return tuple(find_prompt(services.tools.names, params.ref.name).arguments.model_fields)
     for template in TEMPLATES:
-        if template.uri_template == params.ref.uri:
-            return _VARIABLES[template.name]
+        if template.uri == params.ref.uri:
+            return template.variables
     raise NotFound(
         f"there is no resource template {readable(params.ref.uri)}",
         argument="ref.uri",
-        hint=f"There are {', '.join(template.uri_template for template in TEMPLATES)}.",
+        hint=f"There are {', '.join(template.uri for template in TEMPLATES)}.",
     )

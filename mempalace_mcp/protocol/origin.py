@@ -66,3 +66,10 @@ class Origin:
     def attach(self, scope: Mapping[str, Any]) -> dict[str, Any]:
         """The scope with this origin in it."""
         return {**scope, _KEY: self}
+
+
+def subscriptions_of(origin: Origin) -> Subscriptions:
+    """What is followed where the request came from."""
+    if origin.subscriptions is None:
+        raise TypeError("a door attached no subscriptions to its request")
+    return origin.subscriptions

@@ -6,28 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from mcp_types import (
-    EmbeddedResource,
-    GetPromptRequestParams,
-    GetPromptResult,
-    ListPromptsResult,
-    PaginatedRequestParams,
-    Prompt,
-    PromptArgument,
-    PromptMessage,
-    TextContent,
-    TextResourceContents,
-)
 from pydantic import Field
 
 from mempalace_mcp.core.errors import NotFound
 from mempalace_mcp.core.model import Fact, Hit
 from mempalace_mcp.core.text import excerpt, read_name
 from mempalace_mcp.palace import searching, waking
-from mempalace_mcp.protocol.requests import Context, Requests, verify_no_cursor
+from mempalace_mcp.protocol.requests import verify_no_cursor
 from mempalace_mcp.protocol.resources import drawer_uri, provenance
 from mempalace_mcp.protocol.services import Services
-from mempalace_mcp.protocol.tools.answers import fact_shown, rounded
+from mempalace_mcp.protocol.tools.answers import Json, fact_shown, rounded
 from mempalace_mcp.protocol.tools.arguments import Arguments, Limit, Query, readable
 from mempalace_mcp.protocol.tools.schema import input_schema
 from mempalace_mcp.protocol.tools.validation import nearest, read_arguments
@@ -86,46 +74,40 @@ class _Prompt:
     title: str
     description: str
     arguments: type[Arguments]
-    write: Callable[[Any, Any, Names], Sequence[PromptMessage]]
+    write: Callable[[Any, Any, Names], Sequence[Json]]
     tool: str | None = None
 
-    def listed(self) -> Prompt:
+    def listed(self) -> Json:
         """As `prompts/list` shows it."""
-        schema = input_schema(self.arguments)
         arguments = [
-            PromptArgument(name=name, description=each["description"], required=name in schema.get("required", ()))
-            for name, each in schema["properties"].items()
+            {"name": name, "description": field.description, "required": field.is_required()}
+            for name, field in self.arguments.model_fields.items()
         ]
-        return Prompt(name=self.name, title=self.title, description=self.description, arguments=arguments)
+        return {"name": self.name, "title": self.title, "description": self.description, "arguments": arguments}
 
 
-class Prompts:
-    """What `prompts/...` answers."""
+def list_prompts(services: Services, cursor: str | None) -> Json:
+    """All prompts that could be used with these tools, on one page.
 
-    def __init__(self, requests: Requests) -> None:
-        self._requests = requests
+    Raises:
+        InvalidArgument: there is no such page.
+    """
+    verify_no_cursor(cursor, "prompts")
+    return {"prompts": [prompt.listed() for prompt in _offered(services.tools.names)]}
 
-    async def list(self, context: Context, params: PaginatedRequestParams | None) -> ListPromptsResult:
-        """All prompts on one page."""
-        cursor = params.cursor if params else None
 
-        def work(services: Services) -> ListPromptsResult:
-            verify_no_cursor(cursor, "prompts")
-            return ListPromptsResult(prompts=[prompt.listed() for prompt in _offered(services.tools.names)])
+def get_prompt(services: Services, name: str, arguments: Mapping[str, str]) -> Json:
+    """A prompt, written now.
 
-        return await self._requests.answer(context, "prompts/list", work)
-
-    async def get(self, context: Context, params: GetPromptRequestParams) -> GetPromptResult:
-        """A prompt, written now."""
-
-        def work(services: Services) -> GetPromptResult:
-            names = services.tools.names
-            prompt = find_prompt(names, params.name)
-            arguments = read_arguments(prompt.arguments, params.arguments or {}, input_schema(prompt.arguments))
-            messages = prompt.write(services.tool_context.palace, arguments, names)
-            return GetPromptResult(description=prompt.description, messages=list(messages))
-
-        return await self._requests.answer(context, "prompts/get", work)
+    Raises:
+        NotFound: there is none of that name.
+        PalaceError: what the arguments ask for is refused.
+    """
+    names = services.tools.names
+    prompt = find_prompt(names, name)
+    read = read_arguments(prompt.arguments, arguments, input_schema(prompt.arguments))
+    messages = prompt.write(services.tool_context.palace, read, names)
+    return {"description": prompt.description, "messages": list(messages)}
 
 
 def find_prompt(names: Names, name: str) -> _Prompt:
@@ -146,12 +128,12 @@ def _offered(names: Names) -> list[_Prompt]:
     return [prompt for prompt in _PROMPTS if prompt.tool is None or prompt.tool in names]
 
 
-def _wake_up(palace: Any, arguments: WakeUpArguments, names: Names) -> Sequence[PromptMessage]:
+def _wake_up(palace: Any, arguments: WakeUpArguments, names: Names) -> Sequence[Json]:
     woken = palace.wake_up(wing=arguments.wing, agent_name=arguments.agent_name, max_tokens=arguments.max_tokens)
     return [_say(f"This is what the memory palace holds. {_CAUTION}\n\n{woken.text}")]
 
 
-def _recall(palace: Any, arguments: RecallArguments, names: Names) -> Sequence[PromptMessage]:
+def _recall(palace: Any, arguments: RecallArguments, names: Names) -> Sequence[Json]:
     found = palace.search(
         arguments.query,
         wing=arguments.wing,
@@ -169,7 +151,7 @@ def _recall(palace: Any, arguments: RecallArguments, names: Names) -> Sequence[P
     return told
 
 
-def _save_session(palace: Any, arguments: SaveSessionArguments, names: Names) -> Sequence[PromptMessage]:
+def _save_session(palace: Any, arguments: SaveSessionArguments, names: Names) -> Sequence[Json]:
     agent, wing = arguments.agent_name, read_name(arguments.wing, "wing").shown
     survey = palace.wake_up(wing=wing, agent_name=agent, max_tokens=SURVEY_TOKENS)
     diary = f"; as `diary` an entry by {agent}: what was done, and what is next" if agent else ""
@@ -183,15 +165,15 @@ def _save_session(palace: Any, arguments: SaveSessionArguments, names: Names) ->
     ]
 
 
-def _say(text: str) -> PromptMessage:
-    return PromptMessage(role="user", content=TextContent(text=text))
+def _say(text: str) -> Json:
+    return {"role": "user", "content": {"type": "text", "text": text}}
 
 
-def _passage(hit: Hit) -> PromptMessage:
+def _passage(hit: Hit) -> Json:
     """The best passage of a drawer under the address of the whole."""
     meta = {**provenance(hit.drawer), HIT: {"score": rounded(hit.score), "whole": hit.passage == hit.drawer.content}}
-    contents = TextResourceContents(uri=drawer_uri(hit.drawer), mime_type="text/plain", text=hit.passage, _meta=meta)
-    return PromptMessage(role="user", content=EmbeddedResource(resource=contents))
+    resource = {"uri": drawer_uri(hit.drawer), "mimeType": "text/plain", "text": hit.passage, "_meta": meta}
+    return {"role": "user", "content": {"type": "resource", "resource": resource}}
 
 
 def _fact(fact: Fact) -> str:

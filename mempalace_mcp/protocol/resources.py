@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
-
-from mcp_types import (
-    Annotations,
-    ListResourcesResult,
-    ListResourceTemplatesResult,
-    PaginatedRequestParams,
-    ReadResourceRequestParams,
-    ReadResourceResult,
-    Resource,
-    ResourceTemplate,
-    TextResourceContents,
-)
 
 from mempalace_mcp.core.clock import show
 from mempalace_mcp.core.model import Drawer, Room, Wing
 from mempalace_mcp.core.text import excerpt
-from mempalace_mcp.protocol.requests import Before, Context, Requests, verify_no_cursor
+from mempalace_mcp.protocol.requests import verify_no_cursor
 from mempalace_mcp.protocol.services import Services
-from mempalace_mcp.protocol.tools.answers import Json, drawer_preview, drawer_whole
+from mempalace_mcp.protocol.tools.answers import Json, drawer_preview, drawer_whole, present
 from mempalace_mcp.protocol.uris import DRAWER_TEMPLATE, ROOM_TEMPLATE, WING_TEMPLATE, read_uri, write_uri
 
 PAGE = 50
@@ -35,67 +24,79 @@ _PLAIN = "text/plain"
 _MARKDOWN = "text/markdown"
 _MARKDOWN_SUFFIXES = (".md", ".markdown")
 
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The addresses of one kind of place, and their variables."""
+
+    name: str
+    title: str
+    description: str
+    uri: str
+    variables: tuple[str, ...]
+    mime_type: str | None = None
+
+    def listed(self) -> Json:
+        """As `resources/templates/list` shows it."""
+        shown = {"name": self.name, "title": self.title, "description": self.description, "uriTemplate": self.uri}
+        return present({**shown, "mimeType": self.mime_type})
+
+
 TEMPLATES = (
-    ResourceTemplate(
+    Template(
         name="wing",
         title="Wing",
-        uri_template=WING_TEMPLATE,
         description="The rooms of a wing and how many drawers each has.",
+        uri=WING_TEMPLATE,
+        variables=("wing",),
         mime_type=_JSON,
     ),
-    ResourceTemplate(
+    Template(
         name="room",
         title="Room",
-        uri_template=ROOM_TEMPLATE,
         description="The newest drawers of a room, each with the beginning of its text.",
+        uri=ROOM_TEMPLATE,
+        variables=("wing", "room"),
         mime_type=_JSON,
     ),
-    ResourceTemplate(
+    Template(
         name="drawer",
         title="Drawer",
-        uri_template=DRAWER_TEMPLATE,
         description="A text, verbatim, with its provenance in _meta.",
+        uri=DRAWER_TEMPLATE,
+        variables=("wing", "room", "drawer"),
     ),
 )
 
 
-class Resources:
-    """What `resources/...` answers."""
+def list_resources(services: Services, cursor: str | None) -> Json:
+    """Drawers, newest first, a page of them.
 
-    def __init__(self, requests: Requests) -> None:
-        self._requests = requests
+    Raises:
+        InvalidArgument: there is no such page.
+    """
+    page = services.tool_context.palace.list_drawers(limit=PAGE, cursor=cursor)
+    return present({"resources": [_listed(drawer) for drawer in page.items], "nextCursor": page.next_cursor})
 
-    async def list(
-        self, context: Context, params: PaginatedRequestParams | None, before: Before | None = None
-    ) -> ListResourcesResult:
-        """Drawers, newest first, a page of them."""
-        cursor = params.cursor if params else None
 
-        def work(services: Services) -> ListResourcesResult:
-            page = services.tool_context.palace.list_drawers(limit=PAGE, cursor=cursor)
-            return ListResourcesResult(
-                resources=[_listed(drawer) for drawer in page.items], next_cursor=page.next_cursor
-            )
+def list_templates(services: Services, cursor: str | None) -> Json:
+    """The addresses of everything.
 
-        return await self._requests.answer(context, "resources/list", work, before=before)
+    Raises:
+        InvalidArgument: there is no such page.
+    """
+    verify_no_cursor(cursor, "templates")
+    return {"resourceTemplates": [template.listed() for template in TEMPLATES]}
 
-    async def templates(self, context: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
-        """The addresses of everything."""
-        cursor = params.cursor if params else None
 
-        def work(services: Services) -> ListResourceTemplatesResult:
-            verify_no_cursor(cursor, "templates")
-            return ListResourceTemplatesResult(resource_templates=list(TEMPLATES))
+def read_resource(services: Services, uri: str) -> Json:
+    """What is at the address.
 
-        return await self._requests.answer(context, "resources/templates/list", work)
-
-    async def read(self, context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        """What is at the address."""
-
-        def work(services: Services) -> ReadResourceResult:
-            return ReadResourceResult(contents=[_contents(services.tool_context.palace, params.uri)])
-
-        return await self._requests.answer(context, "resources/read", work, uri=params.uri)
+    Raises:
+        InvalidArgument: it is no address of a palace.
+        NotFound: there is nothing.
+    """
+    return {"contents": [_contents(services.tool_context.palace, uri)]}
 
 
 def drawer_uri(drawer: Drawer) -> str:
@@ -114,31 +115,31 @@ def media_type(drawer: Drawer) -> str:
     return _MARKDOWN if suffix in _MARKDOWN_SUFFIXES else _PLAIN
 
 
-def _listed(drawer: Drawer) -> Resource:
-    return Resource(
-        uri=drawer_uri(drawer),
-        name=drawer.drawer_id,
-        title=excerpt(drawer.content.strip().partition("\n")[0]),
-        description=f"{drawer.wing} / {drawer.room}",
-        mime_type=media_type(drawer),
-        size=len(drawer.content.encode()),
-        annotations=Annotations(last_modified=show(drawer.updated_at)),
-    )
+def _listed(drawer: Drawer) -> Json:
+    return {
+        "uri": drawer_uri(drawer),
+        "name": drawer.drawer_id,
+        "title": excerpt(drawer.content.strip().partition("\n")[0]),
+        "description": f"{drawer.wing} / {drawer.room}",
+        "mimeType": media_type(drawer),
+        "size": len(drawer.content.encode()),
+        "annotations": {"lastModified": show(drawer.updated_at)},
+    }
 
 
-def _contents(palace: Any, uri: str) -> TextResourceContents:
+def _contents(palace: Any, uri: str) -> Json:
     place = read_uri(uri)
     if place.room is None:
         return _listing(uri, _wing_shown(palace.get_wing(place.wing)))
     if place.drawer is None:
         return _listing(uri, _room_shown(palace.get_room(place.wing, place.room)))
     drawer = palace.get_drawer(place.wing, place.room, place.drawer)
-    return TextResourceContents(uri=uri, mime_type=media_type(drawer), text=drawer.content, _meta=provenance(drawer))
+    return {"uri": uri, "mimeType": media_type(drawer), "text": drawer.content, "_meta": provenance(drawer)}
 
 
-def _listing(uri: str, content: Json) -> TextResourceContents:
+def _listing(uri: str, content: Json) -> Json:
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return TextResourceContents(uri=uri, mime_type=_JSON, text=text)
+    return {"uri": uri, "mimeType": _JSON, "text": text}
 
 
 def _wing_shown(wing: Wing) -> Json:

@@ -19,13 +19,10 @@ from mcp_types import (
 
 from mempalace_mcp import __version__
 from mempalace_mcp.protocol.calls import Answer, Call, Calls
-from mempalace_mcp.protocol.completions import Completions
+from mempalace_mcp.protocol.handlers import Context, Handlers
 from mempalace_mcp.protocol.handshake import SERVER_NAME, SERVER_TITLE
 from mempalace_mcp.protocol.listening import Listening
 from mempalace_mcp.protocol.origin import Origin
-from mempalace_mcp.protocol.prompts import Prompts
-from mempalace_mcp.protocol.requests import Context, Requests
-from mempalace_mcp.protocol.resources import Resources
 from mempalace_mcp.protocol.services import Services
 
 
@@ -38,34 +35,31 @@ class PalaceServer(Server[Any]):
 def build_server(services: Services, calls: Calls, *, sessions: bool = True) -> PalaceServer:
     """The server for any number of sessions, or for a door that knows none: before 2026-07-28 its clients cannot be
     told of changes."""
-    handlers = _Handlers(services, calls)
-    requests = Requests(services)
-    resources, prompts = Resources(requests), Prompts(requests)
-    listening = Listening(services.feed, resources)
+    tools, handlers, listening = _ToolHandlers(services, calls), Handlers(services), Listening(services.feed)
     server = PalaceServer(
         SERVER_NAME,
         version=__version__,
         title=SERVER_TITLE,
         instructions=services.tools.instructions,
-        on_list_tools=handlers.list_tools,
-        on_call_tool=handlers.call_tool,
-        get_tool_input_schema=handlers.input_schemas.get,
-        on_list_resources=listening.list,
-        on_list_resource_templates=resources.templates,
-        on_read_resource=resources.read,
+        on_list_tools=tools.list_tools,
+        on_call_tool=tools.call_tool,
+        get_tool_input_schema=tools.input_schemas.get,
+        on_list_resources=handlers.list_resources,
+        on_list_resource_templates=handlers.list_templates,
+        on_read_resource=handlers.read_resource,
         on_subscribe_resource=listening.subscribe if sessions else None,
         on_unsubscribe_resource=listening.unsubscribe if sessions else None,
         on_subscriptions_listen=listening.listen,
-        on_list_prompts=prompts.list,
-        on_get_prompt=prompts.get,
-        on_completion=Completions(requests).complete,
+        on_list_prompts=handlers.list_prompts,
+        on_get_prompt=handlers.get_prompt,
+        on_completion=handlers.complete,
     )
     server.calls = calls
     server.middleware.clear()  # only the tracing of the SDK is in it, and nobody collects traces here
     return server
 
 
-class _Handlers:
+class _ToolHandlers:
     def __init__(self, services: Services, calls: Calls) -> None:
         self._services = services
         self._calls = calls

@@ -88,8 +88,9 @@ class Follower:
         self._changed.pop(uri, None)
         self.rest()
 
-    async def join(self, feed: ChangeFeed) -> None:
-        """Hear of changes from now on.
+    async def join(self, feed: ChangeFeed, *, again: bool = False) -> None:
+        """Hear of changes from now on. With `again` it listened to an earlier process, and nobody knows what changed
+        while there was none: it hears at once that anything may have.
 
         Raises:
             PalaceError: the palace cannot be read.
@@ -99,6 +100,8 @@ class Follower:
             self._feed = feed
         if self._closed:  # meanwhile
             feed.leave(self)
+        if again:
+            self.hear(None)
 
     def rest(self) -> None:
         """Hear of nothing while nothing is followed."""
