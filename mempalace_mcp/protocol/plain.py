@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.to_thread
 
 from mempalace_mcp.core.access import Access
+from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.protocol.calls import Calls, is_plain_meta
 from mempalace_mcp.protocol.handshake import revision_for, welcome
+from mempalace_mcp.protocol.lists import Lists
 from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.protocol.requests import encode, refusal
 from mempalace_mcp.protocol.services import Services
 
 if TYPE_CHECKING:
@@ -52,6 +55,7 @@ class PlainServer:
     def __init__(self, services: Services) -> None:
         self.calls = Calls(services)
         self._services = services
+        self._lists = Lists(services)
         self._listing: bytes | None = None
         self._sdk_server: PalaceServer | None = None
 
@@ -61,11 +65,11 @@ class PlainServer:
         revision = revision_for(offer)
         if revision is None:
             return None
-        return _encoded(welcome(revision, self._services.tools.instructions, tools_change=tools_change))
+        return encode(welcome(revision, self._services.tools.instructions, tools_change=tools_change))
 
     def answer(self, method: str, params: Mapping[str, Any] | None, access: Access) -> bytes | None:
         """The result of a plain request in JSON, or None if there is more to it."""
-        if params and not (params.keys() == {"_meta"} and is_plain_meta(params["_meta"])):
+        if not _is_plain(params or {}, {"_meta"}):
             return None
         match method:
             case "ping":
@@ -76,13 +80,23 @@ class PlainServer:
 
     def inquiry(self, method: str, params: Mapping[str, Any] | None) -> Inquire | None:
         """What answers a plain request that takes a while, other than a call; None if there is more to it."""
-        return None
+        given = params or {}
+        cursor = given.get("cursor")
+        if method not in self._lists or not _is_plain(given, {"_meta", "cursor"}) or not isinstance(cursor, str | None):
+            return None
+        return partial(self._list, method, cursor)
 
     async def sdk_server(self) -> PalaceServer:
         """The server of the SDK, which is imported when it is first needed: in a thread, for that takes long."""
         if self._sdk_server is None:
             self._sdk_server = await anyio.to_thread.run_sync(_build_sdk_server, self._services, self.calls)
         return self._sdk_server
+
+    async def _list(self, method: str, cursor: str | None, origin: Origin) -> bytes:
+        try:
+            return b'"result":' + await self._lists.answer(method, cursor, origin)
+        except PalaceError as error:
+            return b'"error":' + encode(refusal(error))
 
     def _tools(self, access: Access) -> bytes:
         if not access.is_full:
@@ -99,8 +113,9 @@ def _build_sdk_server(services: Services, calls: Calls) -> PalaceServer:
 
 
 def _listing(services: Services) -> bytes:
-    return _encoded({"tools": services.tools.definitions()})
+    return encode({"tools": services.tools.definitions()})
 
 
-def _encoded(result: Mapping[str, Any]) -> bytes:
-    return json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode()
+def _is_plain(params: Mapping[str, Any], known: Set[str]) -> bool:
+    """True if there are no other parameters, and nothing in `_meta` that only the SDK understands."""
+    return params.keys() <= known and is_plain_meta(params.get("_meta", {}))

@@ -18,7 +18,8 @@ from tests.protocol.wire import Wire, served
 
 SDK = {"mcp", "mcp_types"}
 HTTP = {"starlette", "uvicorn", "sse_starlette", "httpx2"}
-TEMPLATES = "resources/templates/list"
+LISTS = ("resources/list", "resources/templates/list", "prompts/list")
+READ = request(7, "resources/read", uri="palace://w")
 
 
 def imported(client: StdioClient, number: Any) -> set[str]:
@@ -36,6 +37,8 @@ def be_ordinary(client: StdioClient) -> None:
     addition = call(5, "kg_add", subject="a", predicate="b", object="c")
     addition["params"]["_meta"] = {"claudecode/toolUseId": "t", "progressToken": 5}
     assert not client.ask(addition)["result"]["isError"]
+    for method in LISTS:
+        assert "result" in client.ask(request(method, method))
     client.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}})
 
 
@@ -48,7 +51,7 @@ def test_ordinary_sessions_need_no_sdk_and_any_session_can_have_it(
         modules = imported(client, 6)
         assert "mempalace_mcp.protocol.session" in modules
         assert not modules & (SDK | HTTP)
-        assert client.ask(request(7, TEMPLATES))["result"]["resourceTemplates"]
+        assert client.ask(READ)["result"]["contents"]
         assert client.ask(request(8, "ping"))["result"] == {}
         assert imported(client, 9) >= SDK
 
@@ -81,7 +84,7 @@ async def test_while_the_sdk_is_loaded_calls_are_answered_and_it_is_loaded_once(
             await greeted(wire)
             await wire.send(call(1, "slow", seconds=0.05))
             for number in (2, 3):
-                tasks.start_soon(wire.send, request(number, TEMPLATES))
+                tasks.start_soon(wire.send, {**READ, "id": number})
             await server.asked.wait()
             assert (await wire.receive())["id"] == 1
             assert wire.session.in_flight == 2
@@ -96,7 +99,7 @@ async def test_what_was_read_while_the_sdk_is_loaded_is_not_waited_for_when_its_
         async with served(services, server) as wire:
             await greeted(wire)
             async with anyio.create_task_group() as reading:
-                reading.start_soon(wire.send, request(1, TEMPLATES))
+                reading.start_soon(wire.send, READ)
                 await server.asked.wait()
                 reading.cancel_scope.cancel()
             assert wire.session.in_flight == 0
@@ -111,7 +114,7 @@ async def test_a_session_may_end_while_the_sdk_is_loaded() -> None:
 
             async def read() -> None:
                 with pytest.raises(anyio.ClosedResourceError):
-                    await wire.send(request(1, TEMPLATES))
+                    await wire.send(READ)
                 refused.set()
 
             tasks.start_soon(read)

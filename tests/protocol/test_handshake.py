@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,22 @@ from mcp_types import methods, version
 
 from mempalace_mcp.core.access import FULL, Access
 from mempalace_mcp.process.services import Offer, services_of
-from mempalace_mcp.protocol import revisions
+from mempalace_mcp.protocol import envelope, requests, revisions
 from mempalace_mcp.protocol.handshake import revision_for
 from mempalace_mcp.protocol.plain import PlainServer
+from mempalace_mcp.protocol.resources import PAGE
 from mempalace_mcp.protocol.services import Services
 from tests.palace.support import opened
 from tests.protocol.clients import HANDSHAKE_REVISIONS, INITIALIZED, call, initialize, modern, request
-from tests.protocol.doors import echo_services
+from tests.protocol.doors import EchoServices, Pool, echo_services
 from tests.protocol.wire import served
 
 CLIENT = {"name": "test", "version": "1"}
 OFFER: dict[str, Any] = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": CLIENT}
 PING = request(1, "ping")
 LIST = request(2, "tools/list")
-TEMPLATES = request(3, "resources/templates/list")
+READ = request(3, "resources/read", uri="no such thing")
+LISTS = [request(method, method) for method in ("resources/list", "resources/templates/list", "prompts/list")]
 HELLO = initialize()
 CANCELLED = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
 TASK_REQUESTS: dict[str, Any] = {"sampling": {"createMessage": {}}, "elicitation": {"create": {}}}
@@ -98,8 +102,8 @@ async def verify(services: Services, *messages: Any, access: Access = FULL) -> l
 async def test_every_revision_is_negotiated_as_the_sdk_does(revision: Any) -> None:
     with echo_services() as services:
         hello = request("é", "initialize", **{**OFFER, "protocolVersion": revision})
-        told = await verify(services, hello, INITIALIZED, PING, LIST, call(4, "echo", a=1), TEMPLATES, PING)
-        assert len(told) == 6
+        told = await verify(services, hello, INITIALIZED, PING, LIST, call(4, "echo", a=1), *LISTS, READ, PING, *LISTS)
+        assert len(told) == 12
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -124,18 +128,20 @@ async def test_clients_may_say_what_they_can_as_they_like(capabilities: Any) -> 
         [request(0, "initialize", **OFFER, _meta=5), LIST],
         [modern(HELLO), LIST],
         [HELLO, LIST],
-        [HELLO, INITIALIZED, initialize("2024-11-05"), LIST, TEMPLATES],
-        [HELLO, INITIALIZED, TEMPLATES, initialize("2024-11-05"), LIST],
-        [HELLO, INITIALIZED, request(0, "initialize", protocolVersion=1), PING, LIST, TEMPLATES],
+        [HELLO, INITIALIZED, initialize("2024-11-05"), LIST, READ],
+        [HELLO, INITIALIZED, READ, initialize("2024-11-05"), LIST],
+        [HELLO, INITIALIZED, request(0, "initialize", protocolVersion=1), PING, LIST, READ],
         [HELLO, INITIALIZED, modern(LIST), modern(PING), LIST],
-        [HELLO, INITIALIZED, CANCELLED, PING, TEMPLATES, CANCELLED, PING],
+        [HELLO, INITIALIZED, CANCELLED, PING, READ, CANCELLED, PING],
         [HELLO, {"jsonrpc": "2.0", "id": 1, "result": {}}, {"jsonrpc": "2.0", "method": "unheard"}, PING],
         [HELLO, INITIALIZED, request(9, "no/such/method"), LIST],
         [HELLO, INITIALIZED, request(9, "logging/setLevel", level="debug"), LIST],
         [PING, HELLO, INITIALIZED, LIST],
         [PING, modern(LIST)],
-        [LIST, call(4, "echo"), TEMPLATES, HELLO, LIST],
+        [LIST, call(4, "echo"), READ, HELLO, LIST],
         [INITIALIZED, LIST, HELLO, LIST],
+        [*LISTS, HELLO, *LISTS],
+        [HELLO, INITIALIZED, *map(modern, LISTS), *LISTS],
         [CANCELLED, HELLO, LIST],
         [modern(LIST), HELLO, LIST],
     ],
@@ -145,7 +151,7 @@ async def test_messages_in_any_order_are_answered_as_the_sdk_does(messages: Sequ
         await verify(services, *messages)
 
 
-@pytest.mark.parametrize("method", ["ping", "tools/list"])
+@pytest.mark.parametrize("method", ["ping", "tools/list", *(message["method"] for message in LISTS)])
 @pytest.mark.parametrize(
     "params",
     [{"unheard": 1}, {"cursor": None}, {"cursor": ""}, {"cursor": "x"}, {"cursor": 5}]
@@ -159,11 +165,63 @@ async def test_odd_parameters_of_plain_requests_are_seen_as_the_sdk_does(method:
         await verify(services, HELLO, INITIALIZED, request(1, method, **params))
 
 
-@pytest.mark.parametrize("access", [FULL, Access("reader", writes=False), Access("limited", wings=("w",))])
+ACCESSES = [FULL, Access("reader", writes=False), Access("limited", wings=("w",))]
+
+
+@pytest.mark.parametrize("access", ACCESSES)
 async def test_real_tools_and_instructions_are_told_as_the_sdk_does(tmp_path: Path, access: Access) -> None:
     with opened(tmp_path, started=False) as app:
         listed = (await verify(services_of(app, Offer("full")), HELLO, INITIALIZED, LIST, access=access))[1]
         assert ("add_drawer" in {tool["name"] for tool in listed["result"]["tools"]}) == access.writes
+
+
+@pytest.mark.parametrize("access", ACCESSES)
+@pytest.mark.parametrize("offer", [Offer(), Offer("full", prefix="palace_"), Offer(read_only=True)])
+async def test_lists_are_told_page_by_page_in_every_revision_as_the_sdk_does(
+    tmp_path: Path, offer: Offer, access: Access
+) -> None:
+    with opened(tmp_path, started=False) as app:
+        app.palace.checkpoint(
+            [{"wing": wing, "room": "r", "content": f"{wing} {n}"} for wing in "wx" for n in range(PAGE)]
+        )
+        app.palace.add_drawer("W", "ä / b", " # Title\x01\u2028 🌍\nmore", source_file="/notes/a.md")
+        services = services_of(app, offer)
+        for revision in HANDSHAKE_REVISIONS:
+            hello = (initialize(revision), INITIALIZED)
+            _, resources, templates, prompts = await verify(services, *hello, *LISTS, access=access)
+            assert [len(resources["result"]["resources"]), len(templates["result"]["resourceTemplates"])] == [PAGE, 3]
+            assert len(prompts["result"]["prompts"]) == (3 if access.writes and not offer.read_only else 2)
+            following = request(
+                1, "resources/list", cursor=resources["result"]["nextCursor"], _meta={"progressToken": 1}
+            )
+            assert len((await verify(services, *hello, following, access=access))[1]["result"]["resources"]) >= 1
+
+
+async def test_lists_are_refused_as_the_sdk_does(tmp_path: Path) -> None:
+    with opened(tmp_path, started=False) as app:
+        services = services_of(app, Offer())
+        bad = [request(1, message["method"], cursor="bad") for message in LISTS]
+        refused = (await verify(services, HELLO, INITIALIZED, *bad))[1:]
+        assert {each["error"]["data"]["argument"] for each in refused} == {"cursor"}
+        app.database.close()
+        _, failed, *told = await verify(services, HELLO, INITIALIZED, *LISTS)
+        assert failed["error"]["code"] == mcp_types.INTERNAL_ERROR
+        assert all("result" in each for each in told)
+
+
+async def test_a_list_is_not_told_to_whoever_has_cancelled_it() -> None:
+    held = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(held.wait)
+        try:
+            async with served(EchoServices(Pool(threads))) as wire:
+                await wire.greet()
+                await wire.send(request(1, "prompts/list"))
+                await wire.send(CANCELLED)
+                await wire.session.drain(30)
+                assert (wire.session.in_flight, wire.unread) == (0, 0)
+        finally:
+            held.set()
 
 
 @pytest.mark.parametrize("token", ["é", 0, True])
@@ -220,5 +278,6 @@ def test_what_is_accepted_the_sdk_accepts(offer: dict[str, Any]) -> None:
 
 def test_the_words_of_the_protocol_are_the_sdks() -> None:
     assert revisions.HANDSHAKE_REVISIONS == version.HANDSHAKE_PROTOCOL_VERSIONS
+    assert (envelope.INVALID_PARAMS, requests.INTERNAL_ERROR) == (mcp_types.INVALID_PARAMS, mcp_types.INTERNAL_ERROR)
     assert revisions.CONNECTION_CLOSED == mcp_types.CONNECTION_CLOSED
     assert revisions.PROTOCOL_VERSION == mcp_types.PROTOCOL_VERSION_META_KEY

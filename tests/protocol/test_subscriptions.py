@@ -94,18 +94,20 @@ async def test_who_has_unsubscribed_hears_nothing_more(tmp_path: Path) -> None:
         assert wire.app.feed.statistics().listeners == 0
 
 
-async def test_whoever_has_seen_the_list_hears_once_that_it_is_another_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("plain", [True, False])
+async def test_whoever_has_seen_the_list_hears_once_that_it_is_another_one(tmp_path: Path, plain: bool) -> None:
+    listing = {} if plain else {"only the SDK": "passes this over"}
     async with palace_session(tmp_path, greeted=False) as wire:
         capabilities = (await wire.greet())["result"]["capabilities"]["resources"]
         assert capabilities == {"subscribe": True, "listChanged": True}
-        await wire.result("resources/list")
+        await wire.result("resources/list", **listing)
         wire.palace.add_drawer("a", "r", "one")
         assert await told(wire) == (LIST_CHANGED, None)
         assert wire.app.feed.statistics().listeners == 0
         await follow(wire, "palace://a")
         wire.palace.add_drawer("a", "r", "two")
         assert await told(wire) == (UPDATED, "palace://a")
-        await wire.result("resources/list")
+        await wire.result("resources/list", **listing)
         wire.palace.add_drawer("b", "r", "three")
         assert await told(wire) == (LIST_CHANGED, None)
 
