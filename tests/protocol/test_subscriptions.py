@@ -112,6 +112,12 @@ async def test_whoever_has_seen_the_list_hears_once_that_it_is_another_one(tmp_p
         assert await told(wire) == (LIST_CHANGED, None)
 
 
+async def test_whoever_can_listen_on_a_stream_is_not_told_for_having_seen_the_list(tmp_path: Path) -> None:
+    async with palace_session(tmp_path, greeted=False) as wire:
+        assert (await wire.ask(modern(request(1, "resources/list"))))["result"]["resources"] == []
+        assert wire.app.feed.statistics().listeners == 0
+
+
 async def test_facts_change_no_resource(tmp_path: Path) -> None:
     async with palace_session(tmp_path) as wire:
         await follow(wire, "palace://a")
