@@ -87,9 +87,9 @@ class PlainServer:
         return partial(self._list, method, cursor)
 
     async def sdk_server(self) -> PalaceServer:
-        """The server of the SDK, which is imported when it is first needed: in a thread of its own, for that takes long.
-        In the executor it could be refused, or wait behind slow calls, and with it every message read after it."""
+        """The server of the SDK, which is imported when it is first needed: in a thread, for that takes long."""
         if self._sdk_server is None:
+            # The executor could refuse, or keep it waiting behind slow calls, and with it all that is read after it.
             self._sdk_server = await anyio.to_thread.run_sync(_build_sdk_server, self._services, self.calls)
         return self._sdk_server
 
