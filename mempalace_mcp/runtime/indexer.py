@@ -1,4 +1,4 @@
-"""The thread that gives filed text its vectors, moves them into Chroma when idle, and clears receipts and the trash."""
+"""The thread that gives filed text its vectors and tokens, moves vectors into Chroma, clears receipts and the trash."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from mempalace_mcp.core.errors import EmbedderUnavailable, PalaceError
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.model import Priority
 from mempalace_mcp.palace.stores import Stores
+from mempalace_mcp.palace.tokenizing import Tokenizing
 from mempalace_mcp.palace.vectorizing import Vectorizing
 from mempalace_mcp.storage.receipts import prune
 
@@ -65,6 +66,7 @@ class Indexer:
     def __init__(self, stores: Stores, vectorizing: Vectorizing, lock: FileLock, trash_age: Instant) -> None:
         self._stores = stores
         self._vectorizing = vectorizing
+        self._tokenizing = Tokenizing(stores)
         self._lock = lock
         self._trash_age = trash_age
         self._wake = threading.Event()
@@ -110,6 +112,7 @@ class Indexer:
         self._wake.set()
         if self._thread.ident is not None:
             self._thread.join()
+        self._tokenizing.close()
         self._lock.close()
 
     def statistics(self) -> IndexerStatistics:
@@ -154,7 +157,14 @@ class Indexer:
 
     def _step(self) -> float:
         """One piece of work, the most urgent first; the seconds to rest before the next."""
-        if self._prune() or self._embed() or self._purge():
+        mine = self._has_to_embed()
+        if (
+            self._prune()
+            or (mine and self._embed(Priority.INTERACTIVE, INTERACTIVE_BATCH))
+            or self._tokenizing.advance()  # ahead of imports: vectors take a hundred times as long
+            or (mine and self._embed(Priority.BULK, BULK_BATCH))
+            or self._purge()
+        ):
             return 0.0
         if self._stores.index.rest > 0:
             return self._stores.index.rest
@@ -165,24 +175,20 @@ class Indexer:
         self._note_idle()
         return LOOK_SECONDS
 
-    def _embed(self) -> int:
+    def _has_to_embed(self) -> bool:
+        """Is anything pending, and left to this process?"""
         with self._stores.reader.read() as connection:
             self._pending = self._stores.drawers.pending_count(connection)
-        if not self._pending:
-            self._let_others_embed()
-            return 0
-        if not self._lock.held and not self._lock.try_acquire():
-            return 0
-        for priority, batch in ((Priority.INTERACTIVE, INTERACTIVE_BATCH), (Priority.BULK, BULK_BATCH)):
-            embedded = self._vectorizing.embed_pending(batch, priority, Deadline())
-            if embedded:
-                self._embedded += embedded
-                return embedded
-        return 0
-
-    def _let_others_embed(self) -> None:
+        if self._pending:
+            return self._lock.held or self._lock.try_acquire()
         if self._lock.held:
             self._lock.release()
+        return False
+
+    def _embed(self, priority: Priority, batch: int) -> int:
+        embedded = self._vectorizing.embed_pending(batch, priority, Deadline())
+        self._embedded += embedded
+        return embedded
 
     def _purge(self) -> int:
         if time.monotonic() < self._next_purge:

@@ -14,7 +14,7 @@ from mempalace_mcp.core.bounded import LruMap
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage import bm25
 from mempalace_mcp.storage.matching import Matching, any_of, count_rows
-from mempalace_mcp.storage.passages import Passages, delete_tokens, write_tokens
+from mempalace_mcp.storage.passages import Passages, delete_tokens
 from mempalace_mcp.storage.proposal import Proposal
 from mempalace_mcp.storage.rows import json_array
 from mempalace_mcp.storage.terms import Term, read_query
@@ -87,8 +87,6 @@ class Lexicon:
     def add(self, tx: Transaction, chunk: int, text: str) -> None:
         """Make a chunk findable by the words of a text."""
         tx.connection.execute("INSERT INTO passages (rowid, text) VALUES (?, ?)", (chunk, text))
-        (stems,) = self._tokenizer.stems([text])
-        write_tokens(tx, chunk, stems)
 
     def remove(self, tx: Transaction, chunks: Sequence[int]) -> None:
         """Make chunks unfindable; their words stay in the index's files until it is compacted."""
@@ -148,6 +146,10 @@ class Lexicon:
         if not rare:
             return frozenset()
         return frozenset(Matching(connection, filter, weigh=False).newest(any_of(rare), RARE * len(rare)))
+
+    def scores_by_tokens(self, connection: sqlite3.Connection) -> bool:
+        """Is the table so large that searches score passages by their tokens?"""
+        return bm25.read_collection(connection).rows > SMALL_TABLE
 
     def statistics(self) -> LexiconStatistics:
         """Searches and what is remembered."""

@@ -6,7 +6,7 @@ FTS5 finds rows by words, but does not tell the words of a row; to tokenize its 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from zlib import crc32
 
 import numpy as np
@@ -54,9 +54,23 @@ class Passages:
         return np.isin(self._tokens, _numbers_of(self._tokenizer.starting_with(beginning, list(texts.values()))))
 
 
-def write_tokens(tx: Transaction, chunk: int, stems: Sequence[str]) -> None:
-    """Keep the tokens of a passage."""
-    tx.connection.execute("INSERT INTO passage_tokens (chunk, tokens) VALUES (?, ?)", (chunk, _encode(stems)))
+def read_texts_after(connection: sqlite3.Connection, chunk: int, limit: int) -> list[tuple[int, str | None]]:
+    """The next passages by number, with the texts of those that have no tokens."""
+    return connection.execute(
+        "SELECT p.rowid, iif(t.chunk IS NULL, p.text, NULL) FROM passages p LEFT JOIN passage_tokens t"
+        " ON t.chunk = p.rowid WHERE p.rowid > ? ORDER BY p.rowid LIMIT ?",
+        (chunk, limit),
+    ).fetchall()
+
+
+def keep_tokens(tx: Transaction, texts: Mapping[int, str], stems: Iterable[Sequence[str]]) -> None:
+    """Keep the tokens of passages, unless they were removed or changed since their texts were read."""
+    rows = [(_encode(tokens), chunk, text) for (chunk, text), tokens in zip(texts.items(), stems, strict=True)]
+    tx.connection.executemany(
+        "INSERT INTO passage_tokens (chunk, tokens) SELECT rowid, ? FROM passages WHERE rowid = ? AND text = ?"
+        " ON CONFLICT (chunk) DO NOTHING",
+        rows,
+    )
 
 
 def delete_tokens(tx: Transaction, chunks: Sequence[int]) -> None:

@@ -15,6 +15,8 @@ from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.migrations import load_migrations
+from mempalace_mcp.storage.passages import keep_tokens, read_texts_after
+from mempalace_mcp.storage.tokens import Tokenizer
 from mempalace_mcp.storage.transaction import Transaction
 
 T = TypeVar("T")
@@ -98,6 +100,13 @@ class Cabinet:
     def purge(self, before: Instant = 2 * START, limit: int = 1000) -> int:
         """Remove what is in the trash for good."""
         return self.write(lambda tx: self.drawers.purge(tx, before, limit))
+
+    def tokenize(self) -> None:
+        """Keep the tokens of all passages that have none."""
+        texts = {chunk: text for chunk, text in read_texts_after(self.connection, 0, -1) if text is not None}
+        with closing(Tokenizer()) as tokenizer:
+            tokens = tokenizer.stems(list(texts.values()))
+        self.write(lambda tx: keep_tokens(tx, texts, tokens))
 
     def get(self, drawer_id: str) -> Drawer:
         """One drawer, in the trash or not."""

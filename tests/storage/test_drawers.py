@@ -282,13 +282,20 @@ def test_purged_text_is_gone_from_the_file(tmp_path: Path) -> None:
         filed = palace.file(f"{secret} {'padding ' * 2000} {secret}", size=800, source_file="kumquat.txt")
         palace.update(filed.drawer_id, content=f"second {secret} state")
         palace.file_all([f"later note number {n}" for n in range(400)])
+        palace.tokenize()
+        (tokens,) = palace.row(
+            "SELECT tokens FROM passage_tokens t JOIN chunks c ON c.id = t.chunk JOIN drawers d ON d.id = c.drawer"
+            " WHERE d.drawer_id = ?",
+            filed.drawer_id,
+        )
         palace.delete(filed.drawer_id)
         palace.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         assert b"xylophonist" in path.read_bytes()
+        assert tokens in path.read_bytes()
         palace.purge()
         palace.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         left = path.read_bytes()
-    for word in (b"xylophonist", b"ylophonist", b"quibbling", b"quibbl", b"zephyr", b"ephyr", b"kumquat"):
+    for word in (b"xylophonist", b"ylophonist", b"quibbling", b"quibbl", b"zephyr", b"ephyr", b"kumquat", tokens):
         assert word not in left, word
 
 

@@ -14,6 +14,7 @@ from mempalace_mcp.core import clock
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage import lexical
 from mempalace_mcp.storage.matching import Matching, any_of
+from mempalace_mcp.storage.passages import keep_tokens, read_texts_after
 from mempalace_mcp.storage.terms import read_query
 from mempalace_mcp.storage.tokens import TOKENIZER, Tokenizer
 from tests.storage.drawer_support import EVERY, Cabinet, cabinet
@@ -39,6 +40,7 @@ def large() -> Iterator[Cabinet]:
         palace.file_all(texts[LARGE // 2 : -500], room="Other")
         palace.file_all(texts[-500:-40], room="Small")
         palace.file_all(texts[-40:], room="Tiny")
+        palace.tokenize()
         yield palace
 
 
@@ -182,20 +184,62 @@ def test_scores_are_those_of_fts5(texts: list[list[str]], query: str) -> None:
         connection = palace.connection
         hits = {hit.chunk: hit.bm25 for hit in palace.lexicon.search(connection, query, 100, EVERY)}
         every = [row[0] for row in connection.execute("SELECT id FROM chunks")]
-        scores = palace.lexicon.scores(connection, query, [*every, 10**9])
-        assert {chunk: score for chunk, score in scores.items() if score} == pytest.approx(hits)
-        assert scores.keys() == set(every)
+        for tokenized in (False, True):
+            if tokenized:
+                palace.tokenize()
+            assert bool(tokens(palace)) == tokenized
+            scores = palace.lexicon.scores(connection, query, [*every, 10**9])
+            assert {chunk: score for chunk, score in scores.items() if score} == pytest.approx(hits)
+            assert scores.keys() == set(every)
+
+
+def tokens(palace: Cabinet) -> dict[int, bytes]:
+    """The tokens kept, by chunk."""
+    return dict(palace.connection.execute("SELECT chunk, tokens FROM passage_tokens"))
+
+
+def test_filing_and_changing_leave_no_tokens(palace: Cabinet) -> None:
+    filed = palace.file("red wine")
+    assert tokens(palace) == {}
+    palace.tokenize()
+    assert tokens(palace).keys() == {1}
+    palace.update(filed.drawer_id, occurred_at=10)
+    assert tokens(palace) == {}, "the words of the same chunk have changed"
+    palace.tokenize()
+    palace.update(filed.drawer_id, content="a glass")
+    assert tokens(palace) == {}
 
 
 def test_passages_without_tokens_score_the_same(palace: Cabinet) -> None:
-    """As an older version has left them."""
     filed = [palace.file(text) for text in ("red wine in red glasses", "a glass", "wine, red", "nothing of the kind")]
     every = list(range(1, len(filed) + 1))
-    before = [palace.lexicon.scores(palace.connection, query, every) for query in ("red wine", '"red wine" glass')]
+
+    def scores() -> list[dict[int, float]]:
+        return [palace.lexicon.scores(palace.connection, query, every) for query in ("red wine", '"red wine" glass')]
+
+    without = scores()
+    palace.tokenize()
+    assert scores() == without
     palace.connection.execute("DELETE FROM passage_tokens WHERE chunk % 2")
-    assert before == [
-        palace.lexicon.scores(palace.connection, query, every) for query in ("red wine", '"red wine" glass')
-    ]
+    assert scores() == without
+
+
+def test_tokens_of_texts_that_changed_meanwhile_are_not_kept(palace: Cabinet) -> None:
+    kept, dated, gone = (palace.file(text).drawer_id for text in ("red wine", "red glass", "red secret"))
+    palace.file("red herring")
+    before = dict(read_texts_after(palace.connection, 0, 3))
+    read = {chunk: text for chunk, text in before.items() if text is not None}
+    assert read == {1: "red wine", 2: "red glass", 3: "red secret"}
+    palace.update(dated, occurred_at=clock.parse("2024-06-09", "at"))
+    palace.delete(gone)
+    palace.purge()
+    for _ in range(2):
+        palace.write(lambda tx: keep_tokens(tx, read, [text.split() for text in read.values()]))
+    assert tokens(palace).keys() == {1}
+    assert read_texts_after(palace.connection, 0, 2) == [(1, None), (2, "9 June 2024 Sunday 2024-06-09\nred glass")]
+    scores = palace.lexicon.scores(palace.connection, "june", [1, 2, 3])
+    assert scores[2] > scores[1] == 0.0
+    assert palace.found("wine") == [kept]
 
 
 def test_a_large_table_always_yields_the_rare_word_first(large: Cabinet) -> None:
@@ -293,8 +337,9 @@ def test_compacting_takes_removed_words_out_of_the_index(palace: Cabinet) -> Non
     def index() -> bytes:
         return b"".join(row[0] for row in palace.connection.execute("SELECT block FROM passages_data"))
 
+    palace.tokenize()
     palace.delete(gone)
     assert b"unwant" in index()
     palace.purge()
     assert b"unwant" not in index()
-    assert palace.row("SELECT count(*) FROM passage_tokens") == palace.row("SELECT count(*) FROM passages")
+    assert tokens(palace).keys() == {row[0] for row in palace.connection.execute("SELECT rowid FROM passages")}

@@ -1,5 +1,5 @@
--- The tokens of each passage in their order, which scoring needs and FTS5 keeps to itself. A passage without them was
--- written by an older version, and is tokenized whenever it is scored.
+-- The tokens of passages in their order, which scoring needs in large tables and FTS5 keeps to itself. A passage that
+-- has none yet is tokenized whenever it is scored.
 
 CREATE TABLE passage_tokens (
     chunk  INTEGER PRIMARY KEY,
