@@ -19,15 +19,16 @@ A = TypeVar("A", bound=Arguments)
 _SHOWN_NUMBER = 10**15
 
 
-def read_arguments(model: type[A], arguments: Mapping[str, Any], schema: Schema) -> A:
-    """Validate; `schema` is the model's own, from which the refusal tells what is allowed.
+def read_arguments(model: type[A], arguments: Mapping[str, Any], schema: Schema, *, as_text: bool = False) -> A:
+    """Validate; `schema` is the model's own, from which the refusal tells what is allowed. Numbers may be given
+    `as_text`.
 
     Raises:
         InvalidArgument: the first fault, and how many others there are. An unknown name comes before everything else,
             because it usually explains the argument that is missing.
     """
     try:
-        return model.model_validate(dict(arguments))
+        return model.model_validate(dict(arguments), strict=False if as_text else None)
     except ValidationError as error:
         raise _refusal(error, schema) from None
 
