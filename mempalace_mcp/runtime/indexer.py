@@ -161,7 +161,7 @@ class Indexer:
         if (
             self._prune()
             or (mine and self._embed(Priority.INTERACTIVE, INTERACTIVE_BATCH))
-            or self._tokenizing.advance()  # ahead of imports: vectors take a hundred times as long
+            or self._tokenizing.advance()  # ahead of imports, whose vectors take far longer
             or (mine and self._embed(Priority.BULK, BULK_BATCH))
             or self._purge()
         ):
