@@ -35,6 +35,7 @@ class Transaction:
         self.connection = connection
         self._now = now
         self._stamp: Stamp | None = None
+        self._parts = 0
 
     @property
     def stamp(self) -> Stamp:
@@ -54,13 +55,15 @@ class Transaction:
         It may not go on when SQLite has ended the whole transaction meanwhile; `connection.in_transaction` tells.
         """
         stamp = self._stamp
-        self.connection.execute("SAVEPOINT part")  # it ends with the unit
+        self._parts += 1
+        part = f"part_{self._parts}"  # a name of its own: it ends with the unit, and others may have begun inside it
+        self.connection.execute(f"SAVEPOINT {part}")
         try:
             yield
         except BaseException:
             self._stamp = stamp
             if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK TO part")
+                self.connection.execute(f"ROLLBACK TO {part}")
             raise
 
 

@@ -258,6 +258,23 @@ def test_a_refusal_in_the_middle_of_a_statement(writer: ExactlyOnce, database: D
     assert database.integrity() == []
 
 
+def test_a_savepoint_takes_back_what_is_older_than_one_inside_it(database: Database) -> None:
+    def fail(tx: Transaction) -> None:
+        with tx.savepoint():
+            add_wing("outer")(tx)
+            with tx.savepoint():
+                add_wing("inner")(tx)
+            raise NotFound("nothing")
+
+    def work(tx: Transaction) -> None:
+        add_wing("kept")(tx)
+        with pytest.raises(NotFound):
+            fail(tx)
+
+    database.write(work, soon())
+    assert wings(database) == ["kept"]
+
+
 def test_a_savepoint_gives_its_stamp_back(database: Database) -> None:
     def work(tx: Transaction) -> list[int]:
         with pytest.raises(NotFound), tx.savepoint():
