@@ -122,6 +122,7 @@ def open_writer(path: Path) -> Connection:
         foreign_keys="ON",
         wal_autocheckpoint=WAL_PAGES_PER_CHECKPOINT,
         journal_size_limit=WAL_BYTES_KEPT,
+        temp_store="MEMORY",  # or else SQLite keeps what a savepoint may roll back in a file of its own
         secure_delete="ON",  # what is purged must not stay in free pages
     )
 
