@@ -17,6 +17,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from mempalace_mcp.core.errors import Busy, PalaceError
 from mempalace_mcp.runtime.line import FairLine
+from mempalace_mcp.runtime.loop import until_done
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,10 +74,11 @@ class Executor:
         call = _Call(client, functools.partial(contextvars.copy_context().run, function, *args, **kwargs))
         self._admit(call)
         try:
-            return await asyncio.wrap_future(call.outcome)
+            await until_done(call.outcome)
         except asyncio.CancelledError:
             self._give_up(call)
             raise
+        return call.outcome.result()
 
     def statistics(self) -> ExecutorStatistics:
         """What runs, what waits."""
@@ -131,6 +133,7 @@ class Executor:
 
     def _give_up(self, call: _Call[Any]) -> None:
         """Free the place of a call that nobody waits for any more, if it has not begun."""
+        call.outcome.cancel()
         with self._changed:
             self._line.remove(call.client, call)
 

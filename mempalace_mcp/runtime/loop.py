@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, TypeVarTuple
+from concurrent.futures import Future
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 
@@ -24,6 +26,27 @@ _FAST = sys.platform != "win32"
 def run_loop(serve: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:
     """Run the coroutine function in an event loop of its own, and return what it returns."""
     return anyio.run(serve, *arguments, backend_options={"use_uvloop": _FAST})
+
+
+async def until_done(future: Future[Any]) -> None:
+    """Wait until some thread has settled or cancelled the future, which a caller who gives up waiting leaves alone.
+
+    (That, and half the time: `asyncio.wrap_future` takes the cancellation of either side for that of the other.)
+    """
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def wake(_: Future[Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(_settle, done)
+
+    future.add_done_callback(wake)
+    await done
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class Heartbeat:
