@@ -197,7 +197,7 @@ class Door:
             self._tools.put(offer, tools)
         app = self._host.app
         context = DaemonContext(app, self._host.describe, self._differences(hello))
-        return AppServices(tools, context, app.executor, app.activity, app.health)
+        return AppServices(tools, context, app.executor, app.writer, app.activity, app.health)
 
     def _differences(self, hello: Hello) -> list[str]:
         """What the session's environment says about the palace, and this process does not follow."""

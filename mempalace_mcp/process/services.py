@@ -14,6 +14,7 @@ from mempalace_mcp.runtime.context import AppContext
 from mempalace_mcp.runtime.executor import Executor
 from mempalace_mcp.runtime.feed import ChangeFeed
 from mempalace_mcp.runtime.health import Health
+from mempalace_mcp.runtime.writer import WriterThread
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class AppServices:
     tools: ToolTable
     tool_context: AppContext
     executor: Executor
+    writer: WriterThread
     activity: Activity
     health: Health
 
@@ -63,4 +65,4 @@ class DaemonContext(AppContext):
 def services_of(app: App, offer: Offer, context: AppContext | None = None) -> AppServices:
     """The process and the tools, as the doors need them."""
     tools = build_tools(profile=offer.profile, read_only=offer.read_only, prefix=offer.prefix)
-    return AppServices(tools, context or AppContext(app), app.executor, app.activity, app.health)
+    return AppServices(tools, context or AppContext(app), app.executor, app.writer, app.activity, app.health)

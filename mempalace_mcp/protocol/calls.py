@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anyio
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """Of one answer, which carries its JSON twice: as structured content and as text."""
+
+BRIEF_BYTES = 16 * 1024
+"""A call that is longer takes too long to read and write for running where everybody's writes wait."""
 
 _PARAMETERS = {"name", "arguments", "_meta"}
 
@@ -126,10 +130,18 @@ class Calls:
         return answer
 
     async def _run(self, call: Call, deadline: Deadline, origin: Origin) -> Answer:
+        work = partial(self._work, call, deadline, origin.access)
         try:
-            return await self._services.executor.run(origin.client, self._work, call, deadline, origin.access)
+            if self._is_brief(call, origin):
+                return await self._services.writer.run(work, deadline)
+            return await self._services.executor.run(origin.client, work)
         finally:
             deadline.cancel()  # whichever way this is left, nobody waits for the tool any more
+
+    def _is_brief(self, call: Call, origin: Origin) -> bool:
+        """True if the call is better run where it writes than in a thread of its own, whose turn it would wait for."""
+        services = self._services
+        return origin.size <= BRIEF_BYTES and services.tools.is_brief(call.tool) and services.writer.has_room
 
     def _work(self, call: Call, deadline: Deadline, access: Access) -> Answer:
         deadline.check("a free worker")

@@ -31,6 +31,10 @@ class Tools(Protocol):
         """Every tool as plain JSON, in the order in which it is listed."""
         ...
 
+    def is_brief(self, name: str) -> bool:
+        """True if all that the tool does is one small write."""
+        ...
+
     def call(self, context: Any, name: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Run a tool, blocking, and return its structured content.
 
@@ -52,6 +56,23 @@ class Executor(Protocol):
         ...
 
 
+class Writer(Protocol):
+    """The one thread that writes, in which brief calls may run as a whole."""
+
+    @property
+    def has_room(self) -> bool:
+        """True while so few calls wait there that one more is soon done."""
+        ...
+
+    async def run(self, function: Callable[[], T], deadline: Deadline) -> T:
+        """Run the function there; returns once all that it wrote is durable.
+
+        Raises:
+            PalaceError: as the function, or because it could not be run in time.
+        """
+        ...
+
+
 class Services(Protocol):
     """What a door is given: all of it. A handler of a request asks for what is `granted` to the request's access."""
 
@@ -69,6 +90,9 @@ class Services(Protocol):
 
     @property
     def executor(self) -> Executor: ...
+
+    @property
+    def writer(self) -> Writer: ...
 
     @property
     def activity(self) -> Activity: ...

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,8 +14,9 @@ from typing import Any, TypeVar
 
 from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
 from mempalace_mcp.core.errors import Busy, PalaceError
+from mempalace_mcp.runtime.loop import until_done
 from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.transaction import Unit, Work
+from mempalace_mcp.storage.transaction import Transaction, Unit, Work
 
 T = TypeVar("T")
 
@@ -44,7 +47,11 @@ class WriterStatistics:
 
 
 class WriterThread:
-    """Runs units of work for any number of threads, in the order of their arrival. A `Writer`."""
+    """Runs units of work for any number of threads, in the order of their arrival. A `Writer`.
+
+    A brief call, which does little else than to write, runs in this thread as a whole (`run`): handing its write over
+    from a thread of its own, and the outcome back, would take several times as long as the write.
+    """
 
     def __init__(self, database: Database, queue_limit: int = 1024) -> None:
         self._database = database
@@ -52,6 +59,8 @@ class WriterThread:
         self._queue: deque[tuple[float, Unit[Any]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._inside: Transaction | None = None
+        """Of the brief call that runs now."""
         self._committing = 0
         self._group_arrived = 0.0
         self._units = 0
@@ -66,11 +75,16 @@ class WriterThread:
     def write(self, work: Work[T], deadline: Deadline) -> T:
         """Run the unit and return its result once it is durable. Once it has begun, its end is waited for.
 
+        In a brief call the unit is a part of the transaction that the call runs in, and durable when that is.
+
         Raises:
             Busy: the queue is full.
             Cancelled, DeadlineExceeded: it had not begun when the caller gave up, or when the time was over.
             PalaceError: refused by the unit itself, by storage, or because the writer is closed.
         """
+        if self._inside is not None and threading.current_thread() is self._thread:
+            with self._inside.savepoint():
+                return work(self._inside)
         outcome = self.submit(work, deadline)
         try:
             while not outcome.done():
@@ -85,6 +99,36 @@ class WriterThread:
             outcome.cancel()
             raise
         return outcome.result()
+
+    @property
+    def has_room(self) -> bool:
+        """True while what waits can be committed together: brief calls shall not be in each other's way for long."""
+        return len(self._queue) < GROUP_LIMIT
+
+    async def run(self, function: Callable[[], T], deadline: Deadline) -> T:
+        """Call the function in this thread and return what it returns once what it has written is durable.
+
+        Each of its writes is whole or not at all, as everywhere; if it refuses in the end, what it has written stays.
+        As any unit of work it may run more than once, so it must do nothing but compute and write.
+
+        Raises:
+            Busy: the queue is full.
+            Cancelled, DeadlineExceeded: it had not begun when the caller gave up, or when the time was over.
+            PalaceError: refused by the function, by storage, or because the writer is closed.
+        """
+        outcome = self.submit(lambda transaction: self._attempt(transaction, function, deadline), deadline)
+        timer = asyncio.get_running_loop().call_later(deadline.remaining, outcome.cancel)
+        try:
+            await until_done(outcome)
+        finally:
+            timer.cancel()
+            outcome.cancel()  # a caller that is cancelled gives up what has not begun
+        if outcome.cancelled():
+            deadline.check(self._database.awaited())
+        settled = outcome.result()
+        if isinstance(settled, PalaceError):
+            raise settled
+        return settled
 
     def submit(self, work: Work[T], deadline: Deadline) -> Future[T]:
         """Queue the unit; cancelling the future gives it up, as long as it has not begun.
@@ -132,6 +176,16 @@ class WriterThread:
             self._queue.clear()
         for unit in left:
             unit.refuse(Busy("the palace was closed before this write began", hint="Try again."))
+
+    def _attempt(self, transaction: Transaction, function: Callable[[], T], deadline: Deadline) -> T | PalaceError:
+        """Call the function inside the transaction. That it refuses is no reason to undo the receipt which says so."""
+        deadline.writes, self._inside = 0, transaction
+        try:
+            return function()
+        except PalaceError as refusal:
+            return refusal
+        finally:
+            self._inside = None
 
     def _oldest_waiting(self) -> float:
         if self._committing:

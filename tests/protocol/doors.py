@@ -43,6 +43,9 @@ class EchoTools:
             for name in names
         ]
 
+    def is_brief(self, name: str) -> bool:
+        return False
+
     def call(self, context: Any, name: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
         method = getattr(self, f"_{name}", None)
         if method is None:
@@ -96,6 +99,15 @@ class Pool:
         return await asyncio.get_running_loop().run_in_executor(self.threads, partial(function, *args))
 
 
+class _NoWriter:
+    """No tool here is brief."""
+
+    has_room = False
+
+    async def run(self, function: Callable[[], T], deadline: Deadline) -> T:
+        raise PalaceMissing("there is no palace behind these doors")
+
+
 class _NoPalace:
     """Whoever wants to hear of changes is refused."""
 
@@ -111,6 +123,7 @@ class EchoServices:
     activity: Activity = field(default_factory=lambda: Activity(history_limit=5))
     tools: EchoTools = field(default_factory=EchoTools)
     tool_context: SlowCalls = field(default_factory=SlowCalls)
+    writer: _NoWriter = field(default_factory=_NoWriter)
 
     def __post_init__(self) -> None:
         self.health = Health(self.activity, gauges=(("slow", lambda: self.tool_context),))

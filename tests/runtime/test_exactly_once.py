@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
@@ -126,8 +127,24 @@ def test_two_requests_under_one_key_at_once(writer: WriterThread, database: Data
     assert wings(database) == [digests[0].decode()]
 
 
-Call = tuple[str, str, bool]
-calls = st.tuples(st.sampled_from("abc"), st.sampled_from(["write", "refuse", "end", "fail"]), st.booleans())
+def test_a_brief_call_that_runs_again_has_the_same_key(writer: WriterThread, database: Database) -> None:
+    once, deadline = ExactlyOnce(writer), keyed("a")
+    brief = writer.run(lambda: once.write(add_wing("Paris"), deadline), deadline)
+    ended = together(writer, [lambda: asyncio.run(_awaited(brief)), lambda: once.write(rogue, soon())])
+    assert isinstance(ended[1].exception(), StorageError)
+    assert ended[0].result() == once.write(add_wing("Rome"), keyed("a")) == 1
+    assert wings(database) == ["Paris"]
+    assert receipts(database) == [("tests", "a/0")]
+
+
+async def _awaited(call: Awaitable[Any]) -> Any:
+    return await call
+
+
+Call = tuple[str, str, bool, bool]
+calls = st.tuples(
+    st.sampled_from("abc"), st.sampled_from(["write", "refuse", "end", "fail"]), st.booleans(), st.booleans()
+)
 
 
 @settings(max_examples=30, deadline=None)
@@ -146,11 +163,17 @@ def test_one_key_has_one_effect_and_one_answer(
         once = ExactlyOnce(writer)
         for number, group in enumerate(groups):
             attempts = [
-                partial(once.write, _act(f"{number}.{place}", act), keyed(key) if has_key else soon())
-                for place, (key, act, has_key) in enumerate(group)
+                partial(
+                    _write_briefly if is_brief else _write,
+                    writer,
+                    once,
+                    _act(f"{number}.{place}", act),
+                    keyed(key) if has_key else soon(),
+                )
+                for place, (key, act, has_key, is_brief) in enumerate(group)
             ]
             for place, ended in enumerate(together(writer, attempts)):
-                key, act, has_key = group[place]
+                key, act, has_key, _ = group[place]
                 told = _told(ended)
                 if has_key and key in answers:
                     assert told == answers[key]
@@ -175,6 +198,14 @@ def _act(name: str, act: str) -> Work[str]:
         return name
 
     return work
+
+
+def _write(writer: WriterThread, once: ExactlyOnce, work: Work[str], deadline: Deadline) -> str:
+    return once.write(work, deadline)
+
+
+def _write_briefly(writer: WriterThread, once: ExactlyOnce, work: Work[str], deadline: Deadline) -> str:
+    return asyncio.run(writer.run(lambda: once.write(work, deadline), deadline))
 
 
 def _told(ended: Future[Any]) -> str:

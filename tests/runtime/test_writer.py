@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
@@ -251,3 +252,126 @@ def test_closing_refuses_what_it_cannot_drain(database: Database) -> None:
     gate.outcome.result()
     writer.close()
     assert wings(database) == []
+
+
+async def test_a_brief_call_runs_in_the_transaction_of_its_writes(writer: WriterThread, database: Database) -> None:
+    def call() -> tuple[str, list[str]]:
+        for name in ("Paris", "Rome"):
+            writer.write(add_wing(name), soon())
+        return threading.current_thread().name, wings(database)
+
+    before = database.statistics().commits
+    assert await writer.run(call, soon()) == ("writer", [])
+    assert wings(database) == ["Paris", "Rome"]
+    assert database.statistics().commits == before + 1
+
+
+async def test_a_brief_call_is_answered_when_all_that_waits_with_it_is_durable(
+    writer: WriterThread, database: Database
+) -> None:
+    gate, entered, leave = Gate(writer), threading.Event(), threading.Event()
+
+    def linger(_transaction: Transaction) -> None:
+        entered.set()
+        leave.wait()
+
+    brief = asyncio.create_task(writer.run(lambda: writer.write(add_wing("Paris"), soon()), soon()))
+    while writer.statistics().waiting < 1:
+        await asyncio.sleep(0)
+    unfinished = writer.submit(linger, soon())
+    gate.open()
+    await asyncio.to_thread(entered.wait)
+    seen, answered = wings(database), brief.done()
+    leave.set()
+    assert (seen, answered) == ([], False)
+    assert (await brief, wings(database), unfinished.result()) == (1, ["Paris"], None)
+
+
+async def test_a_brief_call_that_refuses_leaves_whole_writes(writer: WriterThread, database: Database) -> None:
+    def refuse(transaction: Transaction) -> None:
+        add_wing("half")(transaction)
+        raise Conflict("of the write")
+
+    def call() -> None:
+        writer.write(add_wing("whole"), soon())
+        with pytest.raises(Conflict):
+            writer.write(refuse, soon())
+        raise Conflict("of the call")
+
+    with pytest.raises(Conflict, match="of the call"):
+        await writer.run(call, soon())
+    assert wings(database) == ["whole"]
+
+
+async def test_a_brief_call_that_fails_leaves_nothing(writer: WriterThread, database: Database) -> None:
+    def call() -> None:
+        writer.write(add_wing("lost"), soon())
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await writer.run(call, soon())
+    assert wings(database) == []
+    assert await writer.run(lambda: writer.write(add_wing("Paris"), soon()), soon()) == 1
+
+
+async def test_a_brief_call_given_up_before_it_began(writer: WriterThread, database: Database) -> None:
+    gate = Gate(writer)
+    cancelled = asyncio.create_task(writer.run(lambda: writer.write(add_wing("cancelled"), soon()), soon()))
+    with pytest.raises(DeadlineExceeded):
+        await writer.run(lambda: writer.write(add_wing("late"), soon()), Deadline(0.05))
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    gate.open()
+    assert await writer.run(lambda: writer.write(add_wing("fine"), soon()), soon()) == 1
+    assert wings(database) == ["fine"]
+
+
+async def test_a_brief_call_that_has_begun_is_waited_for_beyond_its_deadline(
+    writer: WriterThread, database: Database
+) -> None:
+    begun, over, deadline = threading.Event(), threading.Event(), Deadline(0.2)
+
+    def call() -> int:
+        begun.set()
+        over.wait()
+        return writer.write(add_wing("slow"), deadline)
+
+    task = asyncio.create_task(writer.run(call, deadline))
+    await asyncio.to_thread(begun.wait)
+    while deadline.remaining:
+        await asyncio.sleep(0)
+    assert not task.done()
+    over.set()
+    assert await task == 1
+    assert wings(database) == ["slow"]
+
+
+async def test_a_brief_call_whose_loop_has_ended_does_no_harm(writer: WriterThread, database: Database) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def call() -> None:
+        begun.set()
+        over.wait()
+        writer.write(add_wing("done"), soon())
+
+    async def begin() -> None:
+        task = asyncio.create_task(writer.run(call, soon()))
+        await asyncio.to_thread(begun.wait)
+        task.cancel()
+
+    await asyncio.to_thread(asyncio.run, begin())
+    over.set()
+    assert await writer.run(lambda: writer.write(add_wing("next"), soon()), soon()) == 2
+    assert wings(database) == ["done", "next"]
+
+
+def test_there_is_room_for_brief_calls_while_one_group_takes_all(writer: WriterThread) -> None:
+    gate = Gate(writer)
+    waiting = [writer.submit(lambda _: None, soon()) for _ in range(GROUP_LIMIT - 1)]
+    assert writer.has_room
+    waiting.append(writer.submit(lambda _: None, soon()))
+    assert not writer.has_room
+    gate.open()
+    assert [each.result() for each in waiting] == [None] * GROUP_LIMIT
+    assert writer.has_room

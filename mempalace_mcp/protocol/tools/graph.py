@@ -215,6 +215,7 @@ KG_ADD = Tool(
     answer=FactAddedAnswer,
     run=kg_add,
     effect=Effect.WRITE,
+    brief=True,
 )
 KG_QUERY = Tool(
     name="kg_query",
@@ -233,6 +234,7 @@ KG_INVALIDATE = Tool(
     answer=InvalidatedAnswer,
     run=kg_invalidate,
     effect=Effect.WRITE,
+    brief=True,
 )
 KG_SUPERSEDE = Tool(
     name="kg_supersede",
@@ -242,6 +244,7 @@ KG_SUPERSEDE = Tool(
     answer=SupersededAnswer,
     run=kg_supersede,
     effect=Effect.WRITE,
+    brief=True,
 )
 KG_TIMELINE = Tool(
     name="kg_timeline",

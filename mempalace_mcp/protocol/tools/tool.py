@@ -29,6 +29,7 @@ class Tool(Generic[A]):
 
     `destructive`: it replaces or removes what was there. `idempotent`: a second identical call changes nothing more.
     `within_wings`: all it shows and changes stands in wings, so that callers limited to some may have it, too.
+    `brief`: all it does is one small write, so that it may run inside the transaction of that write.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Tool(Generic[A]):
     destructive: bool = False
     idempotent: bool = True
     within_wings: bool = False
+    brief: bool = False
 
     def definition(self, names: Mapping[str, str], schema: Schema) -> dict[str, Any]:
         """The tool as `tools/list` shows it: under its name in `names`, with the schema of its arguments."""
