@@ -83,11 +83,11 @@ def _run_alone(connection: Connection, unit: Unit[Any], transaction: Transaction
 
 
 def _run_in_savepoint(connection: Connection, unit: Unit[Any], transaction: Transaction) -> Outcome:
-    connection.execute("SAVEPOINT unit")
+    point = transaction.here()
     outcome = _run_alone(connection, unit, transaction)
     if outcome.error is not None:
-        connection.execute("ROLLBACK TO unit")
-    connection.execute("RELEASE unit")
+        connection.execute(f"ROLLBACK TO {point}")
+    connection.execute(f"RELEASE {point}")
     return outcome
 
 

@@ -35,7 +35,11 @@ class Transaction:
         self.connection = connection
         self._now = now
         self._stamp: Stamp | None = None
-        self._parts = 0
+        self._point: str | None = None
+        """The last savepoint."""
+        self._changes = 0
+        """What the connection had changed when it was there."""
+        self._points = 0
 
     @property
     def stamp(self) -> Stamp:
@@ -53,18 +57,27 @@ class Transaction:
         """A part of the unit: what raises out of the block leaves nothing of itself behind, and the unit may go on.
 
         It may not go on when SQLite has ended the whole transaction meanwhile; `connection.in_transaction` tells.
+        A statement that writes must have been read to its end before the part begins.
         """
-        stamp = self._stamp
-        self._parts += 1
-        part = f"part_{self._parts}"  # a name of its own: it ends with the unit, and others may have begun inside it
-        self.connection.execute(f"SAVEPOINT {part}")
+        stamp, point = self._stamp, self.here()
         try:
             yield
         except BaseException:
             self._stamp = stamp
             if self.connection.in_transaction:
-                self.connection.execute(f"ROLLBACK TO {part}")
+                self.connection.execute(f"ROLLBACK TO {point}")
+                self._point, self._changes = point, self.connection.total_changes
             raise
+
+    def here(self) -> str:
+        """The name of a savepoint for this place: the last one, as long as nothing was written after it."""
+        changes = self.connection.total_changes
+        if self._point is None or changes != self._changes:
+            self._points += 1
+            point = f"point_{self._points}"  # a name of its own: it ends with the unit, and others may begin inside it
+            self.connection.execute(f"SAVEPOINT {point}")
+            self._point, self._changes = point, changes
+        return self._point
 
 
 Work = Callable[[Transaction], T]
