@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
-from anyio.abc import SocketListener, TaskGroup
+from anyio.abc import TaskGroup
 
 from mempalace_mcp import __version__
 from mempalace_mcp.process.address import Address
@@ -97,11 +99,11 @@ class Daemon:
         """
         with stop_on_signal() as stop, listening(self._http.url if self._http else None) as (plain, address):
             self._door = Door(self, address)
-            async with anyio.create_task_group() as doors, await SocketListener.from_socket(plain) as listener:
+            async with anyio.create_task_group() as doors:
                 doors.start_soon(self._serve_http)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._leave_at, stop)
-                    tasks.start_soon(_admit, listener, self._door, doors)
+                    tasks.start_soon(_admit, plain, self._door, doors)
                     await self._live(
                         Life(self.app, self._door, address, self._address_file, self._seat), address, ready
                     )
@@ -135,13 +137,15 @@ class Daemon:
         self.leave("signal")
 
 
-async def _admit(listener: SocketListener, door: Door, doors: TaskGroup) -> None:
+async def _admit(listener: socket.socket, door: Door, doors: TaskGroup) -> None:
     """Take one connection after the other; while the system has no descriptor for one, it waits."""
+    loop = asyncio.get_running_loop()
     while True:
         try:
-            doors.start_soon(door, await listener.accept())
-        except (anyio.BrokenResourceError, OSError) as error:
-            logger.warning("a connection cannot be taken now: %s", error.__cause__ or error)
+            connection, _ = await loop.sock_accept(listener)
+            doors.start_soon(door, connection)
+        except OSError as error:
+            logger.warning("a connection cannot be taken now: %s", error)
             await anyio.sleep(ADMISSION_PAUSE_SECONDS)
 
 

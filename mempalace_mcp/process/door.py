@@ -6,11 +6,11 @@ import hmac
 import json
 import logging
 import os
+import socket
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import anyio
-from anyio.abc import SocketStream
 
 from mempalace_mcp import __version__
 from mempalace_mcp.core.bounded import LruMap
@@ -30,6 +30,7 @@ from mempalace_mcp.process.hello import (
     is_newer,
 )
 from mempalace_mcp.process.services import AppServices, DaemonContext, Offer
+from mempalace_mcp.process.wire import Wire
 from mempalace_mcp.protocol.lines import LineSplitter
 from mempalace_mcp.protocol.plain import PlainServer
 from mempalace_mcp.protocol.stream import DRAIN_AT_STOP_SECONDS
@@ -86,44 +87,46 @@ class Door:
         self._connections = 0
         self._limit = sockets_at_a_door()
 
-    async def __call__(self, stream: SocketStream) -> None:
-        """Serve one connection to its end."""
+    async def __call__(self, connection: socket.socket) -> None:
+        """Serve one accepted connection to its end."""
         self._connections += 1
         try:
-            async with stream:
-                await self._receive(stream)
+            if self._connections > self._limit:
+                _turn_away(connection)
+                return
+            async with await Wire.on(connection) as wire:
+                await self._receive(wire)
+        except OSError as error:
+            logger.debug("a connection ended before it began: %s", error)
         finally:
             self._connections -= 1
 
-    async def _receive(self, stream: SocketStream) -> None:
+    async def _receive(self, wire: Wire) -> None:
         try:
-            if self._connections > self._limit:
-                await _say(stream, {"refused": "full"})
-                return
             with anyio.fail_after(HELLO_SECONDS):
-                greeting = await _greeting(stream)
+                greeting = await _greeting(wire)
             if greeting is not None:
-                await self._answer(stream, *greeting)
+                await self._answer(wire, *greeting)
         except (*_GONE, TimeoutError):
             logger.debug("a connection ended before its time")
         except Exception:  # whatever one session does, the others go on; the trace is in the log
             logger.exception("a session failed")
 
-    async def _answer(self, stream: SocketStream, hello: Hello, rest: bytes) -> None:
+    async def _answer(self, wire: Wire, hello: Hello, rest: bytes) -> None:
         refusal = self._refusal(hello)
         if refusal is not None:
-            await _say(stream, {"refused": refusal, "http": self._address.http, "pid": os.getpid()})
+            await _say(wire, {"refused": refusal, "http": self._address.http, "pid": os.getpid()})
             if refusal == "retiring":
                 self._host.leave("retiring")
         elif hello.purpose == STATUS:
-            await _say(stream, self._host.describe())
+            await _say(wire, self._host.describe())
         elif hello.purpose == STOP:
-            await _say(stream, {"stopping": True, "pid": os.getpid()})
+            await _say(wire, {"stopping": True, "pid": os.getpid()})
             self._host.leave("stopped")
         else:
             welcome = {"protocol": PROTOCOL, "version": __version__, "pid": os.getpid(), "http": self._address.http}
-            await _say(stream, welcome)
-            await self._serve(stream, hello, rest)
+            await _say(wire, welcome)
+            await self._serve(wire, hello, rest)
 
     def _refusal(self, hello: Hello) -> str | None:
         """Why not to serve it, if there is a reason. A process that was started to serve HTTP gives way to nobody."""
@@ -143,7 +146,7 @@ class Door:
             return None
         return "retiring"
 
-    async def _serve(self, stream: SocketStream, hello: Hello, rest: bytes) -> None:
+    async def _serve(self, wire: Wire, hello: Hello, rest: bytes) -> None:
         activity = self._host.app.activity.open(Transport.SOCKET)
         self.sessions[hello.bridge] = hello
         self.opened += 1
@@ -152,13 +155,13 @@ class Door:
                 conversation = Conversation(
                     PlainServer(self._services(hello)),
                     activity,
-                    stream.send,
+                    wire.send,
                     bridge=hello.bridge,
                     suspicion=self._suspicion,
                     tasks=tasks,
                 )
                 tasks.start_soon(conversation.serve)
-                await self._read_until_leaving(stream, conversation, rest)
+                await self._read_until_leaving(wire, conversation, rest)
                 await self._part(conversation)
                 tasks.cancel_scope.cancel()
         finally:
@@ -166,7 +169,7 @@ class Door:
                 del self.sessions[hello.bridge]
             activity.close()
 
-    async def _read_until_leaving(self, stream: SocketStream, conversation: Conversation, rest: bytes) -> None:
+    async def _read_until_leaving(self, wire: Wire, conversation: Conversation, rest: bytes) -> None:
         async with anyio.create_task_group() as tasks:
 
             async def cancel_at(event: anyio.Event) -> None:
@@ -176,7 +179,7 @@ class Door:
             tasks.start_soon(cancel_at, self._host.leaving)
             tasks.start_soon(cancel_at, conversation.broken)
             try:
-                await _read(stream, conversation, rest)
+                await _read(wire, conversation, rest)
             except (*_GONE, ValueError) as error:
                 logger.debug("a bridge is gone: %s", error)
             tasks.cancel_scope.cancel()
@@ -214,7 +217,13 @@ class Door:
         ]
 
 
-async def _read(stream: SocketStream, conversation: Conversation, rest: bytes) -> None:
+def _turn_away(connection: socket.socket) -> None:
+    """Free its descriptor at once. What is said first always has room in a socket's buffer."""
+    with connection:
+        connection.send(_encoded({"refused": "full"}))
+
+
+async def _read(wire: Wire, conversation: Conversation, rest: bytes) -> None:
     """Take whole frames only: of the last one, a bridge that died may have sent a part."""
     lines = LineSplitter(MAX_FRAME_BYTES)
     data = rest
@@ -222,28 +231,32 @@ async def _read(stream: SocketStream, conversation: Conversation, rest: bytes) -
         for line in lines.feed(data):
             if isinstance(line, bytes):
                 await conversation.receive_frame(Frame.decode(line))
-        data = await stream.receive()
+        data = await wire.receive()
 
 
-async def _greeting(stream: SocketStream) -> tuple[Hello, bytes] | None:
+async def _greeting(wire: Wire) -> tuple[Hello, bytes] | None:
     """Who it is, and what came after the greeting; None for somebody who speaks otherwise, and is told so."""
     try:
-        return await _read_hello(stream)
+        return await _read_hello(wire)
     except ValueError as error:
         logger.warning("a connection was refused: %s", error)
-        await _say(stream, {"refused": "protocol", "protocol": PROTOCOL, "version": __version__})
+        await _say(wire, {"refused": "protocol", "protocol": PROTOCOL, "version": __version__})
         return None
 
 
-async def _read_hello(stream: SocketStream) -> tuple[Hello, bytes]:
+async def _read_hello(wire: Wire) -> tuple[Hello, bytes]:
     data = b""
     while b"\n" not in data:
-        data += await stream.receive()
+        data += await wire.receive()
         if len(data) > MAX_HELLO_BYTES:
             raise ValueError("the greeting is too long")
     line, _, rest = data.partition(b"\n")
     return Hello.decode(line), rest
 
 
-async def _say(stream: SocketStream, content: Mapping[str, Any]) -> None:
-    await stream.send(json.dumps(content).encode() + b"\n")
+async def _say(wire: Wire, content: Mapping[str, Any]) -> None:
+    await wire.send(_encoded(content))
+
+
+def _encoded(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content).encode() + b"\n"

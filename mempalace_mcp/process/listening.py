@@ -45,6 +45,7 @@ def listening(
             address.path = path
             Path(path).chmod(0o600)
         listener.listen(BACKLOG)
+        listener.setblocking(False)
         yield listener, address
     finally:
         if address.path is not None:
