@@ -78,10 +78,10 @@ class GraphStore:
         """
         _verify(tx.connection, fact)
         triple = Triple(fact.subject, fact.predicate, fact.object)
-        known = graph_versions.identical(tx.connection, triple, fact.valid_from, fact.valid_to)
-        if known is not None:
-            return FactAdded(known, created=False)
-        return FactAdded(graph_versions.record(tx, fact), created=True)
+        known = graph_versions.known_of(tx.connection, triple, fact.valid_from, fact.valid_to)
+        if known.fact is not None:
+            return FactAdded(known.fact, created=False)
+        return FactAdded(graph_versions.record(tx, fact, known), created=True)
 
     def invalidate(self, tx: Transaction, subject: Name, predicate: Name, object: str, ended: Instant | None) -> Fact:
         """End what holds at `ended` (None: at this instant), and return it as it is believed from now on.

@@ -27,19 +27,14 @@ class StoredName:
     name: str
 
 
-def remember_entity(tx: Transaction, name: Name) -> StoredName:
-    """The entity of that key, stored now if it is new."""
-    return find_entity(tx.connection, name) or _insert(tx, "entities", name)
+def add_entity(tx: Transaction, name: Name) -> StoredName:
+    """Store an entity whose key is new."""
+    return _insert(tx, "entities", name)
 
 
-def remember_predicate(tx: Transaction, name: Name) -> StoredName:
-    """The predicate of that key, stored now if it is new."""
-    return _find(tx.connection, "predicates", name) or _insert(tx, "predicates", name)
-
-
-def find_entity(connection: sqlite3.Connection, name: Name) -> StoredName | None:
-    """The entity of that key, if there is one."""
-    return _find(connection, "entities", name)
+def add_predicate(tx: Transaction, name: Name) -> StoredName:
+    """Store a predicate whose key is new."""
+    return _insert(tx, "predicates", name)
 
 
 def as_name(object: str) -> Name | None:
@@ -57,7 +52,7 @@ def resolve(connection: sqlite3.Connection, asked: str) -> tuple[StoredName | No
         InvalidArgument: it cannot be a name.
     """
     name = read_entity(asked, "entity")
-    found = find_entity(connection, name)
+    found = _find(connection, name)
     if found is not None:
         return found, Resolved(asked, found.name)
     return None, Resolved(asked, None, suggest(connection, name.key))
@@ -74,8 +69,8 @@ def suggest(connection: sqlite3.Connection, key: str) -> list[str]:
     return list(names.values())[:MAX_SUGGESTIONS]
 
 
-def _find(connection: sqlite3.Connection, table: str, name: Name) -> StoredName | None:
-    row = connection.execute(f"SELECT id, name FROM {table} WHERE key = ?", (name.key,)).fetchone()
+def _find(connection: sqlite3.Connection, name: Name) -> StoredName | None:
+    row = connection.execute("SELECT id, name FROM entities WHERE key = ?", (name.key,)).fetchone()
     return StoredName(*row) if row else None
 
 

@@ -9,7 +9,7 @@ from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.ids import FACT, new_id
 from mempalace_mcp.core.model import Fact, NewFact
 from mempalace_mcp.core.text import Name, excerpt
-from mempalace_mcp.storage.graph_entities import as_name, remember_entity, remember_predicate
+from mempalace_mcp.storage.graph_entities import StoredName, add_entity, add_predicate, as_name
 from mempalace_mcp.storage.graph_rows import COLUMNS, SOURCE, read_fact
 from mempalace_mcp.storage.transaction import Transaction
 
@@ -35,6 +35,20 @@ class Version:
     fact: Fact
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is stored already of a sentence: its names, and the believed fact of its interval; there is never a second.
+
+    `place` is the entity that the object names, whether it is stored or not.
+    """
+
+    subject: StoredName | None
+    predicate: StoredName | None
+    place: Name | None
+    place_id: int | None
+    fact: Fact | None
+
+
 def believed(connection: sqlite3.Connection, triple: Triple) -> list[Version]:
     """What is believed now of a triple, each interval of it, the one that began first leading."""
     rows = connection.execute(
@@ -48,19 +62,32 @@ def believed(connection: sqlite3.Connection, triple: Triple) -> list[Version]:
     return [Version(triple, row[-1], read_fact(row)) for row in rows]
 
 
-def identical(
+def known_of(
     connection: sqlite3.Connection, triple: Triple, valid_from: Instant | None, valid_to: Instant | None
-) -> Fact | None:
-    """The believed fact of that triple and interval, if there is one; there is never a second."""
+) -> Known:
+    """What is stored already of a triple that holds during that interval."""
+    place = as_name(triple.object)
+    place_key = None if place is None else place.key
     row = connection.execute(
         f"""
-        SELECT {COLUMNS} FROM {SOURCE}
-        WHERE subjects.key = ? AND predicates.key = ? AND facts.object = ? AND facts.retracted_at IS NULL
-          AND facts.valid_from IS ? AND facts.valid_to IS ?
+        SELECT {COLUMNS}, subjects.id, predicates.id, places.id
+        FROM (SELECT 1)
+        LEFT JOIN entities AS subjects ON subjects.key = ?
+        LEFT JOIN predicates ON predicates.key = ?
+        LEFT JOIN entities AS places ON places.key = ?
+        LEFT JOIN facts ON facts.subject = subjects.id AND facts.predicate = predicates.id
+            AND facts.object = ? AND facts.retracted_at IS NULL AND facts.valid_from IS ? AND facts.valid_to IS ?
         """,
-        (triple.subject.key, triple.predicate.key, triple.object, valid_from, valid_to),
+        (triple.subject.key, triple.predicate.key, place_key, triple.object, valid_from, valid_to),
     ).fetchone()
-    return read_fact(row) if row else None
+    _, subject, predicate, *_, subject_id, predicate_id, place_id = row
+    return Known(
+        subject=None if subject_id is None else StoredName(subject_id, subject),
+        predicate=None if predicate_id is None else StoredName(predicate_id, predicate),
+        place=place,
+        place_id=place_id,
+        fact=None if row[0] is None else read_fact(row),
+    )
 
 
 def other_objects(connection: sqlite3.Connection, triple: Triple, limit: int) -> list[str]:
@@ -76,12 +103,13 @@ def other_objects(connection: sqlite3.Connection, triple: Triple, limit: int) ->
     return [object for (object,) in rows]
 
 
-def record(tx: Transaction, new: NewFact) -> Fact:
+def record(tx: Transaction, new: NewFact, known: Known) -> Fact:
     """Store the first version of a fact."""
-    subject = remember_entity(tx, new.subject)
-    predicate = remember_predicate(tx, new.predicate)
-    name = as_name(new.object)
-    place = None if name is None else remember_entity(tx, name).id
+    subject = known.subject or add_entity(tx, new.subject)
+    predicate = known.predicate or add_predicate(tx, new.predicate)
+    place = known.place_id
+    if place is None and known.place is not None:
+        place = (subject if known.place.key == new.subject.key else add_entity(tx, known.place)).id
     instant = tx.stamp.instant
     fact = Fact(
         fact_id=new_id(FACT, instant),
@@ -123,7 +151,7 @@ def end(tx: Transaction, version: Version, moment: Instant) -> Fact:
     That is the new version, or the fact which it would equal: facts are a set.
     """
     fact, instant = version.fact, tx.stamp.instant
-    believed_instead = identical(tx.connection, version.triple, fact.valid_from, moment)
+    believed_instead = known_of(tx.connection, version.triple, fact.valid_from, moment).fact
     if believed_instead is None:
         believed_instead = replace(fact, valid_to=moment, recorded_at=instant)
         tx.connection.execute(

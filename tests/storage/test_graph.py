@@ -125,6 +125,15 @@ class TestAdding:
         assert (fact.subject, fact.predicate) == ("Ada", "Works At")
         assert graph.add("acme", "is", "old").fact.subject == "ACME"
 
+    def test_a_fact_is_looked_up_in_one_statement(self, graph: Graph) -> None:
+        """Each statement costs more than what it does: several changes of the thread that runs."""
+        graph.add("Ada", "knows", "Bob")
+        statements: list[str] = []
+        graph.connection.set_trace_callback(statements.append)
+        graph.add("Bob", "knows", "Cleo")
+        graph.connection.set_trace_callback(None)
+        assert sum("SELECT" in statement for statement in statements) == 1
+
     @pytest.mark.parametrize(
         ("one", "other", "same"),
         [
