@@ -240,8 +240,7 @@ class Session:
         finally:
             if self._calls.get(request_id) is scope:
                 del self._calls[request_id]
-            with anyio.CancelScope(shield=True):
-                await self._finish(request_id, origin, body or (None if scope.cancel_called else _CLOSED))
+            await self._finish(request_id, origin, body or (None if scope.cancel_called else _CLOSED))
 
     async def _answer_to(self, call: Call, origin: Origin) -> bytes:
         if call.progress_token is None:
@@ -254,7 +253,7 @@ class Session:
         return b'"result":' + (await self._server.calls.answer_and_tell(call, origin, send)).encoded
 
     async def _finish(self, request_id: RequestId, origin: Origin, body: bytes | None) -> None:
-        """Write the answer, unless the client has cancelled the request and wants none."""
+        """Write the answer, which no cancelling interrupts, unless the client has cancelled the request itself."""
         with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             if body is None:
                 await self.unanswered(origin)
