@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.core.model import Changes
 from mempalace_mcp.palace.stores import Reader
-from mempalace_mcp.storage.changes import changes_since, last_stamp
+from mempalace_mcp.storage.changes import changes_since
 from mempalace_mcp.storage.transaction import Stamp
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class ChangeFeed:
     def _look(self, since: Stamp | None, wanted: Collection[str]) -> tuple[Stamp, Changes | None]:
         """The last unit of work and what changed; a palace that is older than before is another one."""
         with self._reader.read() as connection:
-            stamp = last_stamp(connection)
+            stamp = Stamp.last(connection)
             if since is None or stamp.seq <= since.seq:
                 return stamp, None
             return stamp, changes_since(connection, since, wanted)

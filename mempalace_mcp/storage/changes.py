@@ -11,11 +11,6 @@ from mempalace_mcp.storage.rows import json_array
 from mempalace_mcp.storage.transaction import Stamp
 
 
-def last_stamp(connection: sqlite3.Connection) -> Stamp:
-    """The last unit of work that changed something."""
-    return Stamp(*connection.execute("SELECT seq, recorded_at FROM state").fetchone())
-
-
 def changes_since(connection: sqlite3.Connection, stamp: Stamp, drawer_ids: Collection[str]) -> Changes:
     """The places whose drawers changed after that unit of work, those that drawers left included, and which of the
     drawers in question did. What was purged had been deleted before."""

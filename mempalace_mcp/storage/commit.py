@@ -12,7 +12,7 @@ from typing import Any
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.failures import is_passing
-from mempalace_mcp.storage.transaction import Transaction, Unit
+from mempalace_mcp.storage.transaction import Stamp, Transaction, Unit
 
 _FIRST_PAUSE_SECONDS = 0.001
 _LONGEST_PAUSE_SECONDS = 0.1
@@ -63,12 +63,27 @@ def commit_units(
     connection.execute("BEGIN IMMEDIATE")
     try:
         verify(connection)
-        run = _run_in_savepoint if len(units) > 1 else _run_alone
-        outcomes = [run(connection, unit, Transaction(connection, now)) for unit in units]
+        outcomes = _run(connection, units, now)
         connection.execute("COMMIT" if any(outcome.error is None for outcome in outcomes) else "ROLLBACK")
     except BaseException:  # nothing may stay begun
         connection.roll_back()
         raise
+    return outcomes
+
+
+def _run(connection: Connection, units: Sequence[Unit[Any]], now: Callable[[], Instant]) -> list[Outcome]:
+    """Run each of them, and save the last stamp of those that did not fail, once for all."""
+    run = _run_in_savepoint if len(units) > 1 else _run_alone
+    outcomes: list[Outcome] = []
+    last: Stamp | None = None
+    for unit in units:
+        transaction = Transaction(connection, now, last)
+        outcome = run(connection, unit, transaction)
+        outcomes.append(outcome)
+        if outcome.error is None:
+            last = transaction.last_stamp
+    if last is not None:
+        last.save(connection)
     return outcomes
 
 

@@ -23,6 +23,19 @@ class Stamp:
     seq: int
     instant: Instant
 
+    @staticmethod
+    def last(connection: sqlite3.Connection) -> Stamp:
+        """Of the last unit of work that changed something."""
+        return Stamp(*connection.execute("SELECT seq, recorded_at FROM state").fetchone())
+
+    def following(self, now: Instant) -> Stamp:
+        """The next one: of this instant, unless the clock was set back."""
+        return Stamp(self.seq + 1, max(now, self.instant + 1))
+
+    def save(self, connection: sqlite3.Connection) -> None:
+        """Make it the last one."""
+        connection.execute("UPDATE state SET seq = ?, recorded_at = ?", (self.seq, self.instant))
+
 
 class Transaction:
     """What a unit of work sees: the connection, inside `BEGIN IMMEDIATE`, and its stamp.
@@ -31,9 +44,11 @@ class Transaction:
     write through `connection`.
     """
 
-    def __init__(self, connection: sqlite3.Connection, now: Callable[[], Instant]) -> None:
+    def __init__(self, connection: sqlite3.Connection, now: Callable[[], Instant], before: Stamp | None = None) -> None:
+        """`before`: the last stamp drawn by the units that are committed together with this one, if there is one."""
         self.connection = connection
         self._now = now
+        self._before = before
         self._stamp: Stamp | None = None
         self._point: str | None = None
         """The last savepoint."""
@@ -43,14 +58,15 @@ class Transaction:
 
     @property
     def stamp(self) -> Stamp:
-        """Drawn, and written to the state, when first asked for: a unit that changes nothing leaves no mark."""
+        """Drawn when first asked for: a unit that changes nothing leaves no mark."""
         if self._stamp is None:
-            row = self.connection.execute(
-                "UPDATE state SET seq = seq + 1, recorded_at = max(?, recorded_at + 1) RETURNING seq, recorded_at",
-                (self._now(),),
-            ).fetchone()
-            self._stamp = Stamp(*row)
+            self._stamp = (self._before or Stamp.last(self.connection)).following(self._now())
         return self._stamp
+
+    @property
+    def last_stamp(self) -> Stamp | None:
+        """The last one drawn, by this unit or by one before it; to be saved before they are committed."""
+        return self._stamp or self._before
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

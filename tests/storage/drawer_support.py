@@ -59,7 +59,10 @@ class Cabinet:
         """Run one unit of work."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            result = work(Transaction(self.connection, lambda: next(self._clock)))
+            transaction = Transaction(self.connection, lambda: next(self._clock))
+            result = work(transaction)
+            if transaction.last_stamp is not None:
+                transaction.last_stamp.save(self.connection)
         except BaseException:
             self.connection.execute("ROLLBACK")
             raise

@@ -54,7 +54,10 @@ class Graph:
         """A unit of work, rolled back when something is refused."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            yield Transaction(self.connection, lambda: self.now)
+            transaction = Transaction(self.connection, lambda: self.now)
+            yield transaction
+            if transaction.last_stamp is not None:
+                transaction.last_stamp.save(self.connection)
         except BaseException:
             self.connection.execute("ROLLBACK")
             raise

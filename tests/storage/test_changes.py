@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 
 from mempalace_mcp.core.model import DrawerChanges
-from mempalace_mcp.storage.changes import changes_since, last_stamp
+from mempalace_mcp.storage.changes import changes_since
+from mempalace_mcp.storage.transaction import Stamp
 from tests.storage.drawer_support import Cabinet, cabinet, name
 
 
@@ -24,16 +25,16 @@ def test_places_of_what_was_filed_changed_deleted_and_restored(palace: Cabinet) 
         lambda: palace.write(lambda tx: palace.drawers.delete(tx, [first])),
         lambda: palace.write(lambda tx: palace.drawers.restore(tx, [first])),
     ):
-        before = last_stamp(palace.connection)
+        before = Stamp.last(palace.connection)
         act()
         assert changes_since(palace.connection, before, []).places == {("work", "notes")}
-        assert changes_since(palace.connection, last_stamp(palace.connection), []).places == frozenset()
+        assert changes_since(palace.connection, Stamp.last(palace.connection), []).places == frozenset()
 
 
 def test_a_drawer_that_moves_changes_every_place_on_its_way(palace: Cabinet) -> None:
     drawer = palace.file("one", wing="Work", room="Notes").drawer_id
     palace.write(lambda tx: palace.drawers.update(tx, drawer, DrawerChanges(room=name("Earlier")), None))
-    before = last_stamp(palace.connection)
+    before = Stamp.last(palace.connection)
     for wing, room in (("Work", "Straße"), ("Home", "Desk")):
         changes = DrawerChanges(wing=name(wing), room=name(room))
         palace.write(partial(palace.drawers.update, drawer_id=drawer, changes=changes, spans=None))
@@ -46,14 +47,14 @@ def test_a_drawer_that_moves_changes_every_place_on_its_way(palace: Cabinet) -> 
 
 def test_only_the_drawers_in_question_are_named(palace: Cabinet) -> None:
     ids = palace.file_all(["one", "two", "three"])
-    before = last_stamp(palace.connection)
+    before = Stamp.last(palace.connection)
     palace.write(lambda tx: palace.drawers.delete(tx, ids[:2]))
     assert changes_since(palace.connection, before, [ids[0], ids[2], "d_none"]).drawers == {ids[0]}
 
 
 def test_work_on_other_things_changes_no_place(palace: Cabinet) -> None:
     palace.file("one")
-    before = last_stamp(palace.connection)
+    before = Stamp.last(palace.connection)
     palace.write(lambda tx: tx.stamp)
-    assert last_stamp(palace.connection).seq == before.seq + 1
+    assert Stamp.last(palace.connection).seq == before.seq + 1
     assert changes_since(palace.connection, before, []).places == frozenset()

@@ -87,6 +87,23 @@ def test_the_stamp_of_a_failed_unit_does_not_leak(tmp_path: Path) -> None:
         assert last_state(database) == (2, founded[1] + 2)
 
 
+def test_a_unit_that_changes_nothing_leaves_the_stamp_of_the_one_before(database: Database) -> None:
+    idle, last = unit(lambda transaction: None), unit(add_wing("b"))
+    database.write_group([unit(add_wing("a")), idle, last, unit(lambda transaction: None)])
+    assert last.outcome.result() == 2
+    assert last_state(database)[0] == 2
+
+
+def test_the_state_is_written_once_for_a_group(database: Database) -> None:
+    """Each statement costs more than what it does: several changes of the thread that runs."""
+    statements: list[str] = []
+    listening = unit(lambda transaction: transaction.connection.set_trace_callback(statements.append))
+    silent = unit(lambda transaction: transaction.connection.set_trace_callback(None))
+    database.write_group([listening, *[unit(add_wing(name)) for name in "abc"]])
+    database.write_group([silent])
+    assert sum("state" in statement for statement in statements) == 2, "read and written"
+
+
 def test_a_group_of_failures_leaves_nothing(database: Database) -> None:
     units = [failing(name, Conflict(name)) for name in "abc"]
     before = database.statistics().commits

@@ -132,7 +132,7 @@ class TestAdding:
         graph.connection.set_trace_callback(statements.append)
         graph.add("Bob", "knows", "Cleo")
         graph.connection.set_trace_callback(None)
-        assert sum("SELECT" in statement for statement in statements) == 1
+        assert sum("SELECT" in statement and "key = " in statement for statement in statements) == 1
 
     @pytest.mark.parametrize(
         ("one", "other", "same"),
