@@ -23,6 +23,9 @@ T = TypeVar("T")
 GROUP_LIMIT = 64
 """Units committed together at most: a group holds the write lock while it runs."""
 
+RETURN_SECONDS = 0.001
+"""How long those are waited for who were just answered and may ask again, so that the next group is as large."""
+
 
 @dataclass(frozen=True, slots=True)
 class WriterStatistics:
@@ -53,12 +56,15 @@ class WriterThread:
     from a thread of its own, and the outcome back, would take several times as long as the write.
     """
 
-    def __init__(self, database: Database, queue_limit: int = 1024) -> None:
+    def __init__(self, database: Database, queue_limit: int = 1024, return_seconds: float = RETURN_SECONDS) -> None:
         self._database = database
         self._limit = queue_limit
+        self._return_seconds = return_seconds
         self._queue: deque[tuple[float, Unit[Any]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._expected = 1
+        """How many may ask soon: those who were just answered, and those who waited then."""
         self._inside: Transaction | None = None
         """Of the brief call that runs now."""
         self._committing = 0
@@ -210,10 +216,16 @@ class WriterThread:
                     unit.refuse(error)
 
     def _next_group(self) -> list[Unit[Any]]:
-        """Everything that waits, up to the limit; empty when closed and drained."""
+        """Everything that waits, up to the limit; empty when closed and drained.
+
+        Clients that ask in turn would fall apart into groups that take turns, each with a commit of its own: so when
+        some came while others were committed, the next group waits for a moment until all of them are there again.
+        (PostgreSQL's `commit_delay` is for the same.)
+        """
         with self._changed:
             self._committing = 0
             self._changed.wait_for(lambda: self._queue or self._closed)
+            self._changed.wait_for(lambda: len(self._queue) >= self._expected or self._closed, self._return_seconds)
             now = time.monotonic()
             self._group_arrived = self._queue[0][0] if self._queue else now
             group: list[Unit[Any]] = []
@@ -226,4 +238,10 @@ class WriterThread:
             self._units += len(group)
             self._groups += bool(group)
             self._largest_group = max(self._largest_group, len(group))
-            return group
+        if group:
+            group[0].outcome.add_done_callback(self._expect)
+        return group
+
+    def _expect(self, _: Future[Any]) -> None:
+        """The first of the group is answered, and none of them can have asked again."""
+        self._expected = min(self._committing + len(self._queue), GROUP_LIMIT)

@@ -117,6 +117,46 @@ def test_many_threads(writer: WriterThread, database: Database) -> None:
     assert database.integrity() == []
 
 
+def test_those_who_ask_in_turn_are_committed_together(database: Database) -> None:
+    with contextlib.closing(WriterThread(database, return_seconds=20)) as writer:
+        entered, opened = threading.Event(), threading.Event()
+
+        def linger(_transaction: Transaction) -> None:
+            entered.set()
+            opened.wait()
+
+        def ask_in_turn(name: str) -> None:
+            for number in range(5):
+                writer.write(add_wing(f"{name}{number}"), soon())
+
+        def ask_first_of_all() -> None:
+            writer.write(linger, soon())
+            ask_in_turn("a")
+
+        threads = [threading.Thread(target=ask_first_of_all)]
+        threads += [threading.Thread(target=ask_in_turn, args=(name,)) for name in "bcd"]
+        threads[0].start()
+        entered.wait()
+        for waiting, thread in enumerate(threads[1:], start=1):
+            thread.start()
+            while writer.statistics().waiting < waiting:
+                assert thread.is_alive()
+        opened.set()
+        for thread in threads:
+            thread.join()
+        statistics = writer.statistics()
+        assert (statistics.units, statistics.groups, statistics.largest_group) == (1 + 4 * 5, 1 + 5, 4)
+        assert len(wings(database)) == 20
+
+
+def test_nobody_is_waited_for_who_does_not_come_back(writer: WriterThread, database: Database) -> None:
+    gate = Gate(writer)
+    waiting = [writer.submit(add_wing(name), soon()) for name in "abc"]
+    gate.open()
+    assert [each.result() for each in waiting] == [1, 2, 3]
+    assert writer.write(add_wing("alone"), soon()) == 4
+
+
 def test_a_full_queue_refuses(database: Database) -> None:
     with contextlib.closing(WriterThread(database, queue_limit=3)) as writer, contextlib.ExitStack() as stack:
         gate = Gate(writer)
