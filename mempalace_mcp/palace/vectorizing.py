@@ -26,6 +26,8 @@ class Vectorizing:
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
         self._interactive = threading.Lock()
+        self._begun = self._ended = 0
+        """Batches of searches, counted; the last one that ended well."""
 
     def embed_pending(self, limit: int, priority: Priority, deadline: Deadline) -> int:
         """Embed up to `limit` pending chunks of that priority and commit their vectors; returns how many.
@@ -43,6 +45,7 @@ class Vectorizing:
         """Embed what agents filed a moment ago, as far as it goes with `most` chunks; returns how many.
 
         None if there is so much that the caller would pay for a flood of somebody else's and still not see its end.
+        Callers that come together share one batch: one that was begun after they came has what was there for them.
 
         Raises:
             EmbedderUnavailable, ModelMismatch: as `embed_pending`.
@@ -52,7 +55,14 @@ class Vectorizing:
             waiting = self._stores.drawers.pending_counts(connection).interactive
         if not 0 < waiting <= FLOOD * most:
             return 0
-        return self.embed_pending(most, Priority.INTERACTIVE, deadline)
+        begun = self._begun
+        with self._interactive:
+            if self._ended > begun:
+                return 0
+            self._begun += 1
+            embedded = self._embed(most, Priority.INTERACTIVE, deadline)
+            self._ended = self._begun
+            return embedded
 
     def check_model(self, connection: sqlite3.Connection, stamp: ModelStamp) -> None:
         """Return if the palace's vectors are of this model, or there are none yet.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -92,6 +95,37 @@ def test_a_search_does_not_pay_for_a_flood_of_others(tmp_path: Path) -> None:
         assert app.palace.search("of somebody else").pending == most + 1
         app.vectorizing.embed_pending(1, Priority.INTERACTIVE, Deadline())
         assert app.palace.search("of somebody else").pending == most - PENDING_AT_ONCE
+
+
+def test_searches_that_come_together_embed_once_for_all(tmp_path: Path) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def linger(_transaction: object) -> None:
+        entered.set()
+        leave.wait()
+
+    with opened(tmp_path, started=False) as app, ThreadPoolExecutor() as threads:
+        app.embedder.start()
+        app.embedder.wait()
+        for number in range(4 * PENDING_AT_ONCE):
+            app.palace.add_drawer("w", "r", f"note {number}")
+        app.writer.submit(linger, Deadline())
+        entered.wait()
+        first = threads.submit(app.palace.search, "of the first")
+        while not app.writer.statistics().waiting:  # its batch is to be stored
+            assert not first.done()
+        others = [threads.submit(app.palace.search, f"of {number}") for number in range(3)]
+        while _standing_in("embed_recent") < len(others):
+            assert not any(other.done() for other in others)
+        leave.set()
+        assert first.result().degraded is None
+        assert {other.result().degraded for other in others} == {None}
+        assert app.palace.search("of the last", mode=SearchMode.KEYWORD).pending == 2 * PENDING_AT_ONCE
+
+
+def _standing_in(function: str) -> int:
+    """How many threads wait in the function itself."""
+    return sum(frame.f_code.co_name == function for frame in sys._current_frames().values())
 
 
 def test_without_the_model_words_answer_and_the_answer_says_so(tmp_path: Path) -> None:
