@@ -20,6 +20,7 @@ from mempalace_mcp.protocol.progress import Progress, Send
 from mempalace_mcp.protocol.receipt import receipt_key
 from mempalace_mcp.protocol.revisions import PROGRESS_TOKEN, PROTOCOL_VERSION
 from mempalace_mcp.protocol.services import Services
+from mempalace_mcp.protocol.tools.answers import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +78,9 @@ class Answer:
     @classmethod
     def of(cls, content: dict[str, Any], *, is_error: bool = False) -> Answer:
         """The answer with that content, in the form that all revisions with a handshake share."""
-        text = _to_json(content)
-        shown = f'"content":[{{"type":"text","text":{_to_json(text)}}}]'
-        encoded = f'{{{shown},"structuredContent":{text},"isError":{_to_json(is_error)}}}'.encode()
+        text = to_json(content)
+        shown = f'"content":[{{"type":"text","text":{to_json(text)}}}]'
+        encoded = f'{{{shown},"structuredContent":{text},"isError":{to_json(is_error)}}}'.encode()
         return cls(content, text, encoded, is_error)
 
     @classmethod
@@ -160,10 +161,6 @@ def verify_size(size: int) -> None:
             f"the answer has {size:,} bytes; the limit is {MAX_ANSWER_BYTES:,}",
             hint="Ask for less at a time: a lower limit, fewer ids, or narrower filters.",
         )
-
-
-def _to_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def unexpected(error: Exception) -> PalaceError:

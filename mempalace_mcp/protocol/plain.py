@@ -1,4 +1,4 @@
-"""What sessions are answered without the SDK, which takes half a second and 50 MB to import, and the way to it."""
+"""What sessions are answered without the SDK, which takes half a second and 30 MB to import, and the way to it."""
 
 from __future__ import annotations
 

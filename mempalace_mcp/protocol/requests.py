@@ -5,7 +5,6 @@ A refusal is a JSON-RPC error whose `data` is what a refused call of a tool has 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -16,7 +15,7 @@ from mempalace_mcp.protocol.calls import unexpected, verify_size
 from mempalace_mcp.protocol.envelope import INVALID_PARAMS
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.services import Services
-from mempalace_mcp.protocol.tools.answers import Json
+from mempalace_mcp.protocol.tools.answers import Json, to_json
 
 logger = logging.getLogger(__name__)
 
@@ -95,4 +94,4 @@ def verify_no_cursor(cursor: str | None, listed: str) -> None:
 
 def encode(content: Json) -> bytes:
     """The content as it is written."""
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    return to_json(content).encode()

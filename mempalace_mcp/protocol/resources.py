@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -12,7 +11,7 @@ from mempalace_mcp.core.model import Drawer, Room, Wing
 from mempalace_mcp.core.text import excerpt
 from mempalace_mcp.protocol.requests import verify_no_cursor
 from mempalace_mcp.protocol.services import Services
-from mempalace_mcp.protocol.tools.answers import Json, drawer_preview, drawer_whole, present
+from mempalace_mcp.protocol.tools.answers import Json, drawer_preview, drawer_whole, present, to_json
 from mempalace_mcp.protocol.uris import DRAWER_TEMPLATE, ROOM_TEMPLATE, WING_TEMPLATE, read_uri, write_uri
 
 PAGE = 50
@@ -138,8 +137,7 @@ def _contents(palace: Any, uri: str) -> Json:
 
 
 def _listing(uri: str, content: Json) -> Json:
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return {"uri": uri, "mimeType": _JSON, "text": text}
+    return {"uri": uri, "mimeType": _JSON, "text": to_json(content)}
 
 
 def _wing_shown(wing: Wing) -> Json:

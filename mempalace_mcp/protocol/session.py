@@ -29,6 +29,7 @@ from mempalace_mcp.protocol.outbox import Outbox, Write
 from mempalace_mcp.protocol.plain import SessionServer
 from mempalace_mcp.protocol.revisions import CONNECTION_CLOSED, PROGRESS_TOKEN, RequestId
 from mempalace_mcp.protocol.subscriptions import Follower, Subscriptions
+from mempalace_mcp.protocol.tools.answers import present, to_json
 from mempalace_mcp.runtime.activity import SessionActivity
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ class Session:
 
         async def send(done: float, total: float | None, meaning: str | None) -> None:
             told = {PROGRESS_TOKEN: call.progress_token, "progress": done, "total": total, "message": meaning}
-            await self._notify("notifications/progress", {key: told[key] for key in told if told[key] is not None})
+            await self._notify("notifications/progress", present(told))
 
         return b'"result":' + (await self._server.calls.answer_and_tell(call, origin, send)).encoded
 
@@ -283,7 +284,7 @@ class Session:
         """Tell the client something that answers nothing, unless it is gone."""
         notification = {"jsonrpc": "2.0", "method": method, "params": params}
         with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            await self.tell(json.dumps(notification, ensure_ascii=False, separators=(",", ":")).encode())
+            await self.tell(to_json(notification).encode())
 
     def _settle(self) -> None:
         self._in_flight -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
@@ -19,6 +20,11 @@ SCORE_DIGITS = 4
 def present(values: Mapping[str, Any]) -> Json:
     """Without the keys that have no value."""
     return {key: value for key, value in values.items() if value is not None}
+
+
+def to_json(value: object) -> str:
+    """As everything of ours is written: compact, every script as it is."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 class Quoting(TypedDict):
