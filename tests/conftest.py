@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,12 @@ import pytest
 os.environ |= {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}  # before any import, as the program does
 
 OWN_SETTINGS = ("PALACE_", "AGENT_")
+
+
+def pytest_configure() -> None:
+    """A shell has what it runs in the background ignore interrupts, and so would every process that a test starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
