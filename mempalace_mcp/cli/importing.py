@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mempalace_mcp.cli import show
+from mempalace_mcp.cli.interrupts import Interrupts
 from mempalace_mcp.cli.progress import Progress
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.palace.summary import ImportSummary
@@ -23,15 +24,15 @@ def run_import(settings: Settings, paths: Sequence[Path], wing: str | None, dry_
     """File, embed, report; Ctrl-C keeps what is done. Returns the exit code."""
     summary = ImportSummary()
     complete = False
-    with open_app(settings) as app:
+    with Interrupts() as interrupts, open_app(settings) as app:
         try:
             if not dry_run:
                 app.start()
-            file_texts(app, paths, wing, dry_run, summary)
+            file_texts(app, paths, wing, dry_run, summary, interrupts.check)
             complete = True
             if not dry_run:
                 with Progress("embedding", enabled=not as_json) as progress:
-                    app.wait_until_indexed(progress.show)
+                    app.wait_until_indexed(progress.show, interrupts.check)
         except KeyboardInterrupt:
             click.echo("Stopped; what was filed is kept, the same command goes on from there.", err=True)
     told = summary.as_dict(complete=complete)
@@ -52,10 +53,18 @@ def import_quietly(settings: Settings, sources: Sequence[tuple[Path, str | None]
     return summary.as_dict(complete=True)
 
 
-def file_texts(app: App, paths: Sequence[Path], wing: str | None, dry_run: bool, summary: ImportSummary) -> None:
-    """File everything under the paths, adding up as it goes."""
+def file_texts(
+    app: App,
+    paths: Sequence[Path],
+    wing: str | None,
+    dry_run: bool,
+    summary: ImportSummary,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """File everything under the paths, adding up as it goes; `check` is called after each step, to stop it."""
     for step in app.palace.import_paths(paths, wing=wing, dry_run=dry_run):
         summary.add(step)
+        check()
 
 
 def report(told: dict[str, Any], dry_run: bool) -> str:

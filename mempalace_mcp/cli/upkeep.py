@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mempalace_mcp.cli import show
+from mempalace_mcp.cli.interrupts import Interrupts
 from mempalace_mcp.cli.progress import Progress
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
@@ -35,7 +36,7 @@ def rebuild(
         Busy: another process holds the index.
         PalaceError: the palace cannot be opened.
     """
-    with open_app(settings) as app:
+    with Interrupts() as interrupts, open_app(settings) as app:
         if vectors:
             app.vectorizing.forget_vectors(Deadline(COMMAND_SECONDS))
         app.embedder.start()
@@ -46,7 +47,7 @@ def rebuild(
             )
         app.indexer.start()
         with Progress("indexing", enabled=show_progress) as progress:
-            app.wait_until_indexed(progress.show)
+            app.wait_until_indexed(progress.show, interrupts.check)
         with app.database.read() as connection:
             faults = app.index.verify(connection)
         return faults, app.index.statistics()

@@ -78,10 +78,16 @@ class App:
         self.embedder.start()
         self.indexer.start()
 
-    def wait_until_indexed(self, show: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Wait until all that is filed has its vector and its place in the index; `show` hears done and total."""
+    def wait_until_indexed(
+        self, show: Callable[[int, int], None] = lambda done, total: None, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Wait until all that is filed has its vector and its place in the index; `show` hears done and total.
+
+        `check` is called again and again, to stop the waiting.
+        """
         total = self._pending()
         while not self.indexer.wait_until_idle(PROGRESS_SECONDS):
+            check()
             left = self._pending()
             total = max(total, left)
             show(total - left, total)

@@ -151,7 +151,7 @@ class WriterThread:
                 raise PalaceError("the writer thread has ended; nothing was written", hint="Restart the server.")
             self._make_room()
             self._queue.append((time.monotonic(), unit))
-            self._changed.notify()
+            self._changed.notify_all()  # whoever is interrupted here may leave a waiter behind that takes one notice
         return unit.outcome
 
     def statistics(self) -> WriterStatistics:
@@ -175,7 +175,7 @@ class WriterThread:
         """Commit what waits, then stop; what is left after `timeout` seconds is refused. Idempotent."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join(timeout)
         with self._changed:
             left = [unit for _, unit in self._queue]

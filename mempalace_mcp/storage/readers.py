@@ -75,7 +75,7 @@ class ReaderPool:
         except BaseException:  # whatever it was, the place is free again
             with self._changed:
                 self._lent -= 1
-                self._changed.notify()
+                self._changed.notify_all()
             raise
 
     def _give_back(self, connection: Connection) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -254,6 +257,52 @@ def test_an_unforeseen_error_reaches_the_callers_and_the_thread_lives_on(tmp_pat
         assert writer.statistics().alive
         assert writer.submit(lambda _: "alive", soon()).result() == "alive"
         writer.close()
+
+
+def test_a_caller_who_is_interrupted_while_waking_the_thread_leaves_it_to_others(database: Database) -> None:
+    lines, interrupted = 0, True
+    while interrupted:
+        writer = WriterThread(database)
+        writer.write(lambda _: None, soon())
+        let_wait(writer)
+        woken = threading.Event()
+        interrupted = submit_interrupted(writer, woken, lines)
+        woken.wait(0.2)
+        let_wait(writer)
+        assert writer.submit(lambda _: "served", soon()).result(10) == "served", f"interrupted after {lines} lines"
+        writer.close(timeout=10)
+        assert not writer.statistics().alive, f"interrupted after {lines} lines"
+        lines += 1
+    assert lines > 5
+
+
+def let_wait(writer: WriterThread) -> None:
+    """Return once the thread has nothing to do, or has not noticed that it has."""
+    while writer.statistics().committing:
+        os.sched_yield()
+
+
+def submit_interrupted(writer: WriterThread, woken: threading.Event, lines: int) -> bool:
+    """Submit a unit that sets the event, but be interrupted after so many lines of `notify`; False if it has fewer."""
+    left = lines
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code is threading.Condition.notify.__code__ and event == "line":
+            left -= 1
+            if left == -1:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        writer.submit(lambda _: woken.set(), soon())
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
 
 
 class BrokenClock:
