@@ -90,7 +90,7 @@ class Searching:
         if max_tokens is not None:
             arguments.read_limit(max_tokens, "max_tokens", MAX_TOKENS, MIN_TOKENS)
         probe = self._probe(asked, SearchMode(mode), chosen)
-        with self._stores.reader.read() as connection:
+        with self._stores.turnstile.turn(), self._stores.reader.read() as connection:
             hits = self._best(connection, probe, limit)
             pending = self._stores.drawers.pending_count(connection)
         kept = hits if max_tokens is None else _within(hits, max_tokens)
@@ -110,7 +110,7 @@ class Searching:
         chosen = self._within(arguments.read_filter(wing, room, None, None, None))
         beginning = content[: chunking.split(content)[0].stop]
         probe = self._probe(beginning, SearchMode.HYBRID, chosen)
-        with self._stores.reader.read() as connection:
+        with self._stores.turnstile.turn(), self._stores.reader.read() as connection:
             matches = list(self._stores.drawers.duplicates(connection, content, chosen, DUPLICATE_POOL))
             known = {match.drawer.drawer_id for match in matches}
             matches += [

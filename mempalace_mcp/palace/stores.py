@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.turnstile import Turnstile
 from mempalace_mcp.embedding.background import BackgroundEmbedder
 from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
@@ -34,7 +35,7 @@ class Reader(Protocol):
 class Stores:
     """Injected by the composition root. `filed` is called after text was filed that has yet to be embedded.
 
-    `within` are the only wings, by key, in which searches look.
+    Searches pass through the `turnstile`. `within` are the only wings, by key, in which they look.
     """
 
     reader: Reader
@@ -47,4 +48,5 @@ class Stores:
     embedder: BackgroundEmbedder
     now: Callable[[], Instant]
     filed: Callable[[], None]
+    turnstile: Turnstile
     within: tuple[str, ...] | None = None

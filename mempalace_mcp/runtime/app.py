@@ -9,6 +9,7 @@ from typing import Any, Self
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.locks import FileLock
+from mempalace_mcp.core.turnstile import Turnstile
 from mempalace_mcp.embedding.background import BackgroundEmbedder
 from mempalace_mcp.palace.palace import Palace
 from mempalace_mcp.palace.stores import Stores
@@ -130,6 +131,7 @@ class App:
             embedder=self.embedder,
             now=clock.now,
             filed=lambda: self.indexer.wake(),
+            turnstile=Turnstile(),
         )
 
     def _gauges(self) -> Sequence[tuple[str, Gauge]]:
