@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from mempalace_mcp.core.access import FULL, Access
+from mempalace_mcp.protocol.answering import Answering, Work
 from mempalace_mcp.protocol.calls import Call, read_call
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.handshake import INITIALIZE, INITIALIZED
@@ -27,7 +27,7 @@ from mempalace_mcp.protocol.lines import Overlong
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.outbox import Outbox, Write
 from mempalace_mcp.protocol.plain import SessionServer
-from mempalace_mcp.protocol.revisions import CONNECTION_CLOSED, PROGRESS_TOKEN, RequestId
+from mempalace_mcp.protocol.revisions import PROGRESS_TOKEN, RequestId
 from mempalace_mcp.protocol.subscriptions import Follower, Subscriptions
 from mempalace_mcp.protocol.tools.answers import present, to_json
 from mempalace_mcp.runtime.activity import SessionActivity
@@ -39,11 +39,6 @@ MAX_IN_FLIGHT = 64
 """Requests of one session that may be unanswered; the next one waits, and with it whatever is read after it."""
 
 CANCELLED = "notifications/cancelled"
-
-Work = Callable[[], Awaitable[bytes]]
-"""Forms the body of an answer: its result or its error, with that key."""
-
-_CLOSED = b'"error":{"code":%d,"message":"Connection closed"}' % CONNECTION_CLOSED
 
 
 class Session:
@@ -62,7 +57,7 @@ class Session:
         self._tasks: TaskGroup
         self._in_flight = 0
         self._settled = anyio.Event()
-        self._calls: dict[RequestId, anyio.CancelScope] = {}
+        self._answering = Answering(self.close)
         self._handshake: dict[str, Mapping[str, Any]] = {}
         """What was agreed without the SDK: the client's messages by their methods."""
         self._sdk: SdkSession | None = None
@@ -90,8 +85,12 @@ class Session:
                 self._tasks.cancel_scope.cancel()
         finally:
             self._closing.set()
-            self._subscriptions.close()
-            self.finished.set()
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._answering.end()
+            finally:
+                self._subscriptions.close()
+                self.finished.set()
 
     async def receive(self, data: bytes | Overlong, access: Access = FULL) -> None:
         """Take one message from a caller with that access; returns when it has been handed over or refused.
@@ -173,8 +172,8 @@ class Session:
 
     async def _take_request(self, content: Mapping[str, Any], origin: Origin) -> None:
         if self._is_shaken and (work := self._plain_work(content, origin)):
-            scope = self._calls[content["id"]] = anyio.CancelScope()
-            self._tasks.start_soon(self._run, scope, content["id"], work, origin)
+            finish = partial(self._finish, content["id"], origin)
+            self._answering.begin(content["id"], partial(self._work_when_read, work), finish)
         elif (result := self._plain_result(content, origin)) is not None:
             self._tasks.start_soon(self._finish, content["id"], origin, b'"result":' + result)
         else:
@@ -230,18 +229,9 @@ class Session:
             await sdk.repeat(list(self._handshake.values()))
         return sdk
 
-    async def _run(self, scope: anyio.CancelScope, request_id: RequestId, work: Work, origin: Origin) -> None:
-        """Answer the request; if the session ends first, say so. One that is cancelled already does not begin."""
-        body = None
-        try:
-            with scope:
-                await anyio.lowlevel.checkpoint_if_cancelled()
-                await self._outbox.room()
-                body = await work()
-        finally:
-            if self._calls.get(request_id) is scope:
-                del self._calls[request_id]
-            await self._finish(request_id, origin, body or (None if scope.cancel_called else _CLOSED))
+    async def _work_when_read(self, work: Work) -> bytes:
+        await self._outbox.room()
+        return await work()
 
     async def _answer_to(self, call: Call, origin: Origin) -> bytes:
         if call.progress_token is None:
@@ -266,10 +256,7 @@ class Session:
         if message.content.get("method") != CANCELLED:
             return False
         meant = (message.content.get("params") or {}).get("requestId")
-        scope = self._calls.get(meant) if isinstance(meant, str | int) else None
-        if scope is not None:
-            scope.cancel()
-        return scope is not None
+        return isinstance(meant, str | int) and self._answering.cancel(meant)
 
     def _begin_to_tell(self, follower: Follower) -> None:
         self._tasks.start_soon(self._tell_news, follower)
