@@ -48,6 +48,19 @@ def test_a_stopped_daemon_is_taken_for_dead_and_each_write_is_done_once(palace: 
         assert use(client, 5, "get_taxonomy")["drawers"] == 3
 
 
+def test_a_daemon_that_stops_reading_in_the_middle_of_a_long_line_is_taken_for_dead(
+    palace: Path, impatient: Path
+) -> None:
+    with bridge(palace, package=impatient, stderr=subprocess.DEVNULL) as client:
+        client.greet()
+        stopped = daemon_pid(client)
+        os.kill(stopped, signal.SIGSTOP)
+        client.send(call(1, "add_drawer", wing="w", room="r", content="word " * 180_000))
+        assert answer_to(client, 1)["result"]["structuredContent"]["created"]
+        assert daemon_pid(client) != stopped
+        assert use(client, 2, "get_taxonomy")["drawers"] == 1
+
+
 def test_a_daemon_whose_calls_take_long_is_alive(palace: Path, impatient: Path) -> None:
     with bridge(palace, package=impatient) as client:
         client.greet()
