@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from mempalace_mcp import __version__
+from mempalace_mcp.cli.interrupts import INTERRUPTED
 from mempalace_mcp.core.config import Settings, load_settings
 from mempalace_mcp.core.errors import NotFound, PalaceError
 from mempalace_mcp.core.logs import configure_logging
@@ -296,9 +297,11 @@ def use_utf8(as_json: bool) -> bool:
 
 @contextmanager
 def reported(as_json: bool) -> Iterator[None]:
-    """Turn a refusal into a message a person can act on and the exit code 1."""
+    """Turn a refusal into a message a person can act on and the exit code 1, an interrupt into that of interrupts."""
     try:
         yield
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
     except PalaceError as error:
         if as_json:
             click.echo(json.dumps({"error": error.as_dict()}, ensure_ascii=False))

@@ -10,20 +10,20 @@ from typing import Any
 import click
 
 from mempalace_mcp.cli import show
-from mempalace_mcp.cli.interrupts import Interrupts
+from mempalace_mcp.cli.interrupts import INTERRUPTED, Interrupts
 from mempalace_mcp.cli.progress import Progress
 from mempalace_mcp.core.config import Settings
+from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.palace.summary import ImportSummary
 from mempalace_mcp.runtime.app import App, open_app
 
-INTERRUPTED = 130
 NOTHING_READ = 1
 
 
 def run_import(settings: Settings, paths: Sequence[Path], wing: str | None, dry_run: bool, as_json: bool) -> int:
     """File, embed, report; Ctrl-C keeps what is done. Returns the exit code."""
     summary = ImportSummary()
-    complete = False
+    complete = stopped = False
     with Interrupts() as interrupts, open_app(settings) as app:
         try:
             if not dry_run:
@@ -34,10 +34,11 @@ def run_import(settings: Settings, paths: Sequence[Path], wing: str | None, dry_
                 with Progress("embedding", enabled=not as_json) as progress:
                     app.wait_until_indexed(progress.show, interrupts.check)
         except KeyboardInterrupt:
+            stopped = True
             click.echo("Stopped; what was filed is kept, the same command goes on from there.", err=True)
     told = summary.as_dict(complete=complete)
     click.echo(json.dumps(told, ensure_ascii=False) if as_json else report(told, dry_run))
-    if not complete:
+    if stopped:
         return INTERRUPTED
     return NOTHING_READ if not told["files"] and told["skipped"] else 0
 
@@ -62,9 +63,13 @@ def file_texts(
     check: Callable[[], None] = lambda: None,
 ) -> None:
     """File everything under the paths, adding up as it goes; `check` is called after each step, to stop it."""
-    for step in app.palace.import_paths(paths, wing=wing, dry_run=dry_run):
-        summary.add(step)
-        check()
+    try:
+        for step in app.palace.import_paths(paths, wing=wing, dry_run=dry_run):
+            summary.add(step)
+            check()
+    except PalaceError:
+        check()  # whoever has stopped waiting need not hear what it would have come to
+        raise
 
 
 def report(told: dict[str, Any], dry_run: bool) -> str:

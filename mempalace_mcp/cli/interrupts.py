@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType, TracebackType
 from typing import Self
 
+INTERRUPTED = 130
+"""The exit code."""
+
+_NOTICE = b"\nStopping after this step; Ctrl-C again stops at once.\n"
+
 
 class Interrupts:
-    """Within the block the first Ctrl-C is noticed where the command asks for it, a second one at once.
+    """Within the block the first Ctrl-C is noticed where the command asks for it, and a second one ends the process.
 
-    Python raises `KeyboardInterrupt` between any two steps, inside of locks too, which then nobody releases.
+    Python raises `KeyboardInterrupt` between any two steps, inside of locks too, which then nobody releases. The end of
+    the process does no harm: what is committed is whole, and locks and Chroma's process go with it.
     """
 
     def __init__(self) -> None:
@@ -37,5 +44,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
-        self.check()
+        if self._noticed:
+            os._exit(INTERRUPTED)
         self._noticed = True
+        os.write(2, _NOTICE)

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-INTERRUPTED = 130
 _UMASK = 0o077
 """Whatever this program writes is for its user alone."""
 
@@ -16,6 +15,8 @@ def main() -> None:
     try:
         _run(sys.argv[1:])
     except KeyboardInterrupt:
+        from mempalace_mcp.cli.interrupts import INTERRUPTED
+
         raise SystemExit(INTERRUPTED) from None
 
 
