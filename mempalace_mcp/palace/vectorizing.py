@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import ModelMismatch
@@ -35,20 +37,21 @@ class Vectorizing:
         Raises:
             EmbedderUnavailable: the model is not loaded.
             ModelMismatch: the palace holds vectors of another model.
+            DeadlineExceeded: others were embedding or writing for all that time.
         """
         if priority is Priority.BULK:
             return self._embed(limit, priority, deadline)
-        with self._interactive:
+        with self._turn(deadline):
             return self._embed(limit, priority, deadline)
 
     def embed_recent(self, most: int, deadline: Deadline) -> int:
         """Embed what agents filed a moment ago, as far as it goes with `most` chunks; returns how many.
 
-        None if there is so much that the caller would pay for a flood of somebody else's and still not see its end.
+        0 if there is so much that the caller would pay for a flood of somebody else's and still not see its end.
         Callers that come together share one batch: one that was begun after they came has what was there for them.
 
         Raises:
-            EmbedderUnavailable, ModelMismatch: as `embed_pending`.
+            EmbedderUnavailable, ModelMismatch, DeadlineExceeded: as `embed_pending`.
         """
         with self._stores.reader.read() as connection:
             self.check_model(connection, self._stores.embedder.get().stamp)
@@ -56,7 +59,7 @@ class Vectorizing:
         if not 0 < waiting <= FLOOD * most:
             return 0
         begun = self._begun
-        with self._interactive:
+        with self._turn(deadline):
             if self._ended > begun:
                 return 0
             self._begun += 1
@@ -76,6 +79,16 @@ class Vectorizing:
                 f"the palace's vectors are of {_describe(stored)}, this program embeds with {_describe(stamp)}",
                 hint="Run `mempalace-mcp reindex` to embed everything anew; search by words works meanwhile.",
             )
+
+    @contextmanager
+    def _turn(self, deadline: Deadline) -> Iterator[None]:
+        """Embed what agents filed with nobody else doing it; whoever does may be waiting to write what came of it."""
+        while not self._interactive.acquire(timeout=deadline.remaining):
+            deadline.check("those who embed")
+        try:
+            yield
+        finally:
+            self._interactive.release()
 
     def forget_vectors(self, deadline: Deadline) -> int:
         """Make every live chunk pending again and forget the model; returns how many."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.errors import EmbedderUnavailable, InvalidArgument
+from mempalace_mcp.core.errors import DeadlineExceeded, EmbedderUnavailable, InvalidArgument
 from mempalace_mcp.core.model import Priority, SearchMode
 from mempalace_mcp.palace.searching import PENDING_AT_ONCE
 from mempalace_mcp.palace.vectorizing import FLOOD
+from mempalace_mcp.runtime.app import App
 from tests.palace.support import opened
 
 NOTES = (
@@ -98,29 +101,50 @@ def test_a_search_does_not_pay_for_a_flood_of_others(tmp_path: Path) -> None:
 
 
 def test_searches_that_come_together_embed_once_for_all(tmp_path: Path) -> None:
+    with stuck_writer(tmp_path, 4 * PENDING_AT_ONCE) as (app, leave), ThreadPoolExecutor() as threads:
+        first = threads.submit(app.palace.search, "of the first")
+        while not app.writer.statistics().waiting:  # its batch is to be stored
+            assert not first.done()
+        others = [threads.submit(app.palace.search, f"of {number}") for number in range(3)]
+        while _standing_in("_turn") < len(others):
+            assert not any(other.done() for other in others)
+        leave.set()
+        assert first.result().degraded is None
+        assert {other.result().degraded for other in others} == {None}
+        assert app.palace.search("of the last", mode=SearchMode.KEYWORD).pending == 2 * PENDING_AT_ONCE
+
+
+def test_nobody_waits_longer_than_wanted_for_those_who_embed_and_cannot_write(tmp_path: Path) -> None:
+    with stuck_writer(tmp_path, 1) as (app, leave), ThreadPoolExecutor() as threads:
+        first = threads.submit(app.palace.search, "of the first")
+        while not app.writer.statistics().waiting:
+            assert not first.done()
+        with pytest.raises(DeadlineExceeded, match="those who embed"):
+            app.vectorizing.embed_recent(PENDING_AT_ONCE, Deadline(0.05))
+        leave.set()
+        assert first.result().degraded is None
+
+
+@contextmanager
+def stuck_writer(directory: Path, drawers: int) -> Iterator[tuple[App, threading.Event]]:
+    """A palace with drawers that have no vectors yet, in which nothing is written until the event is set."""
     entered, leave = threading.Event(), threading.Event()
 
     def linger(_transaction: object) -> None:
         entered.set()
         leave.wait()
 
-    with opened(tmp_path, started=False) as app, ThreadPoolExecutor() as threads:
+    with opened(directory, started=False) as app:
         app.embedder.start()
         app.embedder.wait()
-        for number in range(4 * PENDING_AT_ONCE):
+        for number in range(drawers):
             app.palace.add_drawer("w", "r", f"note {number}")
         app.writer.submit(linger, Deadline())
         entered.wait()
-        first = threads.submit(app.palace.search, "of the first")
-        while not app.writer.statistics().waiting:  # its batch is to be stored
-            assert not first.done()
-        others = [threads.submit(app.palace.search, f"of {number}") for number in range(3)]
-        while _standing_in("embed_recent") < len(others):
-            assert not any(other.done() for other in others)
-        leave.set()
-        assert first.result().degraded is None
-        assert {other.result().degraded for other in others} == {None}
-        assert app.palace.search("of the last", mode=SearchMode.KEYWORD).pending == 2 * PENDING_AT_ONCE
+        try:
+            yield app, leave
+        finally:
+            leave.set()
 
 
 def _standing_in(function: str) -> int:
