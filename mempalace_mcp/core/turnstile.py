@@ -9,18 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 AT_LEAST = 2
-PATIENCE_SECONDS = 0.1
+AT_MOST = 4
+"""However many processors there are: a third to a half of a search needs the interpreter's lock, which is one."""
+
+PATIENCE_SECONDS = 0.05
 
 
 class Turnstile:
-    """Lets as many threads through at a time as there are processors; nobody waits long, whatever holds up the others.
+    """Lets about as many threads through at a time as there are processors; nobody waits long, whatever holds them up.
 
     Threads that compute side by side take the interpreter's lock from each other: on two processors eight searches at
     once get two thirds as far as two at a time, and take half as much processor time again.
     """
 
     def __init__(self, at_once: int | None = None, patience: float = PATIENCE_SECONDS) -> None:
-        self._places = threading.BoundedSemaphore(at_once or max(AT_LEAST, _processors()))
+        self._places = threading.BoundedSemaphore(at_once or max(AT_LEAST, min(_processors(), AT_MOST)))
         self._patience = patience
 
     @contextmanager
