@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -22,18 +23,38 @@ def run(arguments: Sequence[str]) -> int:
         _say({"ready": False})  # somebody else has the seat
         return 0
     os.chdir(Path(os.sep).absolute())
+    try:
+        return _serve_or_say(options, seat)
+    finally:
+        if seat is not None:
+            seat.close()
+
+
+def _serve_or_say(options: argparse.Namespace, seat: Seat | None) -> int:
+    """Serve; what stops that is told to whoever started this process before it is logged, for the disk may be full."""
     from mempalace_mcp.core.errors import PalaceError
+    from mempalace_mcp.core.files import explain_os_error
 
     try:
         _serve(options.palace, seat, options.private or os.path.join(options.palace, addresses.FILE))
     except PalaceError as error:
-        print(f"mempalace-mcp daemon: {error.message}", file=sys.stderr)
         _say({"error": error.as_dict()})
+        with contextlib.suppress(OSError):
+            print(f"mempalace-mcp daemon: {error.message}", file=sys.stderr)
         return 1
-    finally:
-        if seat is not None:
-            seat.close()
+    except (OSError, ExceptionGroup) as error:
+        if (cause := _only_cause(error)) is not None:
+            path = Path(os.fsdecode(cause.filename or options.palace))
+            _say({"error": explain_os_error(cause, path).as_dict()})
+        raise
     return 0
+
+
+def _only_cause(error: Exception) -> OSError | None:
+    """The system's error behind it, if there is no other: a group of tasks wraps what stops one of them."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, OSError) else None
 
 
 def _serve(palace: str, seat: Seat | None, address_file: str) -> None:
@@ -65,10 +86,8 @@ def _seat(palace: str, descriptor: int | None) -> Seat | None:
 
 def _say(outcome: Mapping[str, Any]) -> None:
     """One line for whoever started this process; stdout is theirs until then."""
-    try:
-        print(json.dumps(outcome), flush=True)
-    except OSError:  # they did not wait, and others will come
-        return
+    with contextlib.suppress(OSError):  # they did not wait, and others will come
+        os.write(1, json.dumps(outcome).encode() + b"\n")
 
 
 def _parser() -> argparse.ArgumentParser:

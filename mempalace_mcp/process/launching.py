@@ -85,9 +85,10 @@ def reap(pid: int) -> None:
 
 
 def _open_log(palace: str) -> int:
+    """The log, if there can be one: it does not decide whether a palace is served."""
     try:
         return os.open(os.path.join(palace, LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, _PRIVATE)
-    except PermissionError:
+    except OSError:
         return os.open(os.devnull, os.O_WRONLY)
 
 

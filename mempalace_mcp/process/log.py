@@ -21,8 +21,11 @@ class Log:
         return [file for file in (*(self._numbered(n) for n in range(KEPT, 0, -1)), self._file) if file.exists()]
 
     def take_output(self) -> None:
-        """From here on everything goes there."""
-        descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        """From here on everything goes there, or nowhere if there can be no such file."""
+        try:
+            descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError:
+            descriptor = os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(descriptor, _STDOUT)
             os.dup2(descriptor, _STDERR)
