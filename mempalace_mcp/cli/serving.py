@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable
 
 from mempalace_mcp.core.config import Settings
+from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.daemon import HttpDoor, run_daemon
 from mempalace_mcp.process.services import Offer, services_of
-from mempalace_mcp.process.taking_over import take_seat
+from mempalace_mcp.process.taking_over import refuse_if_served, take_seat
 from mempalace_mcp.protocol import http, tokens
 from mempalace_mcp.protocol.exposure import Exposure
 from mempalace_mcp.protocol.keyring import Keyring
@@ -36,7 +38,7 @@ def serve_http(
             wrong, or there is none where one is needed.
     """
     keyring = Keyring(settings.palace / tokens.FILE, settings.token)
-    with http.listen(exposure, port, keyring) as listener:
+    with _listen(settings, exposure, port, keyring) as listener:
         url = exposure.url(listener.getsockname()[1])
         if exposure.is_open:
             logger.warning("%s is not encrypted: whoever is on the way reads tokens and texts. %s", url, _ENCRYPT)
@@ -54,3 +56,12 @@ def serve_http(
             run_daemon(open_app, f"{settings.palace}/{addresses.FILE}", seat, lambda: None, door)
         finally:
             seat.close()
+
+
+def _listen(settings: Settings, exposure: Exposure, port: int, keyring: Keyring) -> socket.socket:
+    """Who keeps us from listening is most likely another `serve` of this palace, and then worth more than the port."""
+    try:
+        return http.listen(exposure, port, keyring)
+    except ConfigurationError:
+        refuse_if_served(str(settings.palace))
+        raise

@@ -61,6 +61,17 @@ def _ask_until(waiting: Future[Seat], palace: str) -> Seat:
     )
 
 
+def refuse_if_served(palace: str) -> None:
+    """Say where the palace is served over HTTP, if it is; no other daemon hears of the question.
+
+    Raises:
+        ConfigurationError: another process serves the palace over HTTP.
+    """
+    address = Address.read(os.path.join(palace, addresses.FILE))
+    if address is not None and address.http is not None:
+        _ask(address, palace)
+
+
 def wait_for_seat(seat_file: str, waiting: Future[Seat]) -> None:
     """Give the seat to whoever waits as soon as it is free; if nobody wants it any more, give it back."""
     try:

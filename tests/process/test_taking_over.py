@@ -10,9 +10,10 @@ import pytest
 
 from mempalace_mcp.core.errors import StorageError
 from mempalace_mcp.process import address as addresses
+from mempalace_mcp.process.address import Address
 from mempalace_mcp.process.seat import Seat
-from mempalace_mcp.process.taking_over import take_seat, wait_for_seat
-from tests.process.support import wait_for
+from mempalace_mcp.process.taking_over import refuse_if_served, take_seat, wait_for_seat
+from tests.process.support import bridge, daemon_pid, wait_for
 from tests.protocol.clients import PATIENCE
 
 LOCKS = Path("/proc/locks")
@@ -48,3 +49,17 @@ def test_a_successor_that_is_refused_leaves_the_queue(tmp_path: Path) -> None:
     seat = Seat.take(file)
     assert seat is not None
     seat.close()
+
+
+def test_an_address_that_was_left_behind_refuses_nothing(tmp_path: Path) -> None:
+    left = Address(pid=1, version="0", started=0.0, path=str(tmp_path / "gone"), http="http://127.0.0.1:8765")
+    left.write(str(tmp_path / addresses.FILE))
+    refuse_if_served(str(tmp_path))
+
+
+def test_a_daemon_without_http_stays_where_the_port_is_taken(palace: Path) -> None:
+    with bridge(palace) as client:
+        client.greet()
+        pid = daemon_pid(client)
+        refuse_if_served(str(palace))
+        assert daemon_pid(client) == pid
