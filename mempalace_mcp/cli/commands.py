@@ -17,6 +17,7 @@ from mempalace_mcp import __version__
 from mempalace_mcp.cli.interrupts import INTERRUPTED
 from mempalace_mcp.core.config import Settings, load_settings
 from mempalace_mcp.core.errors import NotFound, PalaceError
+from mempalace_mcp.core.files import is_file
 from mempalace_mcp.core.logs import configure_logging
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -191,12 +192,12 @@ def existing_palace(palace: str | None) -> Settings:
 
     Raises:
         NotFound: there is no palace.
-        ConfigurationError: the path cannot be one.
+        ConfigurationError, StorageError: the path cannot be one, or cannot be reached.
     """
     from mempalace_mcp.storage.database import DATABASE_FILE
 
     settings = load_settings(os.environ, palace)
-    if not (settings.palace / DATABASE_FILE).exists():
+    if not is_file(settings.palace / DATABASE_FILE):
         raise NotFound(
             f"there is no palace in {settings.palace}",
             argument="--palace",

@@ -48,6 +48,19 @@ def create_file(file: Path) -> None:
     sync_directory(file.parent)
 
 
+def is_file(path: Path) -> bool:
+    """Is there a regular file?
+
+    Raises:
+        StorageError: nobody can tell, because the path is too long or leads through what this user may not open.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        hint = f"Check the path, and that this user may open {path.parent}."
+        raise StorageError(f"{path} cannot be reached: {error.strerror}", hint=hint) from error
+
+
 def sync_directory(directory: Path) -> None:
     """Make the names in the directory durable, where the system has a way to."""
     if os.name == "nt":

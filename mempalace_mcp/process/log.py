@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from mempalace_mcp.core.files import is_file
+
 MAX_BYTES = 1024 * 1024
 KEPT = 2
 _STDOUT, _STDERR = 1, 2
@@ -17,8 +19,12 @@ class Log:
         self._file = file
 
     def files(self) -> list[Path]:
-        """All that there are, oldest first."""
-        return [file for file in (*(self._numbered(n) for n in range(KEPT, 0, -1)), self._file) if file.exists()]
+        """All that there are, oldest first.
+
+        Raises:
+            StorageError: their directory cannot be reached.
+        """
+        return [file for file in (*(self._numbered(n) for n in range(KEPT, 0, -1)), self._file) if is_file(file)]
 
     def take_output(self) -> None:
         """From here on everything goes there, or nowhere if there can be no such file."""

@@ -157,6 +157,13 @@ def test_an_impossible_palace_is_refused_with_a_remedy(tmp_path: Path, palace_is
     assert str(file) in run("--palace", place, code=2)
 
 
+def test_a_palace_that_cannot_be_reached_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    for command in ("status", "doctor", "daemon logs"):
+        refused = run_json(*command.split(), "--palace", tmp_path / ("long" * 75), code=1)["error"]
+        assert "cannot be reached" in refused["message"]
+        assert str(tmp_path) in refused["hint"]
+
+
 def test_serving_until_told_to_stop(palace: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "mempalace_mcp", "serve", "--port", "0", "--palace", str(palace), "--json"],

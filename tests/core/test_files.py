@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core.errors import PalaceMissing, StorageError, StorageFull, StorageReadOnly
-from mempalace_mcp.core.files import create_directory, create_file, explain_os_error
+from mempalace_mcp.core.files import create_directory, create_file, explain_os_error, is_file
 
 
 def mode(path: Path) -> int:
@@ -65,3 +65,17 @@ def test_errors_of_the_system_become_ours(number: int, kind: type[StorageError])
     assert type(explained) is kind
     assert "/palace/palace.db" in explained.message
     assert explained.hint
+
+
+def test_only_a_regular_file_is_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert is_file(tmp_path / "file")
+    assert not is_file(tmp_path)
+    assert not is_file(tmp_path / "absent")
+    assert not is_file(tmp_path / "file" / "below")
+
+
+def test_what_cannot_be_reached_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be reached") as caught:
+        is_file(tmp_path / ("long" * 75) / "palace.db")
+    assert caught.value.hint

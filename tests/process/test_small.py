@@ -183,6 +183,12 @@ def test_the_log_is_bounded(tmp_path: Path) -> None:
     assert b"59" in files[-1].read_bytes() + files[-2].read_bytes()
 
 
+def test_what_is_no_file_is_no_log(tmp_path: Path) -> None:
+    (tmp_path / "daemon.log").mkdir()
+    (tmp_path / "daemon.log.1").touch()
+    assert Log(tmp_path / "daemon.log").files() == [tmp_path / "daemon.log.1"]
+
+
 def test_the_client_is_written_whole_lines_even_where_writing_does_not_block() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

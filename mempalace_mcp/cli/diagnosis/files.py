@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mempalace_mcp.cli import show
 from mempalace_mcp.cli.diagnosis.finding import Finding, Patient
+from mempalace_mcp.core.files import is_file
 from mempalace_mcp.runtime import reasons
 from mempalace_mcp.runtime.checks import Limits
 from mempalace_mcp.storage.database import DATABASE_FILE
@@ -17,9 +18,13 @@ from mempalace_mcp.storage.privacy import Exposed, exposed, own_paths
 
 
 def examine_files(patient: Patient) -> Iterator[Finding]:
-    """Presence, permissions, space."""
+    """Presence, permissions, space.
+
+    Raises:
+        StorageError: the palace cannot be reached, so there is nothing to examine.
+    """
     directory = patient.directory
-    if not (directory / DATABASE_FILE).is_file():
+    if not is_file(directory / DATABASE_FILE):
         message = f"there is no {DATABASE_FILE} in {directory}"
         yield Finding("palace_absent", message, "Restore a backup, or name the palace with --palace or PALACE_PATH.")
     if not directory.is_dir():
