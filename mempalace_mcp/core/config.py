@@ -184,7 +184,7 @@ def load_settings(environment: Mapping[str, str], palace: str | None = None) -> 
         ConfigurationError: a setting that identifies or protects the palace is wrong.
     """
     values = {setting.field: _value(setting, environment) for setting in SETTINGS}
-    if palace:
+    if palace is not None:
         values["palace"] = _strict_value("--palace", _palace, palace, f"={palace!r}")
     return Settings(**values)
 

@@ -12,10 +12,12 @@ DEFAULT_PALACE = "~/.mempalace-mcp/palace"
 def palace_of(environment: Mapping[str, str], option: str | None = None) -> str:
     """The palace's directory: `option`, from the command line, else the environment's, else the default.
 
+    An empty option, of a script whose variable is not set, does not mean the default.
+
     Raises:
         ValueError: the path cannot be one of a directory.
     """
-    return resolve(option or environment.get(VARIABLE, "").strip() or DEFAULT_PALACE)
+    return resolve(environment.get(VARIABLE, "").strip() or DEFAULT_PALACE if option is None else option)
 
 
 def resolve(text: str) -> str:
@@ -24,7 +26,7 @@ def resolve(text: str) -> str:
     Raises:
         ValueError: it cannot be the path of a directory.
     """
-    if "\0" in text:
+    if not text or "\0" in text:
         raise ValueError("must be a path")
     path = os.path.expanduser(text)
     if path.startswith("~"):

@@ -157,6 +157,14 @@ def test_an_impossible_palace_is_refused_with_a_remedy(tmp_path: Path, palace_is
     assert str(file) in run("--palace", place, code=2)
 
 
+def test_an_empty_palace_option_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PALACE_PATH", raising=False)
+    assert "--palace" in run("--palace=", code=2)
+    assert run_json("import", ROOT / "README.md", "--palace", "", code=1)["error"]["argument"] == "--palace"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_palace_that_cannot_be_reached_is_refused_with_a_remedy(tmp_path: Path) -> None:
     for command in ("status", "doctor", "daemon logs"):
         refused = run_json(*command.split(), "--palace", tmp_path / ("long" * 75), code=1)["error"]

@@ -9,7 +9,7 @@ import pytest
 
 from mempalace_mcp.core.config import SETTINGS, Settings, load_settings
 from mempalace_mcp.core.errors import ConfigurationError
-from mempalace_mcp.core.place import DEFAULT_PALACE
+from mempalace_mcp.core.place import DEFAULT_PALACE, palace_of
 
 
 def test_defaults_are_those_of_the_table() -> None:
@@ -70,6 +70,16 @@ def test_a_palace_that_is_a_file_refuses(tmp_path: Path) -> None:
     assert caught.value.hint
     with pytest.raises(ConfigurationError, match="--palace"):
         load_settings({}, str(file))
+
+
+def test_an_empty_option_does_not_mean_the_default_palace(tmp_path: Path) -> None:
+    environment = {"PALACE_PATH": str(tmp_path)}
+    with pytest.raises(ConfigurationError, match="--palace=''"):
+        load_settings(environment, "")
+    with pytest.raises(ValueError, match="must be a path"):
+        palace_of(environment, "")
+    assert palace_of(environment) == str(tmp_path.resolve())
+    assert palace_of({"PALACE_PATH": ""}) == str(load_settings({"PALACE_PATH": ""}).palace)
 
 
 def test_the_command_line_wins_and_one_palace_has_one_path(tmp_path: Path) -> None:
