@@ -65,5 +65,5 @@ class Deadline:
         if self.remaining <= 0:
             raise DeadlineExceeded(
                 f"waited {self.seconds:.0f} s for {waiting_for}; nothing was written",
-                hint="Try again. If it happens again, look at status for who holds the lock.",
+                hint="Try again. If it happens again, see whether the process that holds it is stopped or busy.",
             )

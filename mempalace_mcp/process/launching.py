@@ -12,8 +12,8 @@ from mempalace_mcp.process.seat import Seat
 
 _PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _PRIVATE = 0o600
-START_SECONDS = 60.0
-"""For a daemon to say that it is ready."""
+START_SECONDS = 75.0
+"""For a daemon to say that it is ready, or why not: it may wait for a lock for a minute."""
 _READ_BYTES = 65536
 
 

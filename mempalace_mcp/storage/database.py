@@ -29,7 +29,15 @@ from mempalace_mcp.storage.commit import Backoff, Outcome, TransactionLost, comm
 from mempalace_mcp.storage.connection import is_there, log_of
 from mempalace_mcp.storage.failures import explain, is_passing
 from mempalace_mcp.storage.migrations import load_migrations, verify_schema
-from mempalace_mcp.storage.opening import Opened, checkpoint, open_to_read, open_to_write
+from mempalace_mcp.storage.opening import (
+    OPENING_SECONDS,
+    Opened,
+    checkpoint,
+    is_complete,
+    locked_to_open,
+    open_to_read,
+    open_to_write,
+)
 from mempalace_mcp.storage.privacy import close_to_others
 from mempalace_mcp.storage.readers import PoolClosed
 from mempalace_mcp.storage.statistics import CheckpointResult, Counters, DatabaseStatistics, FileStatistics
@@ -163,11 +171,8 @@ class Database:
     def files(self) -> FileStatistics:
         """A look at the files, which takes as long as the file system does."""
         opened = self._opened
-        return FileStatistics(
-            available=opened is not None and opened.is_there(),
-            database_bytes=_size(self.path),
-            log_bytes=_size(log_of(self.path)),
-        )
+        available = opened is not None and opened.is_there()
+        return FileStatistics(available, database_bytes=_size(self.path), log_bytes=_size(log_of(self.path)))
 
     def statistics(self, files: FileStatistics | None = None) -> DatabaseStatistics:
         """Sizes, waits and counts; never waits for a lock, nor for the disk if the look at the files is given."""
@@ -200,15 +205,15 @@ class Database:
         opened.readers.close()
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(PalaceError):  # a directory that is gone or read-only has no lock to hold
-                stack.enter_context(self._lock.hold(Deadline(COMMAND_SECONDS)))
+                stack.enter_context(self._lock.hold(Deadline(OPENING_SECONDS)))
             opened.close()
         self._lock.close()
 
     def _open(self, *, create: bool) -> None:
-        """Open the files at the path with the write lock held, and close those that were open before."""
+        """Open the files at the path, with the write lock held if possible, and close those that were open before."""
         deadline = Deadline(COMMAND_SECONDS)
         try:
-            with self._explained(), self._lock.hold(deadline):
+            with self._explained(), locked_to_open(self._lock, deadline, self._needs_no_lock):
                 if self._opened is not None:
                     self._opened.rescue_log()
                 if create and not is_there(self.path):
@@ -219,6 +224,9 @@ class Database:
                 raise
             with self._explained():
                 self._use(open_to_read(self.path, self._steps, self._readers, refusal))
+
+    def _needs_no_lock(self) -> bool:
+        return self._opened is None and is_complete(self.path, self._steps)
 
     def _use(self, opened: Opened) -> None:
         earlier, self._opened = self._opened, opened

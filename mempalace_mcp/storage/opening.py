@@ -5,17 +5,30 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from mempalace_mcp.core.clock import Instant
-from mempalace_mcp.core.errors import Busy, PalaceCorrupt, StorageReadOnly
-from mempalace_mcp.storage.connection import Connection, Identity, log_of, open_reader, open_writer, verify_identity
+from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.errors import Busy, DeadlineExceeded, PalaceCorrupt, StorageReadOnly
+from mempalace_mcp.core.locks import FileLock
+from mempalace_mcp.storage.connection import (
+    Connection,
+    Identity,
+    is_there,
+    log_of,
+    open_reader,
+    open_writer,
+    verify_identity,
+)
 from mempalace_mcp.storage.migrations import Migration, migrate, schema_version, verify_schema
 from mempalace_mcp.storage.readers import ReaderPool
+
+OPENING_SECONDS = 2.0
+"""For the write lock, where opening and closing only keep out of the way of others."""
 
 
 @dataclass(slots=True)
@@ -87,7 +100,8 @@ class Opened:
 
 
 def open_to_write(path: Path, steps: Sequence[Migration], readers: int, now: Instant) -> Opened:
-    """Open the file, bring its schema up to date and see to its state row. The write lock must be held.
+    """Open the file, bring its schema up to date and see to its state row. The write lock must be held, unless that
+    is done already: the file `is_complete`.
 
     Raises:
         SchemaTooNew, PalaceCorrupt: the file is not a palace of this version.
@@ -96,16 +110,45 @@ def open_to_write(path: Path, steps: Sequence[Migration], readers: int, now: Ins
     writer = open_writer(path)
     try:
         migrate(writer, steps)
-        writer.execute(
-            "INSERT INTO state (id, palace_id, created_at, seq, recorded_at) VALUES (1, ?, ?, 0, ?)"
-            " ON CONFLICT DO NOTHING",
-            (secrets.token_hex(16), now, now),
-        )
+        if not _has_state(writer):
+            writer.execute(
+                "INSERT INTO state (id, palace_id, created_at, seq, recorded_at) VALUES (1, ?, ?, 0, ?)"
+                " ON CONFLICT DO NOTHING",
+                (secrets.token_hex(16), now, now),
+            )
         pool = ReaderPool(partial(open_reader, path), readers)
         return Opened(path, writer, pool, Identity.of(path))
     except BaseException:  # half a palace must leave no connection
         writer.close()
         raise
+
+
+@contextlib.contextmanager
+def locked_to_open(lock: FileLock, deadline: Deadline, needs_none: Callable[[], bool]) -> Iterator[None]:
+    """Hold the write lock, unless nothing is to be written: who holds it may be stopped, which no reader should mind.
+
+    Raises:
+        DeadlineExceeded: it is held by others, and needed.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock.hold(Deadline(OPENING_SECONDS)))
+        except DeadlineExceeded:
+            if not needs_none():
+                stack.enter_context(lock.hold(deadline))
+        yield
+
+
+def is_complete(path: Path, steps: Sequence[Migration]) -> bool:
+    """Is the file there, with all that `open_to_write` would see to?
+
+    Raises:
+        sqlite3.Error: SQLite cannot open it.
+    """
+    if not is_there(path):
+        return False
+    with contextlib.closing(open_reader(path)) as connection:
+        return schema_version(connection) == len(steps) and _has_state(connection)
 
 
 def open_to_read(path: Path, steps: Sequence[Migration], readers: int, refusal: StorageReadOnly) -> Opened:
@@ -134,6 +177,10 @@ def open_to_read(path: Path, steps: Sequence[Migration], readers: int, refusal: 
         pool = ReaderPool(partial(open_reader, path, options), readers)
         return Opened(path, None, pool, identity, refusal)
     raise refusal
+
+
+def _has_state(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM state").fetchone() is not None
 
 
 def checkpoint(writer: sqlite3.Connection) -> tuple[bool, int, int]:
