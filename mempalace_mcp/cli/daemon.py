@@ -20,12 +20,17 @@ def status(palace: Path, as_json: bool) -> str:
 
 def stop(palace: Path, as_json: bool) -> str:
     """Stop it, if there is one."""
-    pid = control.stop(palace)
+    stopped = control.stop(palace)
     if as_json:
-        return json.dumps({"stopped": pid})
-    return (
-        "No daemon is running." if pid is None else f"Stopped process {pid}. Sessions start it again when they need it."
+        return json.dumps({"stopped": stopped and stopped.pid})
+    if stopped is None:
+        return "No daemon is running."
+    told = (
+        f"Killed process {stopped.pid}, which did not answer." if stopped.killed else f"Stopped process {stopped.pid}."
     )
+    if stopped.http:
+        return f"{told} It served {stopped.http}: `mempalace-mcp serve` starts that again."
+    return f"{told} Sessions start it again when they need it."
 
 
 def logs(palace: Path, as_json: bool) -> str:

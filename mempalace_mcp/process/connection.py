@@ -43,11 +43,8 @@ class Connection:
 
     @property
     def pid(self) -> int:
-        """The daemon's process, as the system knows it here if it tells; 0 for one of another container."""
-        if sys.platform == "linux" and self._socket.family is socket.AF_UNIX:
-            credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-            return int.from_bytes(credentials[:4], sys.byteorder)
-        return int(str(self.welcome.get("pid")))
+        """The daemon's process, as `peer_of` knows it."""
+        return peer_of(self._socket, told=int(str(self.welcome.get("pid"))))
 
     def send(self, frame: Frame) -> None:
         """Send it whole.
@@ -91,6 +88,14 @@ class Connection:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+
+
+def peer_of(stream: socket.socket, told: int) -> int:
+    """The process that listens there, as the system knows it here if it tells; 0 for one of another container."""
+    if sys.platform == "linux" and stream.family is socket.AF_UNIX:
+        credentials = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int.from_bytes(credentials[:4], sys.byteorder)
+    return told
 
 
 def greet(address: Address, hello: Hello) -> Connection:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from mempalace_mcp import __version__
 from mempalace_mcp.core.errors import Busy, NotFound
 from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.address import Address
-from mempalace_mcp.process.connection import Refused, greet
+from mempalace_mcp.process.connection import Refused, greet, peer_of
 from mempalace_mcp.process.hello import STATUS, STOP, Hello, identity_of
 from mempalace_mcp.process.log import Log
 from mempalace_mcp.process.seat import Seat
@@ -31,21 +33,56 @@ def describe(palace: Path) -> dict[str, Any] | None:
     return _ask(palace, STATUS)
 
 
-def stop(palace: Path) -> int | None:
-    """Stop the palace's daemon and wait until it has gone; its process, or None if there was none.
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The daemon that was stopped: its process, its URL if it served HTTP, and whether it had to be killed."""
+
+    pid: int
+    http: str | None
+    killed: bool
+
+
+def stop(palace: Path) -> Stopped | None:
+    """Stop the palace's daemon and wait until it has gone; None if there was none.
+
+    One that does not answer is killed: what it has acknowledged is on the disk.
 
     Raises:
         Busy: it does not go.
     """
-    answer = _ask(palace, STOP)
-    if answer is None:
-        return None
+    address = Address.read(str(palace / addresses.FILE))
+    http = address.http if address else None
+    try:
+        answer = _ask(palace, STOP)
+        stopped = answer and Stopped(int(answer["pid"]), http, killed=False)
+    except Busy:
+        pid = _kill(address) if address else 0
+        if not pid:
+            raise
+        stopped = Stopped(pid, http, killed=True)
+    if stopped:
+        _wait_until_free(palace, stopped.pid)
+    return stopped or None
+
+
+def _wait_until_free(palace: Path, pid: int) -> None:
     end = time.monotonic() + STOP_SECONDS
     while not _is_free(palace):
         if time.monotonic() > end:
-            raise Busy(f"process {answer['pid']} has not ended in {STOP_SECONDS:.0f} s")
+            raise Busy(f"process {pid} has not ended in {STOP_SECONDS:.0f} s", hint="Its log says what it waits for.")
         time.sleep(_PAUSE_SECONDS)
-    return int(answer["pid"])
+
+
+def _kill(address: Address) -> int:
+    """Kill the process that listens there; it, or 0 if nobody does, or somebody who cannot be seen from here."""
+    try:
+        with address.connect() as stream:
+            pid = peer_of(stream, told=address.pid)
+        if pid > 0:
+            os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+    except OSError:
+        return 0
+    return pid
 
 
 def logged(palace: Path) -> str:
@@ -84,7 +121,10 @@ def _ask(palace: Path, purpose: str) -> dict[str, Any] | None:
     except (OSError, ValueError, Refused) as error:
         if _is_free(palace):
             return None
-        raise Busy(f"the daemon, process {address.pid}, does not answer: {error}") from error
+        raise Busy(
+            f"the daemon, process {address.pid}, does not answer: {error}",
+            hint="Is it stopped? `mempalace-mcp daemon stop` ends it: what it has acknowledged is on the disk.",
+        ) from error
     connection.close()
     return connection.welcome
 

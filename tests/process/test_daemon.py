@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -219,6 +220,17 @@ def test_what_people_can_ask_of_it(palace: Path) -> None:
         wait_for(lambda: has_ended(pid), "the end of the daemon")
         assert [process.pid for process in processes_of(palace)] == [client.process.pid]
         assert daemon_pid(client) != pid
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process can be stopped there")
+def test_one_that_was_stopped_is_ended_by_who_wants_it_to_end(palace: Path) -> None:
+    with bridge(palace) as client:
+        client.greet()
+        pid = daemon_pid(client)
+    os.kill(pid, signal.SIGSTOP)
+    assert f"Killed process {pid}" in command("daemon", "stop", "--palace", palace)
+    wait_for(lambda: has_ended(pid), "the end of the daemon")
+    assert "No daemon" in command("daemon", "stop", "--palace", palace)
 
 
 def test_commands_are_told_when_it_does_not_answer(palace: Path) -> None:
