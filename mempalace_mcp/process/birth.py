@@ -44,8 +44,8 @@ def _serve_or_say(options: argparse.Namespace, seat: Seat | None) -> int:
         return 1
     except (OSError, ExceptionGroup) as error:
         if (cause := _only_cause(error)) is not None:
-            path = Path(os.fsdecode(cause.filename or options.palace))
-            _say({"error": explain_os_error(cause, path).as_dict()})
+            path = cause.filename if isinstance(cause.filename, str) else options.palace
+            _say({"error": explain_os_error(cause, Path(path)).as_dict()})
         raise
     return 0
 

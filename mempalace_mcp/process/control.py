@@ -22,6 +22,7 @@ STOP_SECONDS = 45.0
 """For a daemon to finish what is in flight and close the palace."""
 
 _PAUSE_SECONDS = 0.02
+_IF_SILENT = "Is it stopped? `mempalace-mcp daemon stop` ends it: what it has acknowledged is on the disk."
 
 
 def describe(palace: Path) -> dict[str, Any] | None:
@@ -45,18 +46,18 @@ class Stopped:
 def stop(palace: Path) -> Stopped | None:
     """Stop the palace's daemon and wait until it has gone; None if there was none.
 
-    One that does not answer is killed: what it has acknowledged is on the disk.
+    One that takes connections and says nothing is killed: what it has acknowledged is on the disk.
 
     Raises:
-        Busy: it does not go.
+        Busy: it does not go, or what is at its address is something else.
     """
     address = Address.read(str(palace / addresses.FILE))
     http = address.http if address else None
     try:
         answer = _ask(palace, STOP)
         stopped = answer and Stopped(int(answer["pid"]), http, killed=False)
-    except Busy:
-        pid = _kill(address) if address else 0
+    except Busy as trouble:
+        pid = _kill(address) if address and _is_silence(trouble.__cause__) else 0
         if not pid:
             raise
         stopped = Stopped(pid, http, killed=True)
@@ -74,15 +75,20 @@ def _wait_until_free(palace: Path, pid: int) -> None:
 
 
 def _kill(address: Address) -> int:
-    """Kill the process that listens there; it, or 0 if nobody does, or somebody who cannot be seen from here."""
+    """Kill the process that listens there; it, or 0 if nobody does, or the system does not say who: the address may be
+    an old one, and its process number somebody else's by now."""
     try:
         with address.connect() as stream:
-            pid = peer_of(stream, told=address.pid)
+            pid = peer_of(stream, told=0)
         if pid > 0:
             os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
     except OSError:
         return 0
     return pid
+
+
+def _is_silence(error: BaseException | None) -> bool:
+    return isinstance(error, TimeoutError)
 
 
 def logged(palace: Path) -> str:
@@ -123,7 +129,7 @@ def _ask(palace: Path, purpose: str) -> dict[str, Any] | None:
             return None
         raise Busy(
             f"the daemon, process {address.pid}, does not answer: {error}",
-            hint="Is it stopped? `mempalace-mcp daemon stop` ends it: what it has acknowledged is on the disk.",
+            hint=_IF_SILENT if _is_silence(error) else None,
         ) from error
     connection.close()
     return connection.welcome

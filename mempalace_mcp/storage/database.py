@@ -60,7 +60,7 @@ class Database:
         StorageReadOnly, StorageFull, StorageError: the directory or the file cannot be used.
         PalaceCorrupt: the file is not a palace.
         SchemaTooNew: a newer version has written it.
-        DeadlineExceeded: others held the write lock for a minute.
+        DeadlineExceeded: others held the write lock for a minute, and opening had something to write.
     """
 
     def __init__(self, directory: Path, *, now: Callable[[], Instant] = clock.now, readers: int = 8) -> None:

@@ -233,6 +233,21 @@ def test_one_that_was_stopped_is_ended_by_who_wants_it_to_end(palace: Path) -> N
     assert "No daemon" in command("daemon", "stop", "--palace", palace)
 
 
+def test_the_daemon_of_another_palace_is_not_ended_for_this_one(palace: Path, tmp_path: Path) -> None:
+    """As when a palace was copied while it was in use: its address leads to the daemon of the first one."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    seat = Seat.take(str(copy / "daemon.lock"))
+    assert seat is not None
+    with bridge(palace) as client:
+        client.greet()
+        pid = daemon_pid(client)
+        (copy / "daemon.json").write_bytes((palace / "daemon.json").read_bytes())
+        assert "does not answer: palace" in command("daemon", "stop", "--palace", copy, code=1)
+        assert daemon_pid(client) == pid
+    seat.close()
+
+
 def test_commands_are_told_when_it_does_not_answer(palace: Path) -> None:
     palace.mkdir()
     seat = Seat.take(str(palace / "daemon.lock"))
