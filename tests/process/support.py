@@ -52,6 +52,21 @@ def bridge(
         end(process)
 
 
+@contextmanager
+def served(palace: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, Any]]]:
+    """`serve` on a free port, and what it announces."""
+    process = subprocess.Popen(
+        [*PROGRAM, "serve", "--palace", str(palace), "--port", "0", "--json"],
+        stdout=subprocess.PIPE,
+        cwd=PACKAGE.parent,
+    )
+    try:
+        assert process.stdout is not None
+        yield process, json.loads(process.stdout.readline())
+    finally:
+        end(process)
+
+
 def use(client: StdioClient, number: Any, tool: str, **arguments: Any) -> dict[str, Any]:
     """Call a tool that must succeed; its structured content. Messages of the server's own are passed over."""
     client.send(call(number, tool, **arguments))

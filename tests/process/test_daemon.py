@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from tests.process.support import (
     has_ended,
     kill,
     processes_of,
+    served,
     use,
     wait_for,
 )
@@ -42,21 +42,6 @@ def command(*arguments: str | Path, code: int = 0) -> str:
     )
     assert finished.returncode == code, finished.stdout + finished.stderr
     return finished.stdout + finished.stderr
-
-
-@contextmanager
-def served(palace: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, Any]]]:
-    """`serve` on a free port, and what it announces."""
-    process = subprocess.Popen(
-        [*PROGRAM, "serve", "--palace", str(palace), "--port", "0", "--json"],
-        stdout=subprocess.PIPE,
-        cwd=PACKAGE.parent,
-    )
-    try:
-        assert process.stdout is not None
-        yield process, json.loads(process.stdout.readline())
-    finally:
-        end(process)
 
 
 def test_it_leaves_when_nobody_needs_it(palace: Path) -> None:
