@@ -14,6 +14,7 @@ from typing import Any
 from mempalace_mcp.core import place
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.core.place import DEFAULT_PALACE
+from mempalace_mcp.core.zone import MACHINE, UTC_ZONE, Zone, read_zone
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Settings:
     idle_seconds: float = 300.0
     log_level: str = "WARNING"
     import_roots: tuple[Path, ...] = ()
+    zone: Zone = UTC_ZONE
     token: str | None = field(default=None, repr=False)
 
 
@@ -149,6 +151,14 @@ SETTINGS: tuple[Setting, ...] = (
         "seconds without sessions after which the process behind them leaves",
         "300",
         _seconds,
+    ),
+    Setting(
+        "PALACE_TIMEZONE",
+        "zone",
+        "zone of dates without one: a name as `Europe/Berlin`, `UTC`, an offset as `+02:00`, or `machine`",
+        MACHINE,
+        read_zone,
+        alias="TZ",
     ),
     Setting(
         "PALACE_LOG_LEVEL",

@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mempalace_mcp.core import clock, ids, text
-from mempalace_mcp.core.clock import Edge, Instant
+from mempalace_mcp.core import ids, text
+from mempalace_mcp.core.clock import Calendar, Edge, Instant
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import DrawerFilter, Metadata, NewDrawer, NewFact, Place, Priority
+from mempalace_mcp.storage.graph import RETRACT
 
 MAX_METADATA_BYTES = 16 * 1024
 MAX_IDS = 500
@@ -65,23 +66,28 @@ def read_id(value: str, argument: str = "drawer_id") -> str:
     return value
 
 
-def read_instant(value: str | None, argument: str, edge: Edge = Edge.START) -> Instant | None:
+def read_instant(calendar: Calendar, value: str | None, argument: str, edge: Edge = Edge.START) -> Instant | None:
     """An optional date or time."""
     given = present(value)
-    return None if given is None else clock.parse(given, argument, edge)
+    return None if given is None else calendar.read(given, argument, edge)
 
 
 def read_filter(
-    wing: str | None, room: str | None, source_file: str | None, since: str | None, before: str | None
+    calendar: Calendar,
+    wing: str | None,
+    room: str | None,
+    source_file: str | None,
+    since: str | None,
+    before: str | None,
 ) -> DrawerFilter:
-    """Which drawers; what is absent does not restrict."""
+    """Which drawers; what is absent does not restrict. A date as `before` is the instant at which it begins."""
     named_wing, named_room = present(wing), present(room)
-    earliest, latest = read_instant(since, "since"), read_instant(before, "before")
+    earliest, latest = read_instant(calendar, since, "since"), read_instant(calendar, before, "before")
     if earliest is not None and latest is not None and latest <= earliest:
         raise InvalidArgument(
             "before is not later than since, so nothing can match",
             argument="before",
-            hint="since is inclusive, before is exclusive.",
+            hint="since is inclusive; before is exclusive, and as a date the instant at which that begins.",
         )
     return DrawerFilter(
         wing=text.read_name(named_wing, "wing").key if named_wing else None,
@@ -89,6 +95,7 @@ def read_filter(
         source_file=read_source(source_file),
         since=earliest,
         before=latest,
+        asked=(present(since), present(before)),
     )
 
 
@@ -113,6 +120,7 @@ def read_metadata(value: Mapping[str, Any] | None) -> Metadata:
 
 
 def read_drawer(
+    calendar: Calendar,
     wing: str,
     room: str,
     content: str,
@@ -128,13 +136,14 @@ def read_drawer(
         content=text.verify_content(content),
         source_file=read_source(source_file),
         added_by=text.read_name(agent, "added_by").shown if agent else None,
-        occurred_at=read_instant(occurred_at, "occurred_at"),
+        occurred_at=read_instant(calendar, occurred_at, "occurred_at"),
         metadata=read_metadata(metadata),
         priority=Priority.INTERACTIVE,
     )
 
 
 def read_fact(
+    calendar: Calendar,
     subject: str,
     predicate: str,
     object: str,
@@ -144,13 +153,13 @@ def read_fact(
     source_drawer_id: str | None = None,
 ) -> NewFact:
     """A fact to record. `valid_to` given as a date includes that day."""
-    start = read_instant(valid_from, "valid_from")
-    end = read_instant(valid_to, "valid_to", Edge.AFTER)
+    start = read_instant(calendar, valid_from, "valid_from")
+    end = read_instant(calendar, valid_to, "valid_to", Edge.AFTER)
     if start is not None and end is not None and end <= start:
         raise InvalidArgument(
             "valid_to is not later than valid_from, so the fact would never hold",
             argument="valid_to",
-            hint="valid_from is inclusive; valid_to is exclusive as a time and includes the day as a date.",
+            hint=f"valid_from is inclusive; valid_to is exclusive as a time, and includes the day as a date. {RETRACT}",
         )
     return NewFact(
         subject=text.read_entity(subject, "subject"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from mempalace_mcp.core import text
 from mempalace_mcp.core.clock import Edge
 from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Direction, Fact, FactAdded, GraphAnswer, GraphStatistics, NewFact, Page
 from mempalace_mcp.palace import arguments
 from mempalace_mcp.palace.stores import Stores
+from mempalace_mcp.storage.transaction import Transaction
 
 MAX_FACTS = 1000
 MAX_DEPTH = 5
@@ -32,7 +34,9 @@ class Facts:
         deadline: Deadline | None = None,
     ) -> FactAdded:
         """Record a fact; the identical one that is believed already is returned instead of a second."""
-        fact = arguments.read_fact(subject, predicate, object, valid_from, valid_to, confidence, source_drawer_id)
+        fact = arguments.read_fact(
+            self._stores.calendar, subject, predicate, object, valid_from, valid_to, confidence, source_drawer_id
+        )
         graph = self._stores.graph
         return self._stores.writer.write(lambda tx: graph.add(tx, fact), deadline or Deadline())
 
@@ -45,11 +49,13 @@ class Facts:
         direction: Direction = Direction.BOTH,
         depth: int = 1,
         limit: int = 100,
+        cursor: str | None = None,
     ) -> GraphAnswer:
         """Facts within `depth` hops of an entity: all, or those that held `as_of`; as believed now or `known_at`."""
         name = text.read_entity(entity, "entity")
-        holding = arguments.read_instant(as_of, "as_of", Edge.LAST)
-        believed = arguments.read_instant(known_at, "known_at", Edge.LAST)
+        calendar = self._stores.calendar
+        holding = arguments.read_instant(calendar, as_of, "as_of", Edge.LAST)
+        believed = arguments.read_instant(calendar, known_at, "known_at", Edge.LAST)
         arguments.read_limit(depth, "depth", MAX_DEPTH)
         arguments.read_limit(limit, "limit", MAX_FACTS)
         with self._stores.reader.read() as connection:
@@ -61,6 +67,8 @@ class Facts:
                 direction=Direction(direction),
                 depth=depth,
                 limit=limit,
+                cursor=arguments.present(cursor),
+                asked=(arguments.present(as_of), arguments.present(known_at)),
             )
 
     def kg_invalidate(
@@ -70,16 +78,32 @@ class Facts:
         object: str,
         *,
         ended: str | None = None,
+        retract: bool = False,
+        fact_id: str | None = None,
         deadline: Deadline | None = None,
     ) -> Fact:
-        """End a fact at `ended`, by default now. What was believed before stays known."""
+        """End a fact at `ended`, by default now; or `retract` one that never was true. What was believed stays known.
+
+        A date as `ended` is the end of that day. `fact_id` says which one is meant, where the triple holds repeatedly.
+        """
         named, relation = text.read_entity(subject, "subject"), text.read_entity(predicate, "predicate")
         told = arguments.read_object(object, "object")
-        end = arguments.read_instant(ended, "ended")
+        end = arguments.read_instant(self._stores.calendar, ended, "ended", Edge.AFTER)
+        meant = arguments.present(fact_id)
+        if retract and end is not None:
+            raise InvalidArgument(
+                "a fact that is retracted never was true, so it has not ended",
+                argument="ended",
+                hint="Leave out ended to retract the fact, or retract to end it.",
+            )
         graph = self._stores.graph
-        return self._stores.writer.write(
-            lambda tx: graph.invalidate(tx, named, relation, told, end), deadline or Deadline()
-        )
+
+        def work(tx: Transaction) -> Fact:
+            if retract:
+                return graph.retract(tx, named, relation, told, meant)
+            return graph.invalidate(tx, named, relation, told, end, meant)
+
+        return self._stores.writer.write(work, deadline or Deadline())
 
     def kg_supersede(
         self,
@@ -93,10 +117,13 @@ class Facts:
         source_drawer_id: str | None = None,
         deadline: Deadline | None = None,
     ) -> tuple[Fact, Fact]:
-        """End one fact and begin its successor at the same instant, in one transaction: (ended, begun)."""
+        """End one fact and begin its successor at the same instant, in one transaction: (ended, begun).
+
+        A date as `at` is the end of that day, a day through which the old fact still holds.
+        """
         old = arguments.read_object(old_object, "old_object")
         new = self._successor(subject, predicate, new_object, confidence, source_drawer_id)
-        moment = arguments.read_instant(at, "at")
+        moment = arguments.read_instant(self._stores.calendar, at, "at", Edge.AFTER)
         graph = self._stores.graph
         return self._stores.writer.write(
             lambda tx: graph.supersede(tx, new.subject, new.predicate, old, new, moment), deadline or Deadline()
@@ -118,11 +145,11 @@ class Facts:
         with self._stores.reader.read() as connection:
             return self._stores.graph.statistics(connection, self._stores.now())
 
-    @staticmethod
     def _successor(
-        subject: str, predicate: str, new_object: str, confidence: float | None, source_drawer_id: str | None
+        self, subject: str, predicate: str, new_object: str, confidence: float | None, source_drawer_id: str | None
     ) -> NewFact:
+        calendar = self._stores.calendar
         arguments.read_object(new_object, "new_object")
         return arguments.read_fact(
-            subject, predicate, new_object, confidence=confidence, source_drawer_id=source_drawer_id
+            calendar, subject, predicate, new_object, confidence=confidence, source_drawer_id=source_drawer_id
         )

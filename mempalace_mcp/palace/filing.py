@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from mempalace_mcp.core import text
+from mempalace_mcp.core.clock import Calendar
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import InvalidArgument, NotFound
 from mempalace_mcp.core.model import (
@@ -57,7 +58,9 @@ class Filing:
         deadline: Deadline | None = None,
     ) -> Filed:
         """File a text verbatim; the live drawer that says exactly the same is returned instead of a second."""
-        drawer = arguments.read_drawer(wing, room, content, source_file, added_by, occurred_at, metadata)
+        drawer = arguments.read_drawer(
+            self._stores.calendar, wing, room, content, source_file, added_by, occurred_at, metadata
+        )
         return self.file([drawer], deadline)[0]
 
     def file(self, drawers: Sequence[NewDrawer], deadline: Deadline | None = None) -> list[Filed]:
@@ -85,7 +88,7 @@ class Filing:
     ) -> Drawer:
         """Change a live drawer; its id stays and what it said before is kept as a version."""
         known = arguments.read_id(drawer_id)
-        changes = _read_changes(content, wing, room, source_file, occurred_at, metadata)
+        changes = _read_changes(self._stores.calendar, content, wing, room, source_file, occurred_at, metadata)
         spans = None if changes.content is None else chunking.split(changes.content)
         store = self._stores.drawers
         drawer = self._stores.writer.write(lambda tx: store.update(tx, known, changes, spans), deadline or Deadline())
@@ -105,7 +108,7 @@ class Filing:
         deadline: Deadline | None = None,
     ) -> Deletion:
         """Move drawers to the trash: by ids (at once unless `dry_run`), or by filters (only if `dry_run` is False)."""
-        chosen = arguments.read_filter(wing, room, source_file, since, before)
+        chosen = arguments.read_filter(self._stores.calendar, wing, room, source_file, since, before)
         if (drawer_ids is None) is chosen.is_empty:
             raise InvalidArgument(
                 "give either drawer_ids or at least one filter, not both",
@@ -154,8 +157,8 @@ class Filing:
         """
         if not items and not facts and not diary:
             raise InvalidArgument("there is nothing to store", argument="items", hint="Give items, facts or diary.")
-        drawers = _read_items(items, present_agent(added_by))
-        told = _read_facts(facts)
+        drawers = _read_items(self._stores.calendar, items, present_agent(added_by))
+        told = _read_facts(self._stores.calendar, facts)
         with _within("diary."):
             write_diary = self._diary_work(**diary) if diary else None
         stores = self._stores
@@ -236,6 +239,7 @@ def _chunked(drawer: NewDrawer) -> Chunked:
 
 
 def _read_changes(
+    calendar: Calendar,
     content: str | None,
     wing: str | None,
     room: str | None,
@@ -249,7 +253,7 @@ def _read_changes(
         wing=text.read_name(named_wing, "wing") if named_wing else None,
         room=text.read_name(named_room, "room") if named_room else None,
         source_file=arguments.read_source(source_file),
-        occurred_at=arguments.read_instant(occurred_at, "occurred_at"),
+        occurred_at=arguments.read_instant(calendar, occurred_at, "occurred_at"),
         metadata=None if metadata is None else arguments.read_metadata(metadata),
     )
     if changes == DrawerChanges():
@@ -261,7 +265,7 @@ def _read_changes(
     return changes
 
 
-def _read_items(items: Sequence[Mapping[str, Any]], added_by: str | None) -> list[Chunked]:
+def _read_items(calendar: Calendar, items: Sequence[Mapping[str, Any]], added_by: str | None) -> list[Chunked]:
     if len(items) > MAX_ITEMS:
         raise InvalidArgument(
             f"items holds {len(items)}; the limit is {MAX_ITEMS}", argument="items", hint="Send several checkpoints."
@@ -270,12 +274,12 @@ def _read_items(items: Sequence[Mapping[str, Any]], added_by: str | None) -> lis
     drawers = []
     for position, item in enumerate(items):
         with _within(f"items[{position}]."):
-            drawer = arguments.read_drawer(**item)
+            drawer = arguments.read_drawer(calendar, **item)
         drawers.append(_chunked(replace(drawer, added_by=drawer.added_by or added_by, priority=priority)))
     return drawers
 
 
-def _read_facts(facts: Sequence[Mapping[str, Any]]) -> list[NewFact]:
+def _read_facts(calendar: Calendar, facts: Sequence[Mapping[str, Any]]) -> list[NewFact]:
     if len(facts) > MAX_ITEMS:
         raise InvalidArgument(
             f"facts holds {len(facts)}; the limit is {MAX_ITEMS}", argument="facts", hint="Send several checkpoints."
@@ -283,7 +287,7 @@ def _read_facts(facts: Sequence[Mapping[str, Any]]) -> list[NewFact]:
     told = []
     for position, fact in enumerate(facts):
         with _within(f"facts[{position}]."):
-            told.append(arguments.read_fact(**fact))
+            told.append(arguments.read_fact(calendar, **fact))
     return told
 
 

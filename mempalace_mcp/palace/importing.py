@@ -98,7 +98,7 @@ class Importing:
         seen: set[str] = set()
         same: set[str] = set()
         complete = True
-        for entries in _batches(read_real(file.path, file.root)):
+        for entries in _batches(read_real(file.path, file.root, self._stores.calendar.zone)):
             documents = [entry for entry in entries if isinstance(entry, Document)]
             problems = [entry for entry in entries if not isinstance(entry, Document)]
             complete &= not any(isinstance(problem, SkippedFile) for problem in problems)

@@ -178,6 +178,10 @@ class ClosedGraph(GraphStore):
         """Refused."""
         raise _closed()
 
+    def retract(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused."""
+        raise _closed()
+
     def supersede(self, *_: Any, **__: Any) -> NoReturn:
         """Refused."""
         raise _closed()

@@ -42,7 +42,7 @@ class Reading:
         cursor: str | None = None,
     ) -> Page[Drawer]:
         """Live drawers, newest first."""
-        chosen = arguments.read_filter(wing, room, source_file, since, before)
+        chosen = arguments.read_filter(self._stores.calendar, wing, room, source_file, since, before)
         arguments.read_limit(limit)
         with self._stores.reader.read() as connection:
             return self._stores.drawers.page(connection, chosen, limit, arguments.present(cursor))

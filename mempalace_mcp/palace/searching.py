@@ -85,7 +85,7 @@ class Searching:
     ) -> SearchResult:
         """The best drawers for a query, each with its best passage; `max_tokens` bounds the passages together."""
         asked = arguments.read_query(query)
-        chosen = self._within(arguments.read_filter(wing, room, source_file, since, before))
+        chosen = self._within(arguments.read_filter(self._stores.calendar, wing, room, source_file, since, before))
         arguments.read_limit(limit)
         if max_tokens is not None:
             arguments.read_limit(max_tokens, "max_tokens", MAX_TOKENS, MIN_TOKENS)
@@ -107,7 +107,7 @@ class Searching:
                 argument="threshold",
                 hint="0.9 finds near copies.",
             )
-        chosen = self._within(arguments.read_filter(wing, room, None, None, None))
+        chosen = self._within(arguments.read_filter(self._stores.calendar, wing, room, None, None, None))
         beginning = content[: chunking.split(content)[0].stop]
         probe = self._probe(beginning, SearchMode.HYBRID, chosen)
         with self._stores.turnstile.turn(), self._stores.reader.read() as connection:

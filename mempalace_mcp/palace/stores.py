@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.clock import Calendar, Instant
 from mempalace_mcp.core.turnstile import Turnstile
 from mempalace_mcp.embedding.background import BackgroundEmbedder
 from mempalace_mcp.storage.diary import DiaryStore
@@ -35,7 +35,8 @@ class Reader(Protocol):
 class Stores:
     """Injected by the composition root. `filed` is called after text was filed that has yet to be embedded.
 
-    Searches pass through the `turnstile`. `within` are the only wings, by key, in which they look.
+    Searches pass through the `turnstile`. `calendar` reads the dates that callers write. `within` are the only wings,
+    by key, in which searches look.
     """
 
     reader: Reader
@@ -49,4 +50,5 @@ class Stores:
     now: Callable[[], Instant]
     filed: Callable[[], None]
     turnstile: Turnstile
+    calendar: Calendar
     within: tuple[str, ...] | None = None

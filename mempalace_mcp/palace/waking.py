@@ -63,35 +63,31 @@ class Waking:
         drawers = [drawer for drawer in newest if drawer.drawer_id not in told][:DRAWERS_SHOWN]
         return [
             list(_places(rooms)) or [_NOTHING if chosen.is_empty else _NOTHING_HERE],
-            _headed("Diary, newest first:", map(_entry, entries)),
-            _headed("Facts that hold now, newest first:", map(_fact, facts)),
-            _headed("Newest drawers:", map(_drawer, drawers)),
+            _headed("Diary, newest first:", map(self._entry, entries)),
+            _headed("Facts that hold now, newest first:", map(self._fact, facts)),
+            _headed("Newest drawers:", map(self._drawer, drawers)),
         ]
+
+    def _entry(self, entry: DiaryEntry) -> str:
+        return f"- {self._date(entry.written_at)} [{entry.topic}] {entry.content[:READ_CHARACTERS]}"
+
+    def _fact(self, fact: Fact) -> str:
+        since = None if fact.valid_from is None else f"since {self._date(fact.valid_from)}"
+        until = None if fact.valid_to is None else f"until {clock.show(fact.valid_to)}"
+        times = ", ".join(filter(None, (since, until)))
+        return f"- {fact.subject} {fact.predicate} {fact.object}{f' ({times})' if times else ''}"
+
+    def _drawer(self, drawer: Drawer) -> str:
+        when = self._date(drawer.occurred_at or drawer.created_at)
+        return f"- {when} {drawer.wing}/{drawer.room} ({drawer.drawer_id}): {drawer.content[:READ_CHARACTERS]}"
+
+    def _date(self, instant: Instant) -> str:
+        return self._stores.calendar.show_day(instant)
 
 
 def _headed(heading: str, lines: Iterable[str]) -> list[str]:
     listed = [_line(line) for line in lines]
     return [heading, *listed] if listed else []
-
-
-def _entry(entry: DiaryEntry) -> str:
-    return f"- {_date(entry.written_at)} [{entry.topic}] {entry.content[:READ_CHARACTERS]}"
-
-
-def _fact(fact: Fact) -> str:
-    since = None if fact.valid_from is None else f"since {_date(fact.valid_from)}"
-    until = None if fact.valid_to is None else f"until {clock.show(fact.valid_to)}"
-    times = ", ".join(filter(None, (since, until)))
-    return f"- {fact.subject} {fact.predicate} {fact.object}{f' ({times})' if times else ''}"
-
-
-def _drawer(drawer: Drawer) -> str:
-    when = _date(drawer.occurred_at or drawer.created_at)
-    return f"- {when} {drawer.wing}/{drawer.room} ({drawer.drawer_id}): {drawer.content[:READ_CHARACTERS]}"
-
-
-def _date(instant: Instant) -> str:
-    return clock.show(instant)[:10]
 
 
 def _places(rooms: Iterable[RoomCount]) -> Iterator[str]:

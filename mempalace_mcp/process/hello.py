@@ -18,7 +18,7 @@ PURPOSES = (SESSION, STATUS, STOP, TAKE_OVER)
 PROFILES = ("core", "full")
 
 _PREFIX = "PALACE_"
-_ALIAS = "AGENT_HISTORY_LIMIT"
+_ALIASES = ("AGENT_HISTORY_LIMIT", "TZ")
 _OWN = ("PALACE_PATH", "PALACE_TOKEN")
 _LONGEST_SETTING = 4096
 
@@ -108,7 +108,7 @@ def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value[:_LONGEST_SETTING]
         for name, value in environment.items()
-        if (name.startswith(_PREFIX) or name == _ALIAS) and name not in _OWN
+        if (name.startswith(_PREFIX) or name in _ALIASES) and name not in _OWN
     }
 
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mempalace_mcp.core import clock
+from mempalace_mcp.core.clock import Calendar
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.turnstile import Turnstile
@@ -118,7 +119,7 @@ class App:
         return Examined(self.database, self.disk, self.writer, self.executor, self.embedder, self.indexer, self.index)
 
     def _compose(self) -> Stores:
-        lexicon = Lexicon()
+        lexicon = Lexicon(zone=self.settings.zone)
         drawers = DrawerStore(lexicon)
         return Stores(
             reader=self.database,
@@ -132,6 +133,7 @@ class App:
             now=clock.now,
             filed=lambda: self.indexer.wake(),
             turnstile=Turnstile(),
+            calendar=Calendar(self.settings.zone),
         )
 
     def _gauges(self) -> Sequence[tuple[str, Gauge]]:

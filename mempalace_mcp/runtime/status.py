@@ -26,7 +26,7 @@ def describe(
         "status": report.status.value,
         "reasons": [f"{concern.code}: {concern.message}. {concern.reason.remedy}" for concern in report.reasons],
         "version": report.version,
-        "palace": {"path": str(settings.palace)} | _palace(stores, sizes, connection),
+        "palace": {"path": str(settings.palace), "timezone": settings.zone.name} | _palace(stores, sizes, connection),
         "index": index | dataclasses.asdict(stores.index.statistics()),
         "process": process | dataclasses.asdict(report.diagnostics),
     }

@@ -187,15 +187,18 @@ class DrawerStore(DrawerListing, ChunkLog):
             )
             chunk = _last_row(cursor)
             connection.execute("INSERT INTO pending (chunk, bulk) VALUES (?, ?)", (chunk, priority is Priority.BULK))
-            self._lexicon.add(tx, chunk, passage_text(text.content, span, text.occurred_at, text.source_file))
+            self._add_words(tx, chunk, text, span)
 
     def _reword(self, tx: Transaction, row: int, state: _State) -> None:
         """Index the chunks of a drawer anew: their text is the same, their headers are not."""
         chunks = tx.connection.execute("SELECT id, start, stop FROM chunks WHERE drawer = ?", (row,)).fetchall()
         self._lexicon.remove(tx, [chunk for chunk, _, _ in chunks])
         for chunk, start, stop in chunks:
-            text = passage_text(state.content, Span(start, stop), state.occurred_at, state.source_file)
-            self._lexicon.add(tx, chunk, text)
+            self._add_words(tx, chunk, state, Span(start, stop))
+
+    def _add_words(self, tx: Transaction, chunk: int, text: NewDrawer | _State, span: Span) -> None:
+        lexicon = self._lexicon
+        lexicon.add(tx, chunk, passage_text(text.content, span, text.occurred_at, text.source_file, lexicon.zone))
 
     def _forget_chunks(self, tx: Transaction, drawers: Sequence[int]) -> None:
         """Remove chunks, and with them words, vectors and what is pending."""

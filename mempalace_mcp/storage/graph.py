@@ -29,6 +29,8 @@ Rules that follow:
 - An end is said of the triple, not of one of its intervals: `invalidate` ends every believed interval that covers the
   instant, so that the triple does not hold afterwards. The one that began first contains all the others then, and is
   what is returned. Intervals that lie wholly before or after are left alone.
+- A fact that never was true is *retracted*: its version ends in recorded time, and none follows it. That is said of one
+  interval, not of the triple.
 - What is corrected in the unit of work that recorded it was never seen by anyone, and leaves no version behind: there
   is no empty interval `[t, t)` in recorded time.
 - Subjects and predicates are names and compare by key; objects compare exactly, so that `README.md` and `readme.md`
@@ -56,11 +58,15 @@ from mempalace_mcp.core.model import (
 )
 from mempalace_mcp.core.text import Name, excerpt
 from mempalace_mcp.storage import graph_listing, graph_query, graph_versions
+from mempalace_mcp.storage.graph_query import Moment, Question
 from mempalace_mcp.storage.graph_rows import View
 from mempalace_mcp.storage.graph_versions import Triple, Version
 from mempalace_mcp.storage.transaction import Transaction
 
 _SHOWN = 5
+
+RETRACT = "To take back a fact that never was true, invalidate it with retract: true."
+"""Stands in the refusals of those who may want that."""
 
 
 class GraphStore:
@@ -83,17 +89,43 @@ class GraphStore:
             return FactAdded(known.fact, created=False)
         return FactAdded(graph_versions.record(tx, fact, known), created=True)
 
-    def invalidate(self, tx: Transaction, subject: Name, predicate: Name, object: str, ended: Instant | None) -> Fact:
+    def invalidate(
+        self,
+        tx: Transaction,
+        subject: Name,
+        predicate: Name,
+        object: str,
+        ended: Instant | None,
+        fact_id: str | None = None,
+    ) -> Fact:
         """End what holds at `ended` (None: at this instant), and return it as it is believed from now on.
 
+        With a `fact_id` that one of the triple's intervals alone is ended.
+
         Raises:
-            NotFound: no such triple is believed.
+            NotFound: no such triple is believed, or none of that id.
             InvalidArgument: it begins only at `ended` or later.
             Conflict: it does not hold at `ended`, having ended before.
         """
-        versions = _believed(tx.connection, Triple(subject, predicate, object), "object")
+        versions = _believed(tx.connection, Triple(subject, predicate, object), "object", fact_id)
         moment = tx.stamp.instant if ended is None else ended
         return _end(tx, _holding(versions, moment, "ended"), moment)
+
+    def retract(self, tx: Transaction, subject: Name, predicate: Name, object: str, fact_id: str | None = None) -> Fact:
+        """Take back a fact that never was true, and return it as it was; `known_at` an earlier instant it is believed.
+
+        Raises:
+            NotFound: no such triple is believed, or none of that id.
+            InvalidArgument: it is believed of several intervals, and no `fact_id` says which one is meant.
+        """
+        versions = _believed(tx.connection, Triple(subject, predicate, object), "object", fact_id)
+        if len(versions) > 1:
+            raise InvalidArgument(
+                f"{len(versions)} facts say {versions[0].triple}: {_intervals(versions)}",
+                argument="fact_id",
+                hint="Give the fact_id of the one that never was true; call once for each of several.",
+            )
+        return graph_versions.retract(tx, versions[0])
 
     def supersede(
         self,
@@ -138,17 +170,21 @@ class GraphStore:
         direction: Direction = Direction.BOTH,
         depth: int = 1,
         limit: int = 100,
+        cursor: str | None = None,
+        asked: object = None,
     ) -> GraphAnswer:
         """Facts within `depth` hops of an entity, nearest first, then in the order of `GraphAnswer`.
 
         Without `as_of` they are all there, those that hold and those that do not; with it only those that hold then.
-        An unknown entity has no facts, and gets suggestions. `depth` and `limit` are positive.
+        An unknown entity has no facts, and gets suggestions. `depth` and `limit` are positive. A cursor goes on with
+        the state of things that the first page was of; it belongs to the instants `asked` for, as they were said.
 
         Raises:
-            InvalidArgument: the entity cannot be a name.
+            InvalidArgument: the entity cannot be a name, or the cursor belongs to another question.
         """
-        present = self._present(connection, self._now())
-        return graph_query.query(connection, entity, View(as_of, known_at), present, direction, depth, limit)
+        last = _last_write(connection)
+        question = Question(entity, View(as_of, known_at), direction, depth, asked)
+        return graph_query.query(connection, question, Moment(max(self._now(), last), last), limit, cursor)
 
     def timeline(
         self, connection: sqlite3.Connection, entity: str | None, limit: int, cursor: str | None
@@ -172,8 +208,7 @@ class GraphStore:
     @staticmethod
     def _present(connection: sqlite3.Connection, now: Instant) -> Instant:
         """Not before the last write: what has just ended must not seem to hold because the clock was set back."""
-        (last,) = connection.execute("SELECT recorded_at FROM state").fetchone()
-        return max(now, int(last))
+        return max(now, _last_write(connection))
 
 
 def _verify(connection: sqlite3.Connection, fact: NewFact) -> None:
@@ -181,7 +216,7 @@ def _verify(connection: sqlite3.Connection, fact: NewFact) -> None:
         raise InvalidArgument(
             "valid_to is not later than valid_from, so the fact would never hold",
             argument="valid_to",
-            hint="valid_from is the first instant at which it holds, valid_to the first at which it does not.",
+            hint=f"valid_from is the first instant at which it holds, valid_to the first at which not. {RETRACT}",
         )
     if fact.confidence is not None and not 0 <= fact.confidence <= 1:
         raise InvalidArgument(
@@ -199,11 +234,25 @@ def _verify(connection: sqlite3.Connection, fact: NewFact) -> None:
         )
 
 
-def _believed(connection: sqlite3.Connection, triple: Triple, argument: str) -> list[Version]:
-    """What is believed of a triple; that it is nothing is an error, which says what is believed instead."""
+def _last_write(connection: sqlite3.Connection) -> Instant:
+    (last,) = connection.execute("SELECT recorded_at FROM state").fetchone()
+    return int(last)
+
+
+def _believed(
+    connection: sqlite3.Connection, triple: Triple, argument: str, fact_id: str | None = None
+) -> list[Version]:
+    """What is believed of a triple, or that fact of it; that it is nothing is an error, which says what is believed."""
     versions = graph_versions.believed(connection, triple)
+    chosen = [version for version in versions if fact_id in (None, version.fact.fact_id)]
+    if chosen:
+        return chosen
     if versions:
-        return versions
+        raise NotFound(
+            f"no fact that says {triple} has the id {excerpt(fact_id or '')}",
+            argument="fact_id",
+            hint=f"There is: {_intervals(versions)}.",
+        )
     relation = f"{triple.subject.shown} {triple.predicate.shown}"
     others = graph_versions.other_objects(connection, triple, _SHOWN)
     hint = f"There is no fact for {relation}; kg_query shows what is known of an entity."
@@ -222,18 +271,19 @@ def _holding(versions: Sequence[Version], moment: Instant, argument: str) -> lis
         raise InvalidArgument(
             f"{argument} is {clock.show(moment)}, and the fact begins no earlier: {_intervals(versions)}",
             argument=argument,
-            hint="Give an instant after the one from which the fact holds.",
+            hint=f"Give an instant after the one from which the fact holds. {RETRACT}",
         )
     raise Conflict(
         f"the fact does not hold at {clock.show(moment)}; it holds {_intervals(versions)}",
         argument=argument,
-        hint="It has ended already. To say that it holds during another interval too, add it with that interval.",
+        hint="It has ended already. To say that it holds during another interval too, add it with that interval. "
+        + RETRACT,
     )
 
 
 def _intervals(versions: Sequence[Version]) -> str:
     shown = [
-        f"from {clock.show_optional(version.fact.valid_from) or 'ever'} "
+        f"{version.fact.fact_id} from {clock.show_optional(version.fact.valid_from) or 'ever'} "
         f"to {clock.show_optional(version.fact.valid_to) or 'open'}"
         for version in versions[:_SHOWN]
     ]

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import dataclass
 from typing import Any
 
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.model import Direction, GraphAnswer
+from mempalace_mcp.storage.cursors import decode_cursor, encode_cursor
 from mempalace_mcp.storage.graph_entities import resolve
 from mempalace_mcp.storage.graph_rows import COLUMNS, SOURCE, View, read_fact
 
@@ -23,29 +25,53 @@ _ENDS = {Direction.OUTGOING: ("subject",), Direction.INCOMING: ("object_entity",
 _BOTH_ENDS = ("subject", "object_entity")
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whose facts, seen how, from how far around; `asked` is what the instants of the view were read from."""
+
+    entity: str
+    view: View
+    direction: Direction
+    depth: int
+    asked: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a question is put: the present, and the last recorded time there is."""
+
+    present: Instant
+    last: Instant
+
+
 def query(
-    connection: sqlite3.Connection,
-    entity: str,
-    view: View,
-    present: Instant,
-    direction: Direction,
-    depth: int,
-    limit: int,
+    connection: sqlite3.Connection, question: Question, moment: Moment, limit: int, cursor: str | None
 ) -> GraphAnswer:
-    """Facts within `depth` hops of an entity; `present` tells current ones from others where `view` names no instant.
+    """Facts within `depth` hops of an entity; the present tells current ones from others where no instant is named.
+
+    All pages show what was believed when the first one was asked for: a cursor holds that, and how many were shown.
 
     Raises:
-        InvalidArgument: the entity cannot be a name.
+        InvalidArgument: the entity cannot be a name, or the cursor belongs to another question.
     """
-    at = next(instant for instant in (view.as_of, view.known_at, present) if instant is not None)
-    start, resolved = resolve(connection, entity)
+    view = question.view
+    start, resolved = resolve(connection, question.entity)
+    at = next(instant for instant in (view.as_of, view.known_at, moment.present) if instant is not None)
+    listing = (None if start is None else start.id, question.direction.value, question.depth, question.asked)
+    first = (0, at, moment.last if view.known_at is None else view.known_at)
+    shown, at, known_at = decode_cursor(cursor, listing, first)
     if start is None:
         return GraphAnswer(resolved, (), (), 0, at, truncated=False)
-    ends = _ENDS.get(direction, _BOTH_ENDS)
-    reached, truncated = _walk(connection, start.id, view, ends, depth)
-    rows = _facts_of(connection, reached, view, ends, at, limit)
+    if shown:
+        view = View(None if view.as_of is None else at, known_at)
+    ends = _ENDS.get(question.direction, _BOTH_ENDS)
+    reached, truncated = _walk(connection, start.id, view, ends, question.depth)
+    rows = _facts_of(connection, reached, view, ends, at, limit, shown)
     facts, depths = [read_fact(row) for row in rows], [row[-2] for row in rows]
-    return GraphAnswer(resolved, facts, depths, rows[0][-1] if rows else 0, at, truncated)
+    total = rows[0][-1] if rows else 0
+    after = shown + len(rows)
+    more = encode_cursor((after, at, known_at), listing) if after < total else None
+    return GraphAnswer(resolved, facts, depths, total, at, truncated, more)
 
 
 def _walk(
@@ -107,9 +133,10 @@ def _facts_of(
     ends: tuple[str, ...],
     at: Instant,
     limit: int,
+    shown: int,
 ) -> list[tuple[Any, ...]]:
-    """Rows of `COLUMNS`, hop and total: by hop, then current (latest begun first), future (soonest first), ended
-    (latest ended first); what was recorded later comes first among equals."""
+    """Rows of `COLUMNS`, hop and total, but not those that were shown: by hop, then current (latest begun first),
+    future (soonest first), ended (latest ended first); what was recorded later comes first among equals."""
     touched = " UNION ALL ".join(
         f"SELECT facts.id, hop, since, until FROM reached CROSS JOIN facts ON {end} = entity WHERE {view.condition}"
         for end in ends
@@ -128,11 +155,12 @@ def _facts_of(
             FROM nearest
         ),
         chosen AS (
-            SELECT *, count(*) OVER () AS total FROM ranked ORDER BY hop, standing, distance, id DESC LIMIT :limit
+            SELECT *, count(*) OVER () AS total FROM ranked ORDER BY hop, standing, distance, id DESC
+            LIMIT :limit OFFSET :shown
         )
         SELECT {COLUMNS}, chosen.hop, chosen.total
         FROM chosen CROSS JOIN {SOURCE} WHERE facts.id = chosen.id
         ORDER BY chosen.hop, chosen.standing, chosen.distance, chosen.id DESC
         """,
-        {"reached": json.dumps(list(reached.items())), "at": at, "limit": limit, **view.parameters},
+        {"reached": json.dumps(list(reached.items())), "at": at, "limit": limit, "shown": shown, **view.parameters},
     ).fetchall()

@@ -163,8 +163,18 @@ def end(tx: Transaction, version: Version, moment: Instant) -> Fact:
             """,
             (moment, instant, version.row),
         )
-    if fact.recorded_at == instant:
+    _believe_no_longer(tx, version)
+    return believed_instead
+
+
+def retract(tx: Transaction, version: Version) -> Fact:
+    """Believe a version no longer, and nothing in its place; return it."""
+    _believe_no_longer(tx, version)
+    return replace(version.fact, retracted_at=tx.stamp.instant)
+
+
+def _believe_no_longer(tx: Transaction, version: Version) -> None:
+    if version.fact.recorded_at == tx.stamp.instant:
         tx.connection.execute("DELETE FROM facts WHERE id = ?", (version.row,))
     else:
-        tx.connection.execute("UPDATE facts SET retracted_at = ? WHERE id = ?", (instant, version.row))
-    return believed_instead
+        tx.connection.execute("UPDATE facts SET retracted_at = ? WHERE id = ?", (tx.stamp.instant, version.row))

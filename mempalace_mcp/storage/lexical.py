@@ -12,6 +12,7 @@ import numpy as np
 
 from mempalace_mcp.core.bounded import LruMap
 from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.core.zone import UTC_ZONE, Zone
 from mempalace_mcp.storage import bm25
 from mempalace_mcp.storage.matching import Matching, any_of, count_rows
 from mempalace_mcp.storage.passages import Passages, delete_tokens
@@ -75,9 +76,13 @@ class _Frequency:
 
 
 class Lexicon:
-    """Words of chunks. Thread-safe; it holds no connection, only counts that it may forget at any time."""
+    """Words of chunks. Thread-safe; it holds no connection, only counts that it may forget at any time.
 
-    def __init__(self, frequencies: int = 4096, queries: int = 128) -> None:
+    `zone` is the one in which days are words of what happened in them.
+    """
+
+    def __init__(self, frequencies: int = 4096, queries: int = 128, zone: Zone = UTC_ZONE) -> None:
+        self.zone = zone
         self._frequencies: LruMap[Term, _Frequency] = LruMap(frequencies)
         self._queries: LruMap[str, tuple[_Term, ...]] = LruMap(queries)
         self._tokenizer = Tokenizer()

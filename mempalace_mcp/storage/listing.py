@@ -34,12 +34,12 @@ class DrawerListing:
         Raises:
             InvalidArgument: the cursor is none, or one of another filter.
         """
-        keys = _newest(connection, filter, limit + 1, decode_cursor(cursor, filter, NEWEST))
+        keys = _newest(connection, filter, limit + 1, decode_cursor(cursor, filter.question, NEWEST))
         shown = keys[:limit]
         return Page(
             items=rows.read_drawers(connection, "id", [drawer for _, drawer in shown]),
             total=count_drawers(connection, filter),
-            next_cursor=encode_cursor(shown[-1], filter) if len(keys) > limit else None,
+            next_cursor=encode_cursor(shown[-1], filter.question) if len(keys) > limit else None,
         )
 
     def matching(self, connection: sqlite3.Connection, filter: DrawerFilter, limit: int) -> list[str]:

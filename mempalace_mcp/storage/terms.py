@@ -6,10 +6,12 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from itertools import chain
 
-from mempalace_mcp.core.clock import Instant, to_datetime
+from mempalace_mcp.core.clock import Instant, day_of
 from mempalace_mcp.core.model import Span
+from mempalace_mcp.core.zone import UTC_ZONE, Zone
 
 MAX_TERMS = 64
 """Terms of a query that are looked up; what a query holds beyond them does not count."""
@@ -76,14 +78,17 @@ class Term:
         return f'"{self.text}"*' if self.prefix else f'"{self.text}"'
 
 
-def passage_text(content: str, span: Span, occurred_at: Instant | None, source_file: str | None) -> str:
+def passage_text(
+    content: str, span: Span, occurred_at: Instant | None, source_file: str | None, zone: Zone = UTC_ZONE
+) -> str:
     """What is indexed for a chunk: when it happened, the file's name, the drawer's first line, the chunk's own text.
 
-    The first line is left out where the chunk holds it. Wing and room are not words of the text.
+    When is the day in that zone. The first line is left out where the chunk holds it. Wing and room are not words of
+    the text.
     """
     header = []
     if occurred_at is not None:
-        header.append(_date_words(occurred_at))
+        header.append(_date_words(day_of(occurred_at, zone)))
     if source_file:
         header.append(re.split(r"[/\\]", source_file.rstrip("/\\"))[-1])
     if span.start > 0:
@@ -185,7 +190,5 @@ def _bigrams(run: str) -> list[str]:
     return [run[index : index + 2] for index in range(len(run) - 1)]
 
 
-def _date_words(instant: Instant) -> str:
-    moment = to_datetime(instant)
-    written = f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year} {_WEEKDAYS[moment.weekday()]}"
-    return f"{written} {moment.date().isoformat()}"
+def _date_words(day: date) -> str:
+    return f"{day.day} {_MONTHS[day.month - 1]} {day.year} {_WEEKDAYS[day.weekday()]} {day.isoformat()}"

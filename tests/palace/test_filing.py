@@ -113,7 +113,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("kg_add", {"subject": "s", "predicate": "p", "object": "o", "confidence": 2}, "confidence"),
     (
         "kg_add",
-        {"subject": "s", "predicate": "p", "object": "o", "valid_from": "2026-02", "valid_to": ""},
+        {"subject": "s", "predicate": "p", "object": "o", "valid_from": "2026-13", "valid_to": ""},
         "valid_from",
     ),
     (

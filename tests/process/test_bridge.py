@@ -233,6 +233,11 @@ def test_settings_of_a_session_that_do_not_count_are_told(palace: Path) -> None:
             [warning] = use(second, 1, "status")["warnings"]
         assert "PALACE_TRASH_DAYS" in warning
         assert "30.0" in warning
+        for variable in ("PALACE_TIMEZONE", "TZ"):
+            with bridge(palace, environment={variable: "Asia/Tokyo"}) as elsewhere:
+                elsewhere.greet()
+                [warning] = use(elsewhere, 1, "status")["warnings"]
+            assert "PALACE_TIMEZONE is Asia/Tokyo for this session" in warning
         with bridge(palace, environment={"PALACE_IMPORT_ROOTS": "here"}) as third:
             third.greet()
             [warning] = use(third, 1, "status")["warnings"]

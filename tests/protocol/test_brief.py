@@ -66,7 +66,7 @@ async def test_need_no_thread_of_their_own(app: App, ask: Ask) -> None:
 async def test_refuse_as_ever(app: App, ask: Ask) -> None:
     app.executor.close()
     refusals = [
-        await ask("kg_add", {**FACT, "valid_from": "yesterday"}),
+        await ask("kg_add", {**FACT, "valid_from": "last week"}),
         await ask("kg_add", {**FACT, "colour": "red"}),
         await ask("kg_invalidate", FACT),
         await ask("kg_add", FACT, access=Access(name="reader", writes=False)),

@@ -81,6 +81,10 @@ class Graph:
         with self.unit() as tx:
             return self.store.invalidate(tx, named(subject), named(predicate), object, ended)
 
+    def retract(self, subject: str, predicate: str, object: str, fact_id: str | None = None) -> Fact:
+        with self.unit() as tx:
+            return self.store.retract(tx, named(subject), named(predicate), object, fact_id)
+
     def supersede(
         self,
         subject: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -366,3 +367,52 @@ def test_facts_are_durable_and_a_refusal_in_a_group_harms_no_other(tmp_path: Pat
     with fresh_database(tmp_path) as database, database.read() as connection:
         assert [fact.object for fact in store.query(connection, "ada").facts] == ["Bob"]
         assert Names().entities(connection, "", 10).values == ["Ada", "Bob"]
+
+
+class TestRetract:
+    def test_what_was_retracted_is_believed_before_and_never_after(self, graph: Graph) -> None:
+        graph.now = day(1)
+        fact = graph.add("Ada", "works at", "Acme", day(0), day(9)).fact
+        graph.now = day(2)
+        retracted = graph.retract("ADA", "works  at", "Acme")
+        assert retracted == replace(fact, retracted_at=day(2))
+        for instant in (None, day(0), day(5), day(20)):
+            assert graph.query("Ada", as_of=instant).facts == []
+        assert graph.query("Ada", known_at=day(2) - 1).facts == [retracted]
+        assert graph.query("Ada", known_at=day(2)).facts == []
+
+    @pytest.mark.parametrize(
+        "interval", [(None, None), (day(-9), day(-8)), (day(8), None)], ids=["ever", "past", "future"]
+    )
+    def test_whether_it_holds_or_not(self, graph: Graph, interval: tuple[int | None, int | None]) -> None:
+        graph.add("Ada", "works at", "Acme", *interval)
+        graph.retract("Ada", "works at", "Acme")
+        assert graph.query("Ada").total == 0
+
+    def test_one_of_several(self, graph: Graph) -> None:
+        kept = graph.add("Ada", "works at", "Acme", day(0), day(1)).fact
+        wrong = graph.add("Ada", "works at", "Acme", day(5)).fact
+        before = graph.content()
+        with pytest.raises(InvalidArgument) as caught:
+            graph.retract("Ada", "works at", "Acme")
+        assert caught.value.argument == "fact_id"
+        for object, fact_id in (("Acme", "f_none"), ("acme", wrong.fact_id)):
+            with pytest.raises(NotFound):
+                graph.retract("Ada", "works at", object, fact_id)
+        assert graph.content() == before
+        graph.retract("Ada", "works at", "Acme", wrong.fact_id)
+        assert graph.query("Ada").facts == [kept]
+
+    def test_what_the_same_unit_recorded_leaves_nothing(self, graph: Graph) -> None:
+        with graph.unit() as tx:
+            graph.store.add(tx, new_fact("Ada", "works at", "Acme"))
+            graph.store.retract(tx, named("Ada"), named("works at"), "Acme")
+        assert [row for row in graph.content() if "Acme" in row and len(row) > 5] == []
+        assert graph.query("Ada", known_at=day(99)).total == 0
+
+    def test_it_can_be_told_again(self, graph: Graph) -> None:
+        first = graph.add("Ada", "works at", "Acme").fact
+        graph.retract("Ada", "works at", "Acme")
+        again = graph.add("Ada", "works at", "Acme")
+        assert again.created
+        assert again.fact.fact_id != first.fact_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -123,7 +123,7 @@ class DrawerChanges:
 class DrawerFilter:
     """Which drawers: names by key; `since` inclusive, `before` exclusive, of occurred_at or else created_at.
 
-    `within` are the only wings that count, whatever `wing` asks for.
+    `within` are the only wings that count, whatever `wing` asks for. `asked` is what the instants were read from.
     """
 
     wing: str | None = None
@@ -132,6 +132,12 @@ class DrawerFilter:
     since: Instant | None = None
     before: Instant | None = None
     within: tuple[str, ...] | None = None
+    asked: tuple[str | None, str | None] = field(default=(None, None), compare=False)
+
+    @property
+    def question(self) -> DrawerFilter:
+        """The same for every page of a listing: what `now` and `today` stand for goes on from one to the next."""
+        return self if self.asked == (None, None) else replace(self, since=None, before=None)
 
     @property
     def is_empty(self) -> bool:

@@ -78,7 +78,8 @@ class GraphAnswer:
     """Facts about an entity, nearest first; `depths` counts their hops from 1, `total` counts them before the limit.
 
     Within a hop come those that hold at the instant `at`, then those to come, then those that ended. `truncated` says
-    that there are more entities around than were visited: then `total` is of the visited ones alone.
+    that there are more entities around than were visited: then `total` is of the visited ones alone. `next_cursor` is
+    None when no facts follow.
     """
 
     resolved: Resolved
@@ -87,6 +88,7 @@ class GraphAnswer:
     total: int
     at: Instant
     truncated: bool
+    next_cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

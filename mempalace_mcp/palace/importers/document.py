@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.model import Metadata
+from mempalace_mcp.core.zone import UTC_ZONE, Zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,11 @@ Problem = SkippedFile | SkippedLines
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file to read, by its real path, and what its documents say of where they come from."""
+    """A file to read, by its real path, what its documents say of where they come from, the zone of its dates."""
 
     path: Path
     room: str
+    zone: Zone = UTC_ZONE
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import InvalidArgument
+from mempalace_mcp.core.zone import Zone
 from mempalace_mcp.palace.chunking import fenced_blocks
 from mempalace_mcp.palace.importers.bytestream import Text, read_text
 from mempalace_mcp.palace.importers.cutting import cut
@@ -41,7 +42,7 @@ def read_markdown(source: Source) -> Iterator[Document | Problem]:
     if isinstance(text, SkippedFile):
         yield text
     else:
-        yield from _documents(source, text, _sections(text.content), _front_matter_date(text.content))
+        yield from _documents(source, text, _sections(text.content), _front_matter_date(text.content, source.zone))
 
 
 def _documents(
@@ -97,13 +98,13 @@ def _joined(chapter: str, title: str) -> str:
     return f"{chapter} > {title}" if chapter else title
 
 
-def _front_matter_date(content: str) -> Instant | None:
+def _front_matter_date(content: str, zone: Zone) -> Instant | None:
     head = content[:_LONGEST_FRONT_MATTER]
     if not head.startswith(("---\n", "---\r\n")):
         return None
     end = _FRONT_MATTER_END.search(head, 4)
     date = _DATE.search(head, 0, end.start()) if end else None
     try:
-        return clock.parse(date.group(1), "date") if date else None
+        return clock.parse(date.group(1), "date", zone=zone) if date else None
     except InvalidArgument:
         return None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 
+from mempalace_mcp.core.zone import UTC_ZONE, Zone
 from mempalace_mcp.palace.importers.bytestream import real_path
 from mempalace_mcp.palace.importers.document import Document, Importer, Problem, SkippedFile, Source
 from mempalace_mcp.palace.importers.naming import SESSIONS, project_folder, room_of, wing_of
@@ -41,11 +42,11 @@ def read(path: Path, root: Path | None = None) -> Iterator[Document | Problem]:
         yield from read_real(real, root)
 
 
-def read_real(path: Path, root: Path | None = None) -> Iterator[Document | Problem]:
+def read_real(path: Path, root: Path | None = None, zone: Zone = UTC_ZONE) -> Iterator[Document | Problem]:
     """As `read`, of a file at its real path: nothing is resolved anew, so a link that has come in between is a problem
-    and is not followed."""
+    and is not followed. `zone` is the one of dates without one."""
     suffix = path.suffix.lower()
-    source = Source(path, SESSIONS if suffix == TRANSCRIPT else room_of(path, _root(path, root)))
+    source = Source(path, SESSIONS if suffix == TRANSCRIPT else room_of(path, _root(path, root)), zone)
     try:
         yield from SUFFIXES.get(suffix, read_plain_text)(source)
     except OSError as error:

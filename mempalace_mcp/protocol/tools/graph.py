@@ -44,12 +44,14 @@ class QueryArguments(Arguments):
     direction: Annotated[Direction, Field(strict=False)] = Direction.BOTH
     depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] = 1
     limit: Limit = 100
+    cursor: str | None = None
 
 
 class QueryAnswer(TypedDict):
     """`resolved` is the entity as stored, or null if there is none; `total` counts facts before the limit.
 
-    `truncated`: there are more entities around than were visited.
+    `truncated`: there is more. `next_cursor` leads to it; if that is null, there are more entities around than were
+    visited.
     """
 
     entity: NotRequired[str]
@@ -59,19 +61,22 @@ class QueryAnswer(TypedDict):
     count: NotRequired[int]
     total: NotRequired[int]
     truncated: NotRequired[bool]
+    next_cursor: NotRequired[str | None]
 
 
 class InvalidateArguments(Arguments):
-    """Which fact ended, and when."""
+    """Which fact ended, and when, or that it never was true."""
 
     subject: str
     predicate: str
     object: str
     ended: str | None = None
+    retract: bool = False
+    fact_id: str | None = None
 
 
 class InvalidatedAnswer(TypedDict):
-    """The fact with its end."""
+    """The fact with its end, or as it was believed until it was retracted."""
 
     fact_id: NotRequired[str]
     fact: Json
@@ -149,6 +154,7 @@ def kg_query(context: ToolContext, arguments: QueryArguments, deadline: Deadline
         direction=arguments.direction,
         depth=arguments.depth,
         limit=arguments.limit,
+        cursor=arguments.cursor,
     )
     return {
         "entity": answer.resolved.asked,
@@ -157,13 +163,20 @@ def kg_query(context: ToolContext, arguments: QueryArguments, deadline: Deadline
         "facts": [fact_shown(fact, depth) for fact, depth in zip(answer.facts, answer.depths, strict=True)],
         "count": len(answer.facts),
         "total": answer.total,
-        "truncated": answer.truncated,
+        "truncated": answer.truncated or answer.next_cursor is not None,
+        "next_cursor": answer.next_cursor,
     }
 
 
 def kg_invalidate(context: ToolContext, arguments: InvalidateArguments, deadline: Deadline) -> InvalidatedAnswer:
     fact = context.palace.kg_invalidate(
-        arguments.subject, arguments.predicate, arguments.object, ended=arguments.ended, deadline=deadline
+        arguments.subject,
+        arguments.predicate,
+        arguments.object,
+        ended=arguments.ended,
+        retract=arguments.retract,
+        fact_id=arguments.fact_id,
+        deadline=deadline,
     )
     return {"fact_id": fact.fact_id, "fact": fact_shown(fact)}
 
@@ -209,8 +222,8 @@ def kg_stats(context: ToolContext, arguments: NoArguments, deadline: Deadline) -
 KG_ADD = Tool(
     name="kg_add",
     title="Add fact",
-    description="Record a fact that holds from valid_from through valid_to (ISO 8601). Returns it; created false if it "
-    "was known.",
+    description="Record a fact that holds from valid_from through valid_to (2026-05-08, 2026-05, 2026, today, now or "
+    "ISO 8601). Returns it; created false if it was known.",
     arguments=FactArguments,
     answer=FactAddedAnswer,
     run=kg_add,
@@ -229,7 +242,8 @@ KG_QUERY = Tool(
 KG_INVALIDATE = Tool(
     name="kg_invalidate",
     title="End fact",
-    description="Say when a fact ended, by default now. Returns it; the timeline keeps it.",
+    description="Say when a fact ended, by default now; or retract one that never was true (by fact_id if it holds "
+    "repeatedly). Returns it; known_at before still shows it.",
     arguments=InvalidateArguments,
     answer=InvalidatedAnswer,
     run=kg_invalidate,
@@ -239,7 +253,8 @@ KG_INVALIDATE = Tool(
 KG_SUPERSEDE = Tool(
     name="kg_supersede",
     title="Replace fact",
-    description="End a fact and record its successor, at one instant, by default now. Returns both.",
+    description="End a fact and record its successor, at one instant, by default now; a date: at its end. "
+    "Returns both.",
     arguments=SupersedeArguments,
     answer=SupersededAnswer,
     run=kg_supersede,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mempalace_mcp.core.access import FULL, Access
+from mempalace_mcp.core.clock import Calendar
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import Forbidden, NotFound, PalaceError, ReadOnly
 from mempalace_mcp.core.model import DrawerFilter
@@ -195,7 +196,7 @@ def test_the_stores_of_a_limited_caller_are_limited_whatever_they_are_asked(hous
 
 def test_better_answers_in_other_wings_do_not_hide_ones_own(tmp_path: Path) -> None:
     with opened(tmp_path / "palace", started=False, PALACE_INDEX="exact") as app:
-        others = [read_drawer("Vault", "codes", f"password {number}") for number in range(WIDER_POOL + 20)]
+        others = [read_drawer(Calendar(), "Vault", "codes", f"password {number}") for number in range(WIDER_POOL + 20)]
         app.palace.file(others)
         app.palace.add_drawer("Kitchen", "codes", "Among many other words there is a password in this note.")
         own = AppContext(app).granted(LIMITED).palace
