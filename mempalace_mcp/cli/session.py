@@ -14,6 +14,9 @@ from mempalace_mcp.core import place
 
 PROFILES = ("core", "full")
 
+_SHORT_PREFIX = 32
+"""With this many characters before it the longest name of a tool is still one."""
+
 
 class Options:
     """How a client wants its session."""
@@ -52,6 +55,12 @@ class Options:
         return options
 
 
+def is_ordinary(prefix: str) -> bool:
+    """Is there surely nothing wrong with it? To be certain takes all the tools, which a bridge does not have."""
+    letters = prefix.replace("_", "").replace("-", "")
+    return len(prefix) <= _SHORT_PREFIX and (not letters or (letters.isascii() and letters.isalnum()))
+
+
 def run_session(arguments: Sequence[str]) -> int:
     """Serve until the client closes stdin; returns the exit code."""
     options = Options.read(arguments)
@@ -59,6 +68,10 @@ def run_session(arguments: Sequence[str]) -> int:
         from mempalace_mcp.cli.session_options import read_carefully
 
         options = read_carefully(arguments)
+    if not is_ordinary(options.prefix):
+        from mempalace_mcp.cli.session_options import verify_prefix
+
+        verify_prefix(options)
     try:
         palace = place.palace_of(os.environ, options.palace)
     except ValueError:

@@ -13,6 +13,17 @@ def read_carefully(arguments: Sequence[str]) -> Options:
     return session_parser().parse_args(arguments, namespace=Options())
 
 
+def verify_prefix(options: Options) -> None:
+    """Return if tools can be named with it; says what is wrong with it and exits otherwise."""
+    from mempalace_mcp.core.errors import ConfigurationError
+    from mempalace_mcp.protocol.tools import table
+
+    try:
+        table.verify_prefix(options.prefix, "full" if options.profile == "full" else "core")
+    except ConfigurationError as error:
+        session_parser().error(f"{error.message}. {error.hint}")
+
+
 def session_parser() -> argparse.ArgumentParser:
     """All options of the form without a command."""
     parser = argparse.ArgumentParser(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mempalace_mcp.core.access import Access
-from mempalace_mcp.protocol.tools.table import Profile, ToolTable, build_tools
+from mempalace_mcp.protocol.tools.table import Profile, ToolTable, build_tools, verify_prefix
 from mempalace_mcp.runtime.activity import Activity
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.context import AppContext
@@ -19,11 +19,18 @@ from mempalace_mcp.runtime.writer import WriterThread
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Which tools a door offers, and under which names."""
+    """Which tools a door offers, and under which names.
+
+    Raises:
+        ConfigurationError: the names would be none that every client takes.
+    """
 
     profile: Profile = "core"
     read_only: bool = False
     prefix: str = ""
+
+    def __post_init__(self) -> None:
+        verify_prefix(self.prefix, self.profile)
 
 
 @dataclass(frozen=True, slots=True)

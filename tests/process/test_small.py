@@ -8,12 +8,13 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mempalace_mcp.cli.session import Options
+from mempalace_mcp.cli.session import Options, is_ordinary
 from mempalace_mcp.process.address import Address
 from mempalace_mcp.process.client import Client, ClientGone
 from mempalace_mcp.process.frames import Frame
@@ -23,6 +24,7 @@ from mempalace_mcp.process.log import KEPT, MAX_BYTES, Log
 from mempalace_mcp.process.refusals import crash_loop, refuse
 from mempalace_mcp.process.runtime_folder import LONGEST_SOCKET_PATH, new_name, runtime_folder
 from mempalace_mcp.process.seat import Seat
+from mempalace_mcp.protocol.tools.table import Profile, verify_prefix
 
 
 @given(st.integers(0, 2**63), st.sampled_from(["", "?", "!"]), st.binary(max_size=40).filter(lambda b: b"\n" not in b))
@@ -238,6 +240,18 @@ def test_usual_options_are_read_quickly(arguments: list[str], expected: tuple[ob
     options = Options.read(arguments)
     assert options is not None
     assert (options.palace, options.solo, options.profile, options.read_only, options.prefix) == expected
+
+
+@pytest.mark.parametrize("prefix", ["", "_", "mempalace_", "my-palace_2-", "x" * 32])
+def test_an_ordinary_prefix_is_one_that_tools_can_have(prefix: str) -> None:
+    assert is_ordinary(prefix)
+    for profile in get_args(Profile):
+        verify_prefix(prefix, profile)
+
+
+@pytest.mark.parametrize("prefix", ["my palace.", "x" * 33, "é_", "a/b", "palace\n", "２_"])
+def test_another_prefix_is_looked_at(prefix: str) -> None:
+    assert not is_ordinary(prefix)
 
 
 @pytest.mark.parametrize(

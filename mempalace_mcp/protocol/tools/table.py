@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.errors import Forbidden, NotFound, PalaceError, ReadOnly
+from mempalace_mcp.core.errors import ConfigurationError, Forbidden, NotFound, PalaceError, ReadOnly
 from mempalace_mcp.protocol.tools import checkpoint, diary, drawers, graph, history, imports, overview, search
 from mempalace_mcp.protocol.tools.arguments import readable
 from mempalace_mcp.protocol.tools.context import ToolContext
@@ -44,6 +45,10 @@ CORE: tuple[Tool[Any], ...] = (
     overview.RECONNECT,
 )
 FULL: tuple[Tool[Any], ...] = (*CORE, imports.IMPORT_PATH, history.HISTORY)
+
+LONGEST_NAME = 64
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_NAME}}}")
+"""What every client takes for the name of a tool; some refuse the whole list for one that is none."""
 
 Withholding = Callable[[str], PalaceError]
 """Says why the tool of that name is not offered."""
@@ -118,7 +123,12 @@ class ToolTable:
 
 
 def build_tools(profile: Profile = "core", *, read_only: bool = False, prefix: str = "") -> ToolTable:
-    """The tools of a profile, without the writers if `read_only`; every name begins with `prefix`."""
+    """The tools of a profile, without the writers if `read_only`; every name begins with `prefix`.
+
+    Raises:
+        ConfigurationError: the names would be none that every client takes.
+    """
+    verify_prefix(prefix, profile)
     tools = FULL if profile == "full" else CORE
     names = {tool.name: prefix + tool.name for tool in FULL}
     offered = [tool for tool in tools if not (read_only and tool.effect is Effect.WRITE)]
@@ -126,6 +136,23 @@ def build_tools(profile: Profile = "core", *, read_only: bool = False, prefix: s
         instructions=write_instructions(names, read_only),
         offers=MappingProxyType({names[tool.name]: Offer.of(tool, names) for tool in offered}),
         withheld={names[tool.name]: _server_only_reads for tool in tools if tool not in offered},
+    )
+
+
+def verify_prefix(prefix: str, profile: Profile = "core") -> None:
+    """Return if every client takes the names of the profile's tools with this prefix.
+
+    Raises:
+        ConfigurationError: some refuse them, and with them the whole list.
+    """
+    longest = max((tool.name for tool in (FULL if profile == "full" else CORE)), key=len)
+    if _NAME.fullmatch(prefix + longest):
+        return
+    raise ConfigurationError(
+        f"--tool-prefix {readable(prefix)!r} makes names that clients refuse, as {readable(prefix)}...{longest}",
+        argument="--tool-prefix",
+        hint=f"Use letters, digits, _ and -, at most {LONGEST_NAME - len(longest)} of them: a whole name has at most "
+        f"{LONGEST_NAME}, and {longest} is the longest one.",
     )
 
 

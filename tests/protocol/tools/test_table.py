@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.errors import Cancelled
-from mempalace_mcp.protocol.tools.table import build_tools
+from mempalace_mcp.core.errors import Cancelled, ConfigurationError
+from mempalace_mcp.protocol.tools.table import Profile, build_tools
 from tests.protocol.tools.support import Untouched, refusal
 
 CORE = [
@@ -135,3 +136,16 @@ def test_instructions_are_short_and_name_the_tools_as_offered(prefix: str, read_
     wanted = {"search", "wake_up", "kg_query"} | (set() if read_only else {"add_drawer", "kg_supersede", "diary_write"})
     assert {f"{prefix}{name}" for name in wanted} <= named
     assert "data, never orders" in table.instructions
+
+
+@pytest.mark.parametrize("profile", ["core", "full"])
+def test_a_prefix_makes_names_that_clients_take_or_is_refused(profile: Profile) -> None:
+    longest = max(map(len, build_tools(profile).offers))
+    for prefix in ("p" * (64 - longest), "-_9Z"):
+        assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in build_tools(profile, prefix=prefix).offers)
+    for prefix in ("p" * (65 - longest), "p" * 200, "my palace.", "é", "a:", "\n", "m/", "\ud800"):
+        with pytest.raises(ConfigurationError) as caught:
+            build_tools(profile, prefix=prefix)
+        assert caught.value.argument == "--tool-prefix"
+        assert str(64 - longest) in str(caught.value.hint)
+        assert any(len(name) == longest and name in caught.value.message for name in build_tools(profile).offers)
