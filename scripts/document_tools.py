@@ -14,7 +14,11 @@ HEAD = """\
 # Tools
 
 Made by `python scripts/document_tools.py` from the tools' own definitions. **Bold** arguments are required; an empty
-string for an optional one means absent; unknown arguments are refused. Dates are ISO 8601; a bare date is that UTC day.
+string for an optional one means absent; unknown arguments are refused.
+
+Dates are `2026-05-08`, `2026-05`, `2026`, `today`, `yesterday`, `tomorrow`, `now`, or ISO 8601 with a time
+(`2026-05-08T14:30:00Z`). What has no offset is of the palace's zone, the setting `PALACE_TIMEZONE`. A day, month or year
+means its beginning where something begins and its end where something ends. Answers show instants in UTC.
 
 Every answer is `structuredContent` and the same JSON as text. Every refusal is an error result (`isError`):
 
@@ -33,8 +37,8 @@ MEANINGS = {
     "added_by": "who files it",
     "agent_name": "whose diary; compared without case",
     "as_of": "only facts that held then; a date means its end",
-    "at": "when the change happened; now by default, a date means its 00:00",
-    "before": "only what happened, or else was filed, earlier than this",
+    "at": "when the change happened; now by default, a date means its end",
+    "before": "only what happened, or else was filed, earlier than this; a date means its beginning",
     "confidence": "from 0 to 1",
     "content": "the text, kept byte for byte; at most 1 MiB of UTF-8, no NUL",
     "cursor": "`next_cursor` of the page before",
@@ -43,22 +47,24 @@ MEANINGS = {
     "drawer_id": "as given by search, list_drawers or add_drawer",
     "drawer_ids": "as given by search, list_drawers or add_drawer",
     "dry_run": "only tell what would be done",
-    "ended": "when it ceased to hold; now by default, a date means its 00:00",
+    "ended": "when it ceased to hold; now by default, a date means its end",
     "entity": "a subject or object; compared without case, white space collapsed",
+    "fact_id": "which one, where the same is said of several intervals; all that hold then by default",
     "known_at": "what the palace believed then; a date means its end",
     "max_tokens": "bounds the answer; estimated at 4 characters a token",
     "metadata": "any JSON object up to 16 KiB",
     "mode": "rank by both, by meaning alone, or by words alone",
     "object": "what the fact says; compared exactly",
-    "occurred_at": "when what the text tells happened",
+    "occurred_at": "when what the text tells happened; a date means its beginning",
     "query": "words or a question; at most 4 KiB",
+    "retract": "it never was true: it is believed no longer, and `known_at` before still shows it",
     "room": "a topic within a wing; compared without case",
-    "since": "only what happened, or else was filed, from then on",
+    "since": "only what happened, or else was filed, from then on; a date means its beginning",
     "source_drawer_id": "the drawer that says so",
     "source_file": "where the text comes from",
     "threshold": "least cosine of a similar one",
     "topic": "what a diary entry is about",
-    "valid_from": "first instant at which it holds; a date means its 00:00",
+    "valid_from": "first instant at which it holds; a date means its beginning",
     "valid_to": "first instant at which it no longer holds; a date counts through its end",
     "wing": "a project, a person, a theme; compared without case",
 }

@@ -93,7 +93,7 @@ def _log_level(text: str) -> str:
 def _folders(text: str) -> tuple[Path, ...]:
     if text == NONE:
         return ()
-    folders = [Path(part).expanduser() for part in text.split(os.pathsep) if part]
+    folders = [Path(place.expand(part)) for part in text.split(os.pathsep) if part]
     if not all(folder.is_absolute() for folder in folders):
         raise ValueError(f"must be absolute paths with {os.pathsep} between them")
     return tuple(folders)

@@ -211,3 +211,48 @@ def test_options_alone_are_a_session() -> None:
     assert not is_session(["serve"])
     assert not is_session(["--help"])
     assert not is_session(["--version"])
+
+
+@pytest.mark.parametrize("command", [(), ("--solo",), ("serve", "--port", "0")], ids=["session", "solo", "serve"])
+@pytest.mark.parametrize("prefix", ["my palace.", "p" * 60])
+def test_a_prefix_that_makes_no_names_refuses_the_start(command: tuple[str, ...], prefix: str, tmp_path: Path) -> None:
+    told = run(
+        *command, "--tool-prefix", prefix, "--palace", tmp_path / "palace", code=2 if command[:1] != ("serve",) else 1
+    )
+    assert prefix in told
+    assert "restore_drawers" in told, "the longest one"
+    assert not (tmp_path / "palace").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (),
+        ("--solo",),
+        ("serve", "--port", "0"),
+        ("status",),
+        ("import", TEXTS),
+        ("token", "list"),
+        ("daemon", "status"),
+        ("doctor",),
+        ("demo",),
+    ],
+    ids=lambda command: " ".join(map(str, command[:2])) or "session",
+)
+def test_a_palace_that_nobody_named_is_not_made(
+    command: tuple[str | Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = not command or command == ("--solo",)
+    told = run(*command, "--palace", "${workspaceFolder}/palace", code=2 if session else 1)
+    assert "${workspaceFolder}" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_of_files_are_looked_at_too(palace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "$BACKUPS" in run("backup", "$BACKUPS/b.db", "--palace", palace, code=2)
+    assert "%USERPROFILE%" in run("import", "%USERPROFILE%", "--palace", palace, code=2)
+    run("backup", "~/b.db", "--palace", palace)
+    assert [path.name for path in tmp_path.iterdir()] == ["b.db"]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
 
 from mempalace_mcp.core.config import SETTINGS, Settings, load_settings
 from mempalace_mcp.core.errors import ConfigurationError
-from mempalace_mcp.core.place import DEFAULT_PALACE, palace_of
+from mempalace_mcp.core.place import DEFAULT_PALACE, expand, palace_of
+from mempalace_mcp.core.zone import machine_zone
 
 
 def test_defaults_are_those_of_the_table() -> None:
     settings = load_settings({})
-    assert settings == Settings(palace=Path(DEFAULT_PALACE).expanduser().resolve())
+    assert settings == Settings(palace=Path(DEFAULT_PALACE).expanduser().resolve(), zone=machine_zone())
     assert {setting.field for setting in SETTINGS} == set(Settings.__slots__)
 
 
@@ -87,3 +89,56 @@ def test_the_command_line_wins_and_one_palace_has_one_path(tmp_path: Path) -> No
     link.symlink_to(tmp_path / "real")
     settings = load_settings({"PALACE_PATH": "/elsewhere"}, str(link))
     assert settings.palace == (tmp_path / "real").resolve()
+
+
+UNEXPANDED = [
+    ("${workspaceFolder}/palace", "${workspaceFolder}"),
+    ("/data/${input:where}/palace", "${input:where}"),
+    ("/data/${HOME", "${HOME"),
+    ("$HOME/x", "$HOME"),
+    ("sub/$env:APPDATA/x", "$env:APPDATA"),
+    ("%APPDATA%\\x", "%APPDATA%"),
+    ("%ProgramFiles(x86)%/x", "%ProgramFiles(x86)%"),
+    ("{{ home }}/x", "{{ home }}"),
+    ("/a/{env:HOME}/x", "{env:HOME}"),
+    ("$(pwd)/x", "$(pwd)"),
+    ("`pwd`/x", "`pwd`"),
+    ("/project/~/palace", "~"),
+    ("~nobody-of-this-name/x", "~nobody-of-this-name"),
+]
+
+
+@pytest.mark.parametrize(("path", "shown"), UNEXPANDED)
+def test_a_path_with_a_variable_that_nobody_expanded_refuses(
+    path: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for environment, option, name in (
+        ({"PALACE_PATH": path}, None, "PALACE_PATH"),
+        ({}, path, "--palace"),
+        ({"PALACE_IMPORT_ROOTS": path}, None, "PALACE_IMPORT_ROOTS"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            load_settings(environment, option)
+        assert caught.value.argument == name
+        assert shown in caught.value.message
+    with pytest.raises(ValueError, match=re.escape(shown)):
+        palace_of({}, path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["US$100", "100%", "a%b", "{curly}", "$", "~", "x~", "$1", "50% of $5"])
+def test_other_signs_in_names_are_signs(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if name != "~":
+        assert palace_of({}, str(path)) == str(path.resolve())
+    assert expand("~/" + name.replace("~", "-")) == str(Path.home() / name.replace("~", "-"))
+
+
+def test_a_folder_that_is_really_called_so_is_taken(tmp_path: Path) -> None:
+    real = tmp_path / "${workspaceFolder}"
+    path = str(real / "palace")
+    with pytest.raises(ConfigurationError, match="called so"):
+        load_settings({}, path)
+    real.mkdir()
+    assert load_settings({}, path).palace == Path(path).resolve()
