@@ -24,20 +24,16 @@ from mempalace_mcp.core.place import expand
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class GivenPath(click.ParamType):
-    """A path as the shell passed it on: `~` is the home directory, and variables must have got their values."""
-
-    name = "path"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path, which need not be there."""
-        try:
-            return Path(expand(str(value)))
-        except ValueError as error:
-            self.fail(f"{value!r} is wrong: {error}.", param, ctx)
+def path_given(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """A path as the shell passed it on, or several: `~` is the home directory, no variable is without its value."""
+    if isinstance(value, tuple):
+        return tuple(path_given(context, option, each) for each in value)
+    try:
+        return None if value is None else Path(expand(value))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is wrong: {error}.") from error
 
 
-PATH = GivenPath()
 palace_option = click.option(
     "--palace", metavar="DIRECTORY", help="The palace (default: $PALACE_PATH or ~/.mempalace-mcp/palace)."
 )
@@ -68,8 +64,8 @@ def commands() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others need a token.")
 @click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
 @click.option("--allowed-host", multiple=True, metavar="NAME", help="Another name by which clients call this server.")
-@click.option("--certificate", type=PATH, help="Encrypt with this certificate (PEM).")
-@click.option("--key", type=PATH, help="The key of the certificate (PEM).")
+@click.option("--certificate", callback=path_given, help="Encrypt with this certificate (PEM).")
+@click.option("--key", callback=path_given, help="The key of the certificate (PEM).")
 @profile_option
 @click.option("--read-only", is_flag=True, help="Offer no tool that writes.")
 @click.option("--tool-prefix", default="", help="Put before every tool's name, for example mempalace_.")
@@ -109,7 +105,7 @@ def serve(
 
 @commands.command("import")
 @palace_option
-@click.argument("paths", nargs=-1, required=True, type=PATH)
+@click.argument("paths", nargs=-1, required=True, callback=path_given)
 @click.option("--wing", help="The wing to file in (default: the name of the project or folder).")
 @click.option("--dry-run", is_flag=True, help="Say what would be filed, and file nothing.")
 @json_option
@@ -182,7 +178,7 @@ def reindex(palace: str | None, vectors: bool, as_json: bool) -> None:
 
 @commands.command()
 @palace_option
-@click.argument("destination", type=PATH)
+@click.argument("destination", callback=path_given)
 @json_option
 def backup(palace: str | None, destination: Path, as_json: bool) -> None:
     """Copy the palace to the file DESTINATION while it is in use, and verify the copy."""
