@@ -17,8 +17,8 @@ Made by `python scripts/document_tools.py` from the tools' own definitions. **Bo
 string for an optional one means absent; unknown arguments are refused.
 
 Dates are `2026-05-08`, `2026-05`, `2026`, `today`, `yesterday`, `tomorrow`, `now`, or ISO 8601 with a time
-(`2026-05-08T14:30:00Z`). What has no offset is of the palace's zone, the setting `PALACE_TIMEZONE`. A day, month or year
-means its beginning where something begins and its end where something ends. Answers show instants in UTC.
+(`2026-05-08T14:30:00Z`). What has no offset is of the palace's zone, the setting `PALACE_TIMEZONE`. A day, month or
+year means its beginning where something begins and its end where something ends. Answers show instants in UTC.
 
 Every answer is `structuredContent` and the same JSON as text. Every refusal is an error result (`isError`):
 
