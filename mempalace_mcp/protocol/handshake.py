@@ -9,10 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from mempalace_mcp import __version__
-from mempalace_mcp.protocol.revisions import HANDSHAKE_REVISIONS
+from mempalace_mcp.protocol.revisions import HANDSHAKE_REVISIONS, PROTOCOL_VERSION
 
 INITIALIZE = "initialize"
 INITIALIZED = "notifications/initialized"
+
+ASSUMED_REVISION = "2025-06-18"
+"""Of a client that goes on without a handshake. It is the oldest that has structured content, which clients of later
+ones insist on, and to those of earlier ones what it adds are fields that they leave alone."""
+
+_NEED_NO_HANDSHAKE = (INITIALIZE, "ping", "server/discover")
 
 SERVER_NAME = "mempalace-mcp"
 SERVER_TITLE = "MemPalace"
@@ -36,6 +42,31 @@ def revision_for(params: Mapping[str, Any] | None) -> str | None:
     if not _is_plain_client(params.get("clientInfo")) or not _are_plain_capabilities(params.get("capabilities")):
         return None
     return offered if offered in HANDSHAKE_REVISIONS else HANDSHAKE_REVISIONS[-1]
+
+
+def needs_handshake(content: Mapping[str, Any]) -> bool:
+    """True if only a session that began with a handshake can have this request."""
+    return content["method"] not in _NEED_NO_HANDSHAKE and not is_enveloped(content)
+
+
+def is_enveloped(content: Mapping[str, Any]) -> bool:
+    """True if the request says in its `_meta` what a handshake would, as those of later revisions do."""
+    meta = (content.get("params") or {}).get("_meta")
+    return isinstance(meta, dict) and PROTOCOL_VERSION in meta
+
+
+def assumed_handshake() -> dict[str, Mapping[str, Any]]:
+    """The messages of a client that can do nothing by itself, by their methods.
+
+    Clients whose event stream was cut reconnect and go on without another handshake, with a server that may be a new
+    process.
+    """
+    client = {"name": "unknown", "version": "unknown"}
+    params = {"protocolVersion": ASSUMED_REVISION, "capabilities": {}, "clientInfo": client}
+    return {
+        INITIALIZE: {"jsonrpc": "2.0", "id": 0, "method": INITIALIZE, "params": params},
+        INITIALIZED: {"jsonrpc": "2.0", "method": INITIALIZED},
+    }
 
 
 def welcome(revision: str, instructions: str, *, tools_change: bool) -> dict[str, Any]:

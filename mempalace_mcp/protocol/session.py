@@ -22,7 +22,7 @@ from mempalace_mcp.core.access import FULL, Access
 from mempalace_mcp.protocol.answering import Answering, Work
 from mempalace_mcp.protocol.calls import Call, read_call
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
-from mempalace_mcp.protocol.handshake import INITIALIZE, INITIALIZED
+from mempalace_mcp.protocol.handshake import INITIALIZE, INITIALIZED, assumed_handshake, is_enveloped, needs_handshake
 from mempalace_mcp.protocol.lines import Overlong
 from mempalace_mcp.protocol.origin import Origin
 from mempalace_mcp.protocol.outbox import Outbox, Write
@@ -60,6 +60,10 @@ class Session:
         self._answering = Answering(self.close)
         self._handshake: dict[str, Mapping[str, Any]] = {}
         """What was agreed without the SDK: the client's messages by their methods."""
+        self._offer: RequestId | None = None
+        """The request by which the client offers the SDK a handshake, until it is answered."""
+        self._is_modern = False
+        """Has the client spoken a revision that has no handshake?"""
         self._sdk: SdkSession | None = None
         self._loading = anyio.Lock()
         self._subscriptions = Subscriptions(self._begin_to_tell)
@@ -153,6 +157,8 @@ class Session:
 
     async def answer(self, request_id: RequestId, body: bytes) -> None:
         """Settle a request; the body is its result or its error, with that key."""
+        if request_id == self._offer:
+            self._offer = None
         try:
             await self.send(self.encode_answer(request_id, body))
         finally:
@@ -171,13 +177,26 @@ class Session:
         self._settle()
 
     async def _take_request(self, content: Mapping[str, Any], origin: Origin) -> None:
+        self._is_modern = self._is_modern or is_enveloped(content)
+        if needs_handshake(content) and not (self._is_shaken or self._is_modern or self._offer is not None):
+            await self._assume_handshake()
         if self._is_shaken and (work := self._plain_work(content, origin)):
             finish = partial(self._finish, content["id"], origin)
             self._answering.begin(content["id"], partial(self._work_when_read, work), finish)
         elif (result := self._plain_result(content, origin)) is not None:
             self._tasks.start_soon(self._finish, content["id"], origin, b'"result":' + result)
         else:
+            if content["method"] == INITIALIZE:
+                self._offer = content["id"]
             await self._hand_over(content, origin)
+
+    async def _assume_handshake(self) -> None:
+        """Go on as if there had been one."""
+        async with self._loading:
+            if not self._is_shaken:
+                self._handshake.update(assumed_handshake())
+                if self._sdk is not None:
+                    await self._sdk.repeat(list(self._handshake.values()))
 
     async def _take_notice(self, message: Message, origin: Origin) -> None:
         """Take a message that is not to be answered. Without the SDK there is nothing that it could concern."""

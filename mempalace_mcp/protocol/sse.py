@@ -25,6 +25,9 @@ IDLE_SECONDS = 600.0
 """A client that has asked nothing for so long makes room for a new one, when there is none."""
 
 PING_SECONDS = 15.0
+RETRY_MILLISECONDS = 500
+"""After which clients reconnect whose stream was cut; by themselves they wait for seconds."""
+
 DRAIN_SECONDS = 1.0
 """For calls in flight when the server stops."""
 
@@ -150,7 +153,8 @@ class _EventStream:
     async def begin(self, endpoint: str) -> None:
         """Say where messages are to be posted."""
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        await self._write(f"event: endpoint\r\ndata: {endpoint}\r\n\r\n".encode())
+        event = f"event: endpoint\r\ndata: {endpoint}\r\nretry: {RETRY_MILLISECONDS}\r\n\r\n"
+        await self._write(event.encode())
 
     async def message(self, message: bytes) -> None:
         """Send one message of the protocol."""
