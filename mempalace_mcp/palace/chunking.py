@@ -4,6 +4,8 @@ Lengths are in units of what a character costs the embedder, which reads 256 tok
 punctuation mark is one unit (0.2 to 0.3 tokens), a character of any other script four (0.6 to 1.0 tokens, measured on
 Russian, Greek, Arabic, Hindi, Korean, Chinese and Japanese). So a chunk holds about 800 characters of English, or 200
 of Japanese.
+
+Blobs (`core/blobs.py`) belong to no chunk, and no chunk reaches across one.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
+from mempalace_mcp.core.blobs import find_blobs, outside
 from mempalace_mcp.core.model import Span
 
 TARGET = 800
@@ -41,6 +44,7 @@ _BOUNDARIES = (
 
 _FENCE = re.compile(r"^[ \t]{0,12}(`{3,}|~{3,})([^\n]*)", re.MULTILINE)
 _NOT_BLANK = re.compile(r"\S")
+_READABLE = re.compile(r"[^\W_]")
 
 
 def split(content: str) -> list[Span]:
@@ -48,8 +52,21 @@ def split(content: str) -> list[Span]:
 
     A chunk neither begins nor ends with white space. A text of at most `LONGEST` is one chunk, a blank one none. A
     fenced block of code stays whole in some chunk if it is no longer than `TARGET`. Takes time linear in the length.
+
+    What is between two blobs is cut as a text of its own; without a letter or digit it is in no chunk. A text that is
+    nothing but a blob has none.
     """
-    return list(_Splitter(content).spans())
+    blobs = find_blobs(content)
+    if not blobs:
+        return list(_Splitter(content).spans())
+    return [span for part in outside(blobs, 0, len(content)) for span in _spans_within(content, part)]
+
+
+def _spans_within(content: str, part: Span) -> Iterator[Span]:
+    text = content[part.start : part.stop]
+    if _READABLE.search(text):
+        for span in _Splitter(text).spans():
+            yield Span(part.start + span.start, part.start + span.stop)
 
 
 def fenced_blocks(content: str) -> Iterator[Span]:

@@ -108,8 +108,9 @@ class Searching:
                 hint="0.9 finds near copies.",
             )
         chosen = self._within(arguments.read_filter(self._stores.calendar, wing, room, None, None, None))
-        beginning = content[: chunking.split(content)[0].stop]
-        probe = self._probe(beginning, SearchMode.HYBRID, chosen)
+        spans = chunking.split(content)
+        beginning = content[spans[0].start : spans[0].stop] if spans else ""
+        probe = self._probe(beginning, SearchMode.HYBRID if spans else SearchMode.KEYWORD, chosen)
         with self._stores.turnstile.turn(), self._stores.reader.read() as connection:
             matches = list(self._stores.drawers.duplicates(connection, content, chosen, DUPLICATE_POOL))
             known = {match.drawer.drawer_id for match in matches}

@@ -77,7 +77,7 @@ class DrawerStore(DrawerListing, ChunkLog):
 
     def update(self, tx: Transaction, drawer_id: str, changes: DrawerChanges, spans: Sequence[Span] | None) -> Drawer:
         """Change a live drawer under its id and keep its earlier state; `spans` cut the new content, if there is one.
-        Without spans the new content is one chunk.
+        If `spans` is None the new content is one chunk.
 
         Vectors are lost only when the content changes. An update that changes nothing leaves no trace.
 
@@ -92,7 +92,8 @@ class DrawerStore(DrawerListing, ChunkLog):
             _write_state(tx, row, new)
         if new.content != old.content:
             self._forget_chunks(tx, [row])
-            self._index(tx, row, new, spans or [Span(0, len(new.content))], Priority.INTERACTIVE)
+            whole = [Span(0, len(new.content))]
+            self._index(tx, row, new, whole if spans is None else spans, Priority.INTERACTIVE)
         elif not new.reads_like(old):
             self._reword(tx, row, new)
         return self.get(tx.connection, [drawer_id])[0]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import chain
 
+from mempalace_mcp.core.blobs import BOUND, find_blobs
 from mempalace_mcp.core.clock import Instant, day_of
 from mempalace_mcp.core.model import Span
 from mempalace_mcp.core.zone import UTC_ZONE, Zone
@@ -92,8 +93,16 @@ def passage_text(
     if source_file:
         header.append(re.split(r"[/\\]", source_file.rstrip("/\\"))[-1])
     if span.start > 0:
-        header.append(content.lstrip()[:MAX_TITLE_CHARACTERS].split("\n", 1)[0])
+        header.append(_title(content))
     return searchable("\n".join([*header, content[span.start : span.stop]]))
+
+
+def _title(content: str) -> str:
+    """The beginning of the first line, without what belongs to a blob."""
+    beginning = content.lstrip()[: MAX_TITLE_CHARACTERS + 2 * BOUND]
+    line = beginning[:MAX_TITLE_CHARACTERS].split("\n", 1)[0]
+    blob = next(iter(find_blobs(beginning)), None)
+    return line if blob is None else line[: blob.start]
 
 
 def searchable(text: str) -> str:

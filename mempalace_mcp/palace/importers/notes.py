@@ -13,11 +13,11 @@ from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.zone import Zone
 from mempalace_mcp.palace.chunking import fenced_blocks
 from mempalace_mcp.palace.importers.bytestream import Text, read_text
-from mempalace_mcp.palace.importers.cutting import cut
+from mempalace_mcp.palace.importers.cutting import cut, fits
 from mempalace_mcp.palace.importers.document import Document, Problem, SkippedFile, Source
 
 LONGEST_DOCUMENT = 16_000
-"""Characters of one document; a longer file is several."""
+"""Characters of one document, those of blobs not counted; a longer file is several."""
 
 _LONGEST_HEADING = 120
 _LONGEST_FRONT_MATTER = 8_000
@@ -49,7 +49,7 @@ def _documents(
     source: Source, text: Text, sections: list[tuple[str, str]], occurred_at: Instant | None
 ) -> Iterator[Document]:
     common = {} if text.encoding == "utf-8" else {"encoding": text.encoding}
-    if len(text.content) <= LONGEST_DOCUMENT:
+    if fits(text.content, LONGEST_DOCUMENT):
         yield Document("", source.room, text.content, source.name, occurred_at, common)
         return
     numbers: Counter[str] = Counter()
