@@ -10,10 +10,16 @@ from pathlib import Path
 
 from mempalace_mcp.palace.importers.bytestream import printable, real_path, unstorable
 from mempalace_mcp.palace.importers.document import SkippedFile
-from mempalace_mcp.palace.importers.ignoring import IgnoreRules, read_ignore_rules
+from mempalace_mcp.palace.importers.ignoring import (
+    IgnoreRules,
+    outer_rules,
+    read_ignore_rules,
+    repository_rules,
+)
 from mempalace_mcp.palace.importers.naming import project_folder
 from mempalace_mcp.palace.importers.opening import is_within, open_folder
 from mempalace_mcp.palace.importers.reading import SUFFIXES
+from mempalace_mcp.palace.importers.repository import MARK
 
 OUTSIDE = "outside the folders that may be read"
 
@@ -44,8 +50,8 @@ class _Entry:
 def discover(paths: Sequence[Path], within: Sequence[Path] | None = None) -> Iterator[FoundFile | SkippedFile]:
     """Files to read: the given ones, whatever their kind, and those of a known kind in the given folders.
 
-    In folders, left out are hidden files, what a `.gitignore` in that folder or below it names, dependencies, caches,
-    symbolic links and files of other kinds. Nothing is yielded twice. Problems are yielded, never raised. With
+    In folders, left out are hidden files, what Git ignores there, dependencies, caches, symbolic links and files of
+    other kinds. Nothing is yielded twice. Problems are yielded, never raised. With
     `within`, whatever a path leads to must lie in one of these folders.
     """
     seen: set[Path] = set()
@@ -72,17 +78,19 @@ def _found_at(given: Path, within: Sequence[Path] | None) -> Iterator[FoundFile 
         yield _unreadable(path, error)
         return
     if stat.S_ISDIR(mode):
-        yield from _walk(path)
+        yield from _walk(path, within)
     elif stat.S_ISREG(mode):
         yield FoundFile(path, project_folder(path.parent))
     else:
         yield _skipped(path, "not a regular file")
 
 
-def _walk(top: Path) -> Iterator[FoundFile | SkippedFile]:
+def _walk(top: Path, within: Sequence[Path] | None) -> Iterator[FoundFile | SkippedFile]:
     """Files of a folder first, then its subfolders; without recursion, for folders may nest deeply."""
     root = project_folder(top)
-    waiting: list[tuple[Path, IgnoreRules | None]] = [(top, None)]
+    around, problems = outer_rules(top, root, within)
+    yield from problems
+    waiting: list[tuple[Path, IgnoreRules | None]] = [(top, around)]
     while waiting:
         folder, outer = waiting.pop()
         entries = _entries(folder)
@@ -92,9 +100,11 @@ def _walk(top: Path) -> Iterator[FoundFile | SkippedFile]:
         if folder != top and any(entry.name in _GENERATED_MARKS for entry in entries):
             yield _skipped(folder, "cache or dependencies")
             continue
-        rules, problem = read_ignore_rules(folder, outer)
-        if problem is not None:
-            yield problem
+        if folder != top and any(entry.name == MARK for entry in entries):
+            outer, problems = repository_rules(folder, outer, within)
+            yield from problems
+        rules, problems = read_ignore_rules(folder, outer)
+        yield from problems
         folders = []
         for entry in entries:
             reason = _reason_to_skip(entry, rules)

@@ -1,70 +1,107 @@
-"""What `.gitignore` files leave out."""
+"""What Git leaves out: by `.gitignore` files, and by what a repository and its user have excluded themselves."""
 
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
-
-from mempalace_mcp.palace.importers.bytestream import printable, read_text
+from mempalace_mcp.palace.importers.bytestream import LARGEST_TEXT, open_file, printable
 from mempalace_mcp.palace.importers.document import SkippedFile, Source
+from mempalace_mcp.palace.importers.opening import is_within
+from mempalace_mcp.palace.importers.patterns import LONGEST_LINE, Pattern, read_patterns
+from mempalace_mcp.palace.importers.repository import MARK, own_excludes, personal_excludes
 
 NAME = ".gitignore"
-
-_MOST_WILDCARDS = 3  # matching backtracks: with each more the worst case grows a hundredfold
 
 
 @dataclass(frozen=True, slots=True)
 class IgnoreRules:
-    """The rules of one folder, and those of the folders around it, which it overrules."""
+    """The rules of one file for what lies below a folder, and those it overrules."""
 
-    folder: str
-    patterns: GitIgnoreSpec
+    folder: bytes
+    patterns: Sequence[Pattern]
     outer: IgnoreRules | None
 
     def ignores(self, path: str, *, is_folder: bool) -> bool:
         """Is this path, below the folder, left out? What is below an ignored folder is not asked about."""
+        encoded = _encoded(path)
+        name = encoded.rpartition(b"/")[2]
         rules: IgnoreRules | None = self
         while rules is not None:
-            relative = os.path.relpath(path, rules.folder)
-            verdict = rules.patterns.check_file(f"{relative}/" if is_folder else relative).include
-            if verdict is not None:
-                return verdict
+            below = encoded[len(rules.folder) + 1 :]
+            for pattern in rules.patterns:
+                if pattern.matches(below, name, is_folder=is_folder):
+                    return not pattern.takes_in
             rules = rules.outer
         return False
 
 
-def read_ignore_rules(folder: Path, outer: IgnoreRules | None) -> tuple[IgnoreRules | None, SkippedFile | None]:
-    """The rules that hold in a folder: its own, if it has a `.gitignore`, before the outer ones; and what is wrong."""
-    source = Source(folder / NAME, room="")
+Found = tuple[IgnoreRules | None, list[SkippedFile]]
+"""The rules that hold somewhere, and what is wrong with the files they stand in."""
+
+
+def read_ignore_rules(folder: Path, outer: IgnoreRules | None) -> Found:
+    """The rules that hold in a folder: its own, if it has a `.gitignore`, before the outer ones."""
+    return _read(folder / NAME, folder, outer)
+
+
+def repository_rules(root: Path, outer: IgnoreRules | None, within: Sequence[Path] | None) -> Found:
+    """The rules that hold at the root of a repository besides those of its `.gitignore`: the user's and its own.
+
+    With `within`, the user's are not looked at, nor what lies outside these folders.
+    """
+    if within is None:
+        files = [personal_excludes(root), own_excludes(root)]
+    else:
+        files = [own_excludes(root)] if is_within(root, within) else []
+    rules: IgnoreRules | None = outer
+    problems: list[SkippedFile] = []
+    for file in files:
+        if file.is_file() and (within is None or is_within(file, within)):
+            rules, wrong = _read(file, root, rules)
+            problems += wrong
+    return rules, problems
+
+
+def outer_rules(top: Path, root: Path, within: Sequence[Path] | None) -> Found:
+    """The rules of the repository at `root` that hold in a folder of it.
+
+    Without a repository there are none, nor for a folder that is itself ignored: whoever names it wants it read.
+    """
+    if not os.path.exists(root / MARK):  # noqa: PTH110 - a folder that may not be searched is no error
+        return None, []
+    rules, problems = repository_rules(root, None, within)
+    folder = root  # from here down to the folder, which reads its own
+    for name in top.relative_to(root).parts:
+        if within is None or is_within(folder, within):
+            rules, wrong = read_ignore_rules(folder, rules)
+            problems += wrong
+        folder /= name
+        if rules is not None and rules.ignores(str(folder), is_folder=True):
+            return None, problems
+    return rules, problems
+
+
+def _read(file: Path, folder: Path, outer: IgnoreRules | None) -> Found:
+    source = Source(file, room="")
     try:
-        text = read_text(source)
+        opened = open_file(source, LARGEST_TEXT)
+        if isinstance(opened, SkippedFile):
+            return outer, [opened]
+        with opened:
+            data = opened.read(LARGEST_TEXT)
     except FileNotFoundError:
-        return outer, None
+        return outer, []
     except OSError as error:
-        return outer, SkippedFile(printable(source.name), f"unreadable: {error.strerror}")
-    if isinstance(text, SkippedFile):
-        return outer, None if text.reason == "no text" else text
-    lines = [line.removesuffix("\r") for line in text.content.split("\n")]
-    simple = [line for line in lines if _wildcards(line) <= _MOST_WILDCARDS]
-    problem = None if len(simple) == len(lines) else source.skipped("patterns with too many wildcards are not heeded")
-    return IgnoreRules(str(folder), _compile(simple), outer), problem
+        return outer, [SkippedFile(printable(source.name), f"unreadable: {error.strerror}")]
+    patterns = read_patterns(data)
+    too_long = any(len(line) > LONGEST_LINE for line in data.split(b"\n"))
+    problems = [source.skipped(f"patterns of more than {LONGEST_LINE:,} bytes are not heeded")] if too_long else []
+    return (IgnoreRules(_encoded(str(folder)).rstrip(b"/"), patterns, outer) if patterns else outer), problems
 
 
-def _wildcards(pattern: str) -> int:
-    return sum(1 if part == "**" else part.count("*") for part in pattern.split("/") if not pattern.startswith("#"))
-
-
-def _compile(lines: list[str]) -> GitIgnoreSpec:
-    """The patterns of all lines that are patterns; as in Git, others match nothing."""
-    patterns: list[GitIgnoreSpecPattern] = []
-    for line in lines:
-        try:
-            patterns += GitIgnoreSpec.from_lines([line]).patterns
-        except (ValueError, re.error):
-            continue
-    return GitIgnoreSpec(patterns)
+def _encoded(path: str) -> bytes:
+    """The path as Git has it."""
+    return os.fsencode(path.replace(os.sep, "/"))

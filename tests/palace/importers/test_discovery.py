@@ -51,53 +51,6 @@ def test_a_hidden_folder_is_walked_when_it_is_given(tmp_path: Path) -> None:
     assert found(tmp_path / ".claude" / "projects") == ["s.jsonl"]
 
 
-IGNORING = {
-    ".gitignore": "*.txt\n!keep.txt\n/only-top.md\ndrafts/\n\nlogs/**/old.md\n# a comment\nspaced.md   \nbad[z-a]\n!\n",
-    "sub/.gitignore": "!again.txt\nlocal.md\r\n",
-}
-IGNORABLE = [
-    "a.txt", "keep.txt", "only-top.md", "sub/only-top.md", "drafts/x.md", "sub/drafts/keep.txt", "logs/1/2/old.md",
-    "logs/old.md", "logs/new.md", "sub/again.txt", "sub/other.txt", "sub/local.md", "local.md", "spaced.md",
-    "sub/deep/again.txt", "sub/deep/local.md", "file/drafts",
-]  # fmt: skip
-
-
-def test_gitignore_is_heeded_as_git_does(tmp_path: Path) -> None:
-    plant(tmp_path, *IGNORABLE)
-    for name, rules in IGNORING.items():
-        (tmp_path / name).write_text(rules, encoding="utf-8", newline="")
-    entries = list(discover([tmp_path]))
-    ours = {entry.path.relative_to(tmp_path).as_posix() for entry in entries if isinstance(entry, FoundFile)}
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    listing = ["git", "-C", str(tmp_path), "ls-files", "--others", "--exclude-standard", "-z"]
-    theirs = set(subprocess.run(listing, check=True, capture_output=True, text=True).stdout.rstrip("\0").split("\0"))
-    assert ours == {name for name in theirs if not Path(name).name.startswith(".")}
-    assert skipped(tmp_path)["drafts"] == "ignored by .gitignore"
-
-
-def test_an_ignored_file_is_read_when_it_is_given(tmp_path: Path) -> None:
-    plant(tmp_path, "secret.md")
-    (tmp_path / ".gitignore").write_text("secret.md\n", encoding="utf-8")
-    assert found(tmp_path) == []
-    assert found(tmp_path / "secret.md") == ["secret.md"]
-
-
-def test_a_pattern_that_would_take_for_ever_is_reported_instead(tmp_path: Path) -> None:
-    plant(tmp_path, "a" * 240 + ".md", "b.log.txt")
-    (tmp_path / ".gitignore").write_text("*a" * 40 + "b\n*.log.txt\n", encoding="utf-8")
-    assert found(tmp_path) == ["a" * 240 + ".md"]
-    assert SkippedFile(str(tmp_path / ".gitignore"), "patterns with too many wildcards are not heeded") in list(
-        discover([tmp_path])
-    )
-
-
-@pytest.mark.parametrize("content", [b"\xff\xff", b"\0", b""])
-def test_a_gitignore_that_is_no_text_ignores_nothing(tmp_path: Path, content: bytes) -> None:
-    plant(tmp_path, "a.md")
-    (tmp_path / ".gitignore").write_bytes(content)
-    assert found(tmp_path) == ["a.md"]
-
-
 def test_links_are_not_followed_out_of_the_folder_nor_in_circles(tmp_path: Path) -> None:
     plant(tmp_path, "outside/secret.md", "top/a.md")
     top = tmp_path / "top"
