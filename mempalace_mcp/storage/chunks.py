@@ -23,6 +23,7 @@ class ChunkRow:
     start: int
     stop: int
     when_at: Instant
+    source_file: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,14 @@ class ChunkLog:
             _ = tx.stamp
         return stored
 
+    def renew_vectors(self, tx: Transaction, drawers: Sequence[int]) -> None:
+        """Enter the vectors of drawers into the log anew: the indexes may have dropped those of deleted ones."""
+        tx.connection.execute(
+            "INSERT OR REPLACE INTO vectors (chunk, embedding) SELECT v.chunk, v.embedding FROM json_each(?) AS back"
+            " CROSS JOIN chunks c ON c.drawer = back.value CROSS JOIN vectors v ON v.chunk = c.id ORDER BY v.position",
+            (json_array(drawers),),
+        )
+
     def forget_vectors(self, tx: Transaction) -> int:
         """Drop all vectors and the model's stamp; every chunk of a live drawer is pending again. Returns how many."""
         connection = tx.connection
@@ -93,7 +102,7 @@ class ChunkLog:
         """Those of the chunks whose drawer is live and matches: the join of search with the truth."""
         condition = condition_of(filter)
         rows = connection.execute(
-            "SELECT c.id, d.id, d.drawer_id, c.start, c.stop, d.when_at FROM json_each(:chunks) AS wanted"
+            "SELECT c.id, d.id, d.drawer_id, c.start, c.stop, d.when_at, d.source_file FROM json_each(:chunks) AS wanted"
             " CROSS JOIN chunks c ON c.id = wanted.value CROSS JOIN drawers d ON d.id = c.drawer"
             f" WHERE {condition.sql} ORDER BY wanted.key",
             condition.values | {"chunks": json_array(chunk_ids)},

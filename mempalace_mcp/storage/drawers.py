@@ -129,6 +129,7 @@ class DrawerStore(DrawerListing, ChunkLog):
                 " WHERE v.chunk IS NULL",
                 (keys,),
             )
+            self.renew_vectors(tx, [row for row, _ in trashed])
         return [drawer_id for _, drawer_id in trashed]
 
     def purge(self, tx: Transaction, before: Instant, limit: int) -> int:

@@ -43,6 +43,10 @@ class Columns:
         """How many rows belong to live drawers."""
         return int(np.count_nonzero(self._table[_LIVE, : self.count]))
 
+    def dead(self, first: int) -> int:
+        """How many rows from `first` on belong to deleted drawers, or to none."""
+        return self.count - first - int(np.count_nonzero(self._table[_LIVE, first : self.count]))
+
     @property
     def size(self) -> int:
         """Bytes held."""

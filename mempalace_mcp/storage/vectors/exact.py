@@ -19,10 +19,12 @@ from mempalace_mcp.storage.vectors.truth import Moment, RowFilter, Vectors
 
 _GATHER_ROWS = 4096
 _WASTE_ROWS = 1000
+_WASTE_SHARE = 0.2
 
 
 class ExactIndex:
-    """Vectors with a position beyond `after`, and what is needed to filter them.
+    """Vectors with a position beyond `after`, and what is needed to filter them. Those of drawers that were deleted
+    when it was loaded are left out: a drawer that is restored enters the log anew.
 
     Each search first catches up with what its connection sees, under a lock; the scan itself runs without one, since
     rows never change. A reader whose snapshot is older than what is loaded gets every row that may matter to it, and
@@ -38,6 +40,8 @@ class ExactIndex:
         self._blocks = Blocks(directory, moment.dimension)
         self._seq = moment.seq
         self._position = after
+        self._absent = 0
+        """Vectors of the log beyond `after` that were left out and still exist."""
 
     def covers(self, moment: Moment, after: int) -> bool:
         """Does it follow the log of this palace, with vectors of this length, from `after` or earlier on?"""
@@ -66,9 +70,15 @@ class ExactIndex:
         return len(positions) - int(np.searchsorted(positions, position, "right"))
 
     def is_wasteful(self, position: int) -> bool:
-        """Would loading it anew save half of it? A mere tail needs nothing up to `position`."""
+        """Would loading it anew save a good part of it? A mere tail needs nothing up to `position`."""
         superfluous = 0 if self.after == 0 else self._columns.count - self.rows_beyond(position)
-        return superfluous + self._columns.gone > max(_WASTE_ROWS, self._columns.count // 2)
+        return superfluous + self._columns.dead(superfluous) > max(_WASTE_ROWS, self._columns.count * _WASTE_SHARE)
+
+    def load(self, connection: sqlite3.Connection, moment: Moment) -> None:
+        """Load the rows of live drawers, before anybody else uses it."""
+        with self._lock:
+            self._read_log(connection, moment, live=True)
+            self._absent = truth.count_after(connection, self.after) - self._columns.count
 
     def catch_up(self, connection: sqlite3.Connection, moment: Moment) -> None:
         """Load what the connection sees beyond what is loaded."""
@@ -96,8 +106,10 @@ class ExactIndex:
             columns = self._columns
             if moment.seq < self._seq or moment.position < self._position:
                 return
-            if truth.count_after(connection, self.after) != columns.count - columns.gone:
+            present = truth.count_after(connection, self.after)
+            if present != columns.count - columns.gone + self._absent:
                 columns.keep(np.arange(columns.count), truth.entries(connection)[0], moment.seq)
+                self._absent = present - (columns.count - columns.gone)
 
     def differences(self, connection: sqlite3.Connection, moment: Moment, sample: int) -> list[Difference]:
         """Where it disagrees with SQLite: rows and their fields all compared, vectors sampled."""
@@ -111,7 +123,8 @@ class ExactIndex:
             for row in fields.T:
                 mine = have.pop(int(row[0]), None)
                 if mine is None:
-                    found.append(Difference("exact", int(row[1]), "missing"))
+                    if row[-1]:  # live
+                        found.append(Difference("exact", int(row[1]), "missing"))
                 elif mine != tuple(int(value) for value in row):
                     found.append(Difference("exact", int(row[1]), "its drawer is described wrongly"))
         found += [Difference("exact", row[1], "not in SQLite") for row in have.values()]
@@ -131,8 +144,11 @@ class ExactIndex:
     def _catch_up(self, connection: sqlite3.Connection, moment: Moment) -> None:
         if moment.seq > self._seq:
             self._apply_changes(connection, moment)
+        self._read_log(connection, moment, live=False)
+
+    def _read_log(self, connection: sqlite3.Connection, moment: Moment, *, live: bool) -> None:
         if moment.position > self._position:
-            for fields, vectors in truth.rows_after(connection, self._position):
+            for fields, vectors in truth.rows_after(connection, self._position, live=live):
                 if vectors.shape[1] != self._blocks.dimension:
                     raise PalaceCorrupt("the palace holds vectors of different lengths", hint=truth.REINDEX)
                 self._blocks.extend(self._columns.count, vectors)

@@ -249,7 +249,7 @@ class VectorIndex:
 
     def _load(self, connection: sqlite3.Connection, moment: Moment, after: int) -> ExactIndex:
         exact = ExactIndex(self._directory, moment, after)
-        exact.catch_up(connection, moment)
+        exact.load(connection, moment)
         return exact
 
     def _replace_exact(self, exact: ExactIndex | None) -> None:

@@ -68,10 +68,17 @@ def _moment(connection: sqlite3.Connection) -> Moment:
     return Moment(*row)
 
 
-def rows_after(connection: sqlite3.Connection, position: int) -> Iterator[tuple[Integers, Vectors]]:
-    """The log beyond a position in ascending order, some rows at a time: fields as columns, and vectors."""
+def rows_after(
+    connection: sqlite3.Connection, position: int, *, live: bool = False
+) -> Iterator[tuple[Integers, Vectors]]:
+    """The log beyond a position in ascending order, some rows at a time: fields as columns, and vectors.
+
+    `live` leaves out the rows of deleted drawers.
+    """
     cursor = connection.execute(
-        f"SELECT {_ROW}, v.embedding FROM {_JOINED} WHERE v.position > ? ORDER BY v.position", (position,)
+        f"SELECT {_ROW}, v.embedding FROM {_JOINED} WHERE v.position > ?"
+        f" {'AND d.deleted_at IS NULL' if live else ''} ORDER BY v.position",
+        (position,),
     )
     while rows := cursor.fetchmany(_FETCH):
         yield np.array([row[:-1] for row in rows], np.int64).T, _matrix([row[-1] for row in rows])

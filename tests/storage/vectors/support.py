@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.chunks import ChunkLog
 from mempalace_mcp.storage.database import Database
 from mempalace_mcp.storage.filters import condition_of
 from mempalace_mcp.storage.transaction import Transaction, Work
@@ -105,7 +106,14 @@ class World:
         self._set(drawers, "deleted_at = 1")
 
     def restore(self, drawers: Sequence[int]) -> None:
-        self._set(drawers, "deleted_at = NULL")
+        def work(transaction: Transaction) -> None:
+            for drawer in _deleted(transaction.connection, drawers):
+                transaction.connection.execute(
+                    "UPDATE drawers SET deleted_at = NULL, seq = ? WHERE id = ?", (transaction.stamp.seq, drawer)
+                )
+                ChunkLog().renew_vectors(transaction, [drawer])
+
+        self.do(work)
 
     def redate(self, drawers: Sequence[int], when: int) -> None:
         self._set(drawers, f"occurred_at = {when}")
@@ -167,6 +175,15 @@ class World:
                 )
 
         self.do(work)
+
+
+def _deleted(connection: sqlite3.Connection, drawers: Sequence[int]) -> list[int]:
+    """Those of the drawers that are in the trash."""
+    rows = connection.execute(
+        "SELECT id FROM drawers WHERE deleted_at IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(drawers)),),
+    )
+    return [row[0] for row in rows]
 
 
 def plain_answer(

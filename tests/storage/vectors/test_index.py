@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -269,6 +270,29 @@ def test_dead_rows_do_not_pile_up(index: VectorIndex, database: Database, world:
         index.advance(database.read, 500)
     assert index.statistics().rows_exact <= 1100
     assert index.statistics().rows_live == 40
+
+
+def test_vectors_of_deleted_drawers_leave_memory_and_come_back(
+    tmp_path: Path, database: Database, world: World
+) -> None:
+    kept, deleted = world.file(1500, seed=1), world.file(1400, seed=2)
+    with closing(index_of(tmp_path, mode="exact")) as index, database.read() as older:
+        older.execute("SELECT seq FROM state").fetchone()
+        verify_answers(index, database)
+        assert index.statistics().rows_exact == 2900
+        world.delete(deleted)
+        index.advance(database.read, 500)
+        assert index.statistics().rows_exact == len(kept)
+        assert index.statistics().bytes_mapped == len(kept) * DIMENSION * 4
+        verify_answers(index, database)
+        (query,) = unit_vectors(1, 7)
+        assert answer(index, older, query, 2900) == plain_answer(older, query, 2900), "they lived then"
+        world.restore(deleted[:700])
+        world.purge(deleted[700:])
+        verify_answers(index, database)
+        index.advance(database.read, 500)
+        assert index.statistics().rows_live == index.statistics().rows_exact == 2200
+        assert differences(index, database) == []
 
 
 @pytest.mark.parametrize("chroma", [False, True])
