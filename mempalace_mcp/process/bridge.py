@@ -54,7 +54,7 @@ class Bridge:
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
-        self._client = Client()
+        self._client = Client(on_room=self._go_on, on_gone=_end)
         self._journal = Journal()
         self._progress = Progress()
         self._sending = threading.Lock()
@@ -73,12 +73,15 @@ class Bridge:
             threading.Thread(target=self._guarded, args=(self._serve,), name="daemon", daemon=True).start()
             for line in self._client.lines():
                 self._take(line)
+            self._journal.wait_while_it_empties(seconds)
         except ClientGone:
             return 0
         except Stop:
             seconds = DRAIN_AT_STOP_SECONDS
+            with contextlib.suppress(Stop):
+                self._journal.wait_until_empty(seconds)
         with contextlib.suppress(Stop):
-            self._journal.wait_until_empty(seconds)
+            self._client.drain(seconds)
         return 0
 
     def _take(self, line: bytes | Overlong) -> None:
@@ -88,16 +91,15 @@ class Bridge:
 
             self._client.write(refuse_overlong(line))
             return
-        with self._sending:
-            self._journal.add(line)
-            self._send()
+        self._journal.add(line)  # may wait for room, which only whoever has nothing to wait for can make
+        self._go_on()
 
     def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
         """Run in a thread of its own. Without it the client would wait for ever; without a client it is needless."""
         try:
             work(*arguments)
         except ClientGone:
-            os._exit(0)
+            _end()
         except BaseException:  # noqa: BLE001 - a mistake of ours: the client shall see the end of its server, not wait
             sys.excepthook(*sys.exc_info())
             os._exit(70)
@@ -119,15 +121,13 @@ class Bridge:
         """Serve through one daemon until it is gone."""
         began = time.monotonic()
         graceful = False
-        # A thread of its own: a daemon may not read on before what it has answered is read here.
-        resuming = threading.Thread(target=self._guarded, args=(self._resume, connection), name="resume")
-        resuming.start()
+        self._resume(connection)
         patience = Patience(connection)
-        for frame in connection.frames(TICK_SECONDS, lambda: patience.wait(owed=bool(self._journal.in_flight()))):
+        for frame in connection.frames(TICK_SECONDS, lambda: patience.wait(owed=not self._journal.is_empty)):
             patience.heard()
             graceful = self._receive(frame) or graceful
+            self._client.wait_for_reading()
         connection.close()
-        resuming.join()
         with self._sending:
             self._connection = None
             if graceful:
@@ -144,7 +144,9 @@ class Bridge:
             self._refuse_proven(entries)
             self._cautious = any(entry.deaths >= DEATHS_UNTIL_SUSPECT for entry in entries)
             self._connection = connection
+            connection.on_room = self._go_on
             for entry in self._journal.replay():
+                self._journal.note_sent(entry)
                 self._send_entry(connection, entry)
             self._send()
         if self._version not in (None, connection.version) and self._journal.greeted:
@@ -152,28 +154,23 @@ class Bridge:
         self._version = connection.version
 
     def _send(self) -> None:
-        """Send what may be sent, in order. Requests under suspicion go one at a time, others wait for them."""
-        connection = self._connection
-        if connection is None:
-            return
-        entries = self._journal.in_flight()
-        limit = 1 if self._cautious else OUTSTANDING
-        room = limit - sum(entry.sent and entry.is_request for entry in entries)
-        for entry in entries:
-            if entry.sent or (entry.is_request and room <= 0):
-                continue
-            if not self._send_entry(connection, entry):
-                return
-            room -= entry.is_request
+        """Send what may be sent, in order. Requests under suspicion go one at a time, others wait for them.
 
-    def _send_entry(self, connection: Connection, entry: Entry) -> bool:
+        A client that does not read its answers is not given more of them: what it asks for waits in the journal.
+        """
+        connection = self._connection
+        limit = 1 if self._cautious else OUTSTANDING
+        while connection is not None and connection.has_room:
+            may_ask = self._journal.outstanding < limit and self._client.has_room
+            entry = self._journal.send_next(ask=may_ask)
+            if entry is None:
+                return
+            self._send_entry(connection, entry)
+
+    def _send_entry(self, connection: Connection, entry: Entry) -> None:
         mark = SUSPECT if entry.deaths >= DEATHS_UNTIL_SUSPECT else AGAIN if entry.again else ""
-        try:
+        with contextlib.suppress(OSError):  # the daemon is gone, which whoever receives will see
             connection.send(Frame(entry.sequence, entry.line, mark))
-        except OSError:
-            return False
-        entry.sent = True
-        return True
 
     def _receive(self, frame: Frame) -> bool:
         """Take what the daemon says; True if it takes its leave."""
@@ -196,12 +193,11 @@ class Bridge:
         return False
 
     def _go_on(self) -> None:
-        """Something is settled: there may be room for what waits."""
-        waiting = [entry for entry in self._journal.in_flight() if not entry.sent]
-        if waiting or self._cautious:
-            with self._sending:
-                self._cautious = any(e.deaths >= DEATHS_UNTIL_SUSPECT for e in self._journal.in_flight())
-                self._send()
+        """There may be something to send, or room for what waits. Nobody waits here for client or daemon."""
+        with self._sending:
+            if self._cautious:
+                self._cautious = any(entry.deaths >= DEATHS_UNTIL_SUSPECT for entry in self._journal.in_flight())
+            self._send()
 
     def _take_notice(self, notice: object) -> bool:
         leave = notice.get("goodbye") if isinstance(notice, dict) else None
@@ -221,6 +217,7 @@ class Bridge:
 
     def _refuse_all(self, trouble: Unavailable) -> None:
         for entry in self._journal.in_flight():
+            self._client.wait_for_reading()
             self._refuse(entry, trouble.error)
 
     def _refuse(self, entry: Entry, error: dict[str, object]) -> None:
@@ -247,6 +244,11 @@ class Bridge:
             self._trouble_since = None
             self._refuse_all(Unavailable(crash_loop(self._connector.palace)))
         time.sleep(jittered(min(_LONGEST_BACK_OFF, 0.1 + lasted / 4)))
+
+
+def _end() -> None:
+    """Nobody reads what this process says."""
+    os._exit(0)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

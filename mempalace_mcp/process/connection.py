@@ -7,15 +7,17 @@ import json
 import select
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
 
 from mempalace_mcp.process.address import Address
 from mempalace_mcp.process.frames import MAX_FRAME_BYTES, OWN_MESSAGE, Frame
 from mempalace_mcp.process.hello import MAX_HELLO_BYTES, Hello
+from mempalace_mcp.process.outflow import Outflow
 from mempalace_mcp.protocol.lines import LineSplitter
 
 _READ_BYTES = 65536
+_ROOM_BYTES = 256 * 1024
+"""While a daemon leaves more than that unread, nothing more is sent to it."""
 
 
 class Refused(Exception):
@@ -28,13 +30,22 @@ class Refused(Exception):
 
 
 class Connection:
-    """Sends from any thread under the caller's lock, received from by one."""
+    """Sent to by any thread, which never waits for that; received from by one.
+
+    `on_room` is called when the daemon has read on, after it had left much unread.
+    """
 
     def __init__(self, stream: socket.socket, welcome: dict[str, object], rest: bytes) -> None:
         self.welcome = welcome
+        self.on_room: Callable[[], None] = lambda: None
         self._socket = stream
         self._rest = rest
-        self._writing = threading.Lock()
+        self._out = Outflow(stream.fileno(), stream.send, _ROOM_BYTES, lambda: self.on_room())
+
+    @property
+    def has_room(self) -> bool:
+        """Does the daemon read what it is sent?"""
+        return self._out.has_room
 
     @property
     def version(self) -> str:
@@ -52,19 +63,13 @@ class Connection:
         Raises:
             OSError: the daemon is gone.
         """
-        with self._writing:
-            self._socket.sendall(frame.encode())
+        self._out.put(frame.encode())
 
     def ask_for_life(self) -> None:
         """Have the daemon say something, unless it leaves unread what it was sent before."""
-        if self._writing.acquire(blocking=False):
-            try:
-                if select.select([], [self._socket], [], 0)[1]:
-                    self._socket.sendall(Frame(OWN_MESSAGE, b"").encode())
-            except (OSError, ValueError):  # it is gone, which whoever receives will see
-                return
-            finally:
-                self._writing.release()
+        if not self._out.pending:
+            with contextlib.suppress(OSError):  # it is gone, which whoever receives will see
+                self.send(Frame(OWN_MESSAGE, b""))
 
     def frames(self, tick_seconds: float, tick: Callable[[], None]) -> Iterator[Frame]:
         """What the daemon says, to its last whole line; ends when it is gone. Each `tick` is so much of silence."""

@@ -53,12 +53,12 @@ def bridge(
 
 
 @contextmanager
-def served(palace: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, Any]]]:
+def served(palace: Path, package: Path = PACKAGE.parent) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, Any]]]:
     """`serve` on a free port, and what it announces."""
     process = subprocess.Popen(
         [*PROGRAM, "serve", "--palace", str(palace), "--port", "0", "--json"],
         stdout=subprocess.PIPE,
-        cwd=PACKAGE.parent,
+        cwd=package,
     )
     try:
         assert process.stdout is not None

@@ -6,7 +6,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mempalace_mcp.process.journal import MAX_BYTES, MAX_ENTRIES, Journal
+from mempalace_mcp.process.journal import ENTRY_BYTES, MAX_BYTES, Entry, Journal
 from mempalace_mcp.process.progress import Progress
 
 
@@ -17,6 +17,14 @@ def line(method: str, number: object = None, **params: object) -> bytes:
 
 def sequences(journal: Journal) -> list[int]:
     return [entry.sequence for entry in journal.in_flight()]
+
+
+def send(journal: Journal, *entries: Entry) -> None:
+    """All of them, or everything there is to send."""
+    for entry in entries:
+        journal.note_sent(entry)
+    while not entries and journal.send_next(ask=True) is not None:
+        pass
 
 
 def test_what_is_settled_is_forgotten_and_the_rest_stays_in_order() -> None:
@@ -61,7 +69,7 @@ def test_a_stream_stays_open_and_keeps_nobody_waiting() -> None:
     assert journal.wait_until_empty(0)
     assert not journal.wait_until_needed(0)
     for _ in range(3):
-        stream.sent = True
+        send(journal, stream)
         journal.lost()
     assert (stream.deaths, stream.again, stream.sent) == (0, True, False)
     assert sequences(journal) == [stream.sequence]
@@ -74,7 +82,7 @@ def test_what_is_repeated_is_marked_as_such() -> None:
     journal = Journal()
     journal.settle(journal.add(line("resources/list", 1)).sequence, b'{"result":{}}')
     sent, waiting = journal.add(line("resources/subscribe", 2, uri="a")), journal.add(line("ping", 3))
-    sent.sent = True
+    send(journal, sent)
     journal.unsent()
     assert (sent.again, waiting.again) == (True, False)
     assert [(entry.method, entry.again) for entry in journal.replay()] == [("resources/list", True)]
@@ -84,8 +92,7 @@ def test_cancelled_requests_end_with_their_daemon_and_twins_of_another_type_do_n
     journal = Journal()
     text, number, long = (journal.add(each) for each in (line("tools/call", "7"), line("tools/call", 7), b""))
     long = journal.add(line("tools/call", "big", filler="x" * 100_000))
-    for entry in journal.in_flight():
-        entry.sent = True
+    send(journal)
     journal.add(line("notifications/cancelled", requestId=7))
     journal.add(line("notifications/cancelled", requestId="big"))
     journal.lost()
@@ -98,7 +105,7 @@ def test_cancelled_requests_end_with_their_daemon_and_twins_of_another_type_do_n
 def test_a_request_that_is_cancelled_before_it_was_sent_is_never_sent() -> None:
     journal = Journal()
     sent, unsent = journal.add(line("tools/call", 1)), journal.add(line("tools/call", 2))
-    sent.sent = True
+    send(journal, sent)
     for number in (1, 2):
         journal.settle(journal.add(line("notifications/cancelled", requestId=number)).sequence)
     assert sequences(journal) == [sent.sequence]
@@ -114,28 +121,72 @@ def test_a_request_that_is_cancelled_before_it_was_sent_is_never_sent() -> None:
 def test_only_what_was_sent_has_died() -> None:
     journal = Journal()
     sent, waiting = journal.add(line("ping", 1)), journal.add(line("ping", 2))
-    sent.sent = sent.alone = True
+    send(journal, sent)
+    sent.alone = True
     journal.lost()
     assert (sent.deaths, sent.deaths_alone, waiting.deaths) == (1, 1, 0)
     assert not sent.sent
-    sent.sent = True
+    send(journal, sent)
     journal.unsent()
     assert (sent.deaths, sent.deaths_alone) == (1, 1)
 
 
 def test_a_full_journal_makes_the_client_wait() -> None:
     journal = Journal()
-    for number in range(MAX_ENTRIES):
-        journal.add(line("ping", number))
+    long = line("ping", 1, filler="x" * (MAX_BYTES // 2 - ENTRY_BYTES))
+    for _ in range(2):
+        journal.add(long)
     waiting = threading.Thread(target=journal.add, args=(line("ping", "late"),))
     waiting.start()
-    assert len(journal.in_flight()) == MAX_ENTRIES
-    journal.add(line("ping", "own"), own=True)
-    for entry in journal.in_flight()[:2]:
-        journal.settle(entry.sequence)
+    assert sequences(journal) == [1, 2]
+    own = journal.add(line("ping", "own"), own=True)
+    for sequence in (1, own.sequence):
+        journal.settle(sequence)
     waiting.join(10)
-    assert len(journal.in_flight()) == MAX_ENTRIES
+    assert sequences(journal) == [2, 4]
     assert not journal.wait_until_empty(0)
+
+
+def test_many_short_messages_fill_it_too() -> None:
+    journal = Journal()
+    for _ in range(MAX_BYTES // ENTRY_BYTES):
+        journal.add(b"")
+    waiting = threading.Thread(target=journal.add, args=(b"",), daemon=True)
+    waiting.start()
+    assert len(journal.in_flight()) == MAX_BYTES // ENTRY_BYTES
+    journal.settle(1)
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_what_is_no_request_overtakes_requests_that_wait_and_the_handshake_does_not() -> None:
+    journal = Journal()
+    first = line("ping", 1), line("notifications/initialized"), line("notifications/roots/list_changed")
+    for each in (*first, line("ping", 2), line("subscriptions/listen", 3)):
+        journal.add(each)
+    assert [entry.sequence for _ in range(3) if (entry := journal.send_next(ask=False))] == [3, 5]
+    assert [entry.sequence for _ in range(4) if (entry := journal.send_next(ask=True))] == [1, 2, 4]
+    assert journal.outstanding == 2
+    journal.unsent()
+    assert journal.outstanding == 0
+    assert [entry.sequence for _ in range(6) if (entry := journal.send_next(ask=True))] == [1, 2, 3, 4, 5]
+    for sequence in range(1, 6):
+        journal.settle(sequence)
+    assert (journal.outstanding, journal.is_empty) == (0, True)
+
+
+def test_it_waits_as_long_as_something_happens() -> None:
+    journal = Journal()
+    for number in range(3):
+        journal.add(line("ping", number))
+    assert not journal.wait_while_it_empties(0)
+    emptied: list[bool] = []
+    waiting = threading.Thread(target=lambda: emptied.append(journal.wait_while_it_empties(60)))
+    waiting.start()
+    for sequence in range(1, 4):
+        journal.settle(sequence)
+    waiting.join(10)
+    assert emptied == [True]
 
 
 @given(st.binary(max_size=60) | st.just(b"[" * 100_000) | st.just(b"[" * 50_000))
