@@ -17,7 +17,8 @@ Work = Callable[[], Awaitable[bytes]]
 Finish = Callable[[bytes | None], Awaitable[None]]
 """Sends the body; None if the client has cancelled the request, and wants no answer."""
 
-_CLOSED = b'"error":{"code":%d,"message":"Connection closed"}' % CONNECTION_CLOSED
+CLOSED = b'"error":{"code":%d,"message":"Connection closed"}' % CONNECTION_CLOSED
+"""The body that answers what the end of a session interrupts."""
 
 
 class Answering:
@@ -51,7 +52,7 @@ class Answering:
             Exception: some work failed, which none should.
         """
         for request in self._by_task.values():
-            request.cancel(_CLOSED)
+            request.cancel(CLOSED)
         if self._by_task:
             await asyncio.wait(list(self._by_task))
         if self._failure is not None:
@@ -81,7 +82,7 @@ class _Request:
     def __init__(self, work: Work, finish: Finish) -> None:
         self._work = work
         self._begun = self._cancelled = self._formed = False
-        self.body: bytes | None = _CLOSED
+        self.body: bytes | None = CLOSED
         self.finish = finish
         self.task: asyncio.Task[None]
 

@@ -130,19 +130,19 @@ class Calls:
             tasks.cancel_scope.cancel()
         return answer
 
+    def is_brief(self, call: Call, origin: Origin) -> bool:
+        """True if the call is better run where it writes than in a thread of its own, whose turn it would wait for."""
+        services = self._services
+        return origin.size <= BRIEF_BYTES and services.tools.is_brief(call.tool) and services.writer.has_room
+
     async def _run(self, call: Call, deadline: Deadline, origin: Origin) -> Answer:
         work = partial(self._work, call, deadline, origin.access)
         try:
-            if self._is_brief(call, origin):
+            if self.is_brief(call, origin):
                 return await self._services.writer.run(work, deadline)
             return await self._services.executor.run(origin.client, work)
         finally:
             deadline.cancel()  # whichever way this is left, nobody waits for the tool any more
-
-    def _is_brief(self, call: Call, origin: Origin) -> bool:
-        """True if the call is better run where it writes than in a thread of its own, whose turn it would wait for."""
-        services = self._services
-        return origin.size <= BRIEF_BYTES and services.tools.is_brief(call.tool) and services.writer.has_room
 
     def _work(self, call: Call, deadline: Deadline, access: Access) -> Answer:
         deadline.check("a free worker")

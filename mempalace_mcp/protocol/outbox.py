@@ -55,9 +55,14 @@ class Outbox:
                 self._unsent -= len(data)
                 self._sent.set()
 
+    @property
+    def has_room(self) -> bool:
+        """Has the client taken most of what is there for it?"""
+        return self._unsent <= ROOM_BYTES
+
     async def room(self) -> None:
-        """Wait until the client has taken most of what is there for it."""
-        while self._unsent > ROOM_BYTES:
+        """Wait until it has."""
+        while not self.has_room:
             if self._sent.is_set():
                 self._sent = anyio.Event()
             await self._sent.wait()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from mempalace_mcp.core.access import FULL, Access
-from mempalace_mcp.protocol.answering import Answering, Work
+from mempalace_mcp.protocol.answering import CLOSED, Answering, Work
 from mempalace_mcp.protocol.calls import Call, read_call
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
 from mempalace_mcp.protocol.handshake import INITIALIZE, INITIALIZED, assumed_handshake, is_enveloped, needs_handshake
@@ -30,13 +30,15 @@ from mempalace_mcp.protocol.plain import SessionServer
 from mempalace_mcp.protocol.revisions import PROGRESS_TOKEN, RequestId
 from mempalace_mcp.protocol.subscriptions import Follower, Subscriptions
 from mempalace_mcp.protocol.tools.answers import present, to_json
+from mempalace_mcp.protocol.turns import Turn, Turns
 from mempalace_mcp.runtime.activity import SessionActivity
 
 if TYPE_CHECKING:
     from mempalace_mcp.protocol.sdk_session import SdkSession
 
-MAX_IN_FLIGHT = 64
-"""Requests of one session that may be unanswered; the next one waits, and with it whatever is read after it."""
+MAX_UNREAD_ANSWERS = 12
+"""Answers of any length that may be formed at once, while nobody knows whether the client reads them: with what it may
+leave unread they are less than what it is given up for. (Nor does the executor give one client so many threads.)"""
 
 CANCELLED = "notifications/cancelled"
 
@@ -55,8 +57,8 @@ class Session:
         self._outbox = Outbox(write)
         self._begun, self._closing = anyio.Event(), anyio.Event()
         self._tasks: TaskGroup
-        self._in_flight = 0
-        self._settled = anyio.Event()
+        self._turns = Turns(self._outbox)
+        self._forming = anyio.Semaphore(MAX_UNREAD_ANSWERS, fast_acquire=True)
         self._answering = Answering(self.close)
         self._handshake: dict[str, Mapping[str, Any]] = {}
         """What was agreed without the SDK: the client's messages by their methods."""
@@ -76,7 +78,7 @@ class Session:
     @property
     def in_flight(self) -> int:
         """Requests that have arrived and are not answered yet."""
-        return self._in_flight
+        return self._turns.in_flight
 
     async def serve(self) -> None:
         """Answer until the session is closed; then what is still in flight is cancelled, and answered as such."""
@@ -92,6 +94,7 @@ class Session:
             try:
                 with anyio.CancelScope(shield=True):
                     await self._answering.end()
+                    await self._turns.end(CLOSED)
             finally:
                 self._subscriptions.close()
                 self.finished.set()
@@ -104,39 +107,44 @@ class Session:
         """
         message = read_message(data)
         if isinstance(message, Refusal):
-            await self.send(message.answer())
+            answer = message.answer()
+            refuse = partial(self._refuse, answer)
+            await self._queue(Turn(len(answer), partial(self._begin_refusing, refuse), refuse))
         else:
             size = len(data) if isinstance(data, bytes) else 0
             await self.take(message, Origin.of_message(self._activity, message, size, access=access))
 
     async def take(self, message: Message, origin: Origin) -> None:
-        """Take one message that was read, from there; returns when it has been handed over.
+        """Take one message that was read, from there; returns when it has been handed over, or waits for its turn.
 
         Raises:
             anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
         """
-        if not self._begun.is_set():
-            await self._begun.wait()
-        await self._outbox.room()
+        content = message.content
         if _is_request(message):
-            await self._fewer_in_flight_than(MAX_IN_FLIGHT)
-        if self._closing.is_set():
-            raise anyio.ClosedResourceError
-        if not _is_request(message):
+            finish = partial(self._finish, content["id"], origin)
+            await self._queue(Turn(origin.size, partial(self._take_request, content, origin), finish, content["id"]))
+        elif "method" in content and content["method"] != CANCELLED:
+            await self._queue(Turn(origin.size, partial(self._take_notice, message, origin)))
+        else:
+            await self._verify_open()
             await self._take_notice(message, origin)
-            return
-        self._in_flight += 1
-        try:
-            await self._take_request(message.content, origin)
-        except BaseException:
-            self._settle()
-            raise
 
     async def drain(self, seconds: float) -> None:
         """Wait until everything in flight is answered, at most that long. Streams of changes end at once."""
         self._subscriptions.end_streams()
         with anyio.move_on_after(seconds):
-            await self._fewer_in_flight_than(1)
+            while self.in_flight:
+                await self._turns.next_settled()
+
+    async def answer_all(self, patience: float) -> None:
+        """Wait until everything in flight is answered, or nothing was for so long. Streams of changes end at once."""
+        self._subscriptions.end_streams()
+        while self.in_flight:
+            with anyio.move_on_after(patience) as waiting:
+                await self._turns.next_settled()
+            if waiting.cancelled_caught:
+                return
 
     def close(self) -> None:
         """Take no more messages; `serve` returns soon after."""
@@ -162,7 +170,7 @@ class Session:
         try:
             await self.send(self.encode_answer(request_id, body))
         finally:
-            self._settle()
+            self._turns.settle()
 
     async def tell(self, message: bytes) -> None:
         """Write a message that answers nothing."""
@@ -174,7 +182,29 @@ class Session:
 
     async def unanswered(self, origin: Origin) -> None:
         """A request is settled, and nothing was written for it."""
-        self._settle()
+        self._turns.settle()
+
+    async def _verify_open(self) -> None:
+        if not self._begun.is_set():
+            await self._begun.wait()
+        if self._closing.is_set():
+            raise anyio.ClosedResourceError
+
+    async def _queue(self, turn: Turn) -> None:
+        await self._turns.room()
+        await self._verify_open()
+        await self._turns.take(turn, self._tasks)
+
+    async def _begin_refusing(self, refuse: Callable[[bytes | None], Awaitable[None]]) -> None:
+        self._tasks.start_soon(refuse, None)
+
+    async def _refuse(self, answer: bytes, _: bytes | None) -> None:
+        """Answer what was no message; so much can always be said."""
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            try:
+                await self.send(answer)
+            finally:
+                self._turns.settle()
 
     async def _take_request(self, content: Mapping[str, Any], origin: Origin) -> None:
         self._is_modern = self._is_modern or is_enveloped(content)
@@ -182,7 +212,7 @@ class Session:
             await self._assume_handshake()
         if self._is_shaken and (work := self._plain_work(content, origin)):
             finish = partial(self._finish, content["id"], origin)
-            self._answering.begin(content["id"], partial(self._work_when_read, work), finish)
+            self._answering.begin(content["id"], work, finish)
         elif (result := self._plain_result(content, origin)) is not None:
             self._tasks.start_soon(self._finish, content["id"], origin, b'"result":' + result)
         else:
@@ -226,9 +256,12 @@ class Session:
     def _plain_work(self, content: Mapping[str, Any], origin: Origin) -> Work | None:
         """What forms the answer to a call, or to another request that takes a while, without the SDK."""
         if call := read_call(content):
-            return partial(self._answer_to, call, origin)
+            work = partial(self._answer_to, call, origin)
+            return work if self._server.calls.is_brief(call, origin) else partial(self._work_when_read, work)
         inquire = self._server.inquiry(content["method"], content.get("params"))
-        return inquire and partial(inquire, replace(origin, subscriptions=self._subscriptions))
+        if inquire is None:
+            return None
+        return partial(self._work_when_read, partial(inquire, replace(origin, subscriptions=self._subscriptions)))
 
     async def _hand_over(self, content: Mapping[str, Any], origin: Origin) -> None:
         """Let the SDK see to the message."""
@@ -249,8 +282,9 @@ class Session:
         return sdk
 
     async def _work_when_read(self, work: Work) -> bytes:
-        await self._outbox.room()
-        return await work()
+        async with self._forming:
+            await self._outbox.room()
+            return await work()
 
     async def _answer_to(self, call: Call, origin: Origin) -> bytes:
         if call.progress_token is None:
@@ -275,7 +309,13 @@ class Session:
         if message.content.get("method") != CANCELLED:
             return False
         meant = (message.content.get("params") or {}).get("requestId")
-        return isinstance(meant, str | int) and self._answering.cancel(meant)
+        if not isinstance(meant, str | int):
+            return False
+        turn = self._turns.pop_request(meant)
+        if turn is None or turn.give_up is None:
+            return self._answering.cancel(meant)
+        self._tasks.start_soon(turn.give_up, None)
+        return True
 
     def _begin_to_tell(self, follower: Follower) -> None:
         self._tasks.start_soon(self._tell_news, follower)
@@ -291,16 +331,6 @@ class Session:
         notification = {"jsonrpc": "2.0", "method": method, "params": params}
         with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             await self.tell(to_json(notification).encode())
-
-    def _settle(self) -> None:
-        self._in_flight -= 1
-        self._settled.set()
-
-    async def _fewer_in_flight_than(self, limit: int) -> None:
-        while self._in_flight >= limit:
-            if self._settled.is_set():
-                self._settled = anyio.Event()
-            await self._settled.wait()
 
 
 def _is_request(message: Message) -> bool:

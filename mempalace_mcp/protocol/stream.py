@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -15,10 +17,10 @@ from mempalace_mcp.runtime.activity import SessionActivity
 logger = logging.getLogger(__name__)
 
 DRAIN_AT_END_SECONDS = 30.0
-"""For calls in flight when the client has said its last word."""
+"""For the next answer to what is in flight when the client has said its last word."""
 
 DRAIN_AT_STOP_SECONDS = 3.0
-"""For calls in flight when this process is told to stop."""
+"""For all that is in flight when this process is told to stop."""
 
 
 class ByteStream(Protocol):
@@ -51,17 +53,18 @@ async def serve_stream(server: SessionServer, activity: SessionActivity, stream:
     session = Session(server, activity, write)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(session.serve)
-        await _read_until(stream, session, stop)
+        await _until(partial(_read, stream, session), session, stop)
+        await _until(partial(session.answer_all, DRAIN_AT_END_SECONDS), session, stop)
         if not session.broken.is_set():
-            await session.drain(DRAIN_AT_STOP_SECONDS if stop.is_set() else DRAIN_AT_END_SECONDS)
+            await session.drain(DRAIN_AT_STOP_SECONDS)
         session.close()
         with anyio.move_on_after(DRAIN_AT_STOP_SECONDS):
             await session.finished.wait()
         session.abort()
 
 
-async def _read_until(stream: ByteStream, session: Session, stop: anyio.Event) -> None:
-    """Read until the client's last word, or until one of these events."""
+async def _until(work: Callable[[], Awaitable[None]], session: Session, stop: anyio.Event) -> None:
+    """Work until it is done, the client is gone, or `stop` is set."""
     async with anyio.create_task_group() as tasks:
 
         async def cancel_at(event: anyio.Event) -> None:
@@ -71,7 +74,7 @@ async def _read_until(stream: ByteStream, session: Session, stop: anyio.Event) -
         tasks.start_soon(cancel_at, stop)
         tasks.start_soon(cancel_at, session.broken)
         try:
-            await _read(stream, session)
+            await work()
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             logger.debug("the client is gone")
         tasks.cancel_scope.cancel()

@@ -12,7 +12,8 @@ import pytest
 
 from mempalace_mcp.protocol.calls import MAX_ANSWER_BYTES
 from mempalace_mcp.protocol.plain import PlainServer
-from mempalace_mcp.protocol.session import MAX_IN_FLIGHT, Session
+from mempalace_mcp.protocol.session import Session
+from mempalace_mcp.protocol.turns import BACKLOG_BYTES, MAX_AT_WORK
 from mempalace_mcp.runtime.activity import Outcome, Transport
 from tests.protocol.clients import (
     HANDSHAKE_REVISIONS,
@@ -160,16 +161,71 @@ async def test_a_cancelled_call_stops_and_is_not_answered() -> None:
                 await anyio.lowlevel.checkpoint()
 
 
-async def test_requests_wait_while_too_many_are_in_flight() -> None:
+async def test_requests_wait_while_too_many_are_in_flight_and_cancellations_overtake_them() -> None:
+    async with connected() as wire:
+        await wire.greet()
+        for number in range(MAX_AT_WORK):
+            await wire.send(call(number, "slow", seconds=60))
+        waiting = [request("next", "ping"), call("given up", "echo"), b"garbage", request("last", "ping")]
+        for message in (*waiting, {"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}):
+            await wire.send(message)
+        await wire.send({"jsonrpc": "2.0", "id": 1, "result": {}})
+        await wire.send({"jsonrpc": "2.0", "method": CANCELLED, "params": {"requestId": "given up"}})
+        await anyio.wait_all_tasks_blocked()
+        assert (wire.session.in_flight, wire.unread) == (MAX_AT_WORK + 3, 0)
+        await wire.send({"jsonrpc": "2.0", "method": CANCELLED, "params": {"requestId": 0}})
+        assert [(await wire.receive())["id"] for _ in range(3)] == ["next", None, "last"]
+        assert wire.services.activity.statistics().calls[Outcome.OK] == 0
+
+
+async def test_of_two_requests_with_one_id_the_later_one_is_cancelled_though_it_waits() -> None:
+    async with connected() as wire:
+        await wire.greet()
+        for number in range(MAX_AT_WORK):
+            await wire.send(call(number, "slow", seconds=60))
+        await wire.send(request(7, "ping"))
+        await wire.send(request("7", "ping"))
+        await wire.send({"jsonrpc": "2.0", "method": CANCELLED, "params": {"requestId": 7}})
+        await anyio.wait_all_tasks_blocked()
+        assert wire.session.in_flight == MAX_AT_WORK + 1
+        await wire.send({"jsonrpc": "2.0", "method": CANCELLED, "params": {"requestId": 7}})
+        assert (await wire.receive())["id"] == "7"
+
+
+async def test_so_much_may_wait_and_no_more_is_read() -> None:
     async with connected() as wire, anyio.create_task_group() as tasks:
         await wire.greet()
-        for number in range(MAX_IN_FLIGHT):
+        for number in range(MAX_AT_WORK):
             await wire.send(call(number, "slow", seconds=60))
-        tasks.start_soon(wire.send, request("last", "ping"))
+        long, taken = "x" * (BACKLOG_BYTES // 4), []
+
+        async def send() -> None:
+            for number in range(8):
+                await wire.send(call(f"long {number}", "echo", text=long))
+                taken.append(number)
+
+        tasks.start_soon(send)
         await anyio.wait_all_tasks_blocked()
-        assert (wire.session.in_flight, wire.unread) == (MAX_IN_FLIGHT, 0)
-        await wire.send({"jsonrpc": "2.0", "method": CANCELLED, "params": {"requestId": 0}})
-        assert (await wire.receive())["id"] == "last"
+        assert taken == [0, 1, 2, 3]
+        for number in range(4):
+            await wire.send({"jsonrpc": "2.0", "method": CANCELLED, "params": {"requestId": f"long {number}"}})
+        await anyio.wait_all_tasks_blocked()
+        assert taken == list(range(8))
+
+
+async def test_what_waits_when_the_session_ends_is_answered_as_what_is_at_work() -> None:
+    async with connected() as wire:
+        await wire.greet()
+        for number in range(MAX_AT_WORK):
+            await wire.send(call(number, "slow", seconds=60))
+        for number in range(MAX_AT_WORK, 2 * MAX_AT_WORK):
+            await wire.send(call(number, "echo"))
+        wire.session.close()
+        answers = [await wire.receive() for _ in range(2 * MAX_AT_WORK)]
+        assert {answer["id"] for answer in answers} == set(range(2 * MAX_AT_WORK))
+        assert {answer["error"]["message"] for answer in answers} == {"Connection closed"}
+        await wire.session.finished.wait()
+        assert wire.session.in_flight == 0
 
 
 async def test_lines_at_fault_are_answered_and_the_session_goes_on() -> None:
