@@ -12,6 +12,9 @@ from mempalace_mcp.core.errors import PalaceMissing, StorageError, StorageFull, 
 PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
 
+LOCK_SUFFIX = ".lock"
+"""Of files in which nothing stands but who holds them."""
+
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -73,14 +76,40 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def how_to_be_let(path: Path) -> str:
+    """What a person can do so that this user may write a file or directory."""
+    owner = foreign_owner(path)
+    if owner is None:
+        return f"Make {path.parent} and its files writable for this user."
+    if path.suffix == LOCK_SUFFIX:
+        return (
+            f"It belongs to {owner}: give it to this user, or remove it while nobody uses the palace. It holds no data."
+        )
+    return f"It belongs to {owner}: give it to this user, or let {owner} run this."
+
+
+def foreign_owner(path: Path) -> str | None:
+    """The user whose file it is, if that is another one than this process has."""
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return None
+    if os.name == "nt" or owner == os.geteuid():
+        return None
+    import pwd  # not on Windows
+
+    try:
+        return f"user {pwd.getpwuid(owner).pw_name}"
+    except KeyError:
+        return f"user {owner}"
+
+
 def explain_os_error(error: OSError, path: Path) -> StorageError:
     """The palace's error for one of the operating system's about a file or directory that the palace needs."""
     if error.errno in _GONE:
         return PalaceMissing(f"{path} is not there any more", hint="Put it back, then reconnect.")
     if error.errno in _FORBIDDEN:
-        return StorageReadOnly(
-            f"{path} cannot be written: {error.strerror}", hint=f"Make {path.parent} writable for this user."
-        )
+        return StorageReadOnly(f"{path} cannot be written: {error.strerror}", hint=how_to_be_let(path))
     if error.errno in _FULL:
         return StorageFull(f"no space left for {path}", hint="Free some space, then try again.")
     return StorageError(f"{path} cannot be used: {error.strerror}", hint="Check the path and the file system.")

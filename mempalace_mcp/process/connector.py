@@ -144,13 +144,15 @@ class Connector:
             seat = Seat.take(self._seat_file)
         except FileNotFoundError:
             return True
-        except OSError:
-            raise self._unavailable("the palace's lock cannot be opened") from None
+        except OSError as error:
+            raise self._refused(error, self._seat_file) from error
         if seat is None:
             return False
         try:
             addresses.forget(self._address_file)
             launched = launch(self.palace, seat)
+        except PermissionError as error:
+            raise self._refused(error, self.palace) from error
         except OSError as error:
             raise self._unavailable(f"no daemon can be started: {error}") from error
         finally:
@@ -205,6 +207,15 @@ class Connector:
             f"{self.palace} is not there any more", hint="Put it back, or start a new session for an empty palace."
         )
         return Unavailable(gone.as_dict())
+
+    def _refused(self, error: OSError, path: str) -> Unavailable:
+        """What the system does not let this user do does not get better by trying again."""
+        from pathlib import Path
+
+        from mempalace_mcp.core.files import explain_os_error
+
+        named = error.filename if isinstance(error.filename, str) else path
+        return Unavailable(self._with_log(explain_os_error(error, Path(named)).as_dict()))
 
     def _unavailable(self, message: str) -> Unavailable:
         from mempalace_mcp.core.errors import Busy

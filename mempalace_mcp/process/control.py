@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mempalace_mcp import __version__
-from mempalace_mcp.core.errors import Busy, NotFound
+from mempalace_mcp.core.errors import Busy, Forbidden, NotFound
 from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.address import Address
 from mempalace_mcp.process.connection import Refused, greet, peer_of
@@ -30,6 +30,7 @@ def describe(palace: Path) -> dict[str, Any] | None:
 
     Raises:
         Busy: there is one, and it does not answer.
+        Forbidden: it is another user's.
     """
     return _ask(palace, STATUS)
 
@@ -50,6 +51,7 @@ def stop(palace: Path) -> Stopped | None:
 
     Raises:
         Busy: it does not go, or what is at its address is something else.
+        Forbidden: it is another user's.
     """
     address = Address.read(str(palace / addresses.FILE))
     http = address.http if address else None
@@ -124,6 +126,10 @@ def _ask(palace: Path, purpose: str) -> dict[str, Any] | None:
         return None
     try:
         connection = greet(address, request(purpose, str(palace)))
+    except PermissionError as error:
+        raise Forbidden(
+            f"the daemon, process {address.pid}, is another user's", hint="Ask as the user whose palace it is."
+        ) from error
     except (OSError, ValueError, Refused) as error:
         if _is_free(palace):
             return None

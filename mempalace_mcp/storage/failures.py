@@ -15,6 +15,7 @@ from mempalace_mcp.core.errors import (
     StorageFull,
     StorageReadOnly,
 )
+from mempalace_mcp.core.files import foreign_owner, how_to_be_let
 from mempalace_mcp.storage.connection import is_there
 
 _PRIMARY = 0xFF
@@ -47,10 +48,9 @@ def explain(error: sqlite3.Error, path: Path) -> PalaceError:
             f"no space left for {path}; nothing of this call was written", hint="Free some space, then try again."
         )
     if code in _FORBIDDEN:
-        return StorageReadOnly(
-            f"{path} cannot be written ({error})",
-            hint=f"Make {path.parent} and its files writable for this user.",
-        )
+        files = [path, *(Path(f"{path}{suffix}") for suffix in ("-wal", "-shm"))]
+        file = next(filter(foreign_owner, files), path)
+        return StorageReadOnly(f"{file} cannot be written ({error})", hint=how_to_be_let(file))
     if code in _UNREADABLE:
         return PalaceCorrupt(
             f"SQLite cannot read {path} ({error})", hint="Stop every server of this palace and restore a backup."

@@ -7,7 +7,7 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -170,6 +170,8 @@ def open_to_read(path: Path, steps: Sequence[Migration], readers: int, refusal: 
             with contextlib.closing(open_reader(path, options)) as connection:
                 verify_schema(connection, len(steps))
                 version = schema_version(connection)
+                if identity.log is None and not frozen:  # reading has made it
+                    identity = replace(identity, log=Identity.of(path).log)
         except sqlite3.OperationalError:
             continue
         if version < len(steps):

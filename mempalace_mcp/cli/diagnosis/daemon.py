@@ -9,7 +9,7 @@ from pathlib import Path
 from mempalace_mcp.cli import show
 from mempalace_mcp.cli.diagnosis.finding import Finding, Patient
 from mempalace_mcp.core.config import Settings
-from mempalace_mcp.core.errors import Busy
+from mempalace_mcp.core.errors import Busy, Forbidden
 from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process import control
 from mempalace_mcp.process.listening import abandoned, sweep
@@ -21,14 +21,15 @@ def patient_of(settings: Settings) -> Patient:
     """The palace, and what its daemon says of itself."""
     try:
         return Patient(settings, control.describe(settings.palace), None)
-    except Busy as error:
-        return Patient(settings, None, error.message)
+    except (Busy, Forbidden) as error:
+        return Patient(settings, None, error)
 
 
 def examine_daemon(patient: Patient) -> Iterator[Finding]:
     """Its health, and what is left of those before it."""
     if patient.silence is not None:
-        yield Finding("daemon_silent", patient.silence, "Kill that process; sessions start another and lose nothing.")
+        remedy = patient.silence.hint or "Kill that process; sessions start another and lose nothing."
+        yield Finding("daemon_silent", patient.silence.message, remedy)
     if patient.daemon is not None:
         for reason in patient.daemon.get("health", {}).get("reasons", ()):
             message = f"process {patient.daemon['pid']} says: {reason['message']}"

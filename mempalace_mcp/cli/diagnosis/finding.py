@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mempalace_mcp.core.config import Settings
+from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.runtime.reasons import Reason
 
 Repair = Callable[[], str]
@@ -35,7 +36,7 @@ class Patient:
 
     settings: Settings
     daemon: Mapping[str, Any] | None
-    silence: str | None
+    silence: PalaceError | None
 
     @property
     def directory(self) -> Path:

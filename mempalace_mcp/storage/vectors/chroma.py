@@ -108,7 +108,9 @@ class CachedClient:
                 self._lock.close()
             try:
                 taken = self._lock.held or self._lock.try_acquire()
-            except StorageError:
+            except StorageError as error:
+                if self.state is not ChromaState.FAILED:
+                    logger.warning("the index cannot be used: %s. %s", error.message, error.hint)
                 self.state = ChromaState.FAILED
                 return False
             if not taken:
