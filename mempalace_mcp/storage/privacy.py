@@ -1,4 +1,7 @@
-"""The files of a palace are its user's alone. New ones are made so; here older, looser ones are closed."""
+"""The files of a palace are its user's alone. New ones are made so; here older, looser ones are closed.
+
+A palace may lie in a folder that holds more, such as a project: what the palace has not made is left as it is.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,11 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_OURS = re.compile(r"palace\.db(-wal|-shm)?|[a-z]+\.lock|daemon\.json|daemon\.log(\.\d+)?|tokens\.toml|index")
+_OURS = re.compile(
+    r"palace\.db(-wal|-shm)?|(write|daemon|index|embed)\.lock|daemon\.json|daemon\.log(\.\d+)?|tokens\.toml"
+)
+_INDEX = "index"
+_IN_INDEX = re.compile(r"chroma(-\d+|\.json|\.tmp)")
 _LOOKED_AT = "tokens.toml"
 """It is refused while others have access, for they may have changed it: closing it is for a person who looks first."""
 
@@ -32,10 +39,16 @@ class Exposed:
 
 def close_to_others(directory: Path) -> None:
     """Take from the palace's files and index what others may do with them, and from its directory that others may put
-    files there; what cannot be taken is warned of. Reading the directory is left to them, since it may hold more.
+    files there; what cannot be taken is warned of. Reading the directory is left to them, since it may hold more; if it
+    does hold more, all of it is.
     """
     for each in exposed(directory):
         if each.path.name == _LOOKED_AT:
+            continue
+        if each.path == directory and _holds_more(directory):
+            logger.warning(
+                "other users may put files into %s (%o), and so replace the palace in it", directory, each.mode
+            )
             continue
         try:
             each.path.chmod(each.closed)
@@ -64,5 +77,23 @@ def own_paths(directory: Path) -> Iterator[Path]:
     yield directory
     with contextlib.suppress(OSError), os.scandir(directory) as scan:
         for entry in scan:
-            if _OURS.fullmatch(entry.name) and not entry.is_symlink():
+            if _is_ours(entry):
                 yield Path(entry.path)
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    """Is it one of the palace's files, or the folder of its index?"""
+    if entry.is_symlink():
+        return False
+    if entry.name != _INDEX or not entry.is_dir(follow_symlinks=False):
+        return _OURS.fullmatch(entry.name) is not None
+    with contextlib.suppress(OSError), os.scandir(entry.path) as scan:
+        return any(_IN_INDEX.fullmatch(inside.name) for inside in scan)
+    return False
+
+
+def _holds_more(directory: Path) -> bool:
+    """Is anything there that is not the palace's?"""
+    with contextlib.suppress(OSError), os.scandir(directory) as scan:
+        return not all(map(_is_ours, scan))
+    return False

@@ -11,6 +11,7 @@ import pytest
 
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.storage.database import Database
+from mempalace_mcp.storage.vectors.record import directories
 
 OTHERS = 0o077
 
@@ -36,20 +37,23 @@ def test_new_files_are_private(tmp_path: Path, no_mask: None) -> None:
             assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_looser_ones_are_closed_and_told_of(tmp_path: Path, no_mask: None, caplog: pytest.LogCaptureFixture) -> None:
-    palace = tmp_path / "palace"
+def loosen(palace: Path) -> None:
+    """As a careless copy leaves a palace."""
     Database(palace).close()
-    for name in ("daemon.log", "daemon.log.1", "notes.txt", "tokens.toml"):
+    for name in ("daemon.log", "daemon.log.1", "tokens.toml"):
         (palace / name).touch(0o666)
-    (palace / "index").mkdir(0o777)
-    (palace / "elsewhere.lock").symlink_to(palace / "notes.txt")
+    (palace / "index" / "chroma-1").mkdir(0o777, parents=True)
+    (palace / "index").chmod(0o777)
     (palace / "palace.db").chmod(0o664)
     palace.chmod(0o777)
+
+
+def test_looser_ones_are_closed_and_told_of(tmp_path: Path, no_mask: None, caplog: pytest.LogCaptureFixture) -> None:
+    palace = tmp_path / "palace"
+    loosen(palace)
     with closing(Database(palace)):
         found = modes(palace)
-        assert found.pop("notes.txt") == 0o666, "not ours"
         assert found.pop("tokens.toml") == 0o666, "to be looked at first"
-        del found["elsewhere.lock"]
         assert [name for name, mode in found.items() if mode & OTHERS] == []
         assert found["index"] == 0o700
     assert palace.stat().st_mode & 0o777 == 0o755, "others may still look, but put nothing there"
@@ -59,3 +63,41 @@ def test_looser_ones_are_closed_and_told_of(tmp_path: Path, no_mask: None, caplo
     caplog.clear()
     Database(palace).close()
     assert caplog.records == []
+
+
+def test_a_palace_in_a_folder_that_holds_more_leaves_that_alone(
+    tmp_path: Path, no_mask: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    project = tmp_path / "project"
+    loosen(project)
+    others = (
+        "uv.lock",
+        "poetry.lock",
+        "Cargo.lock",
+        "yarn.lock",
+        "my.lock",
+        "palace.db.bak",
+        "daemon.log.old",
+        "notes.txt",
+    )
+    for name in others:
+        (project / name).touch(0o666)
+    (project / "elsewhere.lock").symlink_to(project / "notes.txt")
+    (project / "write.lock").chmod(0o664)
+    with closing(Database(project)):
+        found = modes(project)
+        assert {name: found[name] for name in others} == dict.fromkeys(others, 0o666)
+        assert {found[name] for name in ("palace.db", "write.lock", "daemon.log")} == {0o600}
+    assert project.stat().st_mode & 0o777 == 0o777
+    assert any(str(project) in record.getMessage() and "777" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("inside", [(), ("main.py", "chroma-backup"), ("chromatic.json",)])
+def test_a_folder_called_index_is_not_the_index(tmp_path: Path, no_mask: None, inside: tuple[str, ...]) -> None:
+    index = tmp_path / "index"
+    index.mkdir(0o777)
+    for name in inside:
+        (index / name).mkdir(0o777)
+    Database(tmp_path).close()
+    assert index.stat().st_mode & 0o777 == 0o777
+    assert directories(index) == [], "nor is anything in it thrown away with the index"

@@ -76,7 +76,7 @@ def doubt(directory: Path, record: Record | None, moment: Moment) -> Cause | Non
 
 def directories(directory: Path) -> list[Path]:
     """The Chroma directories there are; at most one of them has a record."""
-    return sorted(directory.glob(f"{_PREFIX}*"))
+    return sorted(path for path in directory.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal())
 
 
 def begin_directory(directory: Path) -> Path:
