@@ -8,7 +8,7 @@ from typing import Any
 from mempalace_mcp.cli import show
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
-from mempalace_mcp.core.errors import Busy
+from mempalace_mcp.core.errors import Busy, Forbidden
 from mempalace_mcp.process import control
 from mempalace_mcp.protocol.tools.table import build_tools
 from mempalace_mcp.runtime.app import App, open_app
@@ -40,10 +40,25 @@ def found(answer: dict[str, Any]) -> str:
 
 
 def status(settings: Settings, as_json: bool) -> str:
-    """What the palace holds and how it fares."""
+    """What the palace holds, and how the process that serves it fares; only without one, how this process does."""
     with open_app(settings) as app:
-        told = {**app.status(), "daemon": _daemon(settings)}
+        told = _seen_by(_daemon(settings), app.status())
         return json.dumps(told, ensure_ascii=False) if as_json else _status(app, told)
+
+
+def _seen_by(daemon: dict[str, Any] | None, own: dict[str, Any]) -> dict[str, Any]:
+    """Sizes are ours, they are on the disk; the rest is the daemon's, as far as it tells."""
+    if daemon is None or "error" in daemon:
+        return {**own, "daemon": daemon, "reported_by": {"pid": own["process"]["pid"], "daemon": False}}
+    seen = dict(daemon.pop("view", ()))
+    zone = {"timezone": seen.pop("timezone")} if "timezone" in seen else {}
+    if not seen:  # an older version
+        health = daemon["health"]
+        reasons = [f"{reason['code']}: {reason['message']}. {reason['remedy']}" for reason in health["reasons"]]
+        process = {"pid": daemon["pid"], "uptime_seconds": daemon["uptime_seconds"]}
+        seen = {"status": health["status"], "reasons": reasons, "version": daemon["version"], "process": process}
+    reported = {"pid": daemon["pid"], "daemon": True}
+    return {**own, **seen, "palace": own["palace"] | zone, "daemon": daemon, "reported_by": reported}
 
 
 def _status(app: App, told: dict[str, Any]) -> str:
@@ -57,8 +72,10 @@ def _status(app: App, told: dict[str, Any]) -> str:
         f"files     {show.size(palace['database_bytes'])} and {show.size(palace['wal_bytes'] or 0)} of write-ahead log",
         f"index     {index['mode']}",
         f"model     {palace['model'] or 'none yet'}",
+        f"zone      {palace['timezone']}",
         f"daemon    {_serving(told['daemon'])}",
-        f"health    {told['status']}" + "".join(f"\n          {reason}" for reason in told["reasons"]),
+        f"health    {told['status']}, {_witness(told)}"
+        + "".join(f"\n          {reason}" for reason in told["reasons"]),
     ]
     counts = [(room.wing, room.room, room.drawers) for room in app.palace.get_taxonomy().rooms]
     return "\n".join(lines) + (f"\n\n{show.table(('wing', 'room', 'drawers'), counts)}" if counts else "")
@@ -68,8 +85,14 @@ def _daemon(settings: Settings) -> dict[str, Any] | None:
     """The process behind the palace's sessions, if there is one that answers."""
     try:
         return control.describe(settings.palace)
-    except Busy as error:
+    except (Busy, Forbidden) as error:
         return {"error": error.message}
+
+
+def _witness(told: dict[str, Any]) -> str:
+    """Who says so."""
+    reporter = told["reported_by"]
+    return f"as process {reporter['pid']} says, {'the daemon' if reporter['daemon'] else 'this command'}"
 
 
 def _serving(daemon: dict[str, Any] | None) -> str:

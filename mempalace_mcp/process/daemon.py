@@ -91,6 +91,11 @@ class Daemon:
             ],
         }
 
+    def report(self) -> dict[str, Any]:
+        """The same, and under `view` what a session is told by `status`, but for the palace's sizes."""
+        view = self.app.process_status()
+        return {**self.describe(), "view": {**view, "timezone": self.app.settings.zone.name}}
+
     async def serve(self, ready: Callable[[], None]) -> None:
         """Serve until there is a reason to leave; then finish what is in flight. `ready` hears when it listens.
 

@@ -68,6 +68,10 @@ class Host(Protocol):
         """Begin to end."""
         ...
 
+    def report(self) -> Mapping[str, Any]:
+        """The same for a command, with what sessions are told."""
+        ...
+
     def describe(self) -> Mapping[str, Any]:
         """Process, version and sessions, JSON-safe."""
         ...
@@ -119,7 +123,7 @@ class Door:
             if refusal == "retiring":
                 self._host.leave("retiring")
         elif hello.purpose == STATUS:
-            await _say(wire, self._host.describe())
+            await _say(wire, self._host.report())
         elif hello.purpose == STOP:
             await _say(wire, {"stopping": True, "pid": os.getpid()})
             self._host.leave("stopped")

@@ -23,7 +23,7 @@ from mempalace_mcp.runtime.feed import ChangeFeed
 from mempalace_mcp.runtime.health import Gauge, Health
 from mempalace_mcp.runtime.indexer import Indexer
 from mempalace_mcp.runtime.loop import Heartbeat
-from mempalace_mcp.runtime.status import describe
+from mempalace_mcp.runtime.status import describe, describe_process
 from mempalace_mcp.runtime.watchdog import Watchdog
 from mempalace_mcp.runtime.writer import WriterThread
 from mempalace_mcp.storage.database import Database
@@ -100,6 +100,10 @@ class App:
         with self.database.read() as connection:
             sizes, report = self.database.statistics(), self.health.snapshot()
             return describe(self.settings, self.stores, sizes, report, connection)
+
+    def process_status(self) -> dict[str, Any]:
+        """How the process fares, without a look at the disk."""
+        return describe_process(self.settings, self.stores, self.health.snapshot())
 
     def close(self) -> None:
         """Finish what was accepted, then release everything."""

@@ -20,13 +20,18 @@ def describe(
     connection: sqlite3.Connection,
 ) -> dict[str, Any]:
     """JSON-safe."""
+    palace = {"path": str(settings.palace), "timezone": settings.zone.name}
+    return describe_process(settings, stores, report) | {"palace": palace | _palace(stores, sizes, connection)}
+
+
+def describe_process(settings: Settings, stores: Stores, report: HealthReport) -> dict[str, Any]:
+    """What the process tells of itself, from memory alone; JSON-safe."""
     index = {"mode": settings.index, "embedder_ready": stores.embedder.ready}
     process = {"pid": report.pid, "uptime_seconds": round(report.uptime_seconds, 3)}
     return {
         "status": report.status.value,
         "reasons": [f"{concern.code}: {concern.message}. {concern.reason.remedy}" for concern in report.reasons],
         "version": report.version,
-        "palace": {"path": str(settings.palace), "timezone": settings.zone.name} | _palace(stores, sizes, connection),
         "index": index | dataclasses.asdict(stores.index.statistics()),
         "process": process | dataclasses.asdict(report.diagnostics),
     }

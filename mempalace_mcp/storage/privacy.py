@@ -83,10 +83,10 @@ def own_paths(directory: Path) -> Iterator[Path]:
 
 def _is_ours(entry: os.DirEntry[str]) -> bool:
     """Is it one of the palace's files, or the folder of its index?"""
-    if entry.is_symlink():
-        return False
-    if entry.name != _INDEX or not entry.is_dir(follow_symlinks=False):
+    if entry.is_file(follow_symlinks=False):
         return _OURS.fullmatch(entry.name) is not None
+    if entry.name != _INDEX or not entry.is_dir(follow_symlinks=False):
+        return False
     with contextlib.suppress(OSError), os.scandir(entry.path) as scan:
         return any(_IN_INDEX.fullmatch(inside.name) for inside in scan)
     return False

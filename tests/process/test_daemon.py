@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mempalace_mcp.process import control
 from mempalace_mcp.process.address import Address
 from mempalace_mcp.process.connector import UNREACHABLE_SECONDS
 from mempalace_mcp.process.hello import SESSION, STATUS
@@ -241,3 +242,37 @@ def test_commands_are_told_when_it_does_not_answer(palace: Path) -> None:
     assert "does not answer" in command("daemon", "status", "--palace", palace, code=1)
     seat.close()
     assert "No daemon" in command("daemon", "status", "--palace", palace)
+
+
+def test_status_is_that_of_the_process_which_serves(palace: Path) -> None:
+    with bridge(palace, environment={"PALACE_TIMEZONE": "Asia/Tokyo", "PALACE_INDEX": "exact"}) as client:
+        client.greet()
+        use(client, 1, "add_drawer", wing="w", room="r", content="new")
+        pid = daemon_pid(client)
+        told = json.loads(command("status", "--palace", palace, "--json"))
+        assert told["reported_by"] == {"pid": pid, "daemon": True}
+        assert told["process"]["pid"] == told["daemon"]["pid"] == pid
+        assert sum(told["process"]["calls"].values()) >= 2, "of this process there are none"
+        assert (told["index"]["mode"], told["palace"]["timezone"]) == ("exact", "Asia/Tokyo")
+        assert told["palace"]["drawers"] == 1
+        assert f"as process {pid} says, the daemon" in command("status", "--palace", palace)
+        (palace / "embed.lock").unlink()
+        (palace / "embed.lock").mkdir(0o700)
+        use(client, 2, "add_drawer", wing="w", room="r", content="waits for its vector")
+        wait_for(lambda: health_of(palace)["reasons"] != [], "a daemon that cannot embed")
+        seen = json.loads(command("status", "--palace", palace, "--json"))
+        assert seen["status"] == "degraded"
+        assert [reason.split(":")[0] for reason in seen["reasons"]] == ["indexer_failing"]
+        assert "indexer_failing" in command("status", "--palace", palace)
+    command("daemon", "stop", "--palace", palace)
+    alone = json.loads(command("status", "--palace", palace, "--json"))
+    assert alone["reported_by"] == {"pid": alone["process"]["pid"], "daemon": False}
+    assert alone["daemon"] is None
+    assert "this command" in command("status", "--palace", palace)
+
+
+def health_of(palace: Path) -> dict[str, Any]:
+    told = control.describe(palace)
+    assert told is not None
+    health: dict[str, Any] = told["health"]
+    return health
