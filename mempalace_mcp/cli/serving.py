@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import ConfigurationError
-from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.daemon import HttpDoor, run_daemon
 from mempalace_mcp.process.services import Offer, services_of
 from mempalace_mcp.process.taking_over import refuse_if_served, take_seat
@@ -53,7 +52,7 @@ def serve_http(
 
         seat = take_seat(str(settings.palace))
         try:
-            run_daemon(open_app, f"{settings.palace}/{addresses.FILE}", seat, lambda: None, door)
+            run_daemon(open_app, seat, lambda _: None, door)
         finally:
             seat.close()
 

@@ -49,16 +49,25 @@ class Address:
         except (OSError, ValueError, TypeError):
             return None
 
+    @property
+    def told(self) -> dict[str, object]:
+        """All of it, JSON-safe."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
     def write(self, file: str) -> None:
         """Replace the file.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written; then it is as it was.
         """
         draft = f"{file}.{self.pid}"
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE), "w", encoding="ascii") as stream:
-            json.dump({name: getattr(self, name) for name in self.__slots__}, stream)
-        os.replace(draft, file)
+        try:
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE), "w", encoding="ascii") as stream:
+                json.dump(self.told, stream)
+            os.replace(draft, file)
+        except BaseException:
+            forget(draft)
+            raise
 
     def remove(self, file: str) -> None:
         """Remove the file, unless it tells of another process."""

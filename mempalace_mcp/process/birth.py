@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from mempalace_mcp.process import address as addresses
+from mempalace_mcp.process.address import Address
 from mempalace_mcp.process.seat import Seat
 
 
 def run(arguments: Sequence[str]) -> int:
     """Be the daemon of a palace, or a process for one session alone, until there is no reason to; the exit code."""
     options = _parser().parse_args(arguments)
-    seat = _seat(options.palace, options.seat) if options.private is None else None
-    if seat is None and options.private is None:
+    seat = None if options.private else _seat(options.palace, options.seat)
+    if seat is None and not options.private:
         _say({"ready": False})  # somebody else has the seat
         return 0
     os.chdir(Path(os.sep).absolute())
@@ -36,7 +37,7 @@ def _serve_or_say(options: argparse.Namespace, seat: Seat | None) -> int:
     from mempalace_mcp.core.files import explain_os_error
 
     try:
-        _serve(options.palace, seat, options.private or os.path.join(options.palace, addresses.FILE))
+        _serve(options.palace, seat)
     except PalaceError as error:
         _say({"error": error.as_dict()})
         with contextlib.suppress(OSError):
@@ -57,7 +58,7 @@ def _only_cause(error: Exception) -> OSError | None:
     return error if isinstance(error, OSError) else None
 
 
-def _serve(palace: str, seat: Seat | None, address_file: str) -> None:
+def _serve(palace: str, seat: Seat | None) -> None:
     from mempalace_mcp.core.config import load_settings
     from mempalace_mcp.core.logs import configure_logging
     from mempalace_mcp.process.daemon import run_daemon
@@ -68,12 +69,12 @@ def _serve(palace: str, seat: Seat | None, address_file: str) -> None:
     configure_logging(settings.log_level)
     log = Log(settings.palace / addresses.LOG)
 
-    def ready() -> None:
-        _say({"ready": True})
+    def ready(address: Address) -> None:
+        _say({"ready": True} if seat else {"ready": True, "address": address.told})
         log.take_output()
 
     log.rotate()
-    run_daemon(lambda: open_app(settings), address_file, seat, ready)
+    run_daemon(lambda: open_app(settings), seat, ready)
 
 
 def _seat(palace: str, descriptor: int | None) -> Seat | None:
@@ -94,5 +95,5 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mempalace-mcp daemon run", allow_abbrev=False)
     parser.add_argument("--palace", required=True, help="directory of the palace")
     parser.add_argument("--seat", type=int, help="descriptor of the lock, which is held")
-    parser.add_argument("--private", metavar="FILE", help="serve one session alone, and write the address there")
+    parser.add_argument("--private", action="store_true", help="serve one session alone, and say here at which address")
     return parser

@@ -213,6 +213,7 @@ class Bridge:
             if entry.deaths_alone >= DEATHS_ALONE:
                 from mempalace_mcp.process.refusals import deadly
 
+                self._journal.settle(entry.sequence)  # for good: no daemon is told it again
                 self._refuse(entry, deadly())
 
     def _refuse_all(self, trouble: Unavailable) -> None:
@@ -223,7 +224,7 @@ class Bridge:
     def _refuse(self, entry: Entry, error: dict[str, object]) -> None:
         from mempalace_mcp.process.refusals import refuse
 
-        self._journal.settle(entry.sequence, b'{"error":0}')
+        self._journal.refuse(entry.sequence)
         answer = refuse(entry.line, error)
         if answer is not None and not entry.own and not entry.cancelled:
             self._client.write(answer)

@@ -26,6 +26,9 @@ DEFERENCE_SECONDS = 5.0
 FAILED_STARTS = 3
 """Daemons in a row that died at their start without a reason, until that is reported."""
 
+_NO_ROOM = ("storage_full", "storage_read_only")
+"""What keeps a daemon from being found keeps no process from serving one session, as far as the palace can be read."""
+
 _SHORTEST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.1
 
@@ -69,9 +72,14 @@ class Connector:
                 connection = self._try(address)
                 if connection is not None:
                     return connection
-            if self._start_if_nobody_does():
-                unreachable_since = None
-                continue
+            try:
+                if self._start_if_nobody_does():
+                    unreachable_since = None
+                    continue
+            except Unavailable as trouble:
+                if trouble.error.get("code") not in _NO_ROOM:
+                    raise
+                return self._serve_alone(str(trouble.error["message"]))
             now = time.monotonic()
             unreachable_since = None if address is None else unreachable_since or now
             if unreachable_since is not None and now - unreachable_since > UNREACHABLE_SECONDS:
@@ -160,8 +168,8 @@ class Connector:
         self._await(launched)
         return True
 
-    def _await(self, launched: Launch) -> None:
-        """Wait for the daemon's word.
+    def _await(self, launched: Launch) -> Address | None:
+        """Wait for the daemon's word; its address, if no file tells that.
 
         Raises:
             Unavailable: it says that it cannot start, or has failed at it too often.
@@ -169,35 +177,31 @@ class Connector:
         outcome = launched.outcome()
         if outcome is None:
             if launched.was_killed():
-                return
+                return None
             self._failed_starts += 1
             if self._failed_starts >= FAILED_STARTS:
                 self._failed_starts = 0
                 raise self._unavailable(f"the daemon of the palace ended {FAILED_STARTS} times while starting")
             time.sleep(jittered(0.2 * 2**self._failed_starts))
-            return
+            return None
         error = outcome.get("error")
         if isinstance(error, dict):
             reap(launched.pid)
             raise Unavailable(self._with_log(error))
         self._children = [launched.pid]
+        told = outcome.get("address")
+        return Address(**told) if isinstance(told, dict) else None
 
     def _serve_alone(self, reason: str) -> Connection:
         """Start a process for this session alone, which shares the palace with whoever else has it."""
-        from mempalace_mcp.process.runtime_folder import private_address
-
-        address_file = private_address()
         try:
-            os.write(2, f"mempalace-mcp: {reason}; this session is served by a process of its own\n".encode())
-            self._await(launch(self.palace, address=address_file))
-            address = Address.read(address_file)
-            connection = None if address is None else self._try(address)
+            address = self._await(launch(self.palace))
         except OSError as error:
             raise self._unavailable(f"no process can be started: {error}") from error
-        finally:
-            addresses.forget(address_file)
+        connection = None if address is None else self._try(address)
         if connection is None:
             raise self._unavailable("the session's own process does not answer")
+        os.write(2, f"mempalace-mcp: {reason}; this session is served by a process of its own\n".encode())
         return connection
 
     def _missing(self) -> Unavailable:

@@ -16,6 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from mempalace_mcp import __version__
+from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.address import Address
 from mempalace_mcp.process.door import Door
 from mempalace_mcp.process.life import Life
@@ -43,13 +44,11 @@ class HttpDoor:
 class Daemon:
     """Runs once, from `serve` to its end."""
 
-    def __init__(
-        self, app: App, address_file: str, seat: Seat | None = None, http_door: HttpDoor | None = None
-    ) -> None:
+    def __init__(self, app: App, seat: Seat | None = None, http_door: HttpDoor | None = None) -> None:
         self.app = app
         self.leaving = anyio.Event()
         self._reason = ""
-        self._address_file = address_file
+        self._address_file = str(app.settings.palace / addresses.FILE)
         self._seat = seat
         self._http = http_door
         self._started = time.time()
@@ -96,7 +95,7 @@ class Daemon:
         view = self.app.process_status()
         return {**self.describe(), "view": {**view, "timezone": self.app.settings.zone.name}}
 
-    async def serve(self, ready: Callable[[], None]) -> None:
+    async def serve(self, ready: Callable[[Address], None]) -> None:
         """Serve until there is a reason to leave; then finish what is in flight. `ready` hears when it listens.
 
         Raises:
@@ -114,18 +113,20 @@ class Daemon:
                     )
                     tasks.cancel_scope.cancel()
 
-    async def _live(self, life: Life, address: Address, ready: Callable[[], None]) -> None:
-        """From the moment others can find this process to the moment it takes nobody any more."""
-        address.write(self._address_file)
+    async def _live(self, life: Life, address: Address, ready: Callable[[Address], None]) -> None:
+        """From the moment others can find this process, if they may, to the moment it takes nobody any more."""
+        if self._seat is not None:
+            address.write(self._address_file)
         try:
-            ready()
+            ready(address)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(life.watch, self.leave)
                 tasks.start_soon(self._watch)
                 await self.leaving.wait()
                 tasks.cancel_scope.cancel()
         finally:
-            address.remove(self._address_file)
+            if self._seat is not None:
+                address.remove(self._address_file)
 
     async def _watch(self) -> None:
         if self._http is None:  # else the HTTP doors do
@@ -156,12 +157,13 @@ async def _admit(listener: socket.socket, door: Door, doors: TaskGroup) -> None:
 
 def run_daemon(
     open_app: Callable[[], App],
-    address_file: str,
     seat: Seat | None,
-    ready: Callable[[], None],
+    ready: Callable[[Address], None],
     http_door: Callable[[App], HttpDoor] | None = None,
 ) -> Mapping[str, Any]:
     """Open the palace, serve it, and close it before anybody else may have the seat. How it was when it left.
+
+    Without a seat nobody finds it but whoever is told the address by `ready`.
 
     Raises:
         PalaceError: the palace cannot be opened.
@@ -171,6 +173,6 @@ def run_daemon(
     descriptors.raise_limit()
     with contextlib.closing(open_app()) as app, app.watchdog.on_signal():
         app.start()
-        daemon = Daemon(app, address_file, seat, http_door(app) if http_door else None)
+        daemon = Daemon(app, seat, http_door(app) if http_door else None)
         run_loop(daemon.serve, ready)
         return daemon.describe()

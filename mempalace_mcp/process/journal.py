@@ -164,6 +164,14 @@ class Journal:
                 self._changed.notify_all()
         return entry
 
+    def refuse(self, sequence: int) -> Entry | None:
+        """The bridge answers a message itself, as there is no daemon. What begins a session is said to the next one:
+        a client that goes on all the same does not say it again."""
+        entry = self.settle(sequence, b'{"error":0}')
+        if entry is not None and entry.method in (INITIALIZE, INITIALIZED):
+            self._told[entry.method] = entry.line
+        return entry
+
     def in_flight(self) -> list[Entry]:
         """All that is unsettled, oldest first."""
         with self._changed:

@@ -18,7 +18,8 @@ _READ_BYTES = 65536
 
 
 class Launch:
-    """A daemon being born. Its stdout is a pipe on which it says one line: that it is ready, or why it cannot be."""
+    """A daemon being born. Its stdout is a pipe on which it says one line: that it is ready (and where, if no
+    file tells that), or why it cannot be."""
 
     def __init__(self, pid: int, pipe: int) -> None:
         self.pid = pid
@@ -52,17 +53,17 @@ class Launch:
         return os.WIFSIGNALED(status) and os.WTERMSIG(status) in (9, 15)
 
 
-def launch(palace: str, seat: Seat | None = None, address: str | None = None) -> Launch:
-    """Start a daemon for the palace that holds the seat, or a private one that listens at its own address.
+def launch(palace: str, seat: Seat | None = None) -> Launch:
+    """Start a daemon for the palace that holds the seat, or without one a process for one session alone.
 
     Raises:
         OSError: no process can be started, or its log not be written.
     """
     options = ["--palace", palace]
-    if seat is not None and sys.platform != "win32":
+    if seat is None:
+        options += ["--private"]
+    elif sys.platform != "win32":
         options += ["--seat", str(seat.descriptor)]
-    if address is not None:
-        options += ["--private", address]
     # `-P`: the folder in which a client happens to start us must not lend its modules to the daemon
     isolation = [] if os.path.realpath(_PACKAGE_ROOT) == os.getcwd() else ["-P"]
     command = [sys.executable, *isolation, "-m", "mempalace_mcp", "daemon", "run", *options]

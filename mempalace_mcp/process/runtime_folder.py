@@ -38,15 +38,6 @@ def new_name(suffix: str) -> str:
     return os.path.join(runtime_folder(), os.urandom(_NAME_BYTES).hex() + suffix)
 
 
-def private_address() -> str:
-    """Where a process that serves one session alone is to write its address.
-
-    Raises:
-        OSError: there is no folder.
-    """
-    return new_name(".json")
-
-
 def _is_ours(folder: str) -> bool:
     """Make the folder if it is missing; is it a folder, of this user, and closed to others?"""
     try:

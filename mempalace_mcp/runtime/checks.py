@@ -78,7 +78,8 @@ def _palace(process: Examined) -> Concern | None:
     if database.damaged:
         return Concern(reasons.PALACE_CORRUPT, "SQLite finds the palace's file damaged")
     if not database.writable:
-        return Concern(reasons.STORAGE_READ_ONLY, "the palace was opened only to be read")
+        reason = reasons.STORAGE_FULL if database.last_error == "storage_full" else reasons.STORAGE_READ_ONLY
+        return Concern(reason, "the palace was opened only to be read")
     return None
 
 

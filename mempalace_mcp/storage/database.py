@@ -20,6 +20,7 @@ from mempalace_mcp.core.errors import (
     PalaceError,
     PalaceMissing,
     StorageError,
+    StorageFull,
     StorageReadOnly,
 )
 from mempalace_mcp.core.files import create_directory, create_file
@@ -34,6 +35,7 @@ from mempalace_mcp.storage.opening import (
     Opened,
     checkpoint,
     is_complete,
+    leaving_nothing_behind,
     locked_to_open,
     open_to_read,
     open_to_write,
@@ -54,7 +56,8 @@ _FOREIGN = "another program that holds the database"
 class Database:
     """The palace's file, open. Thread-safe; each process opens its own. A `Writer`.
 
-    A directory that does not allow writing is opened to be read, where SQLite can do that.
+    A directory that does not allow writing, or has no room for it, is opened to be read, where SQLite can do that;
+    where room was missing, writing is tried again with each write.
 
     Raises:
         StorageReadOnly, StorageFull, StorageError: the directory or the file cannot be used.
@@ -213,17 +216,20 @@ class Database:
         """Open the files at the path, with the write lock held if possible, and close those that were open before."""
         deadline = Deadline(COMMAND_SECONDS)
         try:
-            with self._explained(), locked_to_open(self._lock, deadline, self._needs_no_lock):
+            with self._explained(), locked_to_open(self._lock, deadline, self._needs_no_lock) as is_held:
                 if self._opened is not None:
                     self._opened.rescue_log()
-                if create and not is_there(self.path):
-                    create_file(self.path)
-                self._use(self._patiently(deadline))
-        except StorageReadOnly as refusal:
+                cleaning = leaving_nothing_behind(self.path) if is_held else contextlib.nullcontext()
+                with cleaning, self._explained():
+                    if create and not is_there(self.path):
+                        create_file(self.path)
+                    self._use(self._patiently(deadline))
+        except (StorageReadOnly, StorageFull) as refusal:
             if not is_there(self.path):
                 raise
             with self._explained():
                 self._use(open_to_read(self.path, self._steps, self._readers, refusal))
+            self._counters.last_error = refusal.code
 
     def _needs_no_lock(self) -> bool:
         return self._opened is None and is_complete(self.path, self._steps)
@@ -247,6 +253,9 @@ class Database:
     def _lend(self, stack: contextlib.ExitStack) -> tuple[Opened, sqlite3.Connection]:
         while True:
             opened = self._current()
+            if isinstance(opened.refusal, StorageFull) and not opened.is_there():  # others have found space
+                self._open(create=False)
+                opened = self._current()
             try:
                 return opened, stack.enter_context(opened.readers.lend())
             except PoolClosed:
@@ -255,6 +264,8 @@ class Database:
 
     @contextlib.contextmanager
     def _locked(self, deadline: Deadline) -> Iterator[None]:
+        if isinstance(self._current().refusal, StorageFull):
+            self._open(create=False)  # there may be space by now
         self._current().writing()
         started = time.monotonic()
         with self._lock.hold(deadline):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
+import tempfile
 from pathlib import Path
 
 from mempalace_mcp.core.errors import (
@@ -21,6 +23,7 @@ from mempalace_mcp.storage.connection import is_there
 _PRIMARY = 0xFF
 """Extended result codes carry the primary one in their lowest byte."""
 _NEARLY_FULL_BYTES = 64 * 1024
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _FORBIDDEN = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 _UNREADABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -63,7 +66,15 @@ def explain(error: sqlite3.Error, path: Path) -> PalaceError:
 
 
 def _is_full(directory: Path) -> bool:
-    if not hasattr(os, "statvfs"):
-        return False
-    room = os.statvfs(directory)
-    return room.f_bavail * room.f_frsize < _NEARLY_FULL_BYTES
+    """Is there no room for this user? A quota shows only to who writes."""
+    if hasattr(os, "statvfs"):
+        room = os.statvfs(directory)
+        if room.f_bavail * room.f_frsize < _NEARLY_FULL_BYTES:
+            return True
+    try:
+        with tempfile.TemporaryFile(dir=directory, buffering=0) as probe:
+            probe.write(bytes(_NEARLY_FULL_BYTES))
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return error.errno in _FULL
+    return False

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.errors import Busy, DeadlineExceeded, PalaceCorrupt, StorageReadOnly
+from mempalace_mcp.core.errors import Busy, DeadlineExceeded, PalaceCorrupt, StorageError, StorageFull, StorageReadOnly
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.connection import (
     Connection,
@@ -39,13 +39,13 @@ class Opened:
     writer: Connection | None
     readers: ReaderPool
     identity: Identity
-    refusal: StorageReadOnly | None = None
+    refusal: StorageError | None = None
 
     def writing(self) -> Connection:
         """The connection for writing.
 
         Raises:
-            StorageReadOnly: there is none.
+            StorageReadOnly, StorageFull: there is none.
         """
         if self.writer is None:
             raise copy(self.refusal) if self.refusal else StorageReadOnly(f"{self.path} was opened only to be read")
@@ -124,8 +124,24 @@ def open_to_write(path: Path, steps: Sequence[Migration], readers: int, now: Ins
 
 
 @contextlib.contextmanager
-def locked_to_open(lock: FileLock, deadline: Deadline, needs_none: Callable[[], bool]) -> Iterator[None]:
+def leaving_nothing_behind(path: Path) -> Iterator[None]:
+    """Opening that fails leaves no files that it has made, unless something is in them. The write lock must be held:
+    then nobody else has just made them."""
+    log, shared = log_of(path), path.with_name(f"{path.name}-shm")
+    made = [file for file in (shared, log, path) if not is_there(file)]
+    try:
+        yield
+    except BaseException:
+        if path in made or (log in made and not (is_there(log) and log.stat().st_size)):
+            for file in made:
+                file.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def locked_to_open(lock: FileLock, deadline: Deadline, needs_none: Callable[[], bool]) -> Iterator[bool]:
     """Hold the write lock, unless nothing is to be written: who holds it may be stopped, which no reader should mind.
+    Is it held?
 
     Raises:
         DeadlineExceeded: it is held by others, and needed.
@@ -136,7 +152,7 @@ def locked_to_open(lock: FileLock, deadline: Deadline, needs_none: Callable[[], 
         except DeadlineExceeded:
             if not needs_none():
                 stack.enter_context(lock.hold(deadline))
-        yield
+        yield lock.held
 
 
 def is_complete(path: Path, steps: Sequence[Migration]) -> bool:
@@ -151,18 +167,20 @@ def is_complete(path: Path, steps: Sequence[Migration]) -> bool:
         return schema_version(connection) == len(steps) and _has_state(connection)
 
 
-def open_to_read(path: Path, steps: Sequence[Migration], readers: int, refusal: StorageReadOnly) -> Opened:
+def open_to_read(path: Path, steps: Sequence[Migration], readers: int, refusal: StorageError) -> Opened:
     """Open a file that cannot be written.
 
     SQLite needs the files beside it, or leave to make them, to read a database in WAL mode. Where they are missing,
     as on a read-only disk after a clean end, nothing can be in them, and the file is read as one that never changes.
 
     Raises:
-        StorageReadOnly: SQLite cannot read it without writing, or its schema would have to be brought up to date.
+        StorageReadOnly, StorageFull: SQLite cannot read it without writing, or its schema would have to be brought up
+            to date.
         SchemaTooNew: a newer version has written it.
         sqlite3.Error: SQLite cannot open it.
     """
-    for options, frozen in (("mode=ro", False), ("mode=ro&immutable=1", True)):
+    ways = (("mode=ro", False), ("mode=ro&immutable=1", True))
+    for options, frozen in ways[isinstance(refusal, StorageFull) :]:  # to be read the first way it had room enough
         identity = Identity.of(path, frozen)
         if frozen and identity.log is not None:
             break

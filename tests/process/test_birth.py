@@ -22,10 +22,12 @@ def refusal(*options: str | Path, stderr: Any = subprocess.DEVNULL) -> dict[str,
 
 
 def test_an_error_of_the_system_is_told_like_any_other(tmp_path: Path) -> None:
-    address = tmp_path / "missing" / "address.json"
-    told = refusal("--palace", tmp_path / "palace", "--private", address)
-    assert told["code"] == "palace_missing"
-    assert str(address.parent) in told["message"]
+    taken = tmp_path / "daemon.json"
+    taken.mkdir()
+    told = refusal("--palace", tmp_path)
+    assert told["code"] == "storage"
+    assert str(tmp_path) in told["message"]
+    assert not list(tmp_path.glob("daemon.json.*"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a device that is always full")
@@ -33,7 +35,7 @@ def test_the_reason_is_told_also_where_nothing_can_be_logged(tmp_path: Path) -> 
     file = tmp_path / "file"
     file.touch()
     with Path("/dev/full").open("wb") as full:
-        told = refusal("--palace", file, "--private", tmp_path / "address.json", stderr=full)
+        told = refusal("--palace", file, "--private", stderr=full)
     assert str(file) in told["message"]
 
 

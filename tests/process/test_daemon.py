@@ -142,18 +142,18 @@ def test_a_session_is_served_alone_when_the_daemon_does_not_answer(palace: Path)
 
 def test_a_private_process_leaves_with_its_session(palace: Path) -> None:
     palace.mkdir()
-    file = palace.parent / "address.json"
     process = subprocess.Popen(
-        [*PROGRAM, "daemon", "run", "--palace", str(palace), "--private", str(file)],
+        [*PROGRAM, "daemon", "run", "--palace", str(palace), "--private"],
         stdout=subprocess.PIPE,
         cwd=PACKAGE.parent,
     )
     try:
         assert process.stdout is not None
-        assert json.loads(process.stdout.readline()) == {"ready": True}
-        assert refusal_of(palace, json.loads(file.read_text())) is None
+        told = json.loads(process.stdout.readline())
+        assert not (palace / "daemon.json").exists()
+        assert refusal_of(palace, told["address"]) is None
         assert process.wait(PATIENCE) == 0
-        assert not file.exists()
+        assert not Path(told["address"]["path"]).exists()
     finally:
         end(process)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from mempalace_mcp.core.errors import PalaceCorrupt, PalaceMissing, StorageFull, StorageReadOnly
 from mempalace_mcp.storage.database import Database
+from mempalace_mcp.storage.failures import explain
 from mempalace_mcp.storage.transaction import Transaction, Unit
 from tests.storage.support import Child, add_wing, fresh_database, small_disk, soon, wings
 
@@ -297,9 +299,21 @@ def test_a_palace_cannot_be_founded_on_a_full_disk(tmp_path: Path) -> None:
         disk.fill()
         with pytest.raises(StorageFull):
             Database(disk.path)
+        assert {file.name for file in disk.path.iterdir()} == {"filler", "write.lock"}
         disk.empty()
         with fresh_database(disk.path) as database:
             assert database.write(add_wing("Paris"), soon()) == 1
+
+
+def test_no_room_for_another_file_is_no_room(tmp_path: Path) -> None:
+    """Bytes are free, as where a quota keeps this user from them: only an attempt tells."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+    with small_disk(tmp_path / "disk") as disk:
+        path = palace_with(disk.path, "Paris")
+        assert not isinstance(explain(error, path), StorageFull)
+        subprocess.run(["mount", "-o", "remount,nr_inodes=3", disk.path], check=True)
+        assert isinstance(explain(error, path), StorageFull)
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
