@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from mempalace_mcp.palace.importers import SkippedFile, SkippedLines
+from mempalace_mcp.palace.importers import DATE_REASONS, SkippedFile, SkippedLines
 from mempalace_mcp.palace.importing import ImportStep
 
 PROBLEMS_SHOWN = 20
@@ -58,6 +58,8 @@ class ImportSummary:
         if reason not in self._reasons and len(self._reasons) >= REASONS_COUNTED:
             reason = "other reasons"
         self._reasons[reason] += count
+        if reason in DATE_REASONS and self._reasons[reason] > count:
+            return  # the note was filed, and one example tells what is not understood
         if len(self._problems) < PROBLEMS_SHOWN:
             lines = list(problem.first) if isinstance(problem, SkippedLines) else None
             self._problems.append({"path": problem.path, "reason": problem.reason, "lines": lines})

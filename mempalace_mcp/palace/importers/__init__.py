@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from mempalace_mcp.palace.importers.bytestream import real_path
+from mempalace_mcp.palace.importers.dating import DATE_REASONS
 from mempalace_mcp.palace.importers.discovery import OUTSIDE, FoundFile, discover
 from mempalace_mcp.palace.importers.document import Document, Problem, SkippedFile, SkippedLines
 from mempalace_mcp.palace.importers.opening import is_within
 from mempalace_mcp.palace.importers.reading import default_wing, read, read_real, wing_of_real
 
 __all__ = [
+    "DATE_REASONS",
     "OUTSIDE",
     "Document",
     "FoundFile",

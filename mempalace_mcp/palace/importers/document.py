@@ -41,7 +41,11 @@ class SkippedFile:
 
 @dataclass(frozen=True, slots=True)
 class SkippedLines:
-    """Lines of a transcript left out for one reason: how many, and the numbers (from 1) of the first few."""
+    """Lines left out for one reason: how many, and the numbers (from 1) of the first few.
+
+    Lines of a transcript are no documents; of a note it is a date that is not taken, without a line if it is in its
+    name.
+    """
 
     path: str
     reason: str

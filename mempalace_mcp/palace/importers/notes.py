@@ -7,42 +7,43 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Instant
-from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.core.zone import Zone
 from mempalace_mcp.palace.chunking import fenced_blocks
 from mempalace_mcp.palace.importers.bytestream import Text, read_text
 from mempalace_mcp.palace.importers.cutting import cut, fits
+from mempalace_mcp.palace.importers.dating import date_note
 from mempalace_mcp.palace.importers.document import Document, Problem, SkippedFile, Source
 
 LONGEST_DOCUMENT = 16_000
 """Characters of one document, those of blobs not counted; a longer file is several."""
 
 _LONGEST_HEADING = 120
-_LONGEST_FRONT_MATTER = 8_000
 _HEADING = re.compile(r"^ {0,3}(#{1,2})[ \t]+([^\n]*)", re.MULTILINE)
-_FRONT_MATTER_END = re.compile(r"^(?:---|\.\.\.)[ \t]*\r?$", re.MULTILINE)
-_DATE = re.compile(r"^date:[ \t]*[\"']?([^\"'\r\n]{1,40})", re.MULTILINE | re.IGNORECASE)
 
 
 def read_plain_text(source: Source) -> Iterator[Document | Problem]:
-    """One document, or parts cut at paragraphs."""
+    """One document, or parts cut at paragraphs, with the date that the note says it has."""
     text = read_text(source)
     if isinstance(text, SkippedFile):
         yield text
     else:
-        yield from _documents(source, text, [("", text.content)], None)
+        yield from _dated(source, text, [("", text.content)])
 
 
 def read_markdown(source: Source) -> Iterator[Document | Problem]:
     """One document, or one for each section under a heading of the first or second level; sections that are too long
-    are cut at paragraphs. The `date` of the front matter is when it occurred."""
+    are cut at paragraphs. All have the date that the note says it has."""
     text = read_text(source)
     if isinstance(text, SkippedFile):
         yield text
     else:
-        yield from _documents(source, text, _sections(text.content), _front_matter_date(text.content, source.zone))
+        yield from _dated(source, text, _sections(text.content))
+
+
+def _dated(source: Source, text: Text, sections: list[tuple[str, str]]) -> Iterator[Document | Problem]:
+    dating = date_note(text.content, source.name, source.zone)
+    yield from dating.problems
+    yield from _documents(source, text, sections, dating.instant)
 
 
 def _documents(
@@ -96,15 +97,3 @@ def _says_something(section: str) -> bool:
 
 def _joined(chapter: str, title: str) -> str:
     return f"{chapter} > {title}" if chapter else title
-
-
-def _front_matter_date(content: str, zone: Zone) -> Instant | None:
-    head = content[:_LONGEST_FRONT_MATTER]
-    if not head.startswith(("---\n", "---\r\n")):
-        return None
-    end = _FRONT_MATTER_END.search(head, 4)
-    date = _DATE.search(head, 0, end.start()) if end else None
-    try:
-        return clock.parse(date.group(1), "date", zone=zone) if date else None
-    except InvalidArgument:
-        return None

@@ -1,0 +1,294 @@
+"""Notes are dated by what they say or by their name, in the forms of the usual programs; nothing is guessed."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mempalace_mcp.core import clock
+from mempalace_mcp.core.zone import read_zone
+from mempalace_mcp.palace.importers.dates import DateFault, read_date
+from mempalace_mcp.palace.importers.dating import DATE_REASONS, date_note, date_of_name
+from mempalace_mcp.palace.importers.document import SkippedLines
+from mempalace_mcp.palace.summary import ImportSummary
+from tests.palace.importers.support import documents, problems
+from tests.palace.support import opened
+
+NAMELESS = "/vault/trip.md"
+
+
+def at(shown: str) -> clock.Instant:
+    return clock.parse(shown, "date")
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("2023-11-07", "2023-11-07"),
+        ("2023-11-07 08:05:30 +0530", "2023-11-07T02:35:30Z"),
+        ("2023-11-07T08:05", "2023-11-07T08:05:00"),
+        ("2023-11-07T08:05:30.123456789Z", "2023-11-07T08:05:30.123456Z"),
+        ("2023-11-07T08:05:30-03:00[America/Bahia]", "2023-11-07T11:05:30Z"),
+        ("2023-11-07 08:05:30 UTC+02:00", "2023-11-07T06:05:30Z"),
+        ("'2023-11-07 08:05'", "2023-11-07T08:05:00"),
+        ("!!timestamp 2023-11-07", "2023-11-07"),
+        ("2023-1-7", "2023-01-07"),
+        ("2023/11/07 08:05", "2023-11-07T08:05:00"),
+        ("2023.11.07", "2023-11-07"),
+        ("2023年11月7日", "2023-11-07"),
+        ("20231107", "2023-11-07"),
+        ("20231107T080530Z", "2023-11-07T08:05:30Z"),
+        ("202311070805", "2023-11-07T08:05:00"),
+        ("7.11.2023", "2023-11-07"),
+        ("07.11.2023, 8:05 Uhr", "2023-11-07T08:05:00"),
+        ("27/11/2023", "2023-11-27"),
+        ("11/27/2023", "2023-11-27"),
+        ("11/11/2023", "2023-11-11"),
+        ("27-11-2023", "2023-11-27"),
+        ("November 7, 2023", "2023-11-07"),
+        ("November 7, 2023 8:05 PM", "2023-11-07T20:05:00"),
+        ("November 7, 2023 8:05 PM (GMT+2)", "2023-11-07T18:05:00Z"),
+        ("Nov 07 2023", "2023-11-07"),
+        ("7 November 2023", "2023-11-07"),
+        ("07-Nov-2023", "2023-11-07"),
+        ("Tuesday, November 7th 2023, 12:05:30 am", "2023-11-07T00:05:30"),
+        ("Tue, 7 Nov 2023 08:05:30 +0200", "2023-11-07T06:05:30Z"),
+        ("Tue Nov  7 08:05:30 2023", "2023-11-07T08:05:30"),
+        ("Tue Nov  7 08:05:30 CET 2023", "2023-11-07T07:05:30Z"),
+        ("2023-11-07, Tuesday", "2023-11-07"),
+        ("Dienstag, 7. November 2023", "2023-11-07"),
+        ("mardi 7 février 2023", "2023-02-07"),
+        ("7 de mayo de 2023", "2023-05-07"),
+        ("<2023-11-07 Tue>", "2023-11-07"),
+        ("[2023-11-07 Di 08:05]", "2023-11-07T08:05:00"),
+        ("<2023-11-07 Tue 08:05-09:30>", "2023-11-07T08:05:00"),
+        ("<2023-11-07 Tue>--<2023-11-09 Thu>", "2023-11-07"),
+        ("<2023-11-07 Tue +1w>", "2023-11-07"),
+        ("[[2023-11-07]]", "2023-11-07"),
+        ('"[[journal/2023-11-07|Tuesday]]"', "2023-11-07"),
+        ("[[Nov 7th, 2023]]", "2023-11-07"),
+        ("[2023-11-07](../journal/2023-11-07.md)", "2023-11-07"),
+        ('["2023-11-07", "2023-11-08"]', "2023-11-07"),
+        ("2023-11-07 → 2023-11-09", "2023-11-07"),
+        ("2023-11-07/2023-11-09", "2023-11-07"),
+        ("1699344330", "2023-11-07T08:05:30Z"),
+        ("1699344330123", "2023-11-07T08:05:30.123Z"),
+        ("2023-11", "2023-11-01"),
+        ("November 2023", "2023-11-01"),
+        ("2023", "2023-01-01"),
+    ],
+)
+def test_dates_are_read_as_programs_and_people_write_them(written: str, shown: str) -> None:
+    assert read_date(written) == at(shown)
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        ("03/04/2024", DateFault.AMBIGUOUS),
+        ("11-12-2024 08:00", DateFault.AMBIGUOUS),
+        ("2023-02-29", DateFault.IMPOSSIBLE),
+        ("31.04.2024", DateFault.IMPOSSIBLE),
+        ("14/13/2024", DateFault.IMPOSSIBLE),
+        ("February 30, 2024", DateFault.IMPOSSIBLE),
+        ("2024-05-03 24:30", DateFault.IMPOSSIBLE),
+        ("2024-05-03 13:00 pm", DateFault.IMPOSSIBLE),
+        ("0000-00-00", DateFault.IMPOSSIBLE),
+        ("5/3/24", DateFault.UNKNOWN),
+        ("2024-05-03 08:00 IST", DateFault.UNKNOWN),
+        ("2024-05-03 or so", DateFault.UNKNOWN),
+        ("next week", DateFault.UNKNOWN),
+        ("{{date:YYYY-MM-DD}}", DateFault.UNKNOWN),
+        ("12345", DateFault.UNKNOWN),
+        ("2024-05-03 " * 40, DateFault.UNKNOWN),
+        ("", None),
+        ("''", None),
+        ("false", None),
+        ("~", None),
+    ],
+)
+def test_what_is_no_date_or_not_certain_is_not_taken(written: str, fault: DateFault | None) -> None:
+    assert read_date(written) is fault
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_read_or_has_a_fault(written: str) -> None:
+    assert isinstance(read_date(written), int | DateFault | None)
+
+
+FORMS = st.sampled_from(
+    ["%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%B %d, %Y", "%d %b %Y", "%a, %d %b %Y", "%Y%m%d", "%A, %B %d %Y"]
+)
+
+
+@given(st.dates(date(1000, 1, 1), date(9999, 12, 30)), FORMS)
+def test_every_day_is_read_in_every_form(moment: date, form: str) -> None:
+    assert read_date(moment.strftime(form)) == at(moment.isoformat())
+
+
+@given(st.datetimes().filter(lambda moment: 1000 <= moment.year < 9999), st.integers(-720, 720))
+def test_times_are_read_with_their_offset(moment: datetime, minutes: int) -> None:
+    shown = f"{moment:%Y-%m-%d %H:%M:%S}"
+    sign, rest = "-" if minutes < 0 else "+", divmod(abs(minutes), 60)
+    written = f"{shown} {sign}{rest[0]:02}{rest[1]:02}"
+    assert read_date(written) == at(f"{shown.replace(' ', 'T')}Z") - timedelta(minutes=minutes) // timedelta(
+        microseconds=1
+    )
+
+
+DAY = "2023-11-07"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"---\ntitle: x\ndate: {DAY} # when\n---\ntext",
+        f'---\ndate: "{DAY}" # the day\n---\ntext',
+        f"---\ncreated: {DAY}\nupdated: 2024-01-01\n---\ntext",
+        f"---\r\nDate Created: {DAY}\r\n---\r\ntext",
+        f"---\ncreated_at:\n  - {DAY}\n---\ntext",
+        f"---\ntitle: a: b\n\ttabs: here\n{{{{broken\ncreation-date: '{DAY}'\n...\ntext",
+        f"---\npublished: true\npublishedAt: {DAY}\n---\ntext",
+        "---\npubDate: 'Nov 07 2023'\ntags: [a, b]\nextra:\n  date: 2020-01-01\n---\ntext",
+        f"---\ndate: {DAY}\ncreated: 2020-01-01\n---\ntext",
+        f"---\npublished: 2020-01-01\ncreated: {DAY}\n---\ntext",
+        f"---\ndate: last spring\ncreated: {DAY}\n---\ntext",
+        f"+++\ntitle = 'x'\ndate = {DAY} # toml\n[extra]\ncreated = 2020-01-01\n+++\ntext",
+        f'+++\ndate = "{DAY}T00:00:00Z"\n+++\ntext',
+        f'{{\n  "title": "x",\n  "date": "{DAY}"\n}}\n\ntext',
+        f"#+TITLE: x\n#+DATE: <{DAY} Tue>\n\n* Heading\ntext",
+        f":PROPERTIES:\n:ID: 7\n:CREATED: [{DAY} Tue]\n:END:\n#+title: x\ntext",
+        f"Title\n=====\n\n:date: {DAY}\n:author: x\n\ntext",
+        f".. title: x\n.. date: {DAY}\n\ntext",
+        f"<!--\n.. title: x\n.. date: {DAY}\n-->\n\ntext",
+        f"title:: x\ndate:: [[{DAY}]]\n\n- text",
+        f"- created:: {DAY}\n- text",
+        "# Trip\n\nCreated: November 7, 2023\nTags: a, b\n\ntext",
+        f"Title: x\nDate: {DAY}\n\ntext",
+        f"# Meeting\n\n**Date:** {DAY}\n**With:** Anna\n\ntext",
+        f"# Meeting\n- Date: {DAY}\n",
+        f"Title\n\ntext: a\n\nid: 12ab\nparent_id: \ncreated_time: {DAY}T00:00:00.000Z\nis_conflict: 0\ntype_: 1",
+        "---\ncreated: 1699315200000\n---\ntext",
+    ],
+)
+def test_a_note_says_its_date_in_the_form_of_its_program(content: str) -> None:
+    assert date_note(content, "/vault/2019-01-01.md").instant == at(DAY)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "text\n\ndate: 2023-11-07\n\n",
+        "Anna: hello\nDate: 2023-11-07\nand so on",
+        "---\nnever: closed\ndate: 2023-11-07\n",
+        "---\ntitle: x\n---\nDate: 2023-11-07\n\n",
+        "---\nupdated: 2023-11-07\nmodified: 2023-11-07\n---\n",
+        "---\nnested:\n  date: 2023-11-07\n---\n",
+        "+++\n[extra]\ndate = 2023-11-07\n+++\n",
+        '{"date": ["2023-11-07"], "created": null}',
+        '{"date": "2023-11-07"',
+        "---\ndate:\n---\n",
+        "",
+    ],
+)
+def test_what_is_no_property_of_the_note_does_not_date_it(content: str) -> None:
+    assert date_note(content, NAMELESS) == date_note("text", NAMELESS)
+    assert date_note(content, NAMELESS).instant is None
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("2023-11-07-trip.md", "2023-11-07"),
+        ("2023-11-07.md", "2023-11-07"),
+        ("2023_11_07.md", "2023-11-07"),
+        ("20231107 trip.txt", "2023-11-07"),
+        ("202311070805.md", "2023-11-07T08:05:00"),
+        ("202311070805 A thought.md", "2023-11-07T08:05:00"),
+        ("20231107080530.md", "2023-11-07T08:05:30"),
+        ("2023-11-07T0805.md", "2023-11-07T08:05:00"),
+        ("2023-11-07 08.05.30 call.md", "2023-11-07T08:05:30"),
+        ("2023-11-07_08-05-30.md", "2023-11-07T08:05:30"),
+        ("Screenshot 2023-11-07 at 08.05.30.md", "2023-11-07T08:05:30"),
+        ("2023-11-07 1200 calories.md", "2023-11-07"),
+        ("2023-11-07 to 2023-11-09.md", "2023-11-07"),
+        ("Meeting 2023-11-07.md", "2023-11-07"),
+        ("IMG_20231107_080530.txt", "2023-11-07T08:05:30"),
+        ("07.11.2023.md", "2023-11-07"),
+        ("27-11-2023 walk.md", "2023-11-27"),
+        ("Nov 7th, 2023.md", "2023-11-07"),
+        ("7 November 2023 trip.md", "2023-11-07"),
+        ("tuesday_7_nov_2023.md", "2023-11-07"),
+        ("2023-11-07", "2023-11-07"),
+        ("posts/2023-11-07-trip/index.md", "2023-11-07"),
+        ("journal/2023/11/07.md", "2023-11-07"),
+        ("2023-11.md", "2023-11-01"),
+    ],
+)
+def test_a_name_dates_a_note_that_says_nothing(name: str, shown: str) -> None:
+    assert date_note("text", f"/vault/{name}").instant == at(shown)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "trip.md", "1984.md", "12345678.md", "20231399.md", "v1.2.3.md", "from 2023-11-07 to 2023-11-09 x.md",
+        "1a2b20231107c4d5.md", "10.20.30.md", "ISBN 978-3-16-148410-0.md", "may 2.md", "2023/13/45.md",
+    ],
+)  # fmt: skip
+def test_other_names_do_not(name: str) -> None:
+    assert date_of_name(f"/vault/{name}") is None
+
+
+def test_what_could_not_be_read_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "03-04-2024.md"
+    path.write_text(
+        "---\ntitle: x\ndate: 2024-02-31\ncreated: 30.02.2024\npublished: soon\n---\ntext", encoding="utf-8"
+    )
+    (document,) = documents(path)
+    assert document.occurred_at is None
+    assert problems(path) == [
+        SkippedLines(str(path), "a date in the text does not exist", 1, (3,)),
+        SkippedLines(str(path), "a date in the text is not understood", 1, (5,)),
+        SkippedLines(str(path), "a date in the name may have day and month in either order", 1, ()),
+    ]
+
+
+def test_all_kinds_of_notes_are_dated(tmp_path: Path) -> None:
+    for name in ("a.md", "b.txt", "c.org", "d.rst", "e"):
+        (tmp_path / name).write_text(f"Title: x\nDate: {DAY}\n\ntext", encoding="utf-8")
+        assert [document.occurred_at for document in documents(tmp_path / name)] == [at(DAY)]
+
+
+def test_each_kind_of_fault_is_listed_once_and_counted(tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"{number}.md").write_text(f"---\ndate: 2024-02-{30 + number % 2}\n---\ntext", encoding="utf-8")
+    (tmp_path / "other.md").write_text("---\ndate: 1/2/2024\n---\ntext", encoding="utf-8")
+    with opened(tmp_path / "palace", started=False) as app:
+        summary = ImportSummary()
+        for step in app.palace.import_paths([tmp_path / f"{name}.md" for name in [*range(30), "other"]]):
+            summary.add(step)
+    told = summary.as_dict(complete=True)
+    assert told["files"] == 31
+    assert {reason: count for reason, count in told["skipped"].items() if reason in DATE_REASONS} == {
+        "a date in the text does not exist": 30,
+        "a date in the text may have day and month in either order": 1,
+    }
+    assert [problem["reason"] for problem in told["problems"]] == [
+        "a date in the text does not exist",
+        "a date in the text may have day and month in either order",
+    ]
+
+
+def test_what_has_no_offset_is_of_the_zone_of_the_palace() -> None:
+    kiritimati = read_zone("+14:00")
+    assert date_note("---\ncreated: 2024-05-03 09:30\n---\n", "x.md", kiritimati).instant == at("2024-05-02T19:30Z")
+    assert date_note("---\ncreated: 2024-05-03 09:30 +02:00\n---\n", "x.md", kiritimati).instant == at(
+        "2024-05-03T07:30Z"
+    )
+    for name in ("2024-05-03.md", "20240503 trip.md", "03.05.2024.md", "3 May 2024.md", "2024/05/03.md"):
+        assert date_of_name(name, kiritimati) == at("2024-05-02T10:00Z"), name
