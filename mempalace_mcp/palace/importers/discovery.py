@@ -18,8 +18,11 @@ from mempalace_mcp.palace.importers.ignoring import (
 )
 from mempalace_mcp.palace.importers.naming import project_folder
 from mempalace_mcp.palace.importers.opening import is_within, open_folder
-from mempalace_mcp.palace.importers.reading import SUFFIXES
+from mempalace_mcp.palace.importers.reading import SUFFIXES, TRANSCRIPT
 from mempalace_mcp.palace.importers.repository import MARK
+from mempalace_mcp.palace.importers.unwanted import TEMPLATE, reason_by_beginning, reason_by_name
+from mempalace_mcp.palace.importers.vault import MARK as VAULT
+from mempalace_mcp.palace.importers.vault import Templates, read_templates
 
 OUTSIDE = "outside the folders that may be read"
 
@@ -50,9 +53,9 @@ class _Entry:
 def discover(paths: Sequence[Path], within: Sequence[Path] | None = None) -> Iterator[FoundFile | SkippedFile]:
     """Files to read: the given ones, whatever their kind, and those of a known kind in the given folders.
 
-    In folders, left out are hidden files, what Git ignores there, dependencies, caches, symbolic links and files of
-    other kinds. Nothing is yielded twice. Problems are yielded, never raised. With
-    `within`, whatever a path leads to must lie in one of these folders.
+    In folders, left out are hidden files, what Git ignores there, dependencies, caches, symbolic links, files of other
+    kinds, and those that are no notes (`unwanted.py`). Nothing is yielded twice. Problems are yielded, never raised.
+    With `within`, whatever a path leads to must lie in one of these folders.
     """
     seen: set[Path] = set()
     for given in paths:
@@ -90,9 +93,9 @@ def _walk(top: Path, within: Sequence[Path] | None) -> Iterator[FoundFile | Skip
     root = project_folder(top)
     around, problems = outer_rules(top, root, within)
     yield from problems
-    waiting: list[tuple[Path, IgnoreRules | None]] = [(top, around)]
+    waiting: list[tuple[Path, IgnoreRules | None, Templates | None]] = [(top, around, None)]
     while waiting:
-        folder, outer = waiting.pop()
+        folder, outer, templates = waiting.pop()
         entries = _entries(folder)
         if isinstance(entries, SkippedFile):
             yield entries
@@ -105,13 +108,15 @@ def _walk(top: Path, within: Sequence[Path] | None) -> Iterator[FoundFile | Skip
             yield from problems
         rules, problems = read_ignore_rules(folder, outer)
         yield from problems
+        if any(entry.name == VAULT and entry.is_folder for entry in entries):
+            templates = read_templates(folder)
         folders = []
         for entry in entries:
-            reason = _reason_to_skip(entry, rules)
+            reason = _reason_to_skip(entry, rules, templates)
             if reason is not None:
                 yield _skipped(entry.path, reason)
             elif entry.is_folder:
-                folders.append((entry.path, rules))
+                folders.append((entry.path, rules, templates))
             else:
                 yield FoundFile(entry.path, root)
         waiting += reversed(folders)
@@ -134,7 +139,7 @@ def _entry(folder: Path, found: os.DirEntry[str]) -> _Entry:
     return _Entry(found.name, folder / found.name, found.is_symlink(), is_folder, is_file)
 
 
-def _reason_to_skip(entry: _Entry, rules: IgnoreRules | None) -> str | None:
+def _reason_to_skip(entry: _Entry, rules: IgnoreRules | None, templates: Templates | None) -> str | None:
     if entry.name.startswith("."):
         return "hidden"
     if entry.is_link:
@@ -143,6 +148,8 @@ def _reason_to_skip(entry: _Entry, rules: IgnoreRules | None) -> str | None:
         return "cache or dependencies"
     if rules is not None and rules.ignores(str(entry.path), is_folder=entry.is_folder):
         return "ignored by .gitignore"
+    if templates is not None and templates.hold(entry.path):
+        return TEMPLATE
     if entry.is_folder:
         return None
     if not entry.is_file:
@@ -150,7 +157,18 @@ def _reason_to_skip(entry: _Entry, rules: IgnoreRules | None) -> str | None:
     fault = unstorable(str(entry.path))
     if fault is not None:
         return f"its name {fault}"
-    return None if Path(entry.name).suffix.lower() in SUFFIXES else "not a kind of file that is read"
+    return _reason_in_file(entry)
+
+
+def _reason_in_file(entry: _Entry) -> str | None:
+    """Why a file is left out that could be read."""
+    reason = reason_by_name(entry.name)
+    if reason is not None:
+        return reason
+    suffix = entry.path.suffix.lower()
+    if suffix not in SUFFIXES:
+        return "not a kind of file that is read"
+    return None if suffix == TRANSCRIPT else reason_by_beginning(entry.path)
 
 
 def _skipped(path: Path, reason: str) -> SkippedFile:

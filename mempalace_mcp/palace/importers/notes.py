@@ -13,6 +13,7 @@ from mempalace_mcp.palace.importers.bytestream import Text, read_text
 from mempalace_mcp.palace.importers.cutting import cut, fits
 from mempalace_mcp.palace.importers.dating import date_note
 from mempalace_mcp.palace.importers.document import Document, Problem, SkippedFile, Source
+from mempalace_mcp.palace.importers.unwanted import PRIVATE_KEY, is_private_key
 
 LONGEST_DOCUMENT = 16_000
 """Characters of one document, those of blobs not counted; a longer file is several."""
@@ -23,7 +24,7 @@ _HEADING = re.compile(r"^ {0,3}(#{1,2})[ \t]+([^\n]*)", re.MULTILINE)
 
 def read_plain_text(source: Source) -> Iterator[Document | Problem]:
     """One document, or parts cut at paragraphs, with the date that the note says it has."""
-    text = read_text(source)
+    text = _read(source)
     if isinstance(text, SkippedFile):
         yield text
     else:
@@ -33,11 +34,17 @@ def read_plain_text(source: Source) -> Iterator[Document | Problem]:
 def read_markdown(source: Source) -> Iterator[Document | Problem]:
     """One document, or one for each section under a heading of the first or second level; sections that are too long
     are cut at paragraphs. All have the date that the note says it has."""
-    text = read_text(source)
+    text = _read(source)
     if isinstance(text, SkippedFile):
         yield text
     else:
         yield from _dated(source, text, _sections(text.content))
+
+
+def _read(source: Source) -> Text | SkippedFile:
+    """The text of a note. Private keys are none, also when they are given by name."""
+    text = read_text(source)
+    return source.skipped(PRIVATE_KEY) if isinstance(text, Text) and is_private_key(text.content) else text
 
 
 def _dated(source: Source, text: Text, sections: list[tuple[str, str]]) -> Iterator[Document | Problem]:
