@@ -46,7 +46,8 @@ class Client:
     """A program or library that nobody of this project wrote.
 
     `install` are the packages of PyPI (`python`) or npm (`node`), the first one being the client itself. The steps in
-    `lacks` are those that it does not know, such as prompts. A proxy has no driver of its own: `through` names the
+    `lacks` are those that it does not know, such as prompts; `setup` is a command that completes what was installed. A
+    client without `ways` is only tried by the snippets of the page. A proxy has no driver of its own: `through` names the
     client that is used at its other end.
     """
 
@@ -59,6 +60,7 @@ class Client:
     driver: str = ""
     through: str = ""
     lacks: Sequence[str] = ()
+    setup: Sequence[str] = ()
     limits: Sequence[Limit] = ()
 
     @property

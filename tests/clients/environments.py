@@ -22,6 +22,11 @@ DRIVERS = FOLDER / "drivers"
 COMPLETE = "complete"
 
 
+def cache_folder() -> Path:
+    """Where environments are kept from one run to the next."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mempalace-mcp" / "clients"
+
+
 class NotInstalled(Exception):
     """An environment cannot be made here."""
 
@@ -52,7 +57,13 @@ class Environments:
             folder = self._made(client.id, client.install, _fill_by_uv)
             return Environment(folder, folder / "bin", {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"})
         node = self._made("node", [f"node@{self._catalogue.node}"], _fill_by_npm) / "node_modules" / ".bin"
-        folder = self._made(client.id, client.install, _fill_by_npm)
+
+        def fill(folder: Path, install: Sequence[str]) -> None:
+            _fill_by_npm(folder, install)
+            if client.setup:
+                _run([str(node / "node"), *client.setup], cwd=folder)
+
+        folder = self._made(client.id, client.install, fill)
         programs = folder / "node_modules" / ".bin"
         path = os.pathsep.join([str(node), str(programs), os.environ["PATH"]])
         return Environment(folder, programs, {"PATH": path})
@@ -96,8 +107,8 @@ def _fill_by_npm(folder: Path, install: Sequence[str]) -> None:
     _run([npm, "install", "--silent", "--no-audit", "--no-fund", "--prefer-offline", "--prefix", str(folder), *install])
 
 
-def _run(command: Sequence[str]) -> None:
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run(command: Sequence[str], cwd: Path | None = None) -> None:
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
     if finished.returncode:
         raise NotInstalled(f"{' '.join(command)}\n{finished.stdout}{finished.stderr}")
 

@@ -31,7 +31,9 @@ CALLS: Sequence[tuple[str, Json]] = (
     (
         "checkpoint",
         {
-            "items": [{"wing": WING, "room": "slip", "content": "The slip is free until Friday.", "source_file": "plan"}],
+            "items": [
+                {"wing": WING, "room": "slip", "content": "The slip is free until Friday.", "source_file": "plan"}
+            ],
             "facts": [{"subject": "the slip", "predicate": "is", "object": "free"}],
         },
     ),

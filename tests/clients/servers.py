@@ -81,7 +81,8 @@ class Server:
     def restart(self) -> None:
         """Kill it, as `kill -9` does, and start it again; over stdio the next call starts it."""
         if self._process is None:
-            self._kill_daemon(signal.SIGKILL)
+            if not self._end_daemon(signal.SIGKILL):
+                raise RuntimeError("there is no daemon behind the session")
         else:
             self._process.kill()
             self._end()
@@ -90,7 +91,7 @@ class Server:
     def stop(self) -> None:
         """Nothing is left running."""
         if self._process is None:
-            self._kill_daemon(signal.SIGTERM)
+            self._end_daemon(signal.SIGTERM)
         else:
             self._process.terminate()
             self._end()
@@ -112,13 +113,16 @@ class Server:
         with self._process.stdout:
             self._process.wait(PATIENCE)
 
-    def _kill_daemon(self, number: signal.Signals) -> None:
+    def _end_daemon(self, number: signal.Signals) -> bool:
+        """Was there one?"""
         file = self.palace / "daemon.json"
         with suppress(FileNotFoundError, psutil.NoSuchProcess):
             daemon = psutil.Process(json.loads(file.read_text(encoding="utf-8"))["pid"])
             if str(self.palace) in daemon.cmdline():
                 daemon.send_signal(number)
                 daemon.wait(PATIENCE)
+                return True
+        return False
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, **self.variables}

@@ -67,7 +67,9 @@ class Client:
 
     async def prompt(self, name: str, arguments: dict[str, str]) -> str:
         messages = (await self.session.get_prompt(name, arguments)).messages
-        return "\n".join(each.content.text if each.content.type == "text" else each.content.resource.text for each in messages)
+        return "\n".join(
+            each.content.text if each.content.type == "text" else each.content.resource.text for each in messages
+        )
 
 
 @asynccontextmanager
