@@ -78,6 +78,9 @@ def report(told: dict[str, Any], dry_run: bool) -> str:
     counts = [f"{told['filed']:,} {verb}", f"{told['unchanged']:,} unchanged", f"{told['updated']:,} updated"]
     counts += [f"{told[key]:,} {words}" for key, words in _RARE if told[key]]
     lines = [f"{show.count(told['files'], 'file')} in {show.duration(told['seconds'])}: {', '.join(counts)}"]
+    if told["elsewhere"]:
+        places = ", ".join(f"{count:,} in {wing!r}" for wing, count in told["elsewhere"].items())
+        lines.append(f"Already filed in another wing, and left there: {places}. Move them with update_drawer.")
     if told["skipped"]:
         lines.append("Skipped:")
         lines += [f"  {count:,} × {reason}" for reason, count in told["skipped"].items()]
@@ -87,8 +90,11 @@ def report(told: dict[str, Any], dry_run: bool) -> str:
 
 _RARE = (
     ("moved", "moved with their file"),
-    ("removed", "gone from their file, now in the trash"),
-    ("in_trash", "left in the trash"),
+    ("restored", "back in their file, taken out of the trash"),
+    ("kept", "kept as somebody edited them, though their file tells something else"),
+    ("removed", "gone from their note or with it, now in the trash"),
+    ("missing", "kept though their note is not there, as its folder is empty or cannot be read"),
+    ("in_trash", "deleted before and left so"),
 )
 _ORDINARY = ("hidden", "ignored by .gitignore", "not a kind of file that is read", "cache or dependencies")
 

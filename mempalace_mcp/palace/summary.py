@@ -7,10 +7,11 @@ from collections import Counter
 from typing import Any
 
 from mempalace_mcp.palace.importers import DATE_REASONS, SkippedFile, SkippedLines
-from mempalace_mcp.palace.importing import ImportStep
+from mempalace_mcp.palace.steps import COUNTS, ImportStep
 
 PROBLEMS_SHOWN = 20
 REASONS_COUNTED = 50
+WINGS_SHOWN = 20
 
 
 class ImportSummary:
@@ -20,6 +21,7 @@ class ImportSummary:
         self._started = time.monotonic()
         self._counts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
+        self._elsewhere: Counter[str] = Counter()
         self._problems: list[dict[str, Any]] = []
         self._last_path = ""
         self.steps = 0
@@ -27,9 +29,10 @@ class ImportSummary:
     def add(self, step: ImportStep) -> None:
         """Count one step."""
         self.steps += 1
-        for field in ("filed", "updated", "moved", "unchanged", "removed", "in_trash", "characters"):
+        for field in COUNTS:
             self._counts[field] += getattr(step, field)
-        read_from = step.filed + step.updated + step.moved + step.unchanged + step.in_trash
+        self._elsewhere.update(step.elsewhere)
+        read_from = step.filed + step.updated + step.moved + step.restored + step.unchanged + step.kept + step.in_trash
         if read_from and step.path != self._last_path:
             self._counts["files"] += 1
             self._last_path = step.path
@@ -43,9 +46,9 @@ class ImportSummary:
 
     def as_dict(self, *, complete: bool) -> dict[str, Any]:
         """The counts, the reasons with theirs, and the first problems; `complete` is False for an import cut short."""
-        fields = ("files", "filed", "updated", "moved", "unchanged", "removed", "in_trash", "characters")
         return {
-            **{field: self._counts[field] for field in fields},
+            **{field: self._counts[field] for field in ("files", *COUNTS)},
+            "elsewhere": dict(self._elsewhere.most_common(WINGS_SHOWN)),
             "skipped": dict(self._reasons.most_common(REASONS_COUNTED)),
             "problems": list(self._problems),
             "seconds": round(time.monotonic() - self._started, 3),

@@ -5,16 +5,21 @@ from __future__ import annotations
 from mempalace_mcp.palace.importers.bytestream import real_path
 from mempalace_mcp.palace.importers.dating import DATE_REASONS
 from mempalace_mcp.palace.importers.discovery import OUTSIDE, FoundFile, discover
-from mempalace_mcp.palace.importers.document import Document, Problem, SkippedFile, SkippedLines
+from mempalace_mcp.palace.importers.document import Document, Problem, Said, SkippedFile, SkippedLines
+from mempalace_mcp.palace.importers.exchange import LONGEST_DOCUMENT as LONGEST_EXCHANGE
+from mempalace_mcp.palace.importers.exchange import rendered
 from mempalace_mcp.palace.importers.opening import is_within
 from mempalace_mcp.palace.importers.reading import default_wing, read, read_real, wing_of_real
+from mempalace_mcp.palace.importers.states import state_of
 
 __all__ = [
     "DATE_REASONS",
+    "LONGEST_EXCHANGE",
     "OUTSIDE",
     "Document",
     "FoundFile",
     "Problem",
+    "Said",
     "SkippedFile",
     "SkippedLines",
     "default_wing",
@@ -23,5 +28,7 @@ __all__ = [
     "read",
     "read_real",
     "real_path",
+    "rendered",
+    "state_of",
     "wing_of_real",
 ]

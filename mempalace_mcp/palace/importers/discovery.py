@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mempalace_mcp.palace.importers.bytestream import printable, real_path, unstorable
+from mempalace_mcp.palace.importers.claude_folders import is_tool_output
 from mempalace_mcp.palace.importers.document import SkippedFile
 from mempalace_mcp.palace.importers.ignoring import (
     IgnoreRules,
@@ -146,6 +147,8 @@ def _reason_to_skip(entry: _Entry, rules: IgnoreRules | None, templates: Templat
         return "symbolic link"
     if entry.is_folder and entry.name in _DEPENDENCIES:
         return "cache or dependencies"
+    if entry.is_folder and is_tool_output(entry.path):
+        return "output of tools"
     if rules is not None and rules.ignores(str(entry.path), is_folder=entry.is_folder):
         return "ignored by .gitignore"
     if templates is not None and templates.hold(entry.path):

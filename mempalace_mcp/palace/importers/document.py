@@ -12,12 +12,26 @@ from mempalace_mcp.core.zone import UTC_ZONE, Zone
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What a record of a transcript says, or a piece of it if it is long.
+
+    The `key` is that of the record and the same in every file that holds it; the `digest` is of the text.
+    """
+
+    key: int
+    digest: int
+    speaker: str
+    text: str
+    said_at: Instant | None
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """One drawer to be.
 
-    `source_file` and `key` together identify it from run to run: the key is unique within its file, empty when the
-    file is one document, and stays when other parts of the file change. `metadata["part"]` repeats a key that is not
-    empty. The content is never blank and can be stored as it is.
+    A document of a transcript is known by the keys of what was `said` in it. One of any other file is known by
+    `source_file` and `key`: the key is unique within its file, empty when the file is one document, and stays when
+    other parts of the file change. The content is never blank and can be stored as it is.
     """
 
     key: str
@@ -26,6 +40,7 @@ class Document:
     source_file: str
     occurred_at: Instant | None
     metadata: Metadata
+    said: tuple[Said, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +56,10 @@ class SkippedFile:
 
 @dataclass(frozen=True, slots=True)
 class SkippedLines:
-    """Lines left out for one reason: how many, and the numbers (from 1) of the first few.
+    """Lines of which something was left out or replaced, for one reason: how many, and the numbers (from 1) of the
+    first few.
 
-    Lines of a transcript are no documents; of a note it is a date that is not taken, without a line if it is in its
-    name.
+    Of a note it is a date that is not taken, without a line if it is in its name.
     """
 
     path: str

@@ -8,12 +8,15 @@ from types import MappingProxyType
 
 from mempalace_mcp.core.zone import UTC_ZONE, Zone
 from mempalace_mcp.palace.importers.bytestream import real_path
+from mempalace_mcp.palace.importers.claude_folders import folder_of_notes, project_of_history, working_folder
 from mempalace_mcp.palace.importers.document import Document, Importer, Problem, SkippedFile, Source
+from mempalace_mcp.palace.importers.exports import read_any_text, read_json
 from mempalace_mcp.palace.importers.naming import SESSIONS, project_folder, room_of, wing_of
 from mempalace_mcp.palace.importers.notes import read_markdown, read_plain_text
-from mempalace_mcp.palace.importers.transcript import first_working_folder, read_transcript
+from mempalace_mcp.palace.importers.transcript import beginning_of, read_transcript
 
 TRANSCRIPT = ".jsonl"
+JSON = (".json", ".ndjson", ".jsonlines")
 
 SUFFIXES: MappingProxyType[str, Importer] = MappingProxyType(
     {
@@ -23,10 +26,10 @@ SUFFIXES: MappingProxyType[str, Importer] = MappingProxyType(
         ".txt": read_plain_text,
         ".rst": read_plain_text,
         ".org": read_plain_text,
-        "": read_plain_text,
+        "": read_any_text,
     }
 )
-"""Kinds of files that are looked for; any other file that is given by name is read as plain text."""
+"""Kinds of files that are looked for; any other file that is given by name is read as plain text, unless it is JSON."""
 
 
 def read(path: Path, root: Path | None = None) -> Iterator[Document | Problem]:
@@ -46,9 +49,10 @@ def read_real(path: Path, root: Path | None = None, zone: Zone = UTC_ZONE) -> It
     """As `read`, of a file at its real path: nothing is resolved anew, so a link that has come in between is a problem
     and is not followed. `zone` is the one of dates without one."""
     suffix = path.suffix.lower()
-    source = Source(path, SESSIONS if suffix == TRANSCRIPT else room_of(path, _root(path, root)), zone)
+    source = Source(path, SESSIONS if _is_transcript(path) else _room(path, root), zone)
+    reader = read_json if suffix in JSON else SUFFIXES.get(suffix, read_any_text)
     try:
-        yield from SUFFIXES.get(suffix, read_plain_text)(source)
+        yield from reader(source)
     except OSError as error:
         yield source.skipped(f"unreadable: {error.strerror}")
 
@@ -56,8 +60,8 @@ def read_real(path: Path, root: Path | None = None, zone: Zone = UTC_ZONE) -> It
 def default_wing(path: Path, root: Path | None = None) -> str:
     """The wing a file's documents belong in unless the caller says otherwise: the name of its project.
 
-    That is the folder where the conversation of a transcript began, else `root`, else the repository or folder that
-    holds the file.
+    That is the repository or folder where the conversation of a transcript began, also for notes that the client keeps
+    beside it; else `root`, else the repository or folder that holds the file.
     """
     real = real_path(path)
     return wing_of("") if isinstance(real, SkippedFile) else wing_of_real(real, root)
@@ -65,8 +69,20 @@ def default_wing(path: Path, root: Path | None = None) -> str:
 
 def wing_of_real(path: Path, root: Path | None = None) -> str:
     """As `default_wing`, of a file at its real path."""
-    folder = first_working_folder(Source(path, SESSIONS)) if path.suffix.lower() == TRANSCRIPT else None
-    return wing_of(folder or _root(path, root))
+    if _is_transcript(path):
+        folder = working_folder(project_of_history(path), beginning_of(Source(path, SESSIONS)))
+        return wing_of(folder or _root(path, root))
+    notes = folder_of_notes(path)
+    return wing_of(_root(path, root) if notes is None else notes[0])
+
+
+def _is_transcript(path: Path) -> bool:
+    return path.suffix.lower() in (TRANSCRIPT, *JSON)
+
+
+def _room(path: Path, root: Path | None) -> str:
+    notes = folder_of_notes(path)
+    return room_of(path, _root(path, root)) if notes is None else notes[1]
 
 
 def _root(path: Path, root: Path | None) -> Path:

@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import BinaryIO
 
-from mempalace_mcp.core.model import Metadata
 from mempalace_mcp.palace.importers.bytestream import MEBIBYTE, open_file, unstorable
-from mempalace_mcp.palace.importers.cutting import cut
 from mempalace_mcp.palace.importers.document import Document, Problem, SkippedFile, Source
-from mempalace_mcp.palace.importers.lines import Tally, read_records
-from mempalace_mcp.palace.importers.turns import Speaker, Turn, is_record, label, turn_of
+from mempalace_mcp.palace.importers.exchange import LONGEST_DOCUMENT, Exchange
+from mempalace_mcp.palace.importers.identity import Identities, Named, hashed
+from mempalace_mcp.palace.importers.lines import Record, Tally, is_record, read_records
+from mempalace_mcp.palace.importers.queueing import unrepeated
+from mempalace_mcp.palace.importers.subagents import SubAgents
+from mempalace_mcp.palace.importers.turns import Speaker, Turn, label, made_turn, queued_text, turn_of
+
+__all__ = ["LARGEST_TRANSCRIPT", "LONGEST_DOCUMENT", "Beginning", "beginning_of", "read_transcript"]
 
 LARGEST_TRANSCRIPT = 256 * MEBIBYTE
-LONGEST_DOCUMENT = 8_000
-"""Characters of one document; a longer exchange is several, cut between turns where possible."""
 
 _HEAD = 100  # lines by which a transcript is known
 
 
 def read_transcript(source: Source) -> Iterator[Document | Problem]:
-    """Exchanges in the order of the file, then the lines left out. An exchange begins with the first thing the user
-    says after an answer, and holds everything both say until the next one begins.
+    """Exchanges in the order of the file, then what sub-agents reported, then the lines left out. An exchange begins
+    with the first thing the user says after an answer, and holds everything both say until the next one begins.
+
+    A record that the file repeats counts once.
 
     Raises:
         OSError: the file cannot be opened or read on.
@@ -32,27 +37,21 @@ def read_transcript(source: Source) -> Iterator[Document | Problem]:
         yield file
         return
     tally = Tally()
-    exchange = _Exchange(source, 0)
-    known = spoken = False
     with file:
-        for count, (number, record) in enumerate(read_records(file, tally), 1):
-            known = known or is_record(record)
-            if not known and count == _HEAD:
-                break
-            turn = turn_of(record)
-            if turn is None:
-                continue
-            if exchange.is_over(turn):
-                yield from exchange.finish()
-                exchange = _Exchange(source, exchange.number + 1)
+        turns = _Turns(file, tally)
+        spoken = False
+        exchange = Exchange(source, source.room)
+        for named in turns:
             spoken = True
-            fault = unstorable(turn.text)
-            if fault is not None:
-                tally.add(fault, number)
-                turn = replace(turn, text="")
-            yield from exchange.add(turn)
-    yield from exchange.finish()
-    if not known:
+            if exchange.is_over(named.turn):
+                yield from exchange.finish()
+                exchange = Exchange(source, source.room)
+            yield from exchange.add(named)
+        yield from exchange.finish()
+    for document in turns.subagents.documents(source, turns.identities):
+        spoken = True
+        yield document
+    if not turns.is_known:
         yield source.skipped("not a transcript")
         return
     if not spoken:
@@ -60,61 +59,71 @@ def read_transcript(source: Source) -> Iterator[Document | Problem]:
     yield from tally.report(source.name)
 
 
-def first_working_folder(source: Source) -> str | None:
-    """The folder where the conversation began, or None if the file does not tell."""
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The folder where a conversation began, and the branch of the repository there, as far as the file tells."""
+
+    folder: str | None = None
+    branch: str | None = None
+
+
+def beginning_of(source: Source) -> Beginning:
+    """Where the conversation in a file began."""
     try:
         file = open_file(source, LARGEST_TRANSCRIPT)
         if isinstance(file, SkippedFile):
-            return None
+            return Beginning()
         with file:
-            records = islice(read_records(file, Tally()), _HEAD)
-            return next(filter(None, (label(record.get("cwd")) for _, record in records)), None)
+            for _, record in islice(read_records(file, Tally()), _HEAD):
+                if folder := label(record.get("cwd")):
+                    return Beginning(folder, label(record.get("gitBranch")))
     except OSError:
-        return None
+        pass  # whoever reads the file is told
+    return Beginning()
 
 
 @dataclass(slots=True)
-class _Exchange:
-    """An exchange as it is read: the turn it began with, whether it has been answered, and its unfinished part."""
+class _Turns:
+    """The turns of a file, one after the other; what sub-agents said is gathered beside them."""
 
-    source: Source
-    number: int
-    part: int = 1
-    opening: Turn | None = None
-    is_answered: bool = False
-    speaker: Speaker | None = None
-    texts: list[str] = field(default_factory=list)
-    length: int = 0
+    file: BinaryIO
+    tally: Tally
+    identities: Identities = field(default_factory=Identities)
+    subagents: SubAgents = field(default_factory=SubAgents)
+    is_known: bool = False
+    plans: set[int] = field(default_factory=set)
 
-    def is_over(self, turn: Turn) -> bool:
-        """Does this turn begin the next exchange? Number 0 is for answers whose question is in another file."""
-        return turn.speaker is Speaker.USER and (self.number == 0 or self.is_answered)
-
-    def add(self, turn: Turn) -> Iterator[Document]:
-        """Take a turn in; yields the parts that are thereby complete, which no later turn changes."""
-        self.opening = self.opening or turn
-        self.is_answered = self.is_answered or turn.speaker is Speaker.ASSISTANT
-        for piece in cut(turn.text, LONGEST_DOCUMENT):
-            if not piece.strip():
+    def __iter__(self) -> Iterator[Named]:
+        queued = unrepeated(self.file)
+        for count, (number, record) in enumerate(read_records(self.file, self.tally), 1):
+            self.is_known = self.is_known or is_record(record)
+            if not self.is_known and count == _HEAD:
+                return
+            if record.get("isSidechain"):
+                self.subagents.add(record)
                 continue
-            if self.length + len(piece) > LONGEST_DOCUMENT:
-                yield from self.finish()
-            self.texts.append(piece if turn.speaker is self.speaker else f"{turn.speaker}: {piece}")
-            self.speaker = turn.speaker
-            self.length += len(piece)
+            turn = self._turn(record) if number not in queued else _queued(record)
+            if turn is None:
+                continue
+            fault = unstorable(turn.text)
+            if fault is not None:
+                self.tally.add(f"{fault}, replaced by U+FFFD", number)
+            named = self.identities.admit(turn)
+            if named is not None:
+                yield named
 
-    def finish(self) -> Iterator[Document]:
-        """The part read so far, if there is one."""
-        if not self.texts or self.opening is None:
-            return
-        key = f"exchange-{self.number:04}#{self.part}"
-        content = "\n\n".join(self.texts)
-        yield Document(
-            key, self.source.room, content, self.source.name, self.opening.said_at, self._metadata(self.opening, key)
-        )
-        self.part += 1
-        self.texts, self.length, self.speaker = [], 0, None
+    def _turn(self, record: Record) -> Turn | None:
+        """The turn of a record; a plan that is decided on is repeated only where it was not presented just so."""
+        turn = turn_of(record)
+        if turn is None:
+            return None
+        if turn.plan and hashed(turn.plan) not in self.plans:
+            self.plans.add(hashed(turn.plan))
+            if turn.speaker is Speaker.USER:
+                turn = replace(turn, text=f"{turn.text}\n\n{turn.plan}")
+        return turn
 
-    def _metadata(self, opening: Turn, key: str) -> Metadata:
-        known = {"session_id": opening.session_id, "git_branch": opening.git_branch, "cwd": opening.cwd}
-        return {"part": key, "exchange": self.number} | {name: value for name, value in known.items() if value}
+
+def _queued(record: Record) -> Turn | None:
+    text = queued_text(record)
+    return made_turn(record, Speaker.USER, text) if text else turn_of(record)

@@ -43,13 +43,11 @@ def test_an_exchange_is_what_the_user_said_and_all_that_followed(tmp_path: Path)
     first, second = documents(path)
     assert first.content == "User: Who keeps the lamp?\n\nAssistant: Let me look.\n\nThe keeper does."
     assert second.content == "User: And at night?\n\nAssistant: Also the keeper."
-    assert (first.key, second.key) == ("exchange-0001#1", "exchange-0002#1")
+    assert first.key != second.key
     assert first.source_file == str(path)
     assert first.room == "sessions"
     assert second.occurred_at == clock.parse("2026-05-17T12:05:00Z", "")
     assert second.metadata == {
-        "part": "exchange-0002#1",
-        "exchange": 2,
         "session_id": "s-1",
         "git_branch": "fix/lamp",
         "cwd": "/home/mira/code/harbour",
@@ -112,7 +110,13 @@ def test_noise_does_not_break_an_exchange(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "kept"),
     [
-        ("Before\n<system-reminder>x</system-reminder>\nAfter", "Before\n\nAfter"),
+        ("Before\n<system-reminder>x</system-reminder>\nAfter", "Before\n<system-reminder>x</system-reminder>\nAfter"),
+        ("```\n<bash-stdout>ok</bash-stdout>\n```", "```\n<bash-stdout>ok</bash-stdout>\n```"),
+        ("<task-notification>done</task-notification> is new", "<task-notification>done</task-notification> is new"),
+        ("[Request interrupted by user] - why?", "[Request interrupted by user] - why?"),
+        ("<user-memory-input>tests first</user-memory-input>", "tests first"),
+        ("<ide_selection>a</ide_selection>\n<ide_diagnostics>b</ide_diagnostics>\nWhy?", "Why?"),
+        ("Why <ide_selection>a</ide_selection>?", "Why <ide_selection>a</ide_selection>?"),
         ("<command-name>/review</command-name>\n<command-args>look at AUTH-4127</command-args>", "look at AUTH-4127"),
         ("What does <system-reminder> mean?", "What does <system-reminder> mean?"),
         ("<system-reminder>never closed", "<system-reminder>never closed"),
@@ -147,9 +151,12 @@ def test_what_is_said_before_an_answer_belongs_together(tmp_path: Path) -> None:
     ]
 
 
-def test_answers_without_a_question_are_exchange_zero(tmp_path: Path) -> None:
+def test_answers_without_a_question_end_with_the_next_question(tmp_path: Path) -> None:
     path = write_transcript(tmp_path / "s.jsonl", assistant("As I said."), user("Go on."), assistant("Then."))
-    assert [document.key for document in documents(path)] == ["exchange-0000#1", "exchange-0001#1"]
+    assert [document.content for document in documents(path)] == [
+        "Assistant: As I said.",
+        "User: Go on.\n\nAssistant: Then.",
+    ]
 
 
 def test_a_growing_session_changes_only_its_last_exchange(tmp_path: Path) -> None:
@@ -172,7 +179,7 @@ def test_long_exchanges_are_split_between_turns(tmp_path: Path) -> None:
     answers = [f"{number} " + "word " * 500 for number in range(9)]
     path = write_transcript(tmp_path / "s.jsonl", user("Tell me all."), *map(assistant, answers))
     parts = documents(path)
-    assert [part.key for part in parts] == [f"exchange-0001#{number}" for number in (1, 2, 3)]
+    assert len({part.key for part in parts}) == len(parts) == 3
     assert all(len(part.content) < LONGEST_DOCUMENT + 100 for part in parts)
     assert all(part.content.startswith("Assistant: ") for part in parts[1:])
     text = "\n\n".join(part.content.removeprefix("Assistant: ") for part in parts)
@@ -200,12 +207,58 @@ def test_broken_lines_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
         "9" * 10_000,
         assistant("Answer"),
     )
-    assert [document.content for document in documents(path)] == ["User: Question\n\nAssistant: Answer"]
+    assert [document.content for document in documents(path)] == ["User: Question\n\n\ufffd\ufffd\n\nAssistant: Answer"]
     assert problems(path) == [
         SkippedLines(str(path), "not JSON", 4, (2, 5, 6, 8)),
-        SkippedLines(str(path), "not UTF-8", 1, (4,)),
+        SkippedLines(str(path), "not UTF-8, replaced by U+FFFD", 1, (4,)),
         SkippedLines(str(path), "not a JSON object", 1, (7,)),
     ]
+
+
+def line(text: str, number: int) -> bytes:
+    return json.dumps(user(text, uuid=f"u-{number}"), ensure_ascii=False).encode()
+
+
+NUL = "NUL bytes between records"
+BROKEN = "not JSON"
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said", "reason"),
+    [
+        (b"\0" * 4096 + line("one", 1), ["one"], NUL),
+        (line("one", 1) + b"\0" * 512, ["one"], NUL),
+        (line("one", 1) + line("two", 2), ["one", "two"], None),
+        (line("one", 1) + b"  " + line("two", 2) + b"\0" + line("three", 3), ["one", "two", "three"], NUL),
+        (line("lost", 1)[:-40] + line("two", 2), ["two"], BROKEN),
+        (line("one", 1) + line("lost", 2)[:90] + line("three", 3), ["one", "three"], BROKEN),
+        (b'{"type":"user","message":{"role":"user","content":"ab' + line("two", 2), ["two"], BROKEN),
+        (b"rubbish " + line("one", 1) + b" rubbish", ["one"], BROKEN),
+        (b"\xef\xbb\xbf" + line("one", 1), ["one"], None),
+        (line("one", 1).replace(b"one", b"caf\xe9"), ["caf\ufffd"], "not UTF-8, replaced by U+FFFD"),
+        (
+            line("caf\u00e9", 1) + line("x", 2).replace(b'"x"', b'"\xff"'),
+            ["caf\u00e9", "\ufffd"],
+            "not UTF-8, replaced by U+FFFD",
+        ),
+    ],
+)
+def test_of_a_damaged_line_every_whole_record_is_kept(
+    tmp_path: Path, damaged: bytes, said: list[str], reason: str | None
+) -> None:
+    path = write_transcript(tmp_path / "s.jsonl", user("before"), damaged, user("after"))
+    (document,) = documents(path)
+    assert document.content == "\n\n".join(["User: before", *said, "after"])
+    assert [problem.reason for problem in problems(path)] == ([] if reason is None else [reason])
+
+
+@pytest.mark.parametrize("rest", ['}, "cut', ', "toolUseID": "t', "]"])
+def test_what_lies_inside_a_broken_record_is_no_record(tmp_path: Path, rest: str) -> None:
+    inner = json.dumps(user("inner", uuid="u-1"))
+    path = write_transcript(
+        tmp_path / "s.jsonl", user("before"), f'{{"type":"progress","sessionId":"s","data":{inner}{rest}'
+    )
+    assert [document.content for document in documents(path)] == ["User: before"]
 
 
 def test_many_broken_lines_are_one_problem(tmp_path: Path) -> None:
@@ -229,16 +282,21 @@ def test_a_last_line_without_newline_counts_when_it_is_whole(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [('"bad \\ud83d emoji"', "holds a lone surrogate"), ('"a\\u0000b"', "holds a NUL character")]
+    ("text", "kept", "reason"),
+    [
+        ('"bad \\ud83d emoji"', "bad \ufffd emoji", "holds a lone surrogate, replaced by U+FFFD"),
+        ('"\\udc00\\ud800"', "\ufffd\ufffd", "holds a lone surrogate, replaced by U+FFFD"),
+        ('"a\\u0000b"', "a\ufffdb", "holds a NUL character, replaced by U+FFFD"),
+    ],
 )
-def test_text_that_cannot_be_stored_is_reported_and_its_exchange_goes_on(
-    tmp_path: Path, text: str, reason: str
+def test_characters_that_cannot_be_stored_are_replaced_and_reported(
+    tmp_path: Path, text: str, kept: str, reason: str
 ) -> None:
     line = json.dumps(user("PLACEHOLDER")).replace('"PLACEHOLDER"', text)
     path = write_transcript(tmp_path / "s.jsonl", user("One"), assistant("First."), line, assistant("Second."))
     assert [document.content for document in documents(path)] == [
         "User: One\n\nAssistant: First.",
-        "Assistant: Second.",
+        f"User: {kept}\n\nAssistant: Second.",
     ]
     assert problems(path) == [SkippedLines(str(path), reason, 1, (3,))]
 
@@ -246,7 +304,7 @@ def test_text_that_cannot_be_stored_is_reported_and_its_exchange_goes_on(
 def test_labels_that_cannot_be_stored_are_left_out(tmp_path: Path) -> None:
     odd = user("Q", sessionId="\ud83d", gitBranch="x" * 5000, cwd=["no"], timestamp="yesterday")
     (document,) = documents(write_transcript(tmp_path / "s.jsonl", odd))
-    assert document.metadata == {"part": "exchange-0001#1", "exchange": 1}
+    assert document.metadata == {}
     assert document.occurred_at is None
 
 
@@ -285,7 +343,7 @@ def test_other_json_lines_are_not_a_transcript(tmp_path: Path, line: str) -> Non
 
 
 def test_a_transcript_in_which_nobody_speaks_has_no_text(tmp_path: Path) -> None:
-    assert reasons(write_transcript(tmp_path / "s.jsonl", user("sub-agent", isSidechain=True))) == ["no text"]
+    assert reasons(write_transcript(tmp_path / "s.jsonl", user("said by the client", isMeta=True))) == ["no text"]
 
 
 def test_unclosed_tags_by_the_thousand_take_linear_time() -> None:

@@ -1,0 +1,93 @@
+"""What is to be done about the parts of a note: a part is known by its file and its name, such as a heading."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mempalace_mcp.core.model import DrawerChanges
+from mempalace_mcp.palace.importers import Document
+from mempalace_mcp.storage import sources
+from mempalace_mcp.storage.sources import ImportedDrawer, ImportedPart, text_digest
+
+
+@dataclass(frozen=True, slots=True)
+class PartsPlan:
+    """What some parts of a note ask for: new drawers, changes, and what is as it was.
+
+    `restored` are to be brought back from the trash, where they are because their file did not have them for a while;
+    what they are to say now is among the `changed`. `kept` somebody has edited, and their part says something else now.
+    """
+
+    fresh: Sequence[Document]
+    changed: Sequence[tuple[ImportedDrawer, Document]]
+    moved: Sequence[tuple[ImportedDrawer, Document]]
+    restored: Sequence[ImportedDrawer]
+    unchanged: Sequence[ImportedDrawer]
+    kept: Sequence[ImportedDrawer]
+    in_trash: int
+
+    @property
+    def held(self) -> list[ImportedDrawer]:
+        """The drawers that hold the parts."""
+        return [*self.unchanged, *self.kept, *self.restored, *(drawer for drawer, _ in (*self.changed, *self.moved))]
+
+    @property
+    def is_idle(self) -> bool:
+        """Is there nothing to do?"""
+        return not (self.fresh or self.changed or self.moved or self.restored)
+
+
+def plan_parts(
+    connection: sqlite3.Connection,
+    documents: Sequence[Document],
+    before: Mapping[str, ImportedPart],
+    is_gone: Callable[[str], bool],
+) -> PartsPlan:
+    """What is to be done about these documents of a file; `before` are the parts that it had."""
+    known = [before[each.key] for each in documents if each.key in before]
+    drawers = sources.imported_drawers(connection, {part.drawer for part in known if part.drawer is not None})
+    plan = PartsPlan(fresh := [], changed := [], moved := [], restored := [], unchanged := [], kept := [], 0)
+    in_trash = 0
+    for document in documents:
+        part = before.get(document.key)
+        drawer = None if part is None or part.drawer is None else drawers.get(part.drawer)
+        digest = text_digest(document.content)
+        comes_back = part is not None and part.gone and drawer is not None and not drawer.live
+        if comes_back and drawer is not None:
+            restored.append(drawer)
+        if part is None or drawer is None or not (drawer.live or comes_back):
+            if part is not None and part.digest == digest and not part.gone:
+                in_trash += 1
+            elif (home := _home_of(connection, document, is_gone)) is not None:
+                moved.append((home, document))
+            else:
+                fresh.append(document)
+        elif part.digest != digest:
+            if drawer.edited:
+                kept.append(drawer)
+            else:
+                changed.append((drawer, document))
+        elif drawer.occurred_at is None and document.occurred_at is not None:
+            changed.append((drawer, document))  # a later version of the program has found out when it was
+        elif not comes_back:
+            unchanged.append(drawer)
+    return PartsPlan(plan.fresh, plan.changed, plan.moved, plan.restored, plan.unchanged, plan.kept, in_trash)
+
+
+def changes_of(drawer: ImportedDrawer, document: Document) -> DrawerChanges:
+    """What of a drawer follows its file. What somebody edited stays, and so does all metadata."""
+    return DrawerChanges(
+        content=None if drawer.edited else document.content,
+        occurred_at=document.occurred_at,
+    )
+
+
+def _home_of(
+    connection: sqlite3.Connection, document: Document, is_gone: Callable[[str], bool]
+) -> ImportedDrawer | None:
+    """The drawer of the same part with the same text whose file is gone: the file has been moved."""
+    same = sources.same_parts(connection, document.key, document.content)
+    row = next((row for row, path in same if path != document.source_file and is_gone(path)), None)
+    return None if row is None else sources.imported_drawers(connection, [row]).get(row)
