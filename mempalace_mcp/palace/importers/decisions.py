@@ -12,7 +12,7 @@ from typing import Any
 
 _PLAN_TOOLS = ("ExitPlanMode", "exit_plan_mode")
 _REFUSED = re.compile(
-    r"(?:Error: )?(?:The user |Permission for |The agent |The tool )[^\n]*?the user said:[ \t]*\n?(.*)", re.DOTALL
+    r"(?:Error: )?(?:The user |Permission for |The agent |The tool )[^\n]*?[Tt]he user said:[ \t]*\n?(.*)", re.DOTALL
 )
 _NOTE = re.compile(r"\n\s*Note: The user's next message may contain a correction or preference\..*\Z", re.DOTALL)
 _ANSWERED = re.compile(r"User has answered your questions?:\s*(.*?)\.?\s*(?:You can now continue\b.*)?\Z", re.DOTALL)

@@ -1,0 +1,131 @@
+"""A palace filed by an earlier version is brought over: ids stay, nothing is filed twice, forks fold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mempalace_mcp.core.model import Drawer
+from mempalace_mcp.runtime.app import App
+from tests.palace import earlier
+from tests.palace.support import opened
+from tests.palace.test_importing import run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    earlier.write_files(tmp_path / "histories")
+    earlier.build(tmp_path / "palace", tmp_path / "histories")
+    return tmp_path / "histories"
+
+
+def drawers(app: App) -> list[Drawer]:
+    return list(app.palace.list_drawers(limit=100).items)
+
+
+def saying(app: App, text: str) -> list[Drawer]:
+    return [drawer for drawer in drawers(app) if text in drawer.content]
+
+
+def one(app: App, text: str) -> Drawer:
+    (drawer,) = saying(app, text)
+    return drawer
+
+
+def test_the_importers_key_leaves_the_metadata(tmp_path: Path, folder: Path) -> None:
+    with opened(tmp_path / "palace", started=False) as app:
+        assert len(drawers(app)) == 18
+        assert not any("import" in drawer.metadata for drawer in drawers(app))
+        assert one(app, "The lamp needs oil").metadata == {"mine": True}
+        assert one(app, "Question 100").metadata["session_id"] == "s-2"
+
+
+def test_nothing_is_filed_twice_and_ids_stay(tmp_path: Path, folder: Path) -> None:
+    with opened(tmp_path / "palace", started=False) as app:
+        before = {drawer.drawer_id for drawer in drawers(app)}
+        told = run(app, folder)
+        after = {drawer.drawer_id for drawer in drawers(app)}
+        assert (told["filed"], told["removed"], told["in_trash"]) == (0, 0, 1)
+        assert after <= before
+        again = run(app, folder)
+        assert (again["filed"], again["updated"], again["removed"]) == (0, 0, 0)
+        assert {drawer.drawer_id for drawer in drawers(app)} == after
+
+
+def test_forks_fold_into_the_drawer_that_a_fact_names(tmp_path: Path, folder: Path) -> None:
+    with opened(tmp_path / "palace", started=False) as app:
+        (fact,) = app.palace.kg_query("pier 20").facts
+        run(app, folder)
+        for number in (10, 20, 40, 100):
+            assert len(saying(app, f"Question {number}:")) == 1
+        assert one(app, "Question 20:").drawer_id == fact.source_drawer_id
+        assert app.palace.list_drawers(limit=1).total == 16
+
+
+def test_a_copy_that_a_fact_names_is_kept_beside_an_edited_one(tmp_path: Path, folder: Path) -> None:
+    with opened(tmp_path / "palace", started=False) as app:
+        run(app, folder)
+        assert one(app, "Question 30, in my own words.")
+        assert one(app, "Pier 30 is 210 metres long."), "the other file's copy still says what was said"
+
+
+def test_what_the_earlier_version_left_out_is_added(tmp_path: Path, folder: Path) -> None:
+    with opened(tmp_path / "palace", started=False) as app:
+        decided, tagged = one(app, "Set up the store."), one(app, "Why did it fail?")
+        told = run(app, folder)
+        assert told["updated"] == 2
+        assert "User: Which database? SQLite" in one(app, "Set up the store.").content
+        assert "failed at 12:03" in one(app, "Why did it fail?").content
+        assert one(app, "Set up the store.").drawer_id == decided.drawer_id
+        assert one(app, "Why did it fail?").drawer_id == tagged.drawer_id
+        assert one(app, "Why did it fail?").version == tagged.version + 1
+
+
+def test_what_was_deleted_stays_so(tmp_path: Path, folder: Path) -> None:
+    with opened(tmp_path / "palace", started=False) as app:
+        run(app, folder)
+        assert saying(app, "Question 50:") == []
+
+
+@pytest.mark.parametrize("order", [["b.jsonl", "a.jsonl"], ["a.jsonl", "b.jsonl"], ["b.jsonl"], ["c.jsonl", "b.jsonl"]])
+def test_the_order_of_the_files_does_not_matter(tmp_path: Path, folder: Path, order: list[str]) -> None:
+    with opened(tmp_path / "palace", started=False) as app:
+        for name in order:
+            told = run(app, folder / name)
+            assert told["filed"] == 0
+        counts = Counter(number for number in (10, 20, 40, 100) for _ in saying(app, f"Question {number}:"))
+        assert set(counts.values()) == {1}
+
+
+def test_files_that_have_grown_since(tmp_path: Path, folder: Path) -> None:
+    more = earlier.record("assistant", 53, [{"type": "text", "text": "And it is red."}])
+    lamps = [earlier.record("assistant", 104, [{"type": "text", "text": "It has two lamps."}], "s-2")]
+    earlier.write(folder / "a.jsonl", [*earlier.first_session()[6:], more, *earlier.said(300)])
+    earlier.write(folder / "b.jsonl", [*earlier.forked_session(), *lamps])
+    with opened(tmp_path / "palace", started=False) as app:
+        hundred = one(app, "Question 100:")
+        told = run(app, folder / "a.jsonl", folder / "b.jsonl")
+        assert one(app, "Question 300:")
+        assert one(app, "And it is red.").content == "Assistant: And it is red.", "the rest was deleted"
+        assert one(app, "It has two lamps.").drawer_id == hundred.drawer_id
+        assert (told["filed"], told["updated"], told["removed"]) == (2, 1, 0)
+        for number in (10, 20, 40):
+            assert len(saying(app, f"Question {number}:")) == 1
+
+
+def test_metadata_of_somebodys_own_does_not_cut_a_note_from_its_file(tmp_path: Path, folder: Path) -> None:
+    (folder / "short.md").write_text("The lamp needs paraffin.\n", encoding="utf-8")
+    long = (folder / "long.md").read_text("utf-8")
+    (folder / "long.md").write_text(long.replace("Sentence 2 of", "Sentence two of"), encoding="utf-8")
+    with opened(tmp_path / "palace", started=False) as app:
+        lamp, two = one(app, "The lamp needs oil"), one(app, "Sentence 2 of")
+        told: dict[str, Any] = run(app, folder / "short.md")
+        assert (told["filed"], told["updated"]) == (0, 1)
+        assert one(app, "The lamp needs paraffin").drawer_id == lamp.drawer_id
+        assert one(app, "The lamp needs paraffin").metadata == {"mine": True}
+        run(app, folder / "long.md")
+        assert one(app, "Sentence two of")
+        assert two.drawer_id
