@@ -7,6 +7,7 @@ trash, and comes back from there when it comes back.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
@@ -80,8 +81,12 @@ class Importing:
         state = state_of(file.path)
         with self._stores.reader.read() as connection:
             known = sources.find_file(connection, path)
-        if known is not None and state is not None and known.state == state:
-            yield self._unchanged(path, known, chosen)
+            if known is not None and state is not None and known.state == state:
+                unchanged = _unchanged(connection, path, known, chosen)
+            else:
+                unchanged = None
+        if unchanged is not None:
+            yield unchanged
             return
         wing = chosen or wing_of_real(file.path, file.root)
         importing = FileImport(self._stores, path, wing, chosen is not None, state or "", trial)
@@ -97,15 +102,6 @@ class Importing:
                 yield ImportStep(path, problems=problems)
         if is_complete and importing.parts:
             yield from importing.remove_gone()
-
-    def _unchanged(self, path: str, known: ImportedFile, chosen: str | None) -> ImportStep:
-        """What there is to tell of a file that is as it was when it was read last."""
-        with self._stores.reader.read() as connection:
-            discarded = min(known.drawers, sources.discarded_of_file(connection, path))
-            places = sources.places_of_file(connection, path) if chosen else {}
-        key = text.read_name(chosen, "wing").key if chosen else None
-        elsewhere = {wing: count for wing, count in places.items() if text.read_name(wing, "wing").key != key}
-        return ImportStep(path, unchanged=known.drawers - discarded, in_trash=discarded, elsewhere=elsewhere)
 
     def _remove_vanished(self, given: Path, trial: Trial | None) -> Iterator[ImportStep]:
         """Discard the notes that are gone from a folder. One that may only be out of reach stays, and is told of."""
@@ -125,6 +121,15 @@ class Importing:
                 yield ImportStep(path, missing=len(drawers))
             else:
                 yield from discard(self._stores, path, drawers, trial)
+
+
+def _unchanged(connection: sqlite3.Connection, path: str, known: ImportedFile, chosen: str | None) -> ImportStep:
+    """What there is to tell of a file that is as it was when it was read last."""
+    discarded = min(known.drawers, sources.discarded_of_file(connection, path))
+    places = sources.places_of_file(connection, path) if chosen else {}
+    key = text.read_name(chosen, "wing").key if chosen else None
+    elsewhere = {wing: count for wing, count in places.items() if text.read_name(wing, "wing").key != key}
+    return ImportStep(path, unchanged=known.drawers - discarded, in_trash=discarded, elsewhere=elsewhere)
 
 
 def _is_deleted(path: Path, root: Path) -> bool:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.model import Drawer
 from mempalace_mcp.runtime.app import App
 from tests.palace.earlier import record, said, write
@@ -210,7 +211,7 @@ def test_what_was_deleted_stays_so_and_what_is_new_is_filed(tmp_path: Path) -> N
         write(path, [*session(1, 2), *session(3)])
         told = run(app, path)
         assert (told["filed"], told["in_trash"]) == (1, 1)
-        app.writer.write(lambda tx: app.stores.drawers.purge(tx, tx.stamp.instant, 100), _deadline())
+        app.writer.write(lambda tx: app.stores.drawers.purge(tx, tx.stamp.instant, 100), Deadline())
         write(path, session(1, 2, 3, 4))
         told = run(app, path)
         assert (told["filed"], told["in_trash"]) == (1, 1), "it was purged, and does not come back"
@@ -295,12 +296,6 @@ def test_long_exchanges_stay_in_their_parts_as_they_grow(tmp_path: Path) -> None
         write(path, records[6:])
         assert run(app, path)["filed"] == 0
         assert {drawer.drawer_id for drawer in drawers(app)} == parts
-
-
-def _deadline() -> Any:
-    from mempalace_mcp.core.deadline import Deadline
-
-    return Deadline()
 
 
 def some_history(dice: Random) -> list[dict[str, Any]]:

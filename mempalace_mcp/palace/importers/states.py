@@ -12,7 +12,7 @@ from mempalace_mcp.palace.importers import opening
 READERS = 1
 """To be raised when the readers find more in the same files: then all of them are read anew."""
 
-_HEAD, _TAIL = 4_096, 65_536
+_HEAD, _TAIL = 1_024, 8_192
 _DIGEST_BYTES = 16
 
 
