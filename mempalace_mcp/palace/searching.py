@@ -24,7 +24,7 @@ from mempalace_mcp.core.model import (
 from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.ranking import Candidate, Ranked, rank
 from mempalace_mcp.palace.stores import Stores
-from mempalace_mcp.palace.tokens import CHARACTERS_PER_TOKEN, estimate_tokens
+from mempalace_mcp.palace.tokens import estimate_tokens, fitting
 from mempalace_mcp.palace.vectorizing import Vectorizing
 from mempalace_mcp.storage.chunks import ChunkRow
 
@@ -216,7 +216,7 @@ def _candidates(
 
 
 def _hit(ranked: Ranked, row: ChunkRow, drawer: Drawer) -> Hit:
-    return Hit(drawer, drawer.content[row.start : row.stop], ranked.score, ranked.semantic, ranked.lexical)
+    return Hit(drawer, drawer.content[row.start : row.stop], row.start, ranked.score, ranked.semantic, ranked.lexical)
 
 
 def _within(hits: list[Hit], tokens: int) -> list[Hit]:
@@ -226,12 +226,8 @@ def _within(hits: list[Hit], tokens: int) -> list[Hit]:
         cost = estimate_tokens(hit.passage)
         if cost > tokens:
             if not kept:
-                kept.append(_cut(hit, tokens * CHARACTERS_PER_TOKEN))
+                kept.append(replace(hit, passage=hit.passage[: fitting(hit.passage, tokens)]))
             break
         kept.append(hit)
         tokens -= cost
     return kept
-
-
-def _cut(hit: Hit, characters: int) -> Hit:
-    return Hit(hit.drawer, hit.passage[:characters], hit.score, hit.semantic, hit.lexical)

@@ -11,7 +11,7 @@ from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.model import DiaryEntry, Drawer, DrawerFilter, Fact, RoomCount, WakeUp
 from mempalace_mcp.palace import arguments
 from mempalace_mcp.palace.stores import Stores
-from mempalace_mcp.palace.tokens import CHARACTERS_PER_TOKEN, estimate_tokens
+from mempalace_mcp.palace.tokens import estimate_tokens
 
 MIN_TOKENS = 50
 MAX_TOKENS = 8000
@@ -35,7 +35,7 @@ class Waking:
         self._stores = stores
 
     def wake_up(self, *, wing: str | None = None, agent_name: str | None = None, max_tokens: int = 600) -> WakeUp:
-        """An overview within `max_tokens` (estimated at 4 characters each), of one wing or of all."""
+        """An overview within `max_tokens`, as estimated, of one wing or of all."""
         arguments.read_limit(max_tokens, "max_tokens", MAX_TOKENS, MIN_TOKENS)
         given, agent = arguments.present(wing), arguments.present(agent_name)
         chosen = DrawerFilter(wing=text.read_name(given, "wing").key if given else None)
@@ -116,21 +116,19 @@ def _line(written: str) -> str:
 
 
 def _within(sections: Sequence[Sequence[str]], tokens: int) -> list[str]:
-    """As many whole lines as fit. Each section may take an even part of what those before it left over."""
-    room = tokens * CHARACTERS_PER_TOKEN
-    kept: list[str] = []
-    for place, section in enumerate(sections):
-        share = room // (len(sections) - place)
-        fitting = list(_fitting(section, share))
-        if len(fitting) > 1 or fitting == section:
-            kept += fitting
-            room -= sum(len(line) + 1 for line in fitting)
+    """The very first line and as many whole lines as fit. Each section may take an even part of what is left over."""
+    kept = list(sections[0][:1])
+    for place, section in enumerate([sections[0][1:], *sections[1:]]):
+        room = tokens - estimate_tokens("\n".join(kept))
+        fitting = _fitting(section, room // (len(sections) - place))
+        is_bare_heading = place > 0 and len(fitting) == 1
+        kept += [] if is_bare_heading else fitting
     return kept
 
 
-def _fitting(lines: Iterable[str], room: int) -> Iterator[str]:
-    for line in lines:
-        room -= len(line) + 1
-        if room < 0:
-            return
-        yield line
+def _fitting(lines: Sequence[str], room: int) -> list[str]:
+    """The lines from the first on that fit together, each with a line end."""
+    for count in range(len(lines), 0, -1):
+        if estimate_tokens("\n".join(["", *lines[:count]])) <= room:
+            return list(lines[:count])
+    return []

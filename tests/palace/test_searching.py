@@ -16,6 +16,7 @@ from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import DeadlineExceeded, EmbedderUnavailable, InvalidArgument
 from mempalace_mcp.core.model import Priority, SearchMode
 from mempalace_mcp.palace.searching import PENDING_AT_ONCE
+from mempalace_mcp.palace.tokens import estimate_tokens
 from mempalace_mcp.palace.vectorizing import FLOOD
 from mempalace_mcp.runtime.app import App
 from tests.palace.support import opened
@@ -195,9 +196,10 @@ def test_max_tokens_bounds_the_passages_together(notes: Path) -> None:
     assert not whole.truncated
     assert cut.truncated
     assert 0 < len(cut.hits) < len(whole.hits)
-    assert sum(len(hit.passage) for hit in cut.hits) <= 40 * 4
+    assert sum(estimate_tokens(hit.passage) for hit in cut.hits) <= 40
     assert len(tiny.hits) == 1
-    assert len(tiny.hits[0].passage) == 64
+    assert tiny.hits[0].passage
+    assert estimate_tokens(tiny.hits[0].passage) <= 16
 
 
 def test_a_long_drawer_answers_with_its_best_passage(tmp_path: Path) -> None:

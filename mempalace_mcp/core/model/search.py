@@ -19,7 +19,7 @@ class SearchMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One drawer found: its best passage and why it ranks where it does.
+    """One drawer found: its best passage, which begins at the character `start`, and why it ranks where it does.
 
     `semantic` is the cosine of the passage to the query, `lexical` its bm25 divided as the ranking formula says;
     None where that side did not take part.
@@ -27,6 +27,7 @@ class Hit:
 
     drawer: Drawer
     passage: str
+    start: int
     score: float
     semantic: float | None
     lexical: float | None
