@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -21,8 +19,6 @@ from mempalace_mcp.runtime.history import describe_history
 PATH = "/api/history"
 
 _SCHEMA = input_schema(HistoryArguments)
-_NUMBERS = frozenset(name for name, each in _SCHEMA["properties"].items() if each["type"] == "integer")
-_LONGEST_NUMBER = 19
 
 
 def history_route(activity: Activity) -> Route:
@@ -39,8 +35,8 @@ def history_route(activity: Activity) -> Route:
     return Route(PATH, history, methods=["GET"])
 
 
-def _read_query(query: QueryParams) -> dict[str, Any]:
-    """The parameters, the numbers among them as numbers.
+def _read_query(query: QueryParams) -> dict[str, str]:
+    """The parameters by name.
 
     Raises:
         InvalidArgument: one is given twice.
@@ -49,9 +45,4 @@ def _read_query(query: QueryParams) -> dict[str, Any]:
     twice = next((name for position, (name, _) in enumerate(pairs) if name in dict(pairs[:position])), None)
     if twice is not None:
         raise InvalidArgument(f"{readable(twice)} is given twice", argument=readable(twice), hint="Give it once.")
-    return {name: _read_value(name, value) for name, value in pairs}
-
-
-def _read_value(name: str, value: str) -> str | int:
-    is_number = name in _NUMBERS and value.isascii() and value.isdecimal() and len(value) <= _LONGEST_NUMBER
-    return int(value) if is_number else value
+    return dict(pairs)

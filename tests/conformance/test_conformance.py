@@ -158,7 +158,7 @@ async def test_structured_content_is_what_the_schema_promises(peer: Peer) -> Non
 
 async def test_a_refused_call_is_an_error_result_that_helps(peer: Peer) -> None:
     refusals: list[tuple[str, dict[str, Any], str, str]] = [
-        ("search", {"query": "x", "limit": 0}, "invalid_argument", "limit"),
+        ("search", {"query": "x", "limit": -1}, "invalid_argument", "limit"),
         ("search", {"question": "x"}, "invalid_argument", "question"),
         ("sarch", {}, "not_found", "name"),
     ]

@@ -56,12 +56,13 @@ def test_pages(client: TestClient) -> None:
     rest = told(client, f"?limit=3&cursor={first['next_cursor']}")
     assert (first["count"], rest["count"], rest["next_cursor"]) == (3, 2, None)
     assert told(client, "?session=1")["total"] == 5
+    assert told(client, "?limit=0&session=0") == told(client)
 
 
 @pytest.mark.parametrize(
     ("query", "named"),
     [
-        ("?limit=0", "limit cannot be 0"),
+        ("?limit=0.5", "limit cannot be '0.5'"),
         ("?limit=101", "limit"),
         ("?limit=-1", "limit"),
         ("?limit=ten", "limit cannot be 'ten'"),
@@ -69,7 +70,7 @@ def test_pages(client: TestClient) -> None:
         ("?limit=" + "9" * 5000, "limit"),
         ("?limit=٣", "limit"),
         ("?limit=1&limit=2", "limit is given twice"),
-        ("?session=0", "session"),
+        ("?session=-1", "session"),
         ("?session=x", "session"),
         ("?cursor=nonsense", "cursor is not a cursor"),
         ("?curser=x", "curser is not a known argument"),

@@ -29,7 +29,7 @@ def chore(tool: str, /, **arguments: Any) -> Chore:
 
 
 ERRORS = (
-    Chore("search", {"query": "tea", "limit": 0}, "invalid_argument"),
+    Chore("search", {"query": "tea", "limit": -1}, "invalid_argument"),
     Chore("add_drawer", {"wing": "w", "room": "r", "content": "NUL \0 in it"}, "invalid_argument"),
     Chore("update_drawer", {"drawer_id": "d_" + "0" * 24, "content": "nobody is there"}, "not_found"),
     Chore("kg_invalidate", {"subject": "nobody", "predicate": "is", "object": "here"}, "not_found"),

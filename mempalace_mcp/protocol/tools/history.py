@@ -12,7 +12,8 @@ from mempalace_mcp.protocol.tools.arguments import Arguments, Limit
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.tool import Tool
 
-LAST_SESSION = 2**63 - 1
+LAST_SESSION = 2**53 - 1
+"""The last whole number that every reader of JSON takes as it is."""
 
 
 class HistoryArguments(Arguments):

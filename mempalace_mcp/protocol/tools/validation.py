@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.text import verify_text
 from mempalace_mcp.protocol.tools.arguments import SHOWN_CHARACTERS, UNKNOWN_ARGUMENT, UNUSABLE, Arguments, readable
+from mempalace_mcp.protocol.tools.coercion import coerce
 from mempalace_mcp.protocol.tools.schema import Schema
 
 A = TypeVar("A", bound=Arguments)
@@ -19,16 +20,16 @@ A = TypeVar("A", bound=Arguments)
 _SHOWN_NUMBER = 10**15
 
 
-def read_arguments(model: type[A], arguments: Mapping[str, Any], schema: Schema, *, as_text: bool = False) -> A:
-    """Validate; `schema` is the model's own, from which the refusal tells what is allowed. Numbers may be given
-    `as_text`.
+def read_arguments(model: type[A], arguments: Mapping[str, Any], schema: Schema) -> A:
+    """Validate, after putting right what a client turned into text; `schema` is the model's own, from which the refusal
+    tells what is allowed.
 
     Raises:
         InvalidArgument: the first fault, and how many others there are. An unknown name comes before everything else,
             because it usually explains the argument that is missing.
     """
     try:
-        return model.model_validate(dict(arguments), strict=False if as_text else None)
+        return model.model_validate(coerce(dict(arguments), schema))
     except ValidationError as error:
         raise _refusal(error, schema) from None
 

@@ -249,7 +249,7 @@ def test_statistics_count(client: Client) -> None:
         ("kg_query", {"entity": "Ada", "as_of": "once"}, "as_of"),
         ("kg_query", {"entity": "Ada", "known_at": "2026-1-1"}, "known_at"),
         ("kg_query", {"entity": "Ada", "limit": -5}, "limit"),
-        ("kg_query", {"entity": "Ada", "depth": 0}, "depth"),
+        ("kg_query", {"entity": "Ada", "depth": -1}, "depth"),
         ("kg_invalidate", {**FACT, "ended": "never"}, "ended"),
         ("kg_invalidate", {**FACT, "retract": True, "ended": "2026-01-01"}, "ended"),
         ("kg_invalidate", {**FACT, "retract": "perhaps"}, "retract"),

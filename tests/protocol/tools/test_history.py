@@ -33,10 +33,10 @@ def test_the_history_tells_calls_and_pages_them(client: Client) -> None:
 @pytest.mark.parametrize(
     ("arguments", "argument"),
     [
-        ({"limit": 0}, "limit"),
+        ({"limit": -1}, "limit"),
         ({"limit": 101}, "limit"),
-        ({"limit": "5"}, "limit"),
-        ({"session": 0}, "session"),
+        ({"limit": "5.5"}, "limit"),
+        ({"session": -1}, "session"),
         ({"session": True}, "session"),
         ({"session": 9}, "session"),
         ({"cursor": "nonsense"}, "cursor"),
