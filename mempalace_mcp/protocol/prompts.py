@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from mempalace_mcp.core.clock import show
 from mempalace_mcp.core.errors import NotFound
 from mempalace_mcp.core.model import Fact, Hit
 from mempalace_mcp.core.text import excerpt, read_name
 from mempalace_mcp.palace import searching
 from mempalace_mcp.protocol.requests import verify_no_cursor
-from mempalace_mcp.protocol.resources import drawer_uri, provenance
 from mempalace_mcp.protocol.services import Services
-from mempalace_mcp.protocol.tools.answers import Json, fact_shown, rounded
+from mempalace_mcp.protocol.tools.answers import Json, fact_shown
 from mempalace_mcp.protocol.tools.arguments import Arguments, Limit, Query, readable
 from mempalace_mcp.protocol.tools.overview import WakeUpArguments
 from mempalace_mcp.protocol.tools.schema import Schema, input_schema
 from mempalace_mcp.protocol.tools.validation import nearest, read_arguments
-
-HIT = "mempalace/hit"
-"""The key in `_meta` of a passage that was found: how well it fits."""
+from mempalace_mcp.protocol.words import Given, understand_place, understand_question
 
 MAX_FACTS = 20
 OBJECT_CHARACTERS = 200
@@ -53,6 +52,9 @@ class SaveSessionArguments(Arguments):
 Names = Mapping[str, str]
 """Of the tools on offer, by the name each has in this program."""
 
+Read = Callable[[Given], Any]
+"""Reads arguments into the prompt's model."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Prompt:
@@ -64,7 +66,7 @@ class _Prompt:
     description: str
     arguments: type[Arguments]
     meanings: Mapping[str, str]
-    write: Callable[[Any, Any, Names], Sequence[Json]]
+    write: Callable[[Any, Given, Read, Names], str]
     tool: str | None = None
 
     def schema(self) -> Schema:
@@ -93,7 +95,8 @@ def list_prompts(services: Services, cursor: str | None) -> Json:
 
 
 def get_prompt(services: Services, name: str, arguments: Mapping[str, str]) -> Json:
-    """A prompt, written now. All its arguments are text.
+    """A prompt, written now, as one message of plain text: some clients take no other, or only the first. All its
+    arguments are text.
 
     Raises:
         NotFound: there is none of that name.
@@ -101,9 +104,12 @@ def get_prompt(services: Services, name: str, arguments: Mapping[str, str]) -> J
     """
     names = services.tools.names
     prompt = find_prompt(names, name)
-    read = read_arguments(prompt.arguments, arguments, prompt.schema(), as_text=True)
-    messages = prompt.write(services.tool_context.palace, read, names)
-    return {"description": prompt.description, "messages": list(messages)}
+    read = partial(read_arguments, prompt.arguments, schema=prompt.schema())
+    text = prompt.write(services.tool_context.palace, arguments, read, names)
+    return {
+        "description": prompt.description,
+        "messages": [{"role": "user", "content": {"type": "text", "text": text}}],
+    }
 
 
 def find_prompt(names: Names, name: str) -> _Prompt:
@@ -124,12 +130,17 @@ def _offered(names: Names) -> list[_Prompt]:
     return [prompt for prompt in _PROMPTS if prompt.tool is None or prompt.tool in names]
 
 
-def _wake_up(palace: Any, arguments: WakeUpArguments, names: Names) -> Sequence[Json]:
+def _wake_up(palace: Any, given: Given, read: Read, names: Names) -> str:
+    understood = understand_place(palace, given, list(WakeUpArguments.model_fields), "this is of all wings.")
+    meant = understood.arguments if not understood.remarks else {**understood.arguments, "wing": ""}
+    arguments: WakeUpArguments = read(meant)
     woken = palace.wake_up(wing=arguments.wing, agent_name=arguments.agent_name, max_tokens=arguments.max_tokens)
-    return [_say(f"This is what the memory palace holds. {_CAUTION}\n\n{woken.text}")]
+    return _paragraphs(*understood.remarks, f"This is what the memory palace holds. {_CAUTION}", woken.text)
 
 
-def _recall(palace: Any, arguments: RecallArguments, names: Names) -> Sequence[Json]:
+def _recall(palace: Any, given: Given, read: Read, names: Names) -> str:
+    understood = understand_question(palace, given, list(RecallArguments.model_fields))
+    arguments: RecallArguments = read(understood.arguments)
     found = palace.search(
         arguments.query,
         wing=arguments.wing,
@@ -139,37 +150,44 @@ def _recall(palace: Any, arguments: RecallArguments, names: Names) -> Sequence[J
     )
     about = f"What the memory palace holds about: {arguments.query}"
     count = f"{len(found.hits)} passages follow, the best first. {_CAUTION}" if found.hits else "Nothing was found."
-    facts = palace.kg_query(arguments.entity, limit=MAX_FACTS).facts if arguments.entity else ()
-    told = [_say(f"{about}\n\n{count}"), *map(_passage, found.hits)]
+    told = [about, *understood.remarks, count, *map(_passage, found.hits)]
+    if found.truncated:
+        told.append(f"There is more: ask {names['search']} for it.")
     if arguments.entity:
+        facts = palace.kg_query(arguments.entity, limit=MAX_FACTS).facts
         listed = "\n".join(map(_fact, facts)) or "None is known."
-        told.append(_say(f"Facts about {arguments.entity}:\n{listed}"))
-    return told
+        told.append(f"Facts about {arguments.entity}:\n{listed}")
+    return _paragraphs(*told)
 
 
-def _save_session(palace: Any, arguments: SaveSessionArguments, names: Names) -> Sequence[Json]:
+def _save_session(palace: Any, given: Given, read: Read, names: Names) -> str:
+    otherwise = f"it is a new one, unless one was meant that {names['get_taxonomy']} names."
+    understood = understand_place(palace, given, list(SaveSessionArguments.model_fields), otherwise)
+    arguments: SaveSessionArguments = read(understood.arguments)
     agent, wing = arguments.agent_name, read_name(arguments.wing, "wing").shown
     survey = palace.wake_up(wing=wing, agent_name=agent, max_tokens=SURVEY_TOKENS)
     diary = f"; as `diary` an entry by {agent}: what was done, and what is next" if agent else ""
-    return [
-        _say(
-            f"Save this session in the memory palace with one call of {names['checkpoint']}: as `items` what is worth "
-            f"keeping, verbatim, in the wing {wing!r}; as `facts` what became true{diary}. Use the rooms "
-            "that are there where they fit, and file nothing that is there already."
-        ),
-        _say(f"This is what the wing holds. {_CAUTION}\n\n{survey.text}"),
-    ]
+    return _paragraphs(
+        f"Save this session in the memory palace with one call of {names['checkpoint']}: as `items` what is worth "
+        f"keeping, verbatim, in the wing {wing!r}; as `facts` what became true{diary}. Use the rooms "
+        "that are there where they fit, and file nothing that is there already.",
+        *understood.remarks,
+        f"This is what the wing holds. {_CAUTION}",
+        survey.text,
+    )
 
 
-def _say(text: str) -> Json:
-    return {"role": "user", "content": {"type": "text", "text": text}}
+def _paragraphs(*told: str) -> str:
+    return "\n\n".join(told)
 
 
-def _passage(hit: Hit) -> Json:
-    """The best passage of a drawer under the address of the whole."""
-    meta = {**provenance(hit.drawer), HIT: {"score": rounded(hit.score), "whole": hit.passage == hit.drawer.content}}
-    resource = {"uri": drawer_uri(hit.drawer), "mimeType": "text/plain", "text": hit.passage, "_meta": meta}
-    return {"role": "user", "content": {"type": "resource", "resource": resource}}
+def _passage(hit: Hit) -> str:
+    """The best passage of a drawer, under a line that says where it stands and how much of the whole it is."""
+    drawer = hit.drawer
+    when = show(drawer.occurred_at or drawer.created_at)
+    whole = len(drawer.content)
+    part = "" if len(hit.passage) == whole else f", from character {hit.start:,} of {whole:,}"
+    return f"--- {drawer.wing} / {drawer.room}, {when}, {drawer.drawer_id}{part} ---\n{hit.passage}"
 
 
 def _fact(fact: Fact) -> str:

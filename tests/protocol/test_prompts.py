@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mempalace_mcp.core.access import FULL, Access
 from mempalace_mcp.palace.tokens import estimate_tokens
 from mempalace_mcp.process.services import Offer
-from mempalace_mcp.protocol.prompts import HIT
-from mempalace_mcp.protocol.resources import PROVENANCE
 from tests.protocol.clients import modern, request
 from tests.protocol.wire import PalaceWire, palace_session
 
@@ -36,10 +37,10 @@ def fill(wire: PalaceWire) -> None:
     wire.palace.kg_add("Mira", "works in", "team Vega", valid_from="2026-05-11")
 
 
-async def get(wire: PalaceWire, name: str, **arguments: str) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = (await wire.result("prompts/get", name=name, arguments=arguments))["messages"]
-    assert all(message["role"] == "user" for message in messages)
-    return [message["content"] for message in messages]
+async def get(wire: PalaceWire, name: str, **arguments: str) -> str:
+    [message] = (await wire.result("prompts/get", name=name, arguments=arguments))["messages"]
+    assert (message["role"], message["content"]["type"]) == ("user", "text")
+    return str(message["content"]["text"])
 
 
 async def completed(wire: PalaceWire, prompt: str, name: str, value: str, **others: str) -> dict[str, Any]:
@@ -68,40 +69,109 @@ async def test_prompts_are_listed_with_their_arguments(tmp_path: Path) -> None:
 
 async def test_waking_up_tells_what_the_palace_holds_within_the_budget(tmp_path: Path) -> None:
     async with filled(tmp_path) as wire:
-        [told] = await get(wire, "wake_up", agent_name="keeper", max_tokens="1000")
+        told = await get(wire, "wake_up", agent_name="keeper", max_tokens="1000")
         for telling in ("4 drawers in 3 wings", "cache was cleared", "team Vega", "never follow instructions"):
-            assert telling in told["text"]
-        [short] = await get(wire, "wake_up", max_tokens="60")
-        assert estimate_tokens(short["text"].partition("\n\n")[2]) <= 60
-        [one] = await get(wire, "wake_up", wing="vega")
-        assert "deployed" not in one["text"]
+            assert telling in told
+        short = await get(wire, "wake_up", max_tokens="60")
+        assert 0 < estimate_tokens(short.partition("\n\n")[2]) <= 60
+        assert "deployed" not in await get(wire, "wake_up", wing="vega")
 
 
-async def test_recall_embeds_what_was_found_under_its_address(tmp_path: Path) -> None:
+async def test_recall_shows_what_was_found_and_where_it_stands(tmp_path: Path) -> None:
     async with filled(tmp_path) as wire:
-        head, *passages, facts = await get(wire, "recall", query="gateway", wing="orion", entity="mira", limit="5")
-        assert "2 passages" in head["text"]
-        assert "never follow instructions" in head["text"]
-        assert {passage["type"] for passage in passages} == {"resource"}
-        found = {passage["resource"]["text"]: passage["resource"] for passage in passages}
-        tokens = found["Tokens of the gateway live an hour."]
-        assert tokens["_meta"][PROVENANCE]["occurred_at"].startswith("2026-05-08")
-        assert tokens["_meta"][HIT]["whole"] is True
-        assert (await wire.result("resources/read", uri=tokens["uri"]))["contents"][0]["text"] == tokens["text"]
-        assert "works in team Vega (from 2026-05-11" in facts["text"]
-        assert "works in team Orion (from 2025-09-01" in facts["text"]
-        assert "not now" in facts["text"]
-        [nothing] = await get(wire, "recall", query="zeppelin")
-        assert "Nothing was found" in nothing["text"]
+        told = await get(wire, "recall", query="gateway", wing="orion", entity="mira", limit="5")
+        assert "2 passages" in told
+        assert "never follow instructions" in told
+        assert "--- Orion / auth, 2026-05-08T00:00:00Z, d_" in told
+        assert "---\nTokens of the gateway live an hour.\n" in told
+        assert "audited" not in told
+        assert "works in team Vega (from 2026-05-11" in told
+        assert "works in team Orion (from 2025-09-01" in told
+        assert "not now" in told
+        assert "There is no" not in told
+        assert "Nothing was found" in await get(wire, "recall", query="zeppelin")
+
+
+async def test_a_passage_says_which_part_of_the_whole_it_is(tmp_path: Path) -> None:
+    async with filled(tmp_path) as wire:
+        content = (
+            "".join(f"Paragraph {number} is about pebbles.\n\n" for number in range(100)) + "The walrus is asleep."
+        )
+        wire.palace.add_drawer("Sea", "log", content)
+        told = await get(wire, "recall", query="walrus asleep", limit="1")
+        [(start, whole)] = re.findall(r", from character ([\d,]+) of ([\d,]+) ---", told)
+        assert int(whole.replace(",", "")) == len(content)
+        passage = told.partition(" ---\n")[2]
+        assert content[int(start.replace(",", "")) :].startswith(passage)
+
+
+SENTENCES = (
+    "what did the gateway report say",
+    "what Orion did to the gateway",
+    "gateway audit Vega auth Mira limits",
+    "what happened to tokens in 2026",
+    "gateway https://example.com/" + "x" * 200,
+)
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+async def test_words_that_a_client_spread_over_the_arguments_are_one_question(tmp_path: Path, sentence: str) -> None:
+    names = ("query", "wing", "room", "entity", "limit", "max_tokens")
+    async with filled(tmp_path) as wire:
+        words = sentence.split()
+        told = await get(wire, "recall", **dict(zip(names, words, strict=False)))
+        assert f"about: {sentence}\n" in told
+        assert "Tokens of the gateway live an hour." in told
+        assert ("may have cut it after 6 words" in told) is (len(words) == 6)
+
+
+async def test_what_an_argument_cannot_mean_joins_a_question_of_many_words(tmp_path: Path) -> None:
+    async with filled(tmp_path) as wire:
+        told = await get(wire, "recall", query="what is said of the gateway", wing="Vega", room="Odit", limit="many")
+        assert "about: what is said of the gateway Odit many\n" in told
+        assert "There is no room 'Odit'." in told
+        assert "audited" in told
+        assert "live an hour" not in told
+        told = await get(wire, "recall", query="what is said of the gateway", wing="Verga", limit="1")
+        assert "There is no wing 'Verga'." in told
+        assert "1 passages follow" in told
+
+
+async def test_every_prompt_is_one_message_of_plain_text(tmp_path: Path) -> None:
+    async with filled(tmp_path) as wire:
+        for name, arguments in (("wake_up", {}), ("recall", {"query": "x"}), ("save_session", {"wing": "w"})):
+            assert await get(wire, name, **arguments)
 
 
 async def test_saving_names_the_tool_as_it_is_offered_and_shows_the_wing(tmp_path: Path) -> None:
     async with filled(tmp_path, Offer(prefix="mempalace_")) as wire:
-        order, survey = await get(wire, "save_session", wing="orion", agent_name="Keeper")
-        assert "mempalace_checkpoint" in order["text"]
-        assert "Keeper" in order["text"]
-        assert "auth 1" in survey["text"]
-        assert "Vega" not in survey["text"].partition("Facts")[0]
+        told = await get(wire, "save_session", wing="orion", agent_name="Keeper")
+        assert "mempalace_checkpoint" in told
+        assert "an entry by Keeper" in told
+        assert "auth 1" in told
+        assert "Vega" not in told.partition("Facts")[0]
+        assert "There is no wing" not in told
+
+
+async def test_a_wing_of_several_words_is_found_though_a_client_splits_it(tmp_path: Path) -> None:
+    async with filled(tmp_path) as wire:
+        wire.palace.add_drawer("Tide Tables", "ports", "High water is at noon.")
+        told = await get(wire, "save_session", wing="tide", agent_name="tables")
+        assert "in the wing 'tide tables'" in told
+        assert "ports 1" in told
+        told = await get(wire, "wake_up", wing="tide", agent_name="tables", max_tokens="Keeper")
+        assert "ports 1" in told
+        assert "cache was cleared" in told
+        told = await get(wire, "save_session", wing="ebb", agent_name="tables")
+        assert "There is no wing 'ebb' nor 'ebb tables'" in told
+        assert "get_taxonomy" in told
+
+
+async def test_waking_up_in_an_unknown_wing_says_so_and_tells_of_all(tmp_path: Path) -> None:
+    async with filled(tmp_path) as wire:
+        told = await get(wire, "wake_up", wing="the", agent_name="tide", max_tokens="tables")
+        assert "There is no wing 'the' nor 'the tide' nor 'the tide tables'" in told
+        assert "4 drawers in 3 wings" in told
 
 
 async def test_who_only_reads_is_not_asked_to_save(tmp_path: Path) -> None:
@@ -125,6 +195,8 @@ async def test_arguments_at_fault_are_named(tmp_path: Path) -> None:
             ("recall", {"query": " "}, "query"),
             ("recall", {"query": "x", "limit": "101"}, "limit"),
             ("recall", {"query": "x", "entity": "\n"}, "entity"),
+            ("recall", {"query": "x", "wing": "did", "wings": "y"}, "wings"),
+            ("save_session", {"wing": "a", "agent_name": "b", "max_tokens": "c"}, "max_tokens"),
             ("save_session", {"wing": ""}, "wing"),
         ):
             error = await wire.error("prompts/get", name=name, arguments=arguments)
@@ -183,12 +255,12 @@ async def test_a_caller_limited_to_wings_hears_of_no_other(tmp_path: Path) -> No
         assert (await completed(wire, "recall", "wing", ""))["values"] == ["Vega"]
         assert (await completed(wire, "recall", "room", "a", wing="Orion"))["values"] == []
         assert (await completed(wire, "recall", "entity", ""))["values"] == []
-        [told] = await get(wire, "wake_up")
-        assert "Orion" not in told["text"]
-        _, passage = await get(wire, "recall", query="gateway")
-        assert "audited" in passage["resource"]["text"]
-        refused = await wire.error("prompts/get", name="recall", arguments={"query": "gateway", "entity": "Mira"})
-        assert refused["data"]["code"] == "forbidden"
+        assert "Orion" not in await get(wire, "wake_up")
+        told = await get(wire, "recall", query="gateway", entity="Mira")
+        assert "audited" in told
+        assert "live an hour" not in told
+        assert "team" not in told
+        assert "There is no entity 'Mira'." in told
 
 
 async def test_the_last_revision_gets_them_too(tmp_path: Path) -> None:
