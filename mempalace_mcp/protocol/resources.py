@@ -12,6 +12,7 @@ from mempalace_mcp.core.text import excerpt
 from mempalace_mcp.protocol.requests import verify_no_cursor
 from mempalace_mcp.protocol.services import Services
 from mempalace_mcp.protocol.tools.answers import Json, drawer_preview, drawer_whole, present, to_json
+from mempalace_mcp.protocol.tools.overview import largest
 from mempalace_mcp.protocol.uris import DRAWER_TEMPLATE, ROOM_TEMPLATE, WING_TEMPLATE, read_uri, write_uri
 
 PAGE = 50
@@ -142,9 +143,10 @@ def _listing(uri: str, content: Json) -> Json:
 
 def _wing_shown(wing: Wing) -> Json:
     rooms = [
-        {"room": room.room, "drawers": room.drawers, "uri": write_uri(room.wing, room.room)} for room in wing.rooms
+        {"room": room.room, "drawers": room.drawers, "uri": write_uri(room.wing, room.room)}
+        for room in largest(wing.rooms)
     ]
-    return {"wing": wing.name, "drawers": wing.drawers, "rooms": rooms}
+    return {"wing": wing.name, "drawers": wing.drawers, "rooms": rooms, "truncated": len(rooms) < len(wing.rooms)}
 
 
 def _room_shown(room: Room) -> Json:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from mempalace_mcp.core.clock import now, show, show_optional
-from mempalace_mcp.core.model import Drawer, Fact
+from mempalace_mcp.core.model import Drawer, Fact, Hit
 
 Json = dict[str, Any]
 
@@ -73,6 +73,13 @@ def drawer_whole(drawer: Drawer) -> Json:
             "content": drawer.content,
         }
     )
+
+
+def passage_shown(hit: Hit) -> Json:
+    """A passage, how many characters the whole drawer has, and at which the passage begins if it is not the whole."""
+    whole = hit.drawer.content
+    shown = {"passage": hit.passage, "characters": len(whole)}
+    return shown if len(hit.passage) == len(whole) else {**shown, "offset": hit.start}
 
 
 def fact_shown(fact: Fact, depth: int | None = None) -> Json:

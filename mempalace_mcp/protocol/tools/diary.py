@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 from mempalace_mcp.core.clock import show
 from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.model import DiaryEntry
-from mempalace_mcp.protocol.tools.answers import Json, Quoting, quoting
+from mempalace_mcp.core.model import DiaryEntry, Page
+from mempalace_mcp.palace.tokens import estimate_tokens
+from mempalace_mcp.protocol.tools.answers import Json, Quoting, quoting, to_json
 from mempalace_mcp.protocol.tools.arguments import Arguments, Content, Limit
 from mempalace_mcp.protocol.tools.context import ToolContext
+from mempalace_mcp.protocol.tools.parts import TOKENS, fitting_as_json
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
 
 
@@ -41,13 +44,15 @@ class DiaryReadArguments(Arguments):
 
 
 class DiaryReadAnswer(Quoting):
-    """Entries, newest first."""
+    """Entries, newest first: fewer than asked for if they are long. `truncated`: the only one is cut, being longer."""
 
     agent: NotRequired[str]
     entries: list[Json]
     count: NotRequired[int]
     total: NotRequired[int]
     next_cursor: str | None
+    truncated: NotRequired[bool]
+    hint: NotRequired[str]
 
 
 def diary_write(context: ToolContext, arguments: EntryArguments, deadline: Deadline) -> WrittenAnswer:
@@ -68,23 +73,52 @@ def written_entry(entry: DiaryEntry) -> WrittenAnswer:
 
 
 def diary_read(context: ToolContext, arguments: DiaryReadArguments, deadline: Deadline) -> DiaryReadAnswer:
-    page = context.palace.diary_read(
-        arguments.agent_name, last_n=arguments.last_n, topic=arguments.topic, cursor=arguments.cursor
+    page = _page(context, arguments, arguments.last_n)
+    fitting = _count_fitting(page.items)
+    if fitting < len(page.items):
+        page = _page(context, arguments, fitting)
+    entries = [_entry(entry) for entry in page.items]
+    is_cut = any(len(shown["content"]) < shown["characters"] for shown in entries)
+    answer = DiaryReadAnswer(
+        agent=page.items[0].agent if page.items else arguments.agent_name,
+        entries=entries,
+        count=len(page.items),
+        total=page.total,
+        next_cursor=page.next_cursor,
+        truncated=is_cut,
     )
-    return {
-        "agent": page.items[0].agent if page.items else arguments.agent_name,
-        "entries": [{**written_entry(entry), "content": entry.content} for entry in page.items],
-        "count": len(page.items),
-        "total": page.total,
-        "next_cursor": page.next_cursor,
-        **quoting(page.items),
-    }
+    told: DiaryReadAnswer = {**answer, **quoting(page.items)}
+    return {**told, "hint": "Cut: get the whole entry by its drawer_id."} if is_cut else told
+
+
+def _page(context: ToolContext, arguments: DiaryReadArguments, last_n: int) -> Page[DiaryEntry]:
+    page: Page[DiaryEntry] = context.palace.diary_read(
+        arguments.agent_name, last_n=last_n, topic=arguments.topic, cursor=arguments.cursor
+    )
+    return page
+
+
+def _count_fitting(entries: Sequence[DiaryEntry]) -> int:
+    """How many entries from the first on fit in an answer; one always does, cut if it must be."""
+    room = TOKENS
+    for count, entry in enumerate(entries):
+        shown = _entry(entry)
+        room -= estimate_tokens(to_json(shown))
+        if count and (room < 0 or len(shown["content"]) < shown["characters"]):
+            return count
+    return len(entries)
+
+
+def _entry(entry: DiaryEntry) -> Json:
+    head = {**written_entry(entry), "characters": len(entry.content)}
+    room = TOKENS - estimate_tokens(to_json(head))
+    return {**head, "content": entry.content[: fitting_as_json(entry.content, room)]}
 
 
 DIARY_WRITE = Tool(
     name="diary_write",
     title="Write diary",
-    description="Write down what you did, decided and learned. Returns its drawer_id.",
+    description="Write down what you did, decided and learned.",
     arguments=EntryArguments,
     answer=WrittenAnswer,
     run=diary_write,

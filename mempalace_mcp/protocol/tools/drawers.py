@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
+
+from pydantic import Field
 
 from mempalace_mcp.core.clock import show
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.model import Deletion
-from mempalace_mcp.protocol.tools.answers import Json, Quoting, drawer_preview, drawer_whole, quoting
+from mempalace_mcp.core.text import MAX_CONTENT_BYTES
+from mempalace_mcp.palace.arguments import MAX_IDS
+from mempalace_mcp.protocol.tools.answers import Json, Quoting, drawer_preview, quoting
 from mempalace_mcp.protocol.tools.arguments import Arguments, Content, Ids, Limit, Metadata
 from mempalace_mcp.protocol.tools.context import ToolContext
+from mempalace_mcp.protocol.tools.parts import MAX_TOKENS, MIN_TOKENS, TOKENS, part_of
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
 
 
@@ -21,7 +26,7 @@ class DrawerArguments(Arguments):
     content: Content
     source_file: str | None = None
     added_by: str | None = None
-    occurred_at: str | None = None
+    occurred_at: Annotated[str, Field(description="Date")] | None = None
     metadata: Metadata | None = None
 
 
@@ -42,12 +47,25 @@ class DrawerIdsArguments(Arguments):
     drawer_ids: Ids
 
 
+class GetDrawersArguments(Arguments):
+    """Which drawers, and which part of them."""
+
+    drawer_ids: Ids
+    max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS)] = TOKENS
+    offset: Annotated[int, Field(ge=0, le=MAX_IDS * MAX_CONTENT_BYTES, description="next_offset of the last part")] = 0
+
+
 class GetDrawersAnswer(Quoting):
-    """The drawers in the order asked for, and the ids that no live drawer has."""
+    """The drawers in the order asked for, and the ids that no live drawer has.
+
+    Each tells how many `characters` the whole has, and at which `offset` the content begins if it is a part.
+    """
 
     drawers: list[Json]
-    count: NotRequired[int]
+    count: int
     missing: list[str]
+    next_offset: int | None
+    hint: NotRequired[str]
 
 
 class ListDrawersArguments(Arguments):
@@ -144,14 +162,19 @@ def add_drawer(context: ToolContext, arguments: DrawerArguments, deadline: Deadl
     return {**answer, "near_duplicate_of": filed.near_duplicate_of} if filed.near_duplicate_of else answer
 
 
-def get_drawers(context: ToolContext, arguments: DrawerIdsArguments, deadline: Deadline) -> GetDrawersAnswer:
+def get_drawers(context: ToolContext, arguments: GetDrawersArguments, deadline: Deadline) -> GetDrawersAnswer:
     found = context.palace.get_drawers(arguments.drawer_ids)
-    return {
-        "drawers": [drawer_whole(drawer) for drawer in found.drawers],
-        "count": len(found.drawers),
-        "missing": list(found.missing),
-        **quoting(found.drawers),
-    }
+    part = part_of(found.drawers, arguments.offset, arguments.max_tokens)
+    answer = GetDrawersAnswer(
+        drawers=list(part.drawers),
+        count=len(part.drawers),
+        missing=list(found.missing),
+        next_offset=part.next_offset,
+    )
+    told: GetDrawersAnswer = {**answer, **quoting(part.drawers)}
+    if part.next_offset is None:
+        return told
+    return {**told, "hint": f"There is more: call again with the same drawer_ids and offset {part.next_offset}."}
 
 
 def list_drawers(context: ToolContext, arguments: ListDrawersArguments, deadline: Deadline) -> ListDrawersAnswer:
@@ -232,7 +255,7 @@ ADD_DRAWER = Tool(
     name="add_drawer",
     title="Add drawer",
     description="File a text verbatim in a room (topic) of a wing (project, person). Returns its drawer_id; created "
-    "false if it was there. occurred_at is ISO 8601.",
+    "false if it was there.",
     arguments=DrawerArguments,
     answer=AddDrawerAnswer,
     run=add_drawer,
@@ -242,8 +265,8 @@ ADD_DRAWER = Tool(
 GET_DRAWERS = Tool(
     name="get_drawers",
     title="Get drawers",
-    description="Read drawers by their ids. Returns content, verbatim, and metadata.",
-    arguments=DrawerIdsArguments,
+    description="Read drawers by their ids, verbatim, with metadata; long ones in parts.",
+    arguments=GetDrawersArguments,
     answer=GetDrawersAnswer,
     run=get_drawers,
     within_wings=True,
@@ -251,7 +274,7 @@ GET_DRAWERS = Tool(
 LIST_DRAWERS = Tool(
     name="list_drawers",
     title="List drawers",
-    description="List drawers, newest first. Returns previews, the total and next_cursor.",
+    description="List drawers, newest first: how each begins, and the total.",
     arguments=ListDrawersArguments,
     answer=ListDrawersAnswer,
     run=list_drawers,
@@ -271,8 +294,7 @@ UPDATE_DRAWER = Tool(
 DELETE_DRAWERS = Tool(
     name="delete_drawers",
     title="Delete drawers",
-    description="Delete drawers by ids, or by filters, which is a dry run unless dry_run is false. Returns counts; "
-    "{restore_drawers} undoes it.",
+    description="Delete drawers by ids, or by filters: a dry run unless dry_run is false. {restore_drawers} undoes it.",
     arguments=DeleteDrawersArguments,
     answer=DeleteDrawersAnswer,
     run=delete_drawers,

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.palace.arguments import MAX_LIMIT
+from mempalace_mcp.protocol.tools.answers import Json
 from mempalace_mcp.protocol.tools.arguments import UNUSABLE, Arguments
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
@@ -35,7 +36,23 @@ class ImportPathArguments(Arguments):
 
 
 class ImportPathAnswer(TypedDict):
-    """What the importers report."""
+    """What the importers report: drawers by what was done, what was `skipped` and why, and the first `problems`.
+
+    `complete` is false if the time of the call ran out; calling again goes on.
+    """
+
+    files: int
+    filed: int
+    updated: int
+    moved: int
+    unchanged: int
+    removed: int
+    in_trash: int
+    characters: int
+    skipped: Json
+    problems: list[Json]
+    seconds: float
+    complete: bool
 
 
 def import_path(context: ToolContext, arguments: ImportPathArguments, deadline: Deadline) -> dict[str, Any]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, NotRequired, TypedDict
 
 from pydantic import Field
 
 from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.model import RoomCount
 from mempalace_mcp.palace.waking import MAX_TOKENS, MIN_TOKENS
 from mempalace_mcp.protocol.tools.answers import QUOTED, Json, Quoting
 from mempalace_mcp.protocol.tools.arguments import Arguments, NoArguments
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
+
+ROOMS_SHOWN = 500
 
 
 class TaxonomyArguments(Arguments):
@@ -21,17 +25,20 @@ class TaxonomyArguments(Arguments):
 
 
 class TaxonomyAnswer(TypedDict):
-    """Wings, their rooms, and the live drawers in each."""
+    """Wings, their rooms, and the live drawers in each: of many rooms (`rooms`) the largest, and then `truncated`."""
 
     taxonomy: Json
-    drawers: NotRequired[int]
+    drawers: int
+    rooms: int
+    truncated: bool
+    hint: NotRequired[str]
 
 
 class WakeUpArguments(Arguments):
     """For whom, about what, how long."""
 
     wing: str | None = None
-    agent_name: str | None = None
+    agent_name: Annotated[str, Field(description="Whose diary")] | None = None
     max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS)] = 600
 
 
@@ -44,16 +51,46 @@ class WakeUpAnswer(Quoting):
     truncated: NotRequired[bool]
 
 
-class ProcessAnswer(TypedDict):
-    """Whatever the process tells of itself."""
+class StatusAnswer(TypedDict):
+    """How the process and the palace are; `reasons` say in words what is not well."""
+
+    status: str
+    reasons: list[str]
+    version: str
+    palace: Json
+    index: NotRequired[Json]
+    process: NotRequired[Json]
+    daemon: NotRequired[Json]
+    warnings: NotRequired[list[str]]
+
+
+class ReconnectAnswer(TypedDict):
+    """The stores before and after."""
+
+    before: Json
+    after: Json
 
 
 def get_taxonomy(context: ToolContext, arguments: TaxonomyArguments, deadline: Deadline) -> TaxonomyAnswer:
     taxonomy = context.palace.get_taxonomy(wing=arguments.wing)
     wings: dict[str, dict[str, int]] = {}
-    for count in taxonomy.rooms:
+    shown = largest(taxonomy.rooms)
+    for count in shown:
         wings.setdefault(count.wing, {})[count.room] = count.drawers
-    return {"taxonomy": wings, "drawers": taxonomy.drawers}
+    answer = TaxonomyAnswer(
+        taxonomy=wings,
+        drawers=taxonomy.drawers,
+        rooms=len(taxonomy.rooms),
+        truncated=len(shown) < len(taxonomy.rooms),
+    )
+    hint = f"The {ROOMS_SHOWN} largest rooms are shown: name a wing to see those of one."
+    return {**answer, "hint": hint} if answer["truncated"] else answer
+
+
+def largest(rooms: Sequence[RoomCount]) -> list[RoomCount]:
+    """The rooms with most drawers, as many as an answer shows, in the order given."""
+    ranked = sorted(range(len(rooms)), key=lambda place: -rooms[place].drawers)
+    return [rooms[place] for place in sorted(ranked[:ROOMS_SHOWN])]
 
 
 def wake_up(context: ToolContext, arguments: WakeUpArguments, deadline: Deadline) -> WakeUpAnswer:
@@ -100,16 +137,16 @@ STATUS = Tool(
     title="Status",
     description="Report health, sizes and settings.",
     arguments=NoArguments,
-    answer=ProcessAnswer,
+    answer=StatusAnswer,
     run=status,
     within_wings=True,
 )
 RECONNECT = Tool(
     name="reconnect",
     title="Reconnect",
-    description="Close and reopen files and indexes. Returns before and after.",
+    description="Close and reopen files and indexes.",
     arguments=NoArguments,
-    answer=ProcessAnswer,
+    answer=ReconnectAnswer,
     run=reconnect,
     effect=Effect.MAINTAIN,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import NoneType, UnionType
-from typing import Any, NotRequired, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
@@ -27,9 +27,7 @@ _JSON_TYPES: Mapping[Any, str] = {
     bool: "boolean",
     int: "integer",
     float: "number",
-    list: "array",
     dict: "object",
-    NoneType: "null",
 }
 
 
@@ -41,14 +39,13 @@ def input_schema(model: type[BaseModel]) -> Schema:
 
 
 def _slim(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
+    """Also without `additionalProperties`: some clients cannot convert it, and unknown arguments are refused anyway."""
     merged = _resolve(schema, definitions)
     slim = {key: merged[key] for key in _KEPT if key in merged and not (key == "default" and merged[key] is None)}
     if "properties" in merged:
         slim["properties"] = {name: _slim(each, definitions) for name, each in merged["properties"].items()}
     if isinstance(merged.get("items"), dict):
         slim["items"] = _slim(merged["items"], definitions)
-    if merged.get("additionalProperties") is False:
-        slim["additionalProperties"] = False
     return slim
 
 
@@ -81,17 +78,19 @@ def _outline_nested(schema: Schema) -> Schema:
 
 
 def output_schema(answer: type) -> Schema:
-    """The keys that an answer (a `TypedDict`) promises, with their types; what is inside them is not spelled out."""
-    hints = get_type_hints(answer, include_extras=True)
-    required = {key: hint for key, hint in hints.items() if get_origin(hint) is not NotRequired}
-    schema: Schema = {"type": "object"}
-    if required:
-        schema["properties"] = {key: {"type": _json_type(hint)} for key, hint in required.items()}
-        schema["required"] = list(required)
-    return schema
+    """Every key that an answer (a `TypedDict`) may have, and that of a refusal, with their types.
+
+    None is required: clients hold refusals against the same schema. Typed ones drop what is not named here, so all is.
+    """
+    properties = {key: _value_schema(hint) for key, hint in get_type_hints(answer).items()}
+    return {"type": "object", "properties": properties | {"error": {"type": "object"}}}
 
 
-def _json_type(hint: Any) -> str | list[str]:
+def _value_schema(hint: Any) -> Schema:
     if isinstance(hint, UnionType):
-        return [_JSON_TYPES[get_origin(each) or each] for each in get_args(hint)]
-    return _JSON_TYPES[get_origin(hint) or hint]
+        (kind,) = (each for each in get_args(hint) if each is not NoneType)
+        schema = _value_schema(kind)
+        return {**schema, "type": [schema["type"], "null"]}
+    if get_origin(hint) is list:
+        return {"type": "array", "items": _value_schema(get_args(hint)[0])}
+    return {"type": _JSON_TYPES[get_origin(hint) or hint]}

@@ -9,7 +9,16 @@ from pydantic import Field
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.model import Duplicate, Hit, SearchMode, SearchResult
 from mempalace_mcp.palace.searching import MAX_TOKENS, MIN_TOKENS
-from mempalace_mcp.protocol.tools.answers import Json, Quoting, drawer_place, drawer_preview, present, quoting, rounded
+from mempalace_mcp.protocol.tools.answers import (
+    Json,
+    Quoting,
+    drawer_place,
+    drawer_preview,
+    passage_shown,
+    present,
+    quoting,
+    rounded,
+)
 from mempalace_mcp.protocol.tools.arguments import Arguments, Content, Limit, Query, Share
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.tool import Tool
@@ -22,11 +31,11 @@ class SearchArguments(Arguments):
     wing: str | None = None
     room: str | None = None
     source_file: str | None = None
-    since: str | None = None
-    before: str | None = None
+    since: Annotated[str, Field(description="Date it happened, else was filed")] | None = None
+    before: Annotated[str, Field(description="Exclusive")] | None = None
     limit: Limit = 5
     mode: Annotated[SearchMode, Field(strict=False)] = SearchMode.HYBRID
-    max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS)] | None = None
+    max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS, description="Of all passages")] | None = None
 
 
 class SearchAnswer(Quoting):
@@ -45,7 +54,7 @@ class CheckDuplicateArguments(Arguments):
     """The text in question and where to look."""
 
     content: Content
-    threshold: Share = 0.9
+    threshold: Annotated[Share, Field(description="Least similarity")] = 0.9
     wing: str | None = None
     room: str | None = None
 
@@ -89,7 +98,7 @@ def _hit(hit: Hit) -> Json:
         "semantic": None if hit.semantic is None else rounded(hit.semantic),
         "lexical": None if hit.lexical is None else rounded(hit.lexical),
     }
-    return present(drawer_place(hit.drawer) | {"passage": hit.passage} | scores)
+    return present(drawer_place(hit.drawer) | passage_shown(hit) | scores)
 
 
 def _hint(result: SearchResult) -> str | None:
@@ -123,8 +132,7 @@ def _match(match: Duplicate) -> Json:
 SEARCH = Tool(
     name="search",
     title="Search",
-    description="Search by meaning and exact words. Returns the best passage of each drawer, with its drawer_id for "
-    "{get_drawers}. since, before (ISO 8601): when it happened, else was filed.",
+    description="Search by meaning and exact words. Returns each drawer's best passage; {get_drawers} has the whole.",
     arguments=SearchArguments,
     answer=SearchAnswer,
     run=search,
@@ -133,7 +141,7 @@ SEARCH = Tool(
 CHECK_DUPLICATE = Tool(
     name="check_duplicate",
     title="Check duplicate",
-    description="Ask whether a text is filed already. Returns the drawers that say the same, or nearly.",
+    description="Find the drawers that say the same as a text, or nearly.",
     arguments=CheckDuplicateArguments,
     answer=CheckDuplicateAnswer,
     run=check_duplicate,

@@ -52,10 +52,16 @@ class Tool(Generic[A]):
             "description": self.description.format_map(names),
             "inputSchema": outline(schema),
             "outputSchema": output_schema(self.answer),
-            "annotations": {
-                "readOnlyHint": self.effect is Effect.READ,
-                "destructiveHint": self.destructive,
-                "idempotentHint": self.idempotent,
-                "openWorldHint": False,
-            },
+            "annotations": self._hints(),
+        }
+
+    def _hints(self) -> dict[str, bool]:
+        """For whoever decides whether to ask before a call. The other hints mean nothing where all is only read."""
+        if self.effect is Effect.READ:
+            return {"readOnlyHint": True, "openWorldHint": False}
+        return {
+            "readOnlyHint": False,
+            "destructiveHint": self.destructive,
+            "idempotentHint": self.idempotent,
+            "openWorldHint": False,
         }

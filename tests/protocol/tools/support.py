@@ -62,6 +62,11 @@ def check_refusal(error: PalaceError) -> dict[str, Any]:
     return shown
 
 
+def strict_validator(schema: Mapping[str, Any]) -> Draft202012Validator:
+    """Of answers and refusals: typed clients drop what is not declared, so there must be no such field."""
+    return Draft202012Validator({**schema, "additionalProperties": False})
+
+
 class Client:
     """Calls tools on a real palace and checks what every answer and every refusal has in common."""
 
@@ -70,8 +75,7 @@ class Client:
         self._table = build_tools("full")
         self._context = AppContext(app)
         self._validators = {
-            definition["name"]: Draft202012Validator(definition["outputSchema"])
-            for definition in self._table.definitions()
+            definition["name"]: strict_validator(definition["outputSchema"]) for definition in self._table.definitions()
         }
 
     def call(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
@@ -91,7 +95,9 @@ class Client:
         with pytest.raises(PalaceError) as caught:
             self._table.call(self._context, tool, arguments, Deadline())
         assert self.seq == before
-        return check_refusal(caught.value)
+        shown = check_refusal(caught.value)
+        self._validators[tool].validate({"error": shown})
+        return shown
 
     def attempt(self, tool: str, arguments: Mapping[str, Any]) -> None:
         """A call that may be answered or refused, and nothing else."""

@@ -11,7 +11,7 @@ def test_an_entry_is_written_read_and_searched(client: Client) -> None:
     written = client.call("diary_write", agent_name="Scribe", entry="Learned that Ada drinks Darjeeling.", topic="tea")
     answer = client.call("diary_read", agent_name="scribe")
     assert answer["agent"] == "Scribe"
-    assert answer["entries"] == [{**written, "content": "Learned that Ada drinks Darjeeling."}]
+    assert answer["entries"] == [{**written, "content": "Learned that Ada drinks Darjeeling.", "characters": 35}]
     assert written["topic"] == "tea"
     found = client.call("search", query="Darjeeling")["results"]
     assert [hit["drawer_id"] for hit in found] == [written["drawer_id"]]
@@ -32,7 +32,9 @@ def test_the_newest_entries_come_first_and_are_paged(client: Client) -> None:
 
 def test_a_stranger_has_an_empty_diary(client: Client) -> None:
     answer = client.call("diary_read", agent_name="stranger")
-    assert answer == {"agent": "stranger", "entries": [], "count": 0, "total": 0, "next_cursor": None}
+    assert answer == {"agent": "stranger", "entries": [], "count": 0, "total": 0, "next_cursor": None} | {
+        "truncated": False
+    }
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_a_stranger_has_an_empty_diary(client: Client) -> None:
         ("diary_write", {"agent_name": "a", "entry": "\ud800"}, "entry"),
         ("diary_write", {"agent_name": "a", "entry": "e", "topic": "t\0"}, "topic"),
         ("diary_write", {"agent_name": "a", "content": "e"}, "content"),
-        ("diary_read", {"agent_name": "a", "last_n": 0}, "last_n"),
+        ("diary_read", {"agent_name": "a", "last_n": -1}, "last_n"),
         ("diary_read", {"agent_name": "a", "last_n": 101}, "last_n"),
         ("diary_read", {"agent_name": "a", "cursor": "nonsense"}, "cursor"),
         ("diary_read", {"agent_name": {"name": "a"}}, "agent_name"),

@@ -9,9 +9,21 @@ def test_the_taxonomy_counts_drawers_by_place(client: Client) -> None:
     client.add(content="Three.", room="coffee")
     client.add(wing="Office")
     places = {"Kitchen": {"tea": 2, "coffee": 1}, "Office": {"tea": 1}}
-    assert client.call("get_taxonomy") == {"taxonomy": places, "drawers": 4}
-    assert client.call("get_taxonomy", wing="office") == {"taxonomy": {"Office": {"tea": 1}}, "drawers": 1}
-    assert client.call("get_taxonomy", wing="nowhere") == {"taxonomy": {}, "drawers": 0}
+    assert client.call("get_taxonomy") == {"taxonomy": places, "drawers": 4, "rooms": 3, "truncated": False}
+    assert client.call("get_taxonomy", wing="office")["taxonomy"] == {"Office": {"tea": 1}}
+    assert client.call("get_taxonomy", wing="nowhere")["taxonomy"] == {}
+
+
+def test_a_taxonomy_of_many_rooms_shows_the_largest(client: Client) -> None:
+    place = {"wing": "Archive", "content": "A page."}
+    for start in (0, 400):
+        client.call("checkpoint", items=[{**place, "room": f"room {number}"} for number in range(start, start + 400)])
+    client.add(wing="Archive", room="room 777")
+    answer = client.call("get_taxonomy")
+    assert (answer["drawers"], answer["rooms"], answer["truncated"]) == (801, 800, True)
+    assert len(answer["taxonomy"]["Archive"]) == 500
+    assert answer["taxonomy"]["Archive"]["room 777"] == 2
+    assert "wing" in answer["hint"]
 
 
 def test_waking_up_recalls_what_is_there(client: Client) -> None:
@@ -27,7 +39,7 @@ def test_waking_up_recalls_what_is_there(client: Client) -> None:
 
 
 def test_refused_awakenings(client: Client) -> None:
-    assert client.refuse("wake_up", max_tokens=0)["argument"] == "max_tokens"
+    assert client.refuse("wake_up", max_tokens=49)["argument"] == "max_tokens"
     assert client.refuse("wake_up", max_tokens=10**9)["argument"] == "max_tokens"
     assert client.refuse("wake_up", wing="\ud800")["argument"] == "wing"
     assert client.refuse("get_taxonomy", wing="x" * 5_000_000)["argument"] == "wing"

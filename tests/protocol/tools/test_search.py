@@ -15,6 +15,7 @@ def test_a_hit_says_what_was_found_where_and_why(client: Client) -> None:
     assert hit == {
         "drawer_id": drawer_id,
         "passage": DRAWER["content"],
+        "characters": len(DRAWER["content"]),
         "wing": "Kitchen",
         "room": "tea",
         "source_file": "notes/tea.md",
