@@ -61,9 +61,14 @@ def commands() -> None:
 
 @commands.command()
 @palace_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others need a token.")
-@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
-@click.option("--allowed-host", multiple=True, metavar="NAME", help="Another name by which clients call this server.")
+@click.option("--host", help="Address to listen on (default: $PALACE_HOST or 127.0.0.1); others need a token.")
+@click.option("--port", type=click.IntRange(0, 65535), help="(Default: $PALACE_PORT or 8765.) 0 picks a free one.")
+@click.option(
+    "--allowed-host",
+    multiple=True,
+    metavar="NAME",
+    help="Another name by which clients call this server (default: $PALACE_ALLOWED_HOSTS).",
+)
 @click.option("--certificate", callback=path_given, help="Encrypt with this certificate (PEM).")
 @click.option("--key", callback=path_given, help="The key of the certificate (PEM).")
 @profile_option
@@ -72,8 +77,8 @@ def commands() -> None:
 @json_option
 def serve(
     palace: str | None,
-    host: str,
-    port: int,
+    host: str | None,
+    port: int | None,
     allowed_host: tuple[str, ...],
     certificate: Path | None,
     key: Path | None,
@@ -91,7 +96,9 @@ def serve(
         from mempalace_mcp.protocol.exposure import Exposure
         from mempalace_mcp.runtime.app import open_app
 
-        exposure = Exposure.read(host, allowed_host, certificate, key)
+        names = allowed_host or settings.allowed_hosts
+        exposure = Exposure.read(settings.host if host is None else host, names, certificate, key)
+        door = settings.port if port is None else port
 
         def announce(address: str) -> None:
             told = {"address": address, "palace": str(settings.palace), "pid": os.getpid()}
@@ -100,7 +107,7 @@ def serve(
             sys.stdout.flush()
 
         offer = Offer(tools, read_only, tool_prefix)
-        serve_http(settings, lambda: open_app(settings), offer, exposure, port, announce)
+        serve_http(settings, lambda: open_app(settings), offer, exposure, door, announce)
 
 
 @commands.command("import")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import math
 import os
@@ -49,6 +50,9 @@ class Settings:
     log_level: str = "WARNING"
     import_roots: tuple[Path, ...] = ()
     zone: Zone = UTC_ZONE
+    host: str = "127.0.0.1"
+    port: int = 8765
+    allowed_hosts: tuple[str, ...] = ()
     token: str | None = field(default=None, repr=False)
 
 
@@ -99,6 +103,30 @@ def _folders(text: str) -> tuple[Path, ...]:
     return tuple(folders)
 
 
+def _host(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        if _HOST_NAME.fullmatch(text) and not _LIKE_AN_ADDRESS.fullmatch(text):
+            return text
+    raise ValueError("must be the address of this machine at which to listen, or its name")
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= 65_535:
+        raise ValueError("must be a whole number from 0 to 65535")
+    return int(text)
+
+
+def _host_names(text: str) -> tuple[str, ...]:
+    if text == NONE:
+        return ()
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names or not all(_HOST_NAME.fullmatch(name) for name in names):
+        raise ValueError("must be names of hosts with commas between them, without scheme and port")
+    return names
+
+
 def _token(text: str) -> str | None:
     if text == NONE:
         return None
@@ -119,6 +147,9 @@ NONE = "none"
 SHORTEST_TOKEN = 32
 LONGEST_TOKEN = 512
 _TOKEN = re.compile(rf"[A-Za-z0-9._~+/=-]{{{SHORTEST_TOKEN},{LONGEST_TOKEN}}}")
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?|\[[0-9a-fA-F:.]{2,45}\]")
+_LIKE_AN_ADDRESS = re.compile(r"[0-9.]+|\[.*")
 
 SETTINGS: tuple[Setting, ...] = (
     Setting(place.VARIABLE, "palace", "directory of the palace", DEFAULT_PALACE, _palace, strict=True),
@@ -176,6 +207,23 @@ SETTINGS: tuple[Setting, ...] = (
         strict=True,
     ),
     Setting(
+        "PALACE_HOST",
+        "host",
+        "the address at which `serve` listens; others than this machine's own need a token",
+        "127.0.0.1",
+        _host,
+        strict=True,
+    ),
+    Setting("PALACE_PORT", "port", "the port at which `serve` listens; 0 picks a free one", "8765", _port, strict=True),
+    Setting(
+        "PALACE_ALLOWED_HOSTS",
+        "allowed_hosts",
+        "other names by which clients call `serve`, with `,` between them",
+        NONE,
+        _host_names,
+        strict=True,
+    ),
+    Setting(
         "PALACE_TOKEN",
         "token",
         "a token that opens the HTTP doors, beside those of `mempalace-mcp token`",
@@ -193,10 +241,9 @@ def load_settings(environment: Mapping[str, str], palace: str | None = None) -> 
     Raises:
         ConfigurationError: a setting that identifies or protects the palace is wrong.
     """
-    values = {setting.field: _value(setting, environment) for setting in SETTINGS}
-    if palace is not None:
-        values["palace"] = _strict_value("--palace", _palace, palace, f"={palace!r}")
-    return Settings(**values)
+    given = {} if palace is None else {"palace": _strict_value("--palace", _palace, palace, f"={palace!r}")}
+    values = {each.field: _value(each, environment) for each in SETTINGS if each.field not in given}
+    return Settings(**values, **given)
 
 
 def _value(setting: Setting, environment: Mapping[str, str]) -> Any:
@@ -204,8 +251,10 @@ def _value(setting: Setting, environment: Mapping[str, str]) -> Any:
     if setting.alias and not environment.get(variable):
         variable = setting.alias
     text = environment.get(variable, "").strip()
-    if not text:
+    if not text and not setting.strict:
         return setting.read(setting.default)
+    if not text:  # the default place is in the home directory, and there may be none
+        return _strict_value(variable, setting.read, setting.default, f"={setting.default!r}, the default,")
     if setting.strict:
         return _strict_value(variable, setting.read, text, "" if setting.secret else f"={text!r}")
     try:

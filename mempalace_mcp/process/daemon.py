@@ -99,9 +99,11 @@ class Daemon:
         """Serve until there is a reason to leave; then finish what is in flight. `ready` hears when it listens.
 
         Raises:
+            ConfigurationError: it finds no folder for its socket.
             OSError: it cannot listen.
         """
-        with stop_on_signal() as stop, listening(self._http.url if self._http else None) as (plain, address):
+        palace, url = str(self.app.settings.palace), self._http.url if self._http else None
+        with stop_on_signal() as stop, listening(palace, url) as (plain, address):
             self._door = Door(self, address)
             async with anyio.create_task_group() as doors:
                 doors.start_soon(self._serve_http)

@@ -47,7 +47,7 @@ _OFFERS_KEPT = 16
 _CONTROLS = 8
 """Connections kept free for those that ask how the daemon is, or tell it to stop."""
 
-_OWN_SETTINGS = ("palace", "log_level", "token")
+_OWN_SETTINGS = ("palace", "log_level", "token", "host", "port", "allowed_hosts")
 """Settings in which sessions of one palace may well differ."""
 
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)

@@ -25,11 +25,12 @@ _PROBE_SECONDS = 0.2
 
 @contextlib.contextmanager
 def listening(
-    http: str | None = None, *, loopback: bool = sys.platform == "win32"
+    palace: str, http: str | None = None, *, loopback: bool = sys.platform == "win32"
 ) -> Iterator[tuple[socket.socket, Address]]:
-    """A listening socket and its address; a path is removed before the block is left.
+    """A listening socket of that palace and its address; a path is removed before the block is left.
 
     Raises:
+        ConfigurationError: there is no folder for it.
         OSError: there is no place to listen.
     """
     address = Address(pid=os.getpid(), version=__version__, started=time.time(), http=http)
@@ -39,7 +40,7 @@ def listening(
             listener.bind(("127.0.0.1", 0))
             address.port, address.token = listener.getsockname()[1], secrets.token_hex(_TOKEN_BYTES)
         else:
-            path = new_name(SOCKET_SUFFIX)
+            path = new_name(palace, SOCKET_SUFFIX)
             sweep(Path(path).parent)
             listener.bind(path)
             address.path = path

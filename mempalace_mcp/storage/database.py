@@ -31,14 +31,15 @@ from mempalace_mcp.storage.connection import is_there, log_of
 from mempalace_mcp.storage.failures import explain, is_passing
 from mempalace_mcp.storage.migrations import load_migrations, verify_schema
 from mempalace_mcp.storage.opening import (
+    FOREIGN,
     OPENING_SECONDS,
     Opened,
     checkpoint,
     is_complete,
     leaving_nothing_behind,
     locked_to_open,
+    open_patiently,
     open_to_read,
-    open_to_write,
 )
 from mempalace_mcp.storage.privacy import close_to_others
 from mempalace_mcp.storage.readers import PoolClosed
@@ -49,8 +50,6 @@ T = TypeVar("T")
 
 DATABASE_FILE = "palace.db"
 LOCK_FILE = "write.lock"
-
-_FOREIGN = "another program that holds the database"
 
 
 class Database:
@@ -223,7 +222,7 @@ class Database:
                 with cleaning, self._explained():
                     if create and not is_there(self.path):
                         create_file(self.path)
-                    self._use(self._patiently(deadline))
+                    self._use(open_patiently(self.path, self._steps, self._readers, self._now, deadline))
         except (StorageReadOnly, StorageFull) as refusal:
             if not is_there(self.path):
                 raise
@@ -238,17 +237,6 @@ class Database:
         earlier, self._opened = self._opened, opened
         if earlier is not None:
             earlier.close()
-
-    def _patiently(self, deadline: Deadline) -> Opened:
-        backoff = Backoff()
-        while True:
-            try:
-                return open_to_write(self.path, self._steps, self._readers, self._now())
-            except sqlite3.Error as error:
-                if not is_passing(error):
-                    raise
-            deadline.check(_FOREIGN)
-            backoff.pause()
 
     def _lend(self, stack: contextlib.ExitStack) -> tuple[Opened, sqlite3.Connection]:
         while True:
@@ -298,7 +286,7 @@ class Database:
     def _attempt(self, units: Sequence[Unit[Any]]) -> list[Outcome]:
         """Commit the units, however often a foreign connection is in the way, as long as their deadlines allow."""
         opened, backoff = self._current(), Backoff()
-        while units := [unit for unit in units if unit.in_time(_FOREIGN)]:
+        while units := [unit for unit in units if unit.in_time(FOREIGN)]:
             opened.verify()
             try:
                 outcomes = commit_units(opened.writing(), units, self._now, self._verify_schema)

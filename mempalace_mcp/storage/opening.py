@@ -15,6 +15,7 @@ from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import Busy, DeadlineExceeded, PalaceCorrupt, StorageError, StorageFull, StorageReadOnly
 from mempalace_mcp.core.locks import FileLock
+from mempalace_mcp.storage.commit import Backoff
 from mempalace_mcp.storage.connection import (
     Connection,
     Identity,
@@ -24,8 +25,12 @@ from mempalace_mcp.storage.connection import (
     open_writer,
     verify_identity,
 )
+from mempalace_mcp.storage.failures import is_passing
 from mempalace_mcp.storage.migrations import Migration, migrate, schema_version, verify_schema
 from mempalace_mcp.storage.readers import ReaderPool
+
+FOREIGN = "another program that holds the database"
+"""What is waited for, as errors name it."""
 
 OPENING_SECONDS = 2.0
 """For the write lock, where opening and closing only keep out of the way of others."""
@@ -121,6 +126,26 @@ def open_to_write(path: Path, steps: Sequence[Migration], readers: int, now: Ins
     except BaseException:  # half a palace must leave no connection
         writer.close()
         raise
+
+
+def open_patiently(
+    path: Path, steps: Sequence[Migration], readers: int, now: Callable[[], Instant], deadline: Deadline
+) -> Opened:
+    """`open_to_write`, again and again while another program holds the database.
+
+    Raises:
+        DeadlineExceeded: it holds it for too long.
+        SchemaTooNew, PalaceCorrupt, sqlite3.Error: as `open_to_write`.
+    """
+    backoff = Backoff()
+    while True:
+        try:
+            return open_to_write(path, steps, readers, now())
+        except sqlite3.Error as error:
+            if not is_passing(error):
+                raise
+        deadline.check(FOREIGN)
+        backoff.pause()
 
 
 @contextlib.contextmanager

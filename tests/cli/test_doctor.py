@@ -79,7 +79,7 @@ def forget_address(palace: Path) -> None:
 
 
 def leave_socket(palace: Path) -> None:
-    path = Path(runtime_folder()) / "old.sock"
+    path = Path(runtime_folder("/nowhere")) / "old.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
     os.utime(path, (0, 0))

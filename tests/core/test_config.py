@@ -142,3 +142,42 @@ def test_a_folder_that_is_really_called_so_is_taken(tmp_path: Path) -> None:
         load_settings({}, path)
     real.mkdir()
     assert load_settings({}, path).palace == Path(path).resolve()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        ("PALACE_HOST", "0.0.0.0", "host", "0.0.0.0"),
+        ("PALACE_HOST", "::", "host", "::"),
+        ("PALACE_HOST", " localhost ", "host", "localhost"),
+        ("PALACE_PORT", "0", "port", 0),
+        ("PALACE_PORT", "65535", "port", 65_535),
+        ("PALACE_ALLOWED_HOSTS", "palace.example, other,[::1]", "allowed_hosts", ("palace.example", "other", "[::1]")),
+        ("PALACE_ALLOWED_HOSTS", "none", "allowed_hosts", ()),
+    ],
+)
+def test_where_to_listen_can_be_said_in_the_environment(variable: str, text: str, field: str, value: object) -> None:
+    assert getattr(load_settings({variable: text}), field) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        *(("PALACE_HOST", text) for text in ("http://0.0.0.0", "0.0.0.0:8765", "1.2.3", "256.1.1.1", "a b", "*", "-x")),
+        *(("PALACE_PORT", text) for text in ("-1", "65536", "http", "8765/tcp", "8 7", "9" * 5000, "٨٧")),
+        *(("PALACE_ALLOWED_HOSTS", text) for text in ("https://a.example", "a.example:8765", "a b", ",", "*", "a,,-b")),
+    ],
+)
+def test_a_wrong_place_to_listen_is_refused(variable: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=variable) as caught:
+        load_settings({variable: text})
+    assert caught.value.argument == variable
+
+
+def test_a_home_that_nobody_knows_matters_only_where_the_palace_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(ConfigurationError, match="PALACE_PATH") as caught:
+        load_settings({})
+    assert caught.value.hint
+    assert load_settings({}, "/given").palace == load_settings({"PALACE_PATH": "/given"}).palace

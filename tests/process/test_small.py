@@ -121,7 +121,7 @@ def test_there_is_one_seat_and_a_child_can_inherit_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("loopback", [False, True])
 def test_whoever_has_the_address_can_connect(loopback: bool) -> None:
-    with listening(loopback=loopback) as (listener, address):
+    with listening("/nowhere", loopback=loopback) as (listener, address):
         assert (address.path is None) is loopback
         assert bool(address.token) is loopback
         with address.connect() as connection:
@@ -152,22 +152,22 @@ def test_the_folder_for_sockets_is_closed_to_others(monkeypatch: pytest.MonkeyPa
     with tempfile.TemporaryDirectory() as name:  # paths of sockets must be short, and tmp_path may not be
         given = Path(name)
         monkeypatch.setenv("XDG_RUNTIME_DIR", name)
-        folder = Path(runtime_folder())
+        folder = Path(runtime_folder("/nowhere"))
         assert folder.parent == given
         assert folder.stat().st_mode & 0o777 == 0o700
         folder.chmod(0o755)
-        assert Path(runtime_folder()).parent != given
+        assert Path(runtime_folder("/nowhere")).parent != given
         folder.rmdir()
         folder.symlink_to(given)
-        assert Path(runtime_folder()).parent != given
+        assert Path(runtime_folder("/nowhere")).parent != given
 
 
 def test_paths_of_sockets_are_short_whatever_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
-    assert len(os.fsencode(new_name(".sock"))) <= LONGEST_SOCKET_PATH
-    assert len({new_name(".sock") for _ in range(10)}) == 10
+    assert len(os.fsencode(new_name("/nowhere", ".sock"))) <= LONGEST_SOCKET_PATH
+    assert len({new_name("/nowhere", ".sock") for _ in range(10)}) == 10
 
 
 def test_the_log_is_bounded(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def examine_daemon(patient: Patient) -> Iterator[Finding]:
     if not patient.is_served and file.exists():
         message, remedy = f"{file} is of a process that is gone", "Nothing: the next one replaces it."
         yield Finding("stale_address", message, remedy, partial(_forget, file))
-    folder = Path(runtime_folder())
+    folder = Path(runtime_folder(str(patient.directory)))
     if left := list(abandoned(folder)):
         message = f"{show.count(len(left), 'socket')} in {folder} are of processes that are gone"
         yield Finding("stale_sockets", message, "Nothing: the next daemon removes them.", partial(_sweep, folder))
