@@ -45,8 +45,8 @@ def said(number: int, session: str = "s-1") -> list[dict[str, Any]]:
 
 
 def first_session(session: str = "s-1") -> list[dict[str, Any]]:
-    """Five plain exchanges."""
-    return [each for number in range(10, 60, 10) for each in said(number, session)]
+    """Six plain exchanges."""
+    return [each for number in range(10, 70, 10) for each in said(number, session)]
 
 
 def forked_session() -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ def one(app: App, text: str) -> Drawer:
 
 def test_the_importers_key_leaves_the_metadata(tmp_path: Path, folder: Path) -> None:
     with opened(tmp_path / "palace", started=False) as app:
-        assert len(drawers(app)) == 18
+        assert len(drawers(app)) == 19
         assert not any("import" in drawer.metadata for drawer in drawers(app))
         assert one(app, "The lamp needs oil").metadata == {"mine": True}
         assert one(app, "Question 100").metadata["session_id"] == "s-2"
@@ -59,13 +59,28 @@ def test_forks_fold_into_the_drawer_that_a_fact_names(tmp_path: Path, folder: Pa
     with opened(tmp_path / "palace", started=False) as app:
         (fact,) = app.palace.kg_query("pier 20").facts
         run(app, folder)
-        for number in (10, 20, 40, 100):
+        for number in (20, 40, 100):
             assert len(saying(app, f"Question {number}:")) == 1
         assert one(app, "Question 20:").drawer_id == fact.source_drawer_id
-        assert app.palace.list_drawers(limit=1).total == 16
+        assert app.palace.list_drawers(limit=1).total == 18
 
 
-def test_a_copy_that_a_fact_names_is_kept_beside_an_edited_one(tmp_path: Path, folder: Path) -> None:
+def test_every_copy_that_a_fact_names_stays(tmp_path: Path, folder: Path) -> None:
+    with opened(tmp_path / "palace", started=False) as app:
+        named = {fact.source_drawer_id for fact in app.palace.kg_query("pier 10").facts}
+        run(app, folder)
+        assert {drawer.drawer_id for drawer in saying(app, "Question 10:")} == named
+        assert len(named) == 2
+
+
+def test_what_somebody_edited_is_known_by_what_it_said(tmp_path: Path, folder: Path) -> None:
+    with opened(tmp_path / "palace", started=False) as app:
+        run(app, folder)
+        assert one(app, "Question 60").content == "User: Question 60, in my own words."
+        assert saying(app, "Pier 60 is") == []
+
+
+def test_a_copy_is_kept_beside_one_that_somebody_edited(tmp_path: Path, folder: Path) -> None:
     with opened(tmp_path / "palace", started=False) as app:
         run(app, folder)
         assert one(app, "Question 30, in my own words.")
@@ -96,14 +111,14 @@ def test_the_order_of_the_files_does_not_matter(tmp_path: Path, folder: Path, or
         for name in order:
             told = run(app, folder / name)
             assert told["filed"] == 0
-        counts = Counter(number for number in (10, 20, 40, 100) for _ in saying(app, f"Question {number}:"))
+        counts = Counter(number for number in (20, 40, 100) for _ in saying(app, f"Question {number}:"))
         assert set(counts.values()) == {1}
 
 
 def test_files_that_have_grown_since(tmp_path: Path, folder: Path) -> None:
     more = earlier.record("assistant", 53, [{"type": "text", "text": "And it is red."}])
     lamps = [earlier.record("assistant", 104, [{"type": "text", "text": "It has two lamps."}], "s-2")]
-    earlier.write(folder / "a.jsonl", [*earlier.first_session()[6:], more, *earlier.said(300)])
+    earlier.write(folder / "a.jsonl", [*earlier.first_session()[6:15], more, *earlier.said(300)])
     earlier.write(folder / "b.jsonl", [*earlier.forked_session(), *lamps])
     with opened(tmp_path / "palace", started=False) as app:
         hundred = one(app, "Question 100:")
@@ -112,7 +127,7 @@ def test_files_that_have_grown_since(tmp_path: Path, folder: Path) -> None:
         assert one(app, "And it is red.").content == "Assistant: And it is red.", "the rest was deleted"
         assert one(app, "It has two lamps.").drawer_id == hundred.drawer_id
         assert (told["filed"], told["updated"], told["removed"]) == (2, 1, 0)
-        for number in (10, 20, 40):
+        for number in (20, 40):
             assert len(saying(app, f"Question {number}:")) == 1
 
 
