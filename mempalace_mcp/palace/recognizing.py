@@ -30,11 +30,17 @@ class Recognized:
 
 
 def covers(text: str, older: str) -> bool:
-    """Does the text say all that the older one says, line by line?"""
+    """Does the text say all that the older one says, line by line and in that order, whatever it says in between?"""
     if text.startswith(older):
         return True
-    lines = (_LABEL.sub("", line, count=1).strip() for line in older.splitlines())
-    return all(line in text for line in lines if line)
+    position = 0
+    for line in older.splitlines():
+        said = _LABEL.sub("", line, count=1).strip()
+        found = text.find(said, position)
+        if found < 0:
+            return False
+        position = found + len(said)
+    return True
 
 
 def recognize(

@@ -55,6 +55,20 @@ def test_importing_twice_adds_nothing(palace: Path) -> None:
     assert (told["filed"], told["unchanged"], told["complete"]) == (0, 18, True)
 
 
+def test_importing_into_another_wing_says_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "tides.md").write_text("High tide at six.", encoding="utf-8")
+    run("import", tmp_path / "tides.md", "--palace", tmp_path / "palace", "--wing", "harbour")
+    told = run("import", tmp_path / "tides.md", "--palace", tmp_path / "palace", "--wing", "ferry")
+    assert "1 unchanged" in told
+    assert "in another wing, and left there: 1 in 'harbour'" in told
+
+
+def test_an_export_that_is_not_read_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "conversations.json").write_text('[{"chat_messages": []}]', encoding="utf-8")
+    told = run("import", tmp_path / "conversations.json", "--palace", tmp_path / "palace", code=1)
+    assert "conversations.json: a conversation export, which this version does not read" in told
+
+
 def test_importing_what_is_not_there_says_so(palace: Path, tmp_path: Path) -> None:
     assert "missing" in run("import", tmp_path / "missing", "--palace", palace, code=1)
 

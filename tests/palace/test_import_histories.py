@@ -164,6 +164,22 @@ def test_a_fork_in_the_middle_of_an_answer_keeps_both_ends(tmp_path: Path) -> No
         assert end != other
 
 
+def test_what_is_said_again_in_other_words_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    yes, longer, more = answer(11, "Yes."), answer(12, "The lamp says: Yes. Twice."), answer(13, "Good night.")
+    path = write(tmp_path / "s.jsonl", [record("user", 10, "Is it lit?"), yes, longer])
+    with opened(tmp_path / "palace", started=False) as app:
+        run(app, path)
+        write(path, [record("user", 10, "Is it lit?"), longer, more])
+        run(app, path)
+        (drawer,) = drawers(app)
+        assert drawer.content.split("\n\n") == [
+            "User: Is it lit?",
+            "Assistant: Yes.",
+            "The lamp says: Yes. Twice.",
+            "Good night.",
+        ]
+
+
 def test_records_without_ids_are_known_by_text_and_time(tmp_path: Path) -> None:
     def anonymous(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{name: value for name, value in each.items() if name != "uuid"} for each in records]

@@ -68,6 +68,7 @@ NOISE = [
     user("<bash-stdout>a</bash-stdout><bash-stderr></bash-stderr>"),
     user("<system-reminder>\nThe date has changed.\n</system-reminder>"),
     user("[Request interrupted by user for tool use]"),
+    user('<teammate-message teammate_id="b">ready</teammate-message>'),
     user("This session is being continued from a previous conversation that ran out of context."),
     user([{"type": "image", "source": {"type": "base64", "data": "AAAA"}}]),
     user([{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "result"}]}]),
