@@ -47,7 +47,7 @@ class Client:
 
     `install` are the packages of PyPI (`python`) or npm (`node`), the first one being the client itself. The steps in
     `lacks` are those that it does not know, such as prompts; `setup` is a command that completes what was installed. A
-    client without `ways` is only tried by the snippets of the page. A proxy has no driver of its own: `through` names the
+    proxy has no driver of its own: `through` names the
     client that is used at its other end.
     """
 

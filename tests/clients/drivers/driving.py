@@ -29,6 +29,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 Json = dict[str, Any]
+STEP_SECONDS = 120.0
 CALL_SECONDS = 8.0
 PAUSE_SECONDS = 0.5
 
@@ -89,7 +90,7 @@ class Probe:
             self.dialogue.tell(name, absent=True)
             return
         try:
-            self.dialogue.tell(name, value=await asyncio.wait_for(work(), 60))
+            self.dialogue.tell(name, value=await asyncio.wait_for(work(), STEP_SECONDS))
         except Exception as error:
             traceback.print_exc()
             self.dialogue.tell(name, failed=explained(error))
