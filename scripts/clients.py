@@ -1,6 +1,6 @@
 """Try every foreign client of tests/clients/clients.toml against the real server, over every transport it has.
 
-    python -m scripts.clients                      # all of them; Node.js comes from npm, into the folder of environments
+    python -m scripts.clients                      # all of them; uv and npm install what is missing
     python -m scripts.clients --only fastmcp mcp-remote
 
 Prints tables, and exits with 1 if a client found anything that clients.toml does not expect.

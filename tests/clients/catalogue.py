@@ -1,4 +1,4 @@
-"""The foreign clients as `clients.toml` lists them: what is installed, who drives it, over which ways, and their limits."""
+"""The foreign clients as `clients.toml` lists them: what is installed, who drives it, over which ways, the limits."""
 
 from __future__ import annotations
 

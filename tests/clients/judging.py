@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,7 +140,7 @@ def _after(found: Json, reference: Reference) -> Iterator[str]:
         yield f"the server came back without the fact: {found['answer']}"
 
 
-_JUDGES = {
+_JUDGES: Mapping[str, Callable[[Any, Reference], Iterator[str]]] = {
     "tools": _tools,
     "answers": _answers,
     "refusals": _refusals,

@@ -1,7 +1,7 @@
-"""What the drivers of Python clients share: a job comes on stdin, and each step that is done goes to stdout as a line.
+"""What drivers in Python share: a job comes on stdin, and each step that is done goes to stdout as a line.
 
-A driver gives `drive` an asynchronous context manager that connects its client. What that yields has a method for each
-step the client knows; a step without a method is told as absent:
+A driver gives `drive` an asynchronous context manager that connects its client. What that yields has a method for
+each step the client knows; a step without a method is told as absent:
 
     tools() -> {name: schema of its arguments}            as the client shows them to a model
     call(tool, arguments) -> answer                       as the client gives it to a program or a model
@@ -10,10 +10,10 @@ step the client knows; a step without a method is told as absent:
     read(uri) -> text
     prompts() -> [name], prompt(name, arguments) -> text  all that a model would read
 
-A client that connects anew for each call by its nature says so by `one_call_each`; it is not asked to outlive a server.
+A client that connects anew for each call says so by `one_call_each`; it is not asked to outlive a server.
 
-Lines on stdout: {"step", "value"}, {"step", "failed": text}, {"step", "absent": true}. The line {"step": "restart"} asks
-for a restart of the server; a line on stdin says that it is done. {"step": "end"} comes last.
+Lines on stdout: {"step", "value"}, {"step", "failed": text}, {"step", "absent": true}. The line {"step": "restart"}
+asks for a restart of the server; a line on stdin says that it is done. {"step": "end"} comes last.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Probe:
             return
         try:
             self.dialogue.tell(name, value=await asyncio.wait_for(work(), STEP_SECONDS))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a client may raise anything
             traceback.print_exc()
             self.dialogue.tell(name, failed=explained(error))
 
@@ -125,7 +125,7 @@ class Probe:
         for each in self.job["prompts"]:
             try:
                 texts[each["name"]] = await self.client.prompt(each["name"], each["arguments"])
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a client may raise anything
                 failed[each["name"]] = explained(error)
         return {"listed": await self.client.prompts(), "texts": texts, "failed": failed}
 
@@ -137,7 +137,7 @@ class Probe:
         while time.monotonic() - began < self.job["patience"]:
             try:
                 answer = await asyncio.wait_for(self.client.call(call["tool"], call["arguments"]), CALL_SECONDS)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a client may raise anything
                 failures.append(explained(error))
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
@@ -155,7 +155,7 @@ def drive(connect: Connect) -> None:
                 await Probe(client, dialogue).all()
                 dialogue.tell("end")
                 os._exit(0)  # a client whose server was killed may wait for ever here
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a client may raise anything
             traceback.print_exc()
             dialogue.tell("connect", failed=explained(error))
             dialogue.tell("end")
