@@ -22,7 +22,7 @@ RESTART_PATIENCE = 20.0
 LIMIT_PATIENCE = 5.0
 """Seconds for a client of which it is known that it does not come back."""
 
-DRIVER_SECONDS = 180.0
+DRIVER_SECONDS = 600.0
 
 
 @dataclass(slots=True)

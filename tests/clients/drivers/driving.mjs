@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 
 const CALL_SECONDS = 8;
 const PAUSE_SECONDS = 0.5;
-const STEP_SECONDS = 120;
+const STEP_SECONDS = 240;
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const tell = (step, what = {}) => process.stdout.write(JSON.stringify({ step, ...what }) + "\n");

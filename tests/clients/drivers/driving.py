@@ -29,7 +29,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 Json = dict[str, Any]
-STEP_SECONDS = 120.0
+STEP_SECONDS = 240.0
 CALL_SECONDS = 8.0
 PAUSE_SECONDS = 0.5
 
