@@ -70,7 +70,7 @@ MEANINGS = {
     "mode": "rank by both, by meaning alone, or by words alone",
     "object": "what the fact says; compared exactly",
     "occurred_at": "when what the text tells happened; a date means its beginning",
-    "query": "words or a question; at most 4 KiB",
+    "query": "words or a question; at most 64 KiB",
     "retract": "it never was true: it is believed no longer, and `known_at` before still shows it",
     "room": "a topic within a wing; compared without case",
     "since": "only what happened, or else was filed, from then on; a date means its beginning",

@@ -30,13 +30,15 @@ def reindex(settings: Settings, vectors: bool, as_json: bool) -> str:
 def rebuild(
     settings: Settings, vectors: bool = False, *, show_progress: bool = False
 ) -> tuple[Sequence[Difference], VectorStatistics]:
-    """Embed what is pending and build the index anew; where it differs from the truth afterwards, and its figures.
+    """Embed what is pending, and build the indexes of words and vectors anew; where the latter differs from the truth
+    afterwards, and its figures.
 
     Raises:
         Busy: another process holds the index.
         PalaceError: the palace cannot be opened.
     """
     with Interrupts() as interrupts, open_app(settings) as app:
+        app.stores.writer.write(app.stores.lexicon.rebuild, Deadline(COMMAND_SECONDS))
         if vectors:
             app.vectorizing.forget_vectors(Deadline(COMMAND_SECONDS))
         app.embedder.start()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mempalace_mcp.core.errors import InvalidArgument
 
 MAX_CONTENT_BYTES = 1024 * 1024
-MAX_QUERY_BYTES = 4 * 1024
+MAX_QUERY_BYTES = 64 * 1024
 MAX_NAME_CHARACTERS = 128
 MAX_NAME_BYTES = 3 * 4 * MAX_NAME_CHARACTERS
 """Of a name as it arrives: decomposed, a character takes up to three times its bytes (UAX #15, section 9)."""

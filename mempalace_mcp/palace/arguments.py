@@ -37,7 +37,7 @@ def read_limit(value: int, argument: str = "limit", most: int = MAX_LIMIT, least
 
 
 def read_query(query: str) -> str:
-    """What to search for: not empty, at most 4 KiB."""
+    """What to search for: not empty, at most 64 KiB."""
     text.verify_text(query, "query", text.MAX_QUERY_BYTES)
     if not query.strip():
         raise InvalidArgument("query is empty", argument="query", hint="Say in words what you look for.")

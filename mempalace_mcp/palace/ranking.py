@@ -8,7 +8,8 @@ plateau of recall that reaches from 0.4 to 0.6 (`benchmarks/retrieval.py`); reci
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mempalace_mcp.core.clock import Instant
@@ -17,8 +18,14 @@ from mempalace_mcp.core.model import SearchMode
 LEXICAL_WEIGHT = 0.5
 SEMANTIC_WEIGHT = 1 - LEXICAL_WEIGHT
 BM25_FLOOR = 8.0
-IDENTIFIER_BONUS = 1.0
+IDENTIFIER_BONUS = 2.0
 """Lifts a chunk that holds a rare identifier of the query above every chunk that does not."""
+KIN_BONUS = 1.0
+"""For an identifier that is written longer or shorter there."""
+OF_ONE_SOURCE = 3
+"""Hits of one file after which those of others come first,"""
+LEAST_SHARE = 0.3
+"""if they score at least so much of what they displace: what does not answer displaces nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,7 @@ class Candidate:
     bm25: float
     cosine: float | None
     holds_identifier: bool = False
+    holds_kin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +66,31 @@ def rank(candidates: Iterable[Candidate], mode: SearchMode) -> list[Ranked]:
     return sorted(best.values(), key=_order)
 
 
+def spread(ranked: Sequence[Ranked], sources: Mapping[int, str | None]) -> tuple[list[Ranked], int]:
+    """The same drawers with the files mixed, and how many come before those that others displace.
+
+    `sources` names the file of a chunk; drawers without one are each of its own.
+    """
+    counts: Counter[str] = Counter()
+    first: list[Ranked] = []
+    displaced: list[Ranked] = []
+    for each in ranked:
+        source = sources[each.chunk]
+        if source is not None:
+            counts[source] += 1
+        (displaced if source is not None and counts[source] > OF_ONE_SOURCE else first).append(each)
+    if not displaced:
+        return first, len(first)
+    least = LEAST_SHARE * displaced[0].score
+    leading = [each for each in first if each.score >= least]
+    return leading + sorted([*displaced, *first[len(leading) :]], key=_order), len(leading)
+
+
 def _score(candidate: Candidate, scale: float, mode: SearchMode) -> Ranked:
     lexical = candidate.bm25 / scale
     score = _blend(lexical, candidate.cosine, mode)
-    if candidate.holds_identifier and mode is SearchMode.HYBRID:
-        score += IDENTIFIER_BONUS
+    if mode is not SearchMode.SEMANTIC:
+        score += IDENTIFIER_BONUS if candidate.holds_identifier else KIN_BONUS if candidate.holds_kin else 0.0
     return Ranked(candidate.chunk, candidate.drawer, candidate.when, score, lexical, candidate.cosine)
 
 

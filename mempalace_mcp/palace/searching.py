@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mempalace_mcp.core import text
 from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.errors import EmbedderUnavailable, InvalidArgument, ModelMismatch, PalaceError
+from mempalace_mcp.core.errors import EmbedderUnavailable, InvalidArgument, ModelMismatch, PalaceCorrupt, PalaceError
 from mempalace_mcp.core.model import (
     Drawer,
     DrawerFilter,
@@ -22,11 +22,16 @@ from mempalace_mcp.core.model import (
     SearchResult,
 )
 from mempalace_mcp.palace import arguments, chunking
-from mempalace_mcp.palace.ranking import Candidate, Ranked, rank
+from mempalace_mcp.palace.ranking import BM25_FLOOR, Candidate, Ranked, rank, spread
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.tokens import estimate_tokens, fitting
 from mempalace_mcp.palace.vectorizing import Vectorizing
 from mempalace_mcp.storage.chunks import ChunkRow
+from mempalace_mcp.storage.failures import is_passing
+from mempalace_mcp.storage.lexical import Weighed
+from mempalace_mcp.storage.questions import Holders
+from mempalace_mcp.storage.terms import is_symbolic
+from mempalace_mcp.storage.verbatim import find_verbatim
 
 Vector = NDArray[np.float32]
 
@@ -38,6 +43,9 @@ PENDING_AT_ONCE = 16
 EMBEDDING_SECONDS = 5.0
 LOADING_SECONDS = 1.0
 """The first search after the start waits so long for the model before it goes by words alone."""
+LONG_QUERY = 2000
+"""Characters; of a longer query the model is given the two ends, all of which it reads."""
+READ_OF_EACH_END = 500
 MIN_TOKENS = 16
 MAX_TOKENS = 100_000
 DUPLICATE_POOL = 20
@@ -56,11 +64,24 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What both sides proposed; `is_cut` when one of them might have had more to propose."""
+    """What both sides proposed; `is_cut` when one of them might have had more to propose, `degraded` says what is
+    missing."""
 
     candidates: Sequence[Candidate]
     rows: Mapping[int, ChunkRow]
     is_cut: bool
+    degraded: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What words propose, and what is missing from it."""
+
+    weighed: Weighed
+    degraded: str | None = None
+
+
+NOTHING = Weighed({}, Holders())
 
 
 class Searching:
@@ -91,10 +112,10 @@ class Searching:
             arguments.read_limit(max_tokens, "max_tokens", MAX_TOKENS, MIN_TOKENS)
         probe = self._probe(asked, SearchMode(mode), chosen)
         with self._stores.turnstile.turn(), self._stores.reader.read() as connection:
-            hits = self._best(connection, probe, limit)
+            hits, degraded = self._best(connection, probe, limit)
             pending = self._stores.drawers.pending_count(connection)
         kept = hits if max_tokens is None else _within(hits, max_tokens)
-        return SearchResult(kept, probe.mode, probe.degraded, pending, truncated=kept != hits)
+        return SearchResult(kept, probe.mode, degraded, pending, truncated=kept != hits)
 
     def check_duplicate(
         self, content: str, *, threshold: float = 0.9, wing: str | None = None, room: str | None = None
@@ -129,9 +150,10 @@ class Searching:
             self._stores.embedder.wait(LOADING_SECONDS)
         try:
             embedder = self._stores.embedder.get()
-            if not embedder.reads(query):
+            asked = _embedded(query)
+            if not embedder.reads(asked):
                 return self._unreadable(query, mode, chosen)
-            vector = embedder.embed_query(query)
+            vector = embedder.embed_query(asked)
         except EmbedderUnavailable as error:
             if mode is SearchMode.SEMANTIC:
                 raise
@@ -157,31 +179,48 @@ class Searching:
             )
         return Probe(query, mode, chosen, None, "words only: the embedding model knows too few words of this text")
 
-    def _best(self, connection: sqlite3.Connection, probe: Probe, limit: int) -> list[Hit]:
+    def _best(self, connection: sqlite3.Connection, probe: Probe, limit: int) -> tuple[list[Hit], str | None]:
+        """The hits, and what is missing from them."""
         pool = self._pool(connection, probe, POOL)
-        ranked = rank(pool.candidates, probe.mode)
-        if len(ranked) < limit and pool.is_cut:
+        ranked, enough = _ranked(pool, probe)
+        if enough < limit and pool.is_cut:
             pool = self._pool(connection, probe, WIDER_POOL)
-            ranked = rank(pool.candidates, probe.mode)
-        return self._hits(connection, ranked[:limit], pool)
+            ranked, _ = _ranked(pool, probe)
+        return self._hits(connection, ranked[:limit], pool), pool.degraded
 
     def _pool(self, connection: sqlite3.Connection, probe: Probe, size: int) -> Pool:
         """Both sides' best `size` chunks, each side's missing scores filled in, joined with what lives."""
-        lexicon, index = self._stores.lexicon, self._stores.index
-        bm25: dict[int, float] = {}
+        index = self._stores.index
+        words = Words(NOTHING)
         cosines: dict[int, float] = {}
-        holders: frozenset[int] = frozenset()
         if probe.vector is not None:
             found = index.nearest(connection, probe.vector, size, probe.filter)
             cosines = {each.chunk: each.cosine for each in found}
         if probe.mode is not SearchMode.SEMANTIC:
-            holders = lexicon.identifier_chunks(connection, probe.query, probe.filter)
-            bm25 = lexicon.weigh(connection, probe.query, size, probe.filter, cosines.keys() | holders)
+            words = self._words(connection, probe, size, cosines)
+        bm25 = words.weighed.bm25
         is_cut = max(len(bm25), len(cosines)) >= size
         if probe.vector is not None:
             cosines |= index.cosines(connection, probe.vector, [chunk for chunk in bm25 if chunk not in cosines])
         rows = self._stores.drawers.chunk_rows(connection, list(bm25.keys() | cosines.keys()), probe.filter)
-        return Pool(_candidates(rows, bm25, cosines, holders), {row.chunk: row for row in rows}, is_cut)
+        candidates = _candidates(rows, words.weighed, cosines)
+        degraded = "; ".join(filter(None, (probe.degraded, words.degraded))) or None
+        return Pool(candidates, {row.chunk: row for row in rows}, is_cut, degraded)
+
+    def _words(self, connection: sqlite3.Connection, probe: Probe, size: int, others: Collection[int]) -> Words:
+        """What words propose, and the bm25 of others; without them if their index is damaged and meaning can answer."""
+        lexicon = self._stores.lexicon
+        try:
+            weighed = lexicon.weigh(connection, probe.query, size, probe.filter, others)
+        except (sqlite3.DatabaseError, PalaceCorrupt) as error:
+            if probe.vector is None or (isinstance(error, sqlite3.Error) and is_passing(error)):
+                raise
+            return Words(NOTHING, "meaning only: the index of words is damaged; run `mempalace-mcp reindex`")
+        if not is_symbolic(probe.query) or any(weighed.bm25.values()):
+            return Words(weighed)
+        found, complete = find_verbatim(connection, probe.query.strip(), size, probe.filter)
+        degraded = None if complete else "only the latest drawers were looked through for these symbols"
+        return Words(Weighed(weighed.bm25 | dict.fromkeys(found, BM25_FLOOR), weighed.holders), degraded)
 
     def _hits(self, connection: sqlite3.Connection, ranked: Sequence[Ranked], pool: Pool) -> list[Hit]:
         rows = [pool.rows[each.chunk] for each in ranked]
@@ -194,22 +233,35 @@ class Searching:
         found = self._stores.index.nearest(connection, probe.vector, DUPLICATE_POOL, probe.filter)
         cosines = {each.chunk: each.cosine for each in found if each.cosine >= threshold}
         rows = self._stores.drawers.chunk_rows(connection, list(cosines), probe.filter)
-        pool = Pool(_candidates(rows, {}, cosines, frozenset()), {row.chunk: row for row in rows}, is_cut=False)
+        pool = Pool(_candidates(rows, NOTHING, cosines), {row.chunk: row for row in rows}, is_cut=False)
         best = rank(pool.candidates, SearchMode.SEMANTIC)
         return [Duplicate(hit.drawer, "similar", hit.score) for hit in self._hits(connection, best, pool)]
 
 
-def _candidates(
-    rows: Iterable[ChunkRow], bm25: dict[int, float], cosines: dict[int, float], holders: frozenset[int]
-) -> list[Candidate]:
+def _ranked(pool: Pool, probe: Probe) -> tuple[list[Ranked], int]:
+    """The drawers of a pool, best first, and how many before it would take a wider one to do better."""
+    ranked = rank(pool.candidates, probe.mode)
+    if probe.filter.source_file is not None:
+        return ranked, len(ranked)
+    return spread(ranked, {chunk: row.source_file for chunk, row in pool.rows.items()})
+
+
+def _embedded(query: str) -> str:
+    """What the model is given of a query: it reads no more than a page, and questions stand at either end of a long
+    quotation."""
+    return query if len(query) <= LONG_QUERY else f"{query[:READ_OF_EACH_END]}\n{query[-READ_OF_EACH_END:]}"
+
+
+def _candidates(rows: Iterable[ChunkRow], weighed: Weighed, cosines: Mapping[int, float]) -> list[Candidate]:
     return [
         Candidate(
             chunk=row.chunk,
             drawer=row.drawer,
             when=row.when_at,
-            bm25=bm25.get(row.chunk, 0.0),
+            bm25=weighed.bm25.get(row.chunk, 0.0),
             cosine=cosines.get(row.chunk),
-            holds_identifier=row.chunk in holders,
+            holds_identifier=row.chunk in weighed.holders.whole,
+            holds_kin=row.chunk in weighed.holders.kin,
         )
         for row in rows
     ]

@@ -1,4 +1,4 @@
-"""Giving the passages of large palaces their tokens: after they were acknowledged, never inside a transaction."""
+"""Bringing passages to the words of this version, and giving those of large palaces their tokens, in the background."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import time
 
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.palace.stores import Stores
+from mempalace_mcp.storage.bm25 import read_collection
 from mempalace_mcp.storage.passages import keep_tokens, read_texts_after
+from mempalace_mcp.storage.rewording import reword_stale
 from mempalace_mcp.storage.tokens import Tokenizer
 
 WINDOW = 128
@@ -19,6 +21,7 @@ ROUND_SECONDS = 3600.0
 class Tokenizing:
     """Goes through the passages in their order and keeps the tokens of those that have none. For one thread.
 
+    Passages that an earlier version has indexed come first; until they are done, they are found by the earlier words.
     It has a tokenizer of its own, so that searches do not wait for it. A passage that it has not come to yet scores the
     same and costs a search thirty microseconds; the newest remain so until they fill a window.
     """
@@ -30,11 +33,16 @@ class Tokenizing:
         self._next_round = 0.0
 
     def advance(self) -> int:
-        """Look at the next passages and commit the tokens that are missing; at how many it looked, 0 at the end.
+        """Look at the next passages and commit what is missing; at how many it looked, 0 at the end.
 
         Raises:
-            PalaceError: the tokens could not be written; they are tried again.
+            PalaceError: it could not be written; it is tried again.
         """
+        with self._stores.reader.read() as connection:
+            stale = read_collection(connection).stale
+        if stale:
+            lexicon = self._stores.lexicon
+            return self._stores.writer.write(lambda tx: reword_stale(tx, lexicon, WINDOW), Deadline())
         if time.monotonic() >= self._next_round:
             self._after, self._next_round = 0, time.monotonic() + ROUND_SECONDS
         with self._stores.reader.read() as connection:

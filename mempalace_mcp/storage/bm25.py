@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from mempalace_mcp.core.errors import PalaceCorrupt
+from mempalace_mcp.storage.transaction import Transaction
 
 Counts = npt.NDArray[np.int64]
 
@@ -23,10 +25,12 @@ LEAST_WEIGHT = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """How many rows the full-text table has, and how many tokens they hold together."""
+    """How many rows the full-text table has, and how many tokens they hold together. Rows up to the number `stale`
+    hold words as earlier versions read them."""
 
     rows: int
     tokens: int
+    stale: int = 0
 
     def weight(self, frequency: int) -> float:
         """The inverse document frequency of a term that `frequency` rows hold."""
@@ -35,23 +39,37 @@ class Collection:
 
     def saturation(self, occurrences: Counts, lengths: Counts) -> npt.NDArray[np.float64]:
         """How much of its weight a term earns by occurring that often in rows of so many tokens."""
-        relative = lengths * self.rows / self.tokens
+        relative = lengths * self.rows / max(self.tokens, 1)
         saturation: npt.NDArray[np.float64] = occurrences * (K1 + 1) / (occurrences + K1 * (1 - B + B * relative))
         return saturation
 
 
 def read_collection(connection: sqlite3.Connection) -> Collection:
-    """The totals that FTS5 keeps for its own bm25(), as of the last commit."""
-    row = connection.execute("SELECT block FROM passages_data WHERE id = 1").fetchone()
-    totals = list(_integers(row[0])) if row else []
-    return Collection(*totals) if len(totals) == 2 else Collection(0, 0)
+    """The totals as of the last commit.
+
+    Raises:
+        PalaceCorrupt: they are missing.
+    """
+    row = connection.execute("SELECT passages, tokens, stale FROM lexicon").fetchone()
+    if row is None:
+        raise PalaceCorrupt("the totals of the index of words are missing", hint="Run `mempalace-mcp reindex`.")
+    return Collection(*row)
 
 
-def _integers(block: bytes) -> Iterator[int]:
-    """SQLite's variable-length integers: seven bits per byte, most significant first, the high bit says more."""
-    value = 0
-    for byte in block:
-        value = value << 7 | byte & 0x7F
-        if byte < 0x80:
-            yield value
-            value = 0
+def count_change(tx: Transaction, rows: int, tokens: int) -> None:
+    """Take rows that were added, or removed if the numbers are negative, into the totals."""
+    tx.connection.execute("UPDATE lexicon SET passages = passages + ?, tokens = tokens + ?", (rows, tokens))
+
+
+def note_reworded(tx: Transaction, stale: int) -> None:
+    """Only rows up to the number `stale` hold words as earlier versions read them."""
+    tx.connection.execute("UPDATE lexicon SET stale = ?", (stale,))
+
+
+def count_anew(tx: Transaction) -> None:
+    """Make the totals out of the index."""
+    tx.connection.execute(
+        "INSERT INTO lexicon (id, passages, tokens, stale)"
+        " SELECT 1, (SELECT count(*) FROM passages), (SELECT coalesce(sum(cnt), 0) FROM passage_words), 0 WHERE true"
+        " ON CONFLICT (id) DO UPDATE SET passages = excluded.passages, tokens = excluded.tokens"
+    )

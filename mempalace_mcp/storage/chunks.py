@@ -102,9 +102,9 @@ class ChunkLog:
         """Those of the chunks whose drawer is live and matches: the join of search with the truth."""
         condition = condition_of(filter)
         rows = connection.execute(
-            "SELECT c.id, d.id, d.drawer_id, c.start, c.stop, d.when_at, d.source_file FROM json_each(:chunks) AS wanted"
-            " CROSS JOIN chunks c ON c.id = wanted.value CROSS JOIN drawers d ON d.id = c.drawer"
-            f" WHERE {condition.sql} ORDER BY wanted.key",
+            "SELECT c.id, d.id, d.drawer_id, c.start, c.stop, d.when_at, d.source_file"
+            " FROM json_each(:chunks) AS wanted CROSS JOIN chunks c ON c.id = wanted.value"
+            f" CROSS JOIN drawers d ON d.id = c.drawer WHERE {condition.sql} ORDER BY wanted.key",
             condition.values | {"chunks": json_array(chunk_ids)},
         )
         return [ChunkRow(*row) for row in rows]

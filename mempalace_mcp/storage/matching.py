@@ -92,9 +92,11 @@ def all_of(terms: Iterable[Term]) -> str:
     return " AND ".join(term.expression for term in terms)
 
 
-def count_rows(connection: sqlite3.Connection, term: Term) -> int:
-    """How many rows hold the term, in the trash or not. The time it takes grows with the answer."""
-    row = connection.execute("SELECT count(*) FROM passages WHERE passages MATCH ?", (term.expression,)).fetchone()
+def count_rows(connection: sqlite3.Connection, expression: str, most: int = -1) -> int:
+    """How many rows match, in the trash or not, counted up to `most`. The time grows with the answer."""
+    row = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM passages WHERE passages MATCH ? LIMIT ?)", (expression, most)
+    ).fetchone()
     return int(row[0])
 
 

@@ -50,7 +50,7 @@ class Passages:
 
     def _places_of_prefix(self, beginning: str) -> npt.NDArray[np.bool_]:
         """Where the tokens begin so. Which do is asked of the texts: seldom, and in unspaced scripts only."""
-        texts = _read_texts(self._connection, self.chunks)
+        texts = read_texts(self._connection, self.chunks)
         return np.isin(self._tokens, _numbers_of(self._tokenizer.starting_with(beginning, list(texts.values()))))
 
 
@@ -61,6 +61,14 @@ def read_texts_after(connection: sqlite3.Connection, chunk: int, limit: int) -> 
         " ON t.chunk = p.rowid WHERE p.rowid > ? ORDER BY p.rowid LIMIT ?",
         (chunk, limit),
     ).fetchall()
+
+
+def read_texts(connection: sqlite3.Connection, chunks: Sequence[int]) -> dict[int, str]:
+    """The texts of passages as they are indexed."""
+    rows = connection.execute(
+        "SELECT rowid, text FROM passages WHERE rowid IN (SELECT value FROM json_each(?))", (json_array(chunks),)
+    )
+    return dict(rows)
 
 
 def keep_tokens(tx: Transaction, texts: Mapping[int, str], stems: Iterable[Sequence[str]]) -> None:
@@ -89,15 +97,8 @@ def _read_stored(connection: sqlite3.Connection, chunks: Iterable[int]) -> dict[
 
 
 def _read_again(connection: sqlite3.Connection, chunks: Sequence[int], tokenizer: Tokenizer) -> dict[int, bytes]:
-    texts = _read_texts(connection, chunks)
+    texts = read_texts(connection, chunks)
     return dict(zip(texts, map(_encode, tokenizer.stems(list(texts.values()))), strict=True))
-
-
-def _read_texts(connection: sqlite3.Connection, chunks: Sequence[int]) -> dict[int, str]:
-    rows = connection.execute(
-        "SELECT rowid, text FROM passages WHERE rowid IN (SELECT value FROM json_each(?))", (json_array(chunks),)
-    )
-    return dict(rows)
 
 
 def _encode(stems: Sequence[str]) -> bytes:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import date
-from itertools import chain
+from itertools import chain, islice
 
 from mempalace_mcp.core.blobs import BOUND, find_blobs
 from mempalace_mcp.core.clock import Instant, day_of
 from mempalace_mcp.core.model import Span
 from mempalace_mcp.core.zone import UTC_ZONE, Zone
+from mempalace_mcp.storage.compounds import compounds
+from mempalace_mcp.storage.folding import fold, without_invisible
+from mempalace_mcp.storage.symbols import asked_words, mark_short_names, symbol_words
 
-MAX_TERMS = 64
-"""Terms of a query that are looked up; what a query holds beyond them does not count."""
+LEAST_BEGINNING = 7
+"""Characters by which a longer identifier is known."""
+
+MAX_SYMBOL_WORDS = 64
+"""Of a passage."""
 
 MAX_TITLE_CHARACTERS = 100
 MAX_RUN_PHRASE = 8
@@ -56,8 +62,11 @@ _UNSPACED = (
 _RUN = re.compile(f"[{_UNSPACED}]+")
 _RUN_OR_REST = re.compile(f"([{_UNSPACED}]+)")
 _QUOTED = re.compile('["“”„«»]([^"“”„«»]+)["“”„«»]')
-_APOSTROPHE = re.compile("['’`´]")
+_APOSTROPHE = re.compile("['`]")
+_TOKEN = re.compile(r"[^\x00-/:-@\[-`{-\x7f\s]+")
+_HEXADECIMAL = re.compile(f"[0-9a-f]{{{LEAST_BEGINNING},}}")
 _OTHER_SYMBOLS = re.compile(r"[^\w\s\x00-\x7f]+")
+_LABELS = re.compile(r"[/\\:=]")
 _IDENTIFIER_MARKS = frozenset("_./\\:@#")
 _LONG_NUMBER = 5
 
@@ -66,12 +75,15 @@ _LONG_NUMBER = 5
 class Term:
     """A word or phrase to look up: tokens separated by blanks.
 
-    `exact` marks identifiers and quoted phrases, whose holders must be found; `prefix` lets the last token go on.
+    `exact` marks identifiers and quoted phrases, whose holders must be found; `prefix` lets the last token go on;
+    `name` marks an identifier, which may be known by its beginning, `inner` one that is part of a longer piece.
     """
 
     text: str
     exact: bool = False
     prefix: bool = False
+    name: bool = False
+    inner: bool = False
 
     @property
     def expression(self) -> str:
@@ -106,30 +118,75 @@ def _title(content: str) -> str:
 
 
 def searchable(text: str) -> str:
-    """The text as the index reads it: compatibility forms unified, case folded, unspaced scripts cut into bigrams.
+    """The text as the index reads it: folded, unspaced scripts cut into bigrams; behind it what is not a word of it
+    as it stands: the parts of compound names, and names written with symbols.
 
     A run of n characters becomes its n - 1 bigrams and its last character, so that one character is found by prefix.
     Symbols become blanks: those that SQLite's tables do not know yet would be letters to its tokenizer.
     """
+    parts = dict.fromkeys(" ".join(parts) for _, parts in compounds(text))
+    words = mark_short_names(_spaced("\n".join([text, *parts])))
+    symbols = list(islice(dict.fromkeys(symbol_words(text)), MAX_SYMBOL_WORDS))
+    return "\n".join([words, *symbols]) if symbols else words
+
+
+def count_tokens(indexed: str) -> int:
+    """How many tokens FTS5 finds in a text as the index reads it."""
+    return len(_TOKEN.findall(indexed))
+
+
+def read_query(query: str, fold: Callable[[str], str] = fold) -> tuple[Term, ...]:
+    """The terms of a query, each once: quoted phrases and identifiers first, then words without stop words.
+
+    When there are only stop words they are kept. A query may hold anything; without letters, digits and telling symbols
+    it has no terms.
+    """
+    text = fold(query)
+    quoted = [_phrase(match[1], exact=True) for match in _QUOTED.finditer(text)]
+    pieces = _APOSTROPHE.sub(" ", text).split()
+    symbols = [Term(word, exact=True, inner=inner) for word, inner in asked_words(query)]
+    terms = chain(quoted, symbols, _compound_terms(query, fold), *(_terms_of(piece) for piece in pieces))
+    known = [term for term in terms if term.text]
+    telling = [term for term in known if term.text not in STOP_WORDS] or known
+    ordered: dict[tuple[str, bool], Term] = {}
+    for term in sorted(telling, key=lambda term: (not term.exact, not term.name)):
+        ordered.setdefault((term.text, term.prefix), term)
+    return tuple(sorted(ordered.values(), key=lambda term: not term.exact))
+
+
+def fold_case(text: str) -> str:
+    """The form in which earlier versions compared words."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def kin_of(term: Term) -> list[Term]:
+    """What is the same identifier written longer or shorter: it goes on, or is known by its first seven to all but
+    one characters. One that is part of a longer piece is its own kin."""
+    if not term.name or term.prefix or len(term.text) < LEAST_BEGINNING:
+        return [term] if term.inner else []
+    longest = 0 if " " in term.text else min(len(term.text), MAX_PHRASE_CHARACTERS)
+    return [replace(term, prefix=True), *(Term(term.text[:size]) for size in range(LEAST_BEGINNING, longest))]
+
+
+def is_symbolic(query: str) -> bool:
+    """Is there no letter and no digit in a query?"""
+    return not any(map(_is_of_word, query))
+
+
+def _spaced(text: str) -> str:
     if text.isascii():
         return text
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    spaced = _RUN.sub(lambda run: f" {' '.join([*_bigrams(run[0]), run[0][-1]])} ", folded)
+    spaced = _RUN.sub(lambda run: f" {' '.join([*_bigrams(run[0]), run[0][-1]])} ", fold(text))
     return _OTHER_SYMBOLS.sub(lambda symbols: _blank_out(symbols[0]), spaced)
 
 
-def read_query(query: str) -> tuple[Term, ...]:
-    """The terms of a query, each once: quoted phrases and identifiers first, then words without stop words.
-
-    When there are only stop words they are kept. A query may hold anything; without letters or digits it has no terms.
-    """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", query).casefold())
-    quoted = [_phrase(match[1], exact=True) for match in _QUOTED.finditer(text)]
-    terms = list(chain(quoted, *(_terms_of(piece) for piece in _APOSTROPHE.sub(" ", text).split())))
-    known = [term for term in terms if term.text]
-    telling = [term for term in known if term.text not in STOP_WORDS] or known
-    ordered = dict.fromkeys(sorted(telling, key=lambda term: not term.exact))
-    return tuple(ordered)[:MAX_TERMS]
+def _compound_terms(query: str, fold: Callable[[str], str]) -> Iterator[Term]:
+    """For each compound name the whole, its parts as a phrase, and each part."""
+    for whole, parts in compounds(without_invisible(query)):
+        yield Term(fold(whole), exact=True, name=True)
+        yield _phrase(fold(" ".join(parts)), exact=True)
+        for part in parts:
+            yield from _terms_of_word(fold(part))
 
 
 def _terms_of(piece: str) -> Iterator[Term]:
@@ -137,7 +194,11 @@ def _terms_of(piece: str) -> Iterator[Term]:
     words = _words(piece)
     joined = len(words) > 1 and len(piece) <= MAX_PHRASE_CHARACTERS
     if joined and any(len(word) > 1 and word not in STOP_WORDS for word in words):
-        yield _phrase(piece, exact=_is_identifier(piece))
+        named = _is_identifier(piece)
+        yield _phrase(piece, exact=named, name=named)
+        last = _LABELS.split(piece)[-1]
+        if last != piece and len(_words(last)) > 1 and _is_identifier(last):
+            yield replace(_phrase(last, exact=True, name=True), inner=True)
     for word in words:
         yield from _terms_of_word(word)
 
@@ -145,7 +206,8 @@ def _terms_of(piece: str) -> Iterator[Term]:
 def _terms_of_word(word: str) -> Iterator[Term]:
     for part in filter(None, _RUN_OR_REST.split(word)):
         if not _RUN.match(part):
-            yield Term(part, exact=_is_coded(part))
+            coded = _is_coded(part)
+            yield Term(part, exact=coded, name=coded)
         elif len(part) == 1:
             yield Term(part, prefix=True)
         else:
@@ -154,7 +216,7 @@ def _terms_of_word(word: str) -> Iterator[Term]:
             yield from map(Term, _bigrams(part))
 
 
-def _phrase(text: str, exact: bool) -> Term:
+def _phrase(text: str, exact: bool, name: bool = False) -> Term:
     """The tokens of a text in their order. A run at its end may go on in the passage."""
     parts = [part for word in _words(text) for part in _RUN_OR_REST.split(word) if part]
     if not parts:
@@ -162,7 +224,7 @@ def _phrase(text: str, exact: bool) -> Term:
     *before, last = parts
     tokens = list(chain.from_iterable(map(_tokens, before)))
     if not _RUN.match(last):
-        return Term(" ".join([*tokens, last]), exact)
+        return Term(" ".join([*tokens, last]), exact, name=name)
     return Term(" ".join([*tokens, *(_bigrams(last) or [last])]), exact, prefix=len(last) == 1)
 
 
@@ -190,9 +252,9 @@ def _is_identifier(piece: str) -> bool:
 
 
 def _is_coded(word: str) -> bool:
-    """Is a word without punctuation a name made for machines: digits among letters, or a long number?"""
+    """Is a word without punctuation a name made for machines: digits among letters, a long number (in any base)?"""
     digits = sum(character.isdigit() for character in word)
-    return 0 < digits < len(word) or digits >= _LONG_NUMBER
+    return 0 < digits < len(word) or digits >= _LONG_NUMBER or bool(_HEXADECIMAL.fullmatch(word))
 
 
 def _bigrams(run: str) -> list[str]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.model import SearchMode
-from mempalace_mcp.palace.ranking import BM25_FLOOR, Candidate, rank
+from mempalace_mcp.palace.ranking import BM25_FLOOR, OF_ONE_SOURCE, Candidate, Ranked, rank, spread
 
 HYBRID = SearchMode.HYBRID
 
@@ -72,3 +72,39 @@ def test_each_drawer_once_best_first_whatever_the_order_of_arrival(pool: list[Ca
     assert sorted(each.drawer for each in ranked) == sorted({each.drawer for each in pool})
     assert all(earlier.score >= later.score - 1e-6 for earlier, later in pairwise(ranked))
     assert rank(reversed(pool), mode) == ranked
+
+
+def test_who_holds_an_identifier_longer_or_shorter_comes_after_who_holds_it_and_before_the_rest() -> None:
+    whole = Candidate(1, 1, 0, bm25=2.0, cosine=0.0, holds_identifier=True)
+    kin = Candidate(2, 2, 0, bm25=3.0, cosine=0.9, holds_kin=True)
+    similar = Candidate(3, 3, 0, bm25=30.0, cosine=0.95)
+    assert drawers(whole, kin, similar) == [1, 2, 3]
+    assert drawers(whole, kin, similar, mode=SearchMode.KEYWORD) == [1, 2, 3]
+
+
+def ranked(*scores: float) -> list[Ranked]:
+    return [Ranked(chunk, chunk, 0, score, 0.0, None) for chunk, score in enumerate(scores, 1)]
+
+
+def test_others_come_before_the_fourth_hit_of_one_file() -> None:
+    hits = ranked(0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+    sources = {1: "a", 2: "a", 3: None, 4: "a", 5: "a", 6: "a", 7: "b", 8: None, 9: None}
+    mixed, leading = spread(hits, sources)
+    assert [hit.chunk for hit in mixed] == [1, 2, 3, 4, 7, 8, 5, 6, 9]
+    assert leading == 6
+    assert OF_ONE_SOURCE == 3
+
+
+def test_what_does_not_answer_displaces_nothing() -> None:
+    hits = ranked(0.9, 0.9, 0.9, 0.9, 0.2)
+    mixed, leading = spread(hits, dict.fromkeys(range(1, 5), "a") | {5: "b"})
+    assert (mixed, leading) == (hits, 3)
+
+
+@given(st.lists(st.tuples(st.floats(0, 2), st.sampled_from([None, "a", "b", "c"])), max_size=30))
+def test_spreading_loses_no_hit_and_keeps_the_best_first(pool: list[tuple[float, str | None]]) -> None:
+    pool.sort(key=lambda each: -each[0])
+    hits = ranked(*(score for score, _ in pool))
+    mixed, _ = spread(hits, {hit.chunk: source for hit, (_, source) in zip(hits, pool, strict=True)})
+    assert sorted(hit.chunk for hit in mixed) == [hit.chunk for hit in hits]
+    assert mixed[:1] == hits[:1]

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from mempalace_mcp.cli import upkeep
+from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.errors import DeadlineExceeded, EmbedderUnavailable, InvalidArgument
-from mempalace_mcp.core.model import Priority, SearchMode
+from mempalace_mcp.core.errors import DeadlineExceeded, EmbedderUnavailable, InvalidArgument, PalaceCorrupt
+from mempalace_mcp.core.model import DrawerFilter, Priority, SearchMode
 from mempalace_mcp.palace.searching import PENDING_AT_ONCE
 from mempalace_mcp.palace.tokens import estimate_tokens
 from mempalace_mcp.palace.vectorizing import FLOOD
 from mempalace_mcp.runtime.app import App
+from mempalace_mcp.storage.verbatim import find_verbatim
 from tests.palace.support import opened
 
 NOTES = (
@@ -271,3 +276,99 @@ def test_texts_that_the_model_cannot_read_are_no_duplicates(tmp_path: Path) -> N
         for other in ("เราตัดสินใจย้ายฐานข้อมูล", "🚀"):
             assert not app.palace.check_duplicate(other).matches
         assert [match.kind for match in app.palace.check_duplicate("🎉").matches] == ["exact"]
+
+
+@pytest.mark.parametrize("mode", [SearchMode.HYBRID, SearchMode.KEYWORD])
+def test_names_are_found_by_their_parts_their_symbols_and_their_beginning(tmp_path: Path, mode: SearchMode) -> None:
+    written = {
+        "the LampOilStore loses a barrel": ["lamp oil store", "LampOilStore", "lamp_oil_store"],
+        "we teach C++ here": ["C++", "who teaches C++?"],
+        "we teach C# here": ["C#", "who teaches C#?"],
+        "we teach C here": ["C", "who teaches C?"],
+        "never git commit --no-verify again": ["--no-verify"],
+        "it returns -> at the end": ["->", "what does -> mean here"],
+        "the crab 🦀 is back": ["🦀"],
+        "whatever ¯\\_(ツ)_/¯ happens": ["¯\\_(ツ)_/¯"],
+        "then, so be it ;) she said": [";)"],
+        "fixed in 5b1f0c9ae27d4413b0a86f2d90c1e57f3a4b8d62": ["5b1f0c9", "what was fixed in 5b1f0c9ae2?"],
+        "see 0dd5ca7 for the teaching": ["0dd5ca7ff91b2e3d4c5b6a798897a6b5c4d3e2f1"],
+        "зелёный маяк": ["зеленый"],
+    }
+    with opened(tmp_path) as app:
+        app.palace.checkpoint([{"wing": "w", "room": "r", "content": content} for content in written])
+        assert app.indexer.wait_until_idle(30)
+        for content, queries in written.items():
+            for query in queries:
+                assert texts(app.palace.search(query, mode=mode))[:1] == [content], query
+
+
+def test_symbols_that_are_no_words_are_looked_for_for_a_while(tmp_path: Path) -> None:
+    with opened(tmp_path, started=False) as app:
+        for n in range(5):
+            app.palace.add_drawer("w", "r", f"number {n} ;-)")
+        with app.database.read() as connection:
+            every, some = (find_verbatim(connection, ";-)", 9, DrawerFilter(), seconds) for seconds in (60.0, -1.0))
+        assert (len(every[0]), every[1]) == (5, True)
+        assert (len(some[0]), some[1]) == (1, False)
+        result = app.palace.search(";-)", mode=SearchMode.KEYWORD, wing="w")
+        assert len(result.hits) == 5
+        assert app.palace.search(";-(", mode=SearchMode.KEYWORD).hits == []
+
+
+def test_one_long_file_does_not_crowd_out_the_others(tmp_path: Path) -> None:
+    with opened(tmp_path) as app:
+        log = [
+            f"The ferry log, page {n}: the ferry to the island left the harbour late because of fog." for n in range(70)
+        ]
+        notes = ["Fog held the ferry in the harbour.", "The ferry to the island leaves at nine.", "Late ferry again."]
+        app.palace.checkpoint(
+            [{"wing": "w", "room": "r", "content": page, "source_file": "/logs/ferry.md"} for page in log]
+            + [{"wing": "w", "room": "r", "content": note, "source_file": f"{n}.md"} for n, note in enumerate(notes)]
+        )
+        assert app.indexer.wait_until_idle(30)
+        for mode in SearchMode:
+            found = texts(
+                app.palace.search("why did the ferry to the island leave the harbour late?", limit=8, mode=mode)
+            )
+            assert len(found) == 8
+            assert set(notes) <= set(found[:6])
+        only = app.palace.search("ferry", limit=8, source_file="/logs/ferry.md").hits
+        assert len(only) == 8
+
+
+def test_a_long_question_is_taken_and_its_rare_words_decide(tmp_path: Path) -> None:
+    frames = "".join(
+        f'  File "/usr/lib/python3/site-packages/server/layer{n}.py", line {n}, in call_next\n'
+        f"    return await handler{n}()\n"
+        for n in range(500)
+    )
+    with opened(tmp_path) as app:
+        wanted = "Decision: berth_the_boat must hold the lock of the quay."
+        app.palace.checkpoint(
+            [{"wing": "w", "room": "r", "content": f"The server awaits the next call, line {n}."} for n in range(40)]
+            + [{"wing": "w", "room": "r", "content": wanted}]
+        )
+        assert app.indexer.wait_until_idle(30)
+        for query in (f"{frames}RuntimeError in berth_the_boat", f"Why does berth_the_boat fail?\n{frames}"):
+            assert 32 * 1024 < len(query) < 64 * 1024
+            for mode in (SearchMode.HYBRID, SearchMode.KEYWORD):
+                assert texts(app.palace.search(query, mode=mode))[0] == wanted
+
+
+def test_a_damaged_index_of_words_is_said_and_repaired(notes: Path, tmp_path: Path) -> None:
+    shutil.copytree(notes, tmp_path / "palace")
+    with opened(tmp_path / "palace") as app:
+        app.database.write(lambda tx: tx.connection.execute("DELETE FROM lexicon").rowcount, Deadline())
+        result = app.palace.search("where do we grow vegetables?")
+        assert result.hits[0].drawer.room == "garden"
+        assert "words is damaged" in str(result.degraded)
+        with pytest.raises(PalaceCorrupt, match="words"):
+            app.palace.search("tomatoes", mode=SearchMode.KEYWORD)
+    with closing(sqlite3.connect(tmp_path / "palace" / "palace.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE passages_data SET block = zeroblob(3)")
+    with opened(tmp_path / "palace") as app:
+        assert "words is damaged" in str(app.palace.search("tomatoes").degraded)
+    upkeep.rebuild(load_settings({}, str(tmp_path / "palace")))
+    with opened(tmp_path / "palace") as app:
+        assert app.palace.search("tomatoes").degraded is None
+        assert [hit.drawer.room for hit in app.palace.search("tomatoes", mode=SearchMode.KEYWORD).hits] == ["garden"]

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mempalace_mcp.core import clock
+from mempalace_mcp.core.errors import PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
-from mempalace_mcp.storage import lexical
+from mempalace_mcp.storage import bm25, lexical, questions
 from mempalace_mcp.storage.matching import Matching, any_of
 from mempalace_mcp.storage.passages import keep_tokens, read_texts_after
 from mempalace_mcp.storage.terms import read_query
@@ -103,7 +104,7 @@ def test_phrases_ask_for_words_in_their_order(palace: Cabinet) -> None:
     connection = palace.connection
     for query in ('"red wine"', "red-wine"):
         assert palace.found(query) == [right, wrong]
-    assert len(palace.lexicon.identifier_chunks(connection, '"red wine"', EVERY)) == 1
+    assert len(palace.lexicon.weigh(connection, '"red wine"', 50, EVERY).holders.whole) == 1
 
 
 def test_only_live_matching_drawers_are_hits(palace: Cabinet) -> None:
@@ -148,7 +149,7 @@ def test_no_query_is_a_syntax_error(query: str) -> None:
         connection = palace.connection
         hits = palace.lexicon.search(connection, query, 10, EVERY)
         assert palace.lexicon.scores(connection, query, [1]).get(1, 0.0) == pytest.approx(sum(h.bm25 for h in hits))
-        palace.lexicon.identifier_chunks(connection, query, EVERY)
+        palace.lexicon.weigh(connection, query, 10, EVERY)
 
 
 @settings(max_examples=100, deadline=None)
@@ -249,7 +250,7 @@ def test_a_large_table_always_yields_the_rare_word_first(large: Cabinet) -> None
         query = " ".join([*chooser.sample(VOCABULARY, 4), f"zq{number:06d}x"])
         best = large.lexicon.search(large.connection, query, 5, EVERY)[0]
         assert f"zq{number:06d}x" in large.row("SELECT text FROM passages WHERE rowid = ?", best.chunk)[0]
-        assert large.lexicon.identifier_chunks(large.connection, query, EVERY) == {best.chunk}
+        assert large.lexicon.weigh(large.connection, query, 5, EVERY).holders.whole == {best.chunk}
 
 
 def _exactly(palace: Cabinet, query: str, limit: int, filter: DrawerFilter) -> dict[int, float]:
@@ -310,10 +311,88 @@ def test_a_word_that_appears_after_it_was_asked_for_is_found_at_once(large: Cabi
 
 
 def test_an_identifier_that_many_hold_singles_none_out(palace: Cabinet) -> None:
-    palace.file_all([f"PROJ-1 and PROJ-{n}" for n in range(2, lexical.RARE + 10)])
-    identifiers = palace.lexicon.identifier_chunks(palace.connection, "PROJ-1 PROJ-7", EVERY)
+    palace.file_all([f"PROJ-1 and PROJ-{n}" for n in range(2, questions.RARE + 10)])
+    identifiers = palace.lexicon.weigh(palace.connection, "PROJ-1 PROJ-7", 50, EVERY).holders.whole
     assert len(identifiers) == 1
-    assert palace.lexicon.identifier_chunks(palace.connection, "PROJ-7", DrawerFilter(room="other")) == frozenset()
+    assert (
+        palace.lexicon.weigh(palace.connection, "PROJ-7", 50, DrawerFilter(room="other")).holders.whole == frozenset()
+    )
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        ("5b1f0c9ae27d4413b0a86f2d90c1e57f3a4b8d62", "5b1f0c9"),
+        ("5B1F0C9AE27D4413B0A86F2D90C1E57F3A4B8D62", "5b1f0c9ae27d"),
+        ("5b1f0c9", "5b1f0c9ae27d4413b0a86f2d90c1e57f3a4b8d62"),
+        ("40718835512290347716", "4071883"),
+        ("facadebeefedfacefeedbacedeadcafebabedade", "facadeb"),
+        ("0d9ced1f-2b3a-4c5d-8e6f-7a8b9c0d1e2f", "0d9ced1"),
+        ("0d9ced1f-2b3a-4c5d-8e6f-7a8b9c0d1e2f", "0D9CED1F-2b3a-4"),
+        ("https://example.org/quay/commit/5b1f0c9ae27d4413", "5b1f0c9ae2"),
+        ("commit:5b1f0c9ae27d4413", "git show 5b1f0c9ae2"),
+        ("QUAY-48213", "commit:QUAY-48"),
+        ("sha256:5b1f0c9ae27d4413b0a86f2d90c1e57f", "sha256:5b1f0c9ae27d"),
+        ("i-0abc48213def", "i-0abc48"),
+    ],
+)
+def test_identifiers_are_known_by_their_beginning(palace: Cabinet, stored: str, asked: str) -> None:
+    palace.file_all([f"the harbour list {n:05d} and {n:07x}ab" for n in range(30)])
+    filed = palace.file(f"the harbour list ({stored}) again")
+    holders = palace.lexicon.weigh(palace.connection, f"which harbour list {asked}?", 5, EVERY).holders
+    rows = palace.drawers.chunk_rows(palace.connection, list(holders.whole | holders.kin), EVERY)
+    assert [row.drawer_id for row in rows] == [filed.drawer_id]
+
+
+def test_who_holds_the_whole_is_told_from_who_holds_more_or_less(palace: Cabinet) -> None:
+    palace.file_all(["see 5b1f0c9ae27d", "see 5b1f0c9ae27d4413", "see 5b1f0c9", "see 5b1f0ff"])
+    assert palace.lexicon.weigh(palace.connection, "5b1f0c9ae27d", 5, EVERY).holders == questions.Holders(
+        frozenset({1}), frozenset({2, 3})
+    )
+
+
+def test_the_rarest_words_of_a_long_question_decide(large: Cabinet) -> None:
+    filed = large.file("an unmoorable boat lies at the quay")
+    chooser = random.Random(5)
+    frames = [
+        f'File "/usr/lib/{chooser.choice(VOCABULARY)}{n}.py", line {n}, in {chooser.choice(VOCABULARY)}'
+        for n in range(900)
+    ]
+    for question in (" ".join([*frames, "unmoorable"]), " ".join(["unmoorable", *frames])):
+        assert len(read_query(question)) > questions.MAX_TERMS
+        assert large.found(question, limit=3)[0] == filed.drawer_id
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs", "Cn"], exclude_characters="\0"), min_size=1, max_size=60),
+        min_size=1,
+        max_size=6,
+    ),
+    st.data(),
+)
+def test_the_totals_are_those_of_fts5(texts: list[str], data: st.DataObject) -> None:
+    with cabinet() as palace:
+        ids = palace.file_all(texts)
+        gone = data.draw(st.sets(st.sampled_from(ids)))
+        palace.delete(*gone)
+        palace.purge()
+        kept = bm25.read_collection(palace.connection)
+        palace.write(bm25.count_anew)
+        counted = bm25.read_collection(palace.connection)
+        assert kept.rows == counted.rows == len({*ids}) - len(gone)
+        assert kept.tokens == pytest.approx(counted.tokens, abs=2), "but for letters that SQLite does not know yet"
+
+
+def test_missing_totals_are_damage_and_not_an_empty_answer(palace: Cabinet) -> None:
+    palace.file("a lantern")
+    palace.connection.execute("DELETE FROM lexicon")
+    with pytest.raises(PalaceCorrupt, match="words") as caught:
+        palace.found("lantern")
+    assert "reindex" in caught.value.hint
+    palace.write(palace.lexicon.rebuild)
+    assert len(palace.found("lantern")) == 1
 
 
 def test_what_the_lexicon_remembers_is_bounded(large: Cabinet) -> None:

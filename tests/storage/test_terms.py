@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.model import Span
-from mempalace_mcp.storage.terms import MAX_TERMS, passage_text, read_query, searchable
+from mempalace_mcp.storage.terms import Term, count_tokens, is_symbolic, kin_of, passage_text, read_query, searchable
+from mempalace_mcp.storage.tokens import Tokenizer
 
 
 def asked(query: str) -> list[str]:
@@ -47,10 +50,10 @@ def test_plain_text_is_indexed_as_it_is() -> None:
         ("東京都", " 東京 京都 都 "),
         ("猫", " 猫 "),
         ("GPT模型2", "gpt 模型 型 2"),
-        ("ﾃｽﾄ", " テス スト ト "),
+        ("ﾃｽﾄ", " てす すと と "),
         ("Straße ﬁn", "strasse fin"),
         ("ｆｕｌｌ", "full"),
-        ("done\U0001f916now", "done now"),
+        ("done\U0001f916now", "done now\n\U000ff916"),
         ("हिन्दी।", "हिन्दी "),
     ],
 )
@@ -66,14 +69,14 @@ def test_unspaced_scripts_become_bigrams_and_compatibility_forms_unite(text: str
         ("to be or not to be", ['"to"', '"be"', '"or"', '"not"']),
         ("don't", ['"don"', '"t"']),
         ("", []),
-        ('" * ( ) ^ : \'"" - + {} 👍', []),
+        ('" * ( ) ^ : \'"" - + {} , ; …', []),
         ("NOT AND OR NEAR", ['"near"']),
         ("well-known", ['"well known"', '"well"', '"known"']),
         ("e.g. x", ['"e"', '"g"', '"x"']),
         ("東京都", ['"東京 京都"', '"東京"', '"京都"']),
         ("東京", ['"東京"']),
         ("猫", ['"猫"*']),
-        ('"東京 タワー"', ['"東京 京 タワ ワー"', '"東京"', '"タワ ワー"', '"タワ"', '"ワー"']),
+        ('"東京 タワー"', ['"東京 京 たわ わー"', '"東京"', '"たわ わー"', '"たわ"', '"わー"']),
         ('"黒 猫"', ['"黒 猫"*', '"黒"*', '"猫"*']),
     ],
 )
@@ -111,10 +114,76 @@ def test_parts_of_an_identifier_are_terms_too() -> None:
     assert {'"src auth token py"', '"auth"', '"token"', '"py"'} <= set(asked("src/auth/token.py"))
 
 
-def test_a_long_query_keeps_its_identifiers_and_a_bounded_number_of_words() -> None:
-    terms = asked(" ".join(f"word{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(600)) + " PROJ-1")
-    assert len(terms) == MAX_TERMS
-    assert terms[0] == '"proj 1"'
+def test_parts_of_compound_names_stand_behind_the_text() -> None:
+    assert searchable("the LampOilStore, again LampOilStore") == (
+        "the LampOilStore, again LampOilStore\nLamp Oil Store"
+    )
+    assert exact("LampOilStore") == ["lampoilstore", "lamp oil store"]
+    assert {'"lamp"', '"oil"', '"store"'} <= set(asked("LampOilStore"))
+
+
+SYMBOLS = [
+    "C++",
+    "C#",
+    ".NET",
+    "F#",
+    "@quay/lamp",
+    "--no-wait",
+    "$LAMP",
+    "->",
+    "::",
+    "=>",
+    "<=>",
+    ":wq",
+    "🦀",
+    "¬",
+    "🇳🇴",
+    "g++",
+]
+
+
+@pytest.mark.parametrize("written", SYMBOLS)
+def test_names_and_runs_of_symbols_are_words(written: str) -> None:
+    for text in (written, f"about {written} in a text", f"({written})", f"naïve {written}!"):
+        words = set(searchable(text).replace("\n", " ").split(" "))
+        for other in SYMBOLS:
+            (whole,) = (term.text for term in read_query(other) if term.exact and not term.inner and not term.name)
+            assert (whole in words) == (other == written), (text, other)
+
+
+def test_a_short_name_with_symbols_does_not_hold_the_name_without() -> None:
+    for text in ("C++ and f#", "C++17, naïve F#"):
+        assert not {"c", "f"} & set(searchable(text).casefold().split())
+
+
+def test_ordinary_punctuation_is_no_word() -> None:
+    text = 'She said: "No -- (really?!) and/or so..." She\'s right; e.g. at https://example.org/a, 10:30.'
+    assert searchable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("query", "symbolic"), [("=> ::", True), ("🦀", True), ("a =>", False), ("7", False), ("猫", False)]
+)
+def test_symbols_alone(query: str, symbolic: bool) -> None:
+    assert is_symbolic(query) == symbolic
+
+
+def test_identifiers_go_on_and_are_known_by_their_beginning() -> None:
+    (commit,) = read_query("9f86d08188")
+    assert kin_of(commit) == [
+        Term("9f86d08188", exact=True, prefix=True, name=True),
+        *(Term("9f86d08188"[:size]) for size in (7, 8, 9)),
+    ]
+    assert [kin_of(term) for term in read_query("plain words cafe")] == [[], [], []]
+    assert [kin.expression for kin in kin_of(read_query("QUAY-1234")[0])] == ['"quay 1234"*']
+
+
+@pytest.mark.parametrize(
+    "text", ["Plain text, user_id", "C++ -> 🦀", "naïve Straße", "東京都 LampOilStore", "हिन्दी में", "10:30 — a/b"]
+)
+def test_tokens_are_counted_as_fts5_counts_them(text: str) -> None:
+    with closing(Tokenizer()) as tokenizer:
+        assert count_tokens(searchable(text)) == len(tokenizer.stems([searchable(text)])[0])
 
 
 @given(st.text(max_size=300))

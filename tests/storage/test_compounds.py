@@ -1,0 +1,40 @@
+"""The parts of compound names."""
+
+from __future__ import annotations
+
+import pytest
+
+from mempalace_mcp.storage.compounds import compounds
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("LanternRoomKeeper", "Lantern Room Keeper"),
+        ("lanternRoomKeeper", "lantern Room Keeper"),
+        ("XMLHttpRequest", "XML Http Request"),
+        ("parseURL", "parse URL"),
+        ("v3Encoder", "v 3 Encoder"),
+        ("latin1", "latin 1"),
+        ("base32", "base 32"),
+        ("keeperLog2031", "keeper Log 2031"),
+        ("GrößenRechner", "Größen Rechner"),
+        ("ЖурналСмотрителя", "Журнал Смотрителя"),
+        ("ΦάροςΦύλακας", "Φάρος Φύλακας"),
+        ("org.quay.lamp.LampOilStore", "Lamp Oil Store"),
+    ],
+)
+def test_compound_names_have_parts(name: str, parts: str) -> None:
+    for text in (name, f"see {name}, or `{name}`", f"naïve {name}"):
+        assert {" ".join(found) for _, found in compounds(text)} == {parts}
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("lantern", "Lantern", "LANTERN", "Straße", "МАЯК", "маяк", "iOS", "PhD", "k8s", "x86", "3rd", "100km"),
+        *("9f86d081884c7d65", "V1StGXR8", "e29b", "zq0000042x", "20231130", "keeper_log", "東京タワー", "aB" * 100),
+    ],
+)
+def test_single_words_and_random_names_have_none(word: str) -> None:
+    assert list(compounds(f"the {word} there")) == []
