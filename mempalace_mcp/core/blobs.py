@@ -24,12 +24,14 @@ BOUND = 256
 _DIGIT = "A-Za-z0-9+/_-"
 _SHORTEST_LINE = 60
 _RUN = re.compile(rf"(?<![{_DIGIT}])[{_DIGIT}]{{{_SHORTEST_LINE},}}+={{0,2}}", re.ASCII)
+_HALF_A_LINE = re.compile(rf"[{_DIGIT}]{{{_SHORTEST_LINE // 2}}}", re.ASCII)
 _GAP = re.compile(r"[ \t]{0,4}(?:\r?\n[ \t>]{0,24}){1,2}|(?:\\r)?\\n")
 _LAST_LINE = re.compile(rf"(?:{_GAP.pattern})[{_DIGIT}]{{1,{BOUND}}}+={{0,2}}(?![={_DIGIT}])", re.ASCII)
 _CLOSERS = "\"'>)]"
 _MOST_CLOSERS = 3
 
 _DATA = re.compile(r"data:[^\s,;\"'<>]{0,64}+(?:;[^\s,;\"'<>]{0,64}+){0,4}+,([!#-&*-;=?-Z\\^_a-z~]{257,}+)", re.ASCII)
+_SVG_ELEMENTS = ("<path", "<poly")
 _SVG_PATH = re.compile(r"(?:\bd|\bpoints)=[\"']([MmLlHhVvCcSsQqTtAaZzEe\d\s,.+-]{257,}+)", re.ASCII)
 
 _WIDTHS = frozenset({60, 64, 68, 70, *range(72, 81), 96, 100, 120, 128, 256})
@@ -46,7 +48,13 @@ def find_blobs(text: str) -> list[Span]:
     """The blobs of a text in order, each with the brackets and quotation marks that close it. Takes linear time."""
     if len(text) <= BOUND:
         return []
-    found = [*_long_runs(text), *_inner(_DATA, text), *_inner(_SVG_PATH, text)]
+    found: list[Span] = []
+    if any(element in text for element in _SVG_ELEMENTS):
+        found += _inner(_SVG_PATH, text)
+    if "data:" in text:
+        found += _inner(_DATA, text)
+    if any(_HALF_A_LINE.match(text, place) for place in range(0, len(text), _SHORTEST_LINE // 2)):
+        found += _long_runs(text)  # each run holds one of these places and the half line behind it
     return list(_joined(text, sorted(found, key=lambda span: span.start))) if found else []
 
 

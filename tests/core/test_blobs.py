@@ -8,7 +8,7 @@ import uuid
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.blobs import BOUND, find_blobs, outside, readable_length
@@ -111,6 +111,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=40).map("".join))
+@settings(deadline=None)
 def test_blobs_are_in_order_and_the_rest_is_outside(text: str) -> None:
     blobs = find_blobs(text)
     position = 0
@@ -126,6 +127,7 @@ def test_blobs_are_in_order_and_the_rest_is_outside(text: str) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 20))), st.integers(0, 200), st.integers(0, 200))
+@settings(deadline=None)
 def test_outside_keeps_within_its_bounds(steps: list[tuple[int, int]], start: int, length: int) -> None:
     blobs, position = [], 0
     for gap, size in steps:

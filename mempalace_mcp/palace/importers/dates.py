@@ -1,6 +1,6 @@
-"""Dates as people and programs write them. What can be read in two ways is not guessed. Pure.
+"""Dates as people and programs write them, in ISO 8601. What can be read in two ways is not guessed. Pure.
 
-A date without a time, and a time without a zone, are read as everywhere in the palace (`core/clock.py`).
+What instant a date without a time or a zone is, `core/clock.py` says, as everywhere in the palace.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from datetime import date
 from enum import Enum
 
 from mempalace_mcp.core import clock
-from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.core.zone import UTC_ZONE, Zone
 
 
 class DateFault(Enum):
@@ -23,11 +21,8 @@ class DateFault(Enum):
     AMBIGUOUS = "may have day and month in either order"
 
 
-Reading = Instant | DateFault | None
-"""An instant, why there is none, or None where no date is meant."""
-
-Written = str | DateFault
-"""A day in ISO 8601, with its time and offset if it has them, or why there is none."""
+Reading = str | DateFault | None
+"""A date or time in ISO 8601, why there is none, or None where no date is meant."""
 
 MONTHS = {
     name: number
@@ -105,21 +100,15 @@ _EPOCHS = {10: 1_000_000, 13: 1_000, 16: 1}
 """Digits of an epoch in seconds, milliseconds and microseconds, and how many microseconds one is."""
 
 
-def read_date(written: str, zone: Zone = UTC_ZONE) -> Reading:
-    """The instant that a value stands for, at the beginning of a period; None for an empty one or a yes or no. Without
-    an offset it is of the zone."""
+def read_date(written: str) -> Reading:
+    """The date or time that a value stands for, the first day for a period; None for an empty one or a yes or no."""
     text = _bare(written)
     if not text or text.casefold() in _NO_DATES:
         return None
     if len(text) > _LONGEST:
         return DateFault.UNKNOWN
     if text.isascii() and text.isdigit() and text[0] == "1" and len(text) in _EPOCHS:
-        return int(text) * _EPOCHS[len(text)]
-    return instant_of(find_date(text), zone)
-
-
-def find_date(text: str) -> Written:
-    """The day, and the time if there is one, with which a text begins."""
+        return clock.show(int(text) * _EPOCHS[len(text)])
     text = _without_weekday(text)
     for read in (_read_year_first, _read_compact, _read_year_last, _read_words, _read_clock_before_year, _read_month):
         found = read(text)
@@ -128,35 +117,30 @@ def find_date(text: str) -> Written:
     return DateFault.UNKNOWN
 
 
-def instant_of(written: Written | None, zone: Zone) -> Reading:
-    """The instant of what was read, in that zone unless it has an offset."""
-    if not isinstance(written, str):
-        return written
-    try:
-        return clock.parse(written, "date", zone=zone)
-    except InvalidArgument:
-        return DateFault.IMPOSSIBLE
-
-
-def day(year: int, month: int, day_of_month: int, rest: str = "") -> Written:
+def day(year: int, month: int, day_of_month: int, rest: str = "") -> Reading:
     """The day, and the time in the rest of the text if it begins with one."""
     try:
         shown = date(year, month, day_of_month).isoformat()
     except ValueError:
         return DateFault.IMPOSSIBLE
     time = _read_time(rest)
-    if isinstance(time, DateFault):
-        return time
-    found = instant_of(shown + time, UTC_ZONE)
-    return found if isinstance(found, DateFault) else shown + time
+    return time if isinstance(time, DateFault) else _verified(shown + time)
 
 
-def day_of_two(first: int, separator: str, second: int, year: int, rest: str = "") -> Written:
+def day_of_two(first: int, separator: str, second: int, year: int, rest: str = "") -> Reading:
     """The day of a date whose year comes last. Between dots the day is first; else the numbers themselves must tell."""
     if separator != "." and first <= 12 and second <= 12 and first != second:
         return DateFault.AMBIGUOUS
     month_first = separator != "." and second > 12
     return day(year, first, second, rest) if month_first else day(year, second, first, rest)
+
+
+def _verified(shown: str) -> Reading:
+    try:
+        clock.parse(shown, "date")
+    except InvalidArgument:
+        return DateFault.IMPOSSIBLE
+    return shown
 
 
 def _bare(written: str) -> str:
@@ -175,7 +159,7 @@ def _without_weekday(text: str) -> str:
     return "".join(kept).strip(" ,(\t") if len(kept) < len(words) else text
 
 
-def _read_year_first(text: str) -> Written | None:
+def _read_year_first(text: str) -> Reading:
     found = _YEAR_FIRST.match(text)
     if not found:
         return None
@@ -183,7 +167,7 @@ def _read_year_first(text: str) -> Written | None:
     return day(int(year), int(month or month_sign), int(day_of_month or day_sign), text[found.end() :])
 
 
-def _read_compact(text: str) -> Written | None:
+def _read_compact(text: str) -> Reading:
     found = _COMPACT.match(text)
     if not found:
         return None
@@ -192,7 +176,7 @@ def _read_compact(text: str) -> Written | None:
     return day(int(year), int(month), int(day_of_month), time + text[found.end() :])
 
 
-def _read_year_last(text: str) -> Written | None:
+def _read_year_last(text: str) -> Reading:
     found = _YEAR_LAST.match(text)
     if not found:
         return None
@@ -200,7 +184,7 @@ def _read_year_last(text: str) -> Written | None:
     return day_of_two(int(first), separator, int(second), int(year), text[found.end() :])
 
 
-def _read_words(text: str) -> Written | None:
+def _read_words(text: str) -> Reading:
     for pattern, month_place, day_place in ((_DAY_MONTH, 2, 1), (_MONTH_DAY, 1, 2)):
         found = pattern.match(text)
         month = MONTHS.get(found.group(month_place).casefold()) if found else None
@@ -209,7 +193,7 @@ def _read_words(text: str) -> Written | None:
     return None
 
 
-def _read_clock_before_year(text: str) -> Written | None:
+def _read_clock_before_year(text: str) -> Reading:
     found = _CLOCK_BEFORE_YEAR.fullmatch(text)
     month = MONTHS.get(found.group(1).casefold()) if found else None
     if not found or not month:
@@ -217,7 +201,7 @@ def _read_clock_before_year(text: str) -> Written | None:
     return day(int(found.group(5)), month, int(found.group(2)), f" {found.group(3)} {found.group(4) or ''}")
 
 
-def _read_month(text: str) -> Written | None:
+def _read_month(text: str) -> Reading:
     """A month or a year alone, which begins with its first day."""
     found = _MONTH_ALONE.fullmatch(text)
     if not found:

@@ -11,19 +11,10 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.zone import UTC_ZONE, Zone
-from mempalace_mcp.palace.importers.dates import (
-    MONTHS,
-    DateFault,
-    Reading,
-    Written,
-    day,
-    day_of_two,
-    find_date,
-    instant_of,
-    read_date,
-)
+from mempalace_mcp.palace.importers.dates import MONTHS, DateFault, Reading, day, day_of_two, read_date
 from mempalace_mcp.palace.importers.document import SkippedLines
 from mempalace_mcp.palace.importers.properties import read_properties
 
@@ -80,20 +71,21 @@ def date_note(content: str, path: str, zone: Zone = UTC_ZONE) -> Dating:
     problems: dict[str, SkippedLines] = {}
     dated = [each for each in read_properties(content) if _key(each.key) in _RANKS]
     for each in sorted(dated, key=lambda each: _RANKS[_key(each.key)]):
-        found = read_date(each.value, zone)
-        if isinstance(found, int):
-            return Dating(found, tuple(problems.values()))
+        found = read_date(each.value)
+        if isinstance(found, str):
+            return Dating(clock.parse(found, "date", zone=zone), tuple(problems.values()))
         if found is not None:
             reason = reason_in_text(found)
             problems.setdefault(reason, SkippedLines(path, reason, 1, (each.line,)))
-    found = date_of_name(path, zone)
+    found = date_of_name(path)
     if isinstance(found, DateFault):
         reason = reason_in_name(found)
         problems[reason] = SkippedLines(path, reason, 1, ())
-    return Dating(found if isinstance(found, int) else None, tuple(problems.values()))
+    instant = clock.parse(found, "date", zone=zone) if isinstance(found, str) else None
+    return Dating(instant, tuple(problems.values()))
 
 
-def date_of_name(path: str, zone: Zone = UTC_ZONE) -> Reading:
+def date_of_name(path: str) -> Reading:
     """The date that a file's name holds, or else the folders around it: `journal/2024/05/03.md`."""
     file = PurePath(path)
     stem = _SUFFIX.sub("", file.name) or file.name
@@ -101,13 +93,13 @@ def date_of_name(path: str, zone: Zone = UTC_ZONE) -> Reading:
         stem = file.parent.name
     found = [reading for reading in (read(stem) for read in _READERS) if reading is not None]
     if found:
-        return instant_of(found[0], zone)
+        return found[0]
     folders = [*file.parts[-3:-1], stem]
     parts = _FOLDERS.fullmatch("/".join(folders)) or _MONTH.fullmatch(stem)
     if parts is None:
         return None
     year, month, *days = map(int, parts.groups())
-    return instant_of(_unless_impossible(day(year, month, days[0] if days else 1)), zone)
+    return _unless_impossible(day(year, month, days[0] if days else 1))
 
 
 def reason_in_text(fault: DateFault) -> str:
@@ -124,7 +116,7 @@ DATE_REASONS = frozenset(reason(fault) for fault in DateFault for reason in (rea
 """Each is worth one example: the file was read all the same."""
 
 
-def _year_first(stem: str) -> Written | None:
+def _year_first(stem: str) -> Reading:
     found = list(_YEAR_FIRST.finditer(stem))
     if not found or (found[0].start() > 0 and len({match.group() for match in found}) > 1):
         return None
@@ -132,7 +124,7 @@ def _year_first(stem: str) -> Written | None:
     return day(int(year), int(month), int(day_of_month), _time_behind(stem, found[0].end()))
 
 
-def _compact(stem: str) -> Written | None:
+def _compact(stem: str) -> Reading:
     """What is no date is a number."""
     found = [(match, _unless_impossible(_of_digits(match))) for match in _COMPACT.finditer(stem)]
     dates = [(match, reading) for match, reading in found if reading is not None]
@@ -141,13 +133,13 @@ def _compact(stem: str) -> Written | None:
     return dates[0][1]
 
 
-def _of_digits(match: re.Match[str]) -> Written:
+def _of_digits(match: re.Match[str]) -> Reading:
     year, month, day_of_month, *time = match.groups()
     hour, minute, second = time[3:] if time[3] else time[:3]
     return day(int(year), int(month), int(day_of_month), f"T{hour}:{minute}:{second or '00'}" if hour else "")
 
 
-def _year_last(stem: str) -> Written | None:
+def _year_last(stem: str) -> Reading:
     found = list(_YEAR_LAST.finditer(stem))
     if len({match.group() for match in found}) != 1:
         return None
@@ -155,11 +147,11 @@ def _year_last(stem: str) -> Written | None:
     return day_of_two(int(first), separator, int(second), int(year))
 
 
-def _words(stem: str) -> Written | None:
+def _words(stem: str) -> Reading:
     """A date with the name of its month."""
     spaced = stem.replace("_", " ")
     found = [match for match in _WORDS.finditer(spaced) if (match.group(1) or match.group(2)).casefold() in MONTHS]
-    return find_date(found[0].group()) if len(found) == 1 else None
+    return read_date(found[0].group()) if len(found) == 1 else None
 
 
 _READERS = (_year_first, _compact, _year_last, _words)
@@ -175,7 +167,7 @@ def _time_behind(stem: str, position: int) -> str:
     return f"T{hour}:{minute}:{second[0] if second else '00'}" if valid else ""
 
 
-def _unless_impossible(reading: Written) -> Written | None:
+def _unless_impossible(reading: Reading) -> Reading:
     return None if reading is DateFault.IMPOSSIBLE else reading
 
 

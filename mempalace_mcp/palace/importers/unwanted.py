@@ -42,7 +42,9 @@ _AGE_KEY = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\r?\n){0,20}AGE-SECRET-KEY-1")
 
 _COMMENT = re.compile(r"\s*(?:[#;]|//\s)")
 _SECTION = re.compile(r"\s*\[[^\]\n]{1,100}\]\s*$")
-_SETTING = re.compile(r"\s*(?:export\s+)?([\w./:@-][\w ./:@-]{0,99}?)\s*[=:]\s*(\S*)\s*$")
+_SETTING = re.compile(
+    r"\s*(?:export\s+)?(?:([\w./:@-][\w ./:@-]{0,99}?)\s*=|([\w./@-][\w ./@-]{0,99}?)\s*:)\s*(\S*)\s*$"
+)
 _SECRET_NAME = re.compile(
     r"secret|password|passwd|passphrase|passwort|(?:^|[_\W])pass$|api[_ -]?key|(?:access|private|auth)[_ -]?key"
     r"|(?:^|[_\W]|auth)token\b|_token|credential",
@@ -119,4 +121,9 @@ def holds_credentials(text: str) -> bool:
     if _NETRC.search(text) or (_KUBECONFIG.search(text) and _KUBE_SECRET.search(text)):
         return True
     settings = [_SETTING.match(line) for line in lines if not _SECTION.match(line)]
-    return all(settings) and any(each and each.group(2) and _SECRET_NAME.search(each.group(1)) for each in settings)
+    return all(settings) and any(map(_is_secret, filter(None, settings)))
+
+
+def _is_secret(setting: re.Match[str]) -> bool:
+    name, other_name, value = setting.groups()
+    return bool(value) and _SECRET_NAME.search(name or other_name) is not None
