@@ -92,6 +92,7 @@ def serve(
         settings = load_settings(os.environ, palace)
         configure_logging(settings.log_level)
         from mempalace_mcp.cli.serving import serve_http
+        from mempalace_mcp.cli.token import connecting
         from mempalace_mcp.process.services import Offer
         from mempalace_mcp.protocol.exposure import Exposure
         from mempalace_mcp.runtime.app import open_app
@@ -100,9 +101,12 @@ def serve(
         exposure = Exposure.read(settings.host if host is None else host, names, certificate, key)
         door = settings.port if port is None else port
 
-        def announce(address: str) -> None:
+        def announce(address: str, token: str | None) -> None:
             told = {"address": address, "palace": str(settings.palace), "pid": os.getpid()}
             plain = f"palace {settings.palace}\nserving {address}/mcp, {address}/sse and {address}/health"
+            if token is not None:
+                told["token"] = token
+                plain += f"\n{connecting(address, token)}"
             click.echo(json.dumps(told) if as_json else plain)
             sys.stdout.flush()
 

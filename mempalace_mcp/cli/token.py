@@ -33,6 +33,14 @@ def new(palace: Path, name: str, scope: str, wings: Sequence[str], as_json: bool
     return json.dumps({**_described(token), "token": secret}) if as_json else secret
 
 
+def connecting(address: str, secret: str) -> str:
+    """How to connect a client with the token that was made because there was none."""
+    return (
+        "This system does not tell to which account a program belongs, so a token is needed; it is shown only now:\n"
+        f'claude mcp add --transport http mempalace {address}/mcp --header "Authorization: Bearer {secret}"'
+    )
+
+
 def listed(palace: Path, as_json: bool) -> str:
     """Names, scopes and wings of all tokens."""
     known = read_tokens(palace / FILE)

@@ -5,6 +5,7 @@
     ├── NotFound                 nothing has that id or name
     ├── Conflict                 the change contradicts what is stored
     ├── ReadOnly                 this server, or this caller, does not write
+    ├── Unauthorized             this caller has not shown who it is
     ├── Forbidden                this caller may not do that
     ├── Busy                     try the same call again later
     │   └── DeadlineExceeded     the call waited for its whole time
@@ -76,8 +77,14 @@ class ReadOnly(PalaceError):
     code = "read_only"
 
 
+class Unauthorized(PalaceError):
+    """Raised when a caller must show a token, and has shown none that counts."""
+
+    code = "unauthorized"
+
+
 class Forbidden(PalaceError):
-    """Raised when a caller asks for what is not within its wings."""
+    """Raised when a caller asks for what is not within its wings, or comes from where nobody may."""
 
     code = "forbidden"
 

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 
 import anyio
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope
 
-from mempalace_mcp.protocol.envelope import INVALID_REQUEST, Refusal
-from mempalace_mcp.protocol.lines import MAX_MESSAGE_BYTES
+from mempalace_mcp.core.errors import Busy, InvalidArgument
+from mempalace_mcp.protocol.lines import EDGE_BYTES, MAX_MESSAGE_BYTES
+from mempalace_mcp.protocol.refusing import HttpRefusal, id_in
 
 BODY_SECONDS = 60.0
 """From the end of the head to the end of the body."""
@@ -21,7 +22,20 @@ HELD_BYTES = 4 * MAX_MESSAGE_BYTES
 
 SMALL_BYTES = 64 * 1024
 
-_TOO_LARGE = Refusal(INVALID_REQUEST, f"the body is longer than {MAX_MESSAGE_BYTES:,} bytes: send less at a time")
+RETRY_SECONDS = 5
+
+_TOO_LARGE = HttpRefusal(
+    413, InvalidArgument(f"the body is longer than {MAX_MESSAGE_BYTES:,} bytes", hint="Send less at a time.")
+)
+_TOO_MANY = HttpRefusal(
+    503,
+    Busy(
+        "too many long messages arrive at once",
+        hint=f"Try again in {RETRY_SECONDS} seconds.",
+        retry_after=RETRY_SECONDS,
+    ),
+    {"Retry-After": str(RETRY_SECONDS)},
+)
 
 
 class Bodies:
@@ -40,16 +54,19 @@ class Bodies:
             with anyio.move_on_after(self._seconds) as waiting:
                 refusal = await self._collect(scope, receive, parts)
             if waiting.cancelled_caught:
-                refusal = _error(408, f"the body did not arrive within {self._seconds:.0f} s")
-            yield b"".join(parts) if refusal is None else refusal
+                refusal = HttpRefusal(
+                    408, InvalidArgument(f"the body did not arrive within {self._seconds:.0f} s", hint="Send it again.")
+                )
+            body = b"".join(parts)
+            yield body if refusal is None else refusal.answer(id_in(body[:EDGE_BYTES], whole=False))
         finally:
             self._held -= sum(map(len, parts))
 
-    async def _collect(self, scope: Scope, receive: Receive, parts: list[bytes]) -> Response | None:
+    async def _collect(self, scope: Scope, receive: Receive, parts: list[bytes]) -> HttpRefusal | None:
         """Read until the end, or until it must be refused."""
         declared = Headers(scope=scope).get("content-length", "0")
         if len(declared) > 12 or (declared.isdecimal() and int(declared) > MAX_MESSAGE_BYTES):
-            return _too_large()
+            return _TOO_LARGE
         size = 0
         while True:
             message = await receive()
@@ -61,9 +78,9 @@ class Bodies:
             size += len(parts[-1])
             self._held += len(parts[-1])
             if size > MAX_MESSAGE_BYTES:
-                return _too_large()
+                return _TOO_LARGE
             if size > SMALL_BYTES and self._held > self._limit:
-                return _error(503, "too many long messages arrive at once", {"Retry-After": "5"})
+                return _TOO_MANY
             if not message.get("more_body", False):
                 return None
 
@@ -76,11 +93,3 @@ def replay(body: bytes, receive: Receive) -> Receive:
         return pending.pop() if pending else await receive()
 
     return receive_again
-
-
-def _too_large() -> Response:
-    return Response(_TOO_LARGE.answer(), 413, media_type="application/json")
-
-
-def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": message}, status, headers)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+from collections.abc import Mapping
 from typing import Any, cast
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from mempalace_mcp.core.errors import Busy, InvalidArgument, PalaceError
+from mempalace_mcp.protocol.accounts import Address, belongs_to_us
+from mempalace_mcp.protocol.refusing import rpc_error
 
 logger = logging.getLogger(__name__)
 
@@ -20,9 +26,33 @@ UNREAD_SECONDS = 60.0
 UNREAD_BYTES = 128 * 1024 * 1024
 """Of all connections together: beyond it, the one that has not been reading for longest is dropped."""
 
-_FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+RETRY_SECONDS = 5
+
+
+def _refusal(status: str, error: PalaceError, *fields: str) -> bytes:
+    """An answer to whoever has not been heard out, after which the connection is closed."""
+    body = json.dumps(rpc_error(error))
+    about = ("content-type: application/json", f"content-length: {len(body)}", "connection: close")
+    return "\r\n".join([f"HTTP/1.1 {status}", *fields, *about, "", body]).encode()
+
+
+_FULL = _refusal(
+    "503 Service Unavailable",
+    Busy(
+        "the server has as many connections as it takes",
+        hint=f"Try again in {RETRY_SECONDS} seconds.",
+        retry_after=RETRY_SECONDS,
+    ),
+    f"retry-after: {RETRY_SECONDS}",
+)
+_SLOW = _refusal(
+    "408 Request Timeout",
+    InvalidArgument("the head of the request did not arrive in time", hint="Send it at once when you connect."),
+)
+_LARGE = _refusal(
+    "431 Request Header Fields Too Large",
+    InvalidArgument(f"the head of the request is longer than {HEAD_BYTES:,} bytes", hint="Send fewer header fields."),
+)
 
 
 class Connections:
@@ -42,35 +72,71 @@ class Connections:
         self.open = 0
         self.refused = 0
         self._unread_bytes = unread_bytes
-        self._unread: dict[_Connection, None] = {}
+        self._unread: dict[Connection, None] = {}
+        self._known: dict[tuple[Address, Address], Connection] = {}
+        """By the addresses of both ends, which is how the scope of a request tells its connection."""
 
     def __call__(self, **options: Any) -> asyncio.Protocol:
         """The protocol of a new connection; the options are Uvicorn's own."""
-        return _Connection(self, AutoHTTPProtocol(**options))
+        return Connection(self, AutoHTTPProtocol(**options))
 
-    def stopped_reading(self, connection: _Connection) -> None:
+    def of(self, scope: Mapping[str, Any]) -> Connection | None:
+        """The connection of a request; None if it is gone."""
+        client, server = scope.get("client"), scope.get("server")
+        return self._known.get((tuple(client), tuple(server))) if client and server else None
+
+    def know(self, connection: Connection) -> None:
+        """Let requests find the connection."""
+        self._known[connection.ends] = connection
+
+    def forget(self, connection: Connection) -> None:
+        """Let nobody find it any more."""
+        if self._known.get(connection.ends) is connection:
+            del self._known[connection.ends]
+
+    def stopped_reading(self, connection: Connection) -> None:
         """Note a client that does not keep up; make room if they all leave too much unread."""
         self._unread[connection] = None
         while sum(each.unread for each in self._unread) > self._unread_bytes:
             next(iter(self._unread)).drop("leaves too much unread")
 
-    def reads_again(self, connection: _Connection) -> None:
+    def reads_again(self, connection: Connection) -> None:
         """Forget a client that keeps up, or is gone."""
         self._unread.pop(connection, None)
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One connection: everything goes to Uvicorn's protocol, as long as it is within the bounds."""
 
-    def __init__(self, connections: Connections, inner: Any) -> None:
+    is_in_body = False
+    """Is some of the present request's body still to come?"""
+
+    def __init__(self, connections: Connections, inner: asyncio.Protocol) -> None:
+        self.ends: tuple[Address, Address]
+        """The client's address and ours."""
         self._connections = connections
         self._inner = inner
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._is_refused = False
+        self._is_own: bool | None = None
+        self._requests = 0
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def head_seconds(self) -> float:
+        """What a client has to say at once may take so long."""
+        return self._connections.head_seconds
+
+    @property
+    def is_own(self) -> bool:
+        """Is the other end a program of this machine and of the account that the server runs as? Looked up once: a
+        socket keeps the account that made it."""
+        if self._is_own is None:
+            self._is_own = belongs_to_us(*self.ends)
+        return self._is_own
 
     @property
     def unread(self) -> int:
@@ -85,6 +151,9 @@ class _Connection(asyncio.Protocol):
             self._refuse(_FULL)
             return
         self._connections.open += 1
+        client, server = (transport.get_extra_info(name) for name in ("peername", "sockname"))
+        self.ends = (client[0], client[1]), (server[0], server[1])
+        self._connections.know(self)
         self._inner.connection_made(transport)
         self._await_head()
 
@@ -92,17 +161,25 @@ class _Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         self._inner.data_received(data)
-        if self._is_serving():
-            self._head_bytes = 0
-            _cancel(self._head_timer)
-            self._head_timer = None
-            return
-        if self._is_in_head():
+        if not self.is_in_body:
             self._head_bytes += len(data)
-        if self._head_bytes > HEAD_BYTES:
-            self._refuse(_LARGE)
-        elif self._head_timer is None:
-            self._await_head()
+            # Uvicorn has made the task of a request whose head is whole by now, so that one begins before this runs.
+            self._loop.call_soon(self._watch_head)
+
+    def begin(self) -> None:
+        """A request has arrived, at least its head."""
+        self._requests += 1
+        self._head_bytes = 0
+        _cancel(self._head_timer)
+        self._head_timer = None
+
+    def end(self) -> None:
+        """A request is answered."""
+        self._requests -= 1
+
+    def hang_up(self) -> None:
+        """Close the connection once the client has taken what is there for it."""
+        self._transport.close()
 
     def eof_received(self) -> bool | None:
         return None if self._is_refused else self._inner.eof_received()
@@ -120,6 +197,7 @@ class _Connection(asyncio.Protocol):
         if self._is_refused:
             return
         self._connections.open -= 1
+        self._connections.forget(self)
         _cancel(self._head_timer)
         self._forget_reading()
         self._inner.connection_lost(error)
@@ -130,21 +208,18 @@ class _Connection(asyncio.Protocol):
         self._forget_reading()
         self._transport.abort()
 
-    def _is_serving(self) -> bool:
-        """Has a request arrived, at least its head, that is not answered yet?"""
-        cycle = self._inner.cycle
-        return cycle is not None and not cycle.response_complete
-
-    def _is_in_head(self) -> bool:
-        """Else what comes is the rest of a body that was refused unread."""
-        scope = self._inner.scope
-        return scope is None or "method" not in scope
+    def _watch_head(self) -> None:
+        """Bound the head that has begun to arrive; behind a request that is being answered it may take its time."""
+        if self._head_bytes > HEAD_BYTES:
+            if self._requests:
+                self.drop("sends an endless head")
+            else:
+                self._refuse(_LARGE)
+        elif self._head_bytes and not self._requests and self._head_timer is None:
+            self._await_head()
 
     def _await_head(self) -> None:
-        self._head_timer = self._loop.call_later(self._connections.head_seconds, self._give_up)
-
-    def _give_up(self) -> None:
-        self._refuse(_SLOW if self._is_in_head() else b"")
+        self._head_timer = self._loop.call_later(self._connections.head_seconds, self._refuse, _SLOW)
 
     def _refuse(self, answer: bytes) -> None:
         if not self._transport.is_closing():

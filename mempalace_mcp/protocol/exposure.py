@@ -113,6 +113,12 @@ class Exposure:
         return found is not None and self.host in ANYWHERE and _is_address(found[1])
 
 
+def host_name(authority: str) -> str | None:
+    """The name in the header Host, without its port; None if it can be none."""
+    found = _AUTHORITY.fullmatch(authority)
+    return None if found is None else found[1].lower()
+
+
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host.strip("[]"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mempalace_mcp.core.errors import InvalidArgument, NotFound
-from mempalace_mcp.protocol.security import refuse
+from mempalace_mcp.protocol.refusing import HttpRefusal
 from mempalace_mcp.protocol.tools.arguments import readable
 from mempalace_mcp.protocol.tools.history import HistoryArguments
 from mempalace_mcp.protocol.tools.schema import input_schema
@@ -24,12 +24,12 @@ _SCHEMA = input_schema(HistoryArguments)
 def history_route(activity: Activity) -> Route:
     """The route, which answers from memory."""
 
-    async def history(request: Request) -> JSONResponse:
+    async def history(request: Request) -> Response:
         try:
             asked = read_arguments(HistoryArguments, _read_query(request.query_params), _SCHEMA)
             told = describe_history(activity, session=asked.session, limit=asked.limit, cursor=asked.cursor)
         except (InvalidArgument, NotFound) as error:
-            return refuse(404 if isinstance(error, NotFound) else 400, f"{error.message}. {error.hint}")
+            return HttpRefusal(404 if isinstance(error, NotFound) else 400, error).plain()
         return JSONResponse(told)
 
     return Route(PATH, history, methods=["GET"])

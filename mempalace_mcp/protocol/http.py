@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.core.errors import InvalidArgument
+from mempalace_mcp.protocol.binding import Listening, listen
 from mempalace_mcp.protocol.calls import Calls
 from mempalace_mcp.protocol.connections import Connections
+from mempalace_mcp.protocol.exchanges import Exchanges
 from mempalace_mcp.protocol.exposure import Exposure
 from mempalace_mcp.protocol.health import health_routes
 from mempalace_mcp.protocol.history import history_route
-from mempalace_mcp.protocol.keyring import Keyring
+from mempalace_mcp.protocol.keyring import Keyring, Watch
 from mempalace_mcp.protocol.plain import PlainServer
+from mempalace_mcp.protocol.refusing import HttpRefusal, NothingHere
 from mempalace_mcp.protocol.security import HostGuard, TokenGuard
 from mempalace_mcp.protocol.server import build_server
 from mempalace_mcp.protocol.services import Services
@@ -34,13 +42,21 @@ BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 60
 SHUTDOWN_SECONDS = 2
 
-
 LOOPBACK = Exposure()
 
 
-def build_http(services: Services, exposure: Exposure = LOOPBACK, keyring: Keyring | None = None) -> Starlette:
-    """The application, for bearers of the tokens in the keyring or, without one, for everybody who reaches it;
-    `state.close` ends its streams, before the server waits for open responses."""
+@dataclass(frozen=True)
+class Guarding:
+    """By what callers are known: the connections of the server, and the tokens, if there may be any."""
+
+    connections: Connections
+    keyring: Keyring | None = None
+    watch: Watch | None = None
+
+
+def build_http(services: Services, exposure: Exposure = LOOPBACK, guarding: Guarding | None = None) -> Starlette:
+    """The application, for whom the guard lets in or, without one, for everybody who reaches it; `state.close` ends its
+    streams, before the server waits for open responses."""
     streamable = StreamableDoor(build_server(services, Calls(services), sessions=False), services.activity)
     sse = SseDoor(PlainServer(services), services.activity)
 
@@ -56,25 +72,43 @@ def build_http(services: Services, exposure: Exposure = LOOPBACK, keyring: Keyri
             yield
             tasks.cancel_scope.cancel()
 
+    routes = [
+        *(Route(path, streamable) for path in ("/mcp", "/mcp/")),
+        *(Route(path, sse) for path in ("/sse", "/sse/", MESSAGES_PATH, MESSAGES_PATH.rstrip("/"))),
+        *health_routes(services.health),
+        history_route(services.activity),
+    ]
+    guards = []
+    if guarding is not None:
+        guards.append(Middleware(TokenGuard, guarding.keyring, guarding.watch, guarding.connections))
     application = Starlette(
-        routes=[
-            Route("/mcp", streamable),
-            Route("/sse", sse),
-            Route(MESSAGES_PATH, sse),
-            *health_routes(services.health),
-            history_route(services.activity),
-        ],
-        middleware=_guards(exposure, keyring),
+        routes=routes,
+        middleware=[Middleware(HostGuard, exposure), Middleware(Known, [route.path for route in routes]), *guards],
+        exception_handlers={405: _refuse_method},
         lifespan=lifespan,
     )
+    application.router.redirect_slashes = False
     application.state.close = close
     return application
 
 
-def _guards(exposure: Exposure, keyring: Keyring | None) -> list[Middleware]:
-    """Who is refused before anything else looks at a request."""
-    host = Middleware(HostGuard, exposure)
-    return [host] if keyring is None else [host, Middleware(TokenGuard, keyring)]
+class Known:
+    """Answers 404 where there is nothing, whoever asks: it is no secret, and clients without a token look around."""
+
+    def __init__(self, app: ASGIApp, paths: list[str]) -> None:
+        self._app = app
+        self._paths = frozenset(paths)
+        self._nothing = NothingHere()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        known = scope["type"] == "lifespan" or scope["path"] in self._paths
+        await (self._app if known else self._nothing)(scope, receive, send)
+
+
+async def _refuse_method(request: Request, error: Exception) -> Response:
+    fields = getattr(error, "headers", None)
+    wrong = InvalidArgument(f"{request.url.path} is only read", argument="method", hint="GET it.")
+    return HttpRefusal(405, wrong, fields).plain()
 
 
 async def serve_http(services: Services, host: str, port: int, ready: Callable[[int], None]) -> None:
@@ -84,62 +118,42 @@ async def serve_http(services: Services, host: str, port: int, ready: Callable[[
         ConfigurationError: the host is not loopback, or the port is taken.
     """
     exposure = Exposure(host)
-    with listen(exposure, port) as listener, stop_on_signal() as stop:
-        await serve_on(services, listener, ready, stop, exposure)
+    with listen(exposure, port) as listening, stop_on_signal() as stop:
+        await serve_on(services, listening, ready, stop, exposure)
 
 
 async def serve_on(
     services: Services,
-    listener: socket.socket,
+    listening: Listening,
     ready: Callable[[int], None],
     stop: anyio.Event,
     exposure: Exposure = LOOPBACK,
     keyring: Keyring | None = None,
 ) -> None:
-    """Serve on a socket that listens, until `stop` is set. `ready` is told the port."""
-    application, certificate = build_http(services, exposure, keyring), exposure.certificate
-    protocol: Any = Connections(sockets_at_a_door())
-    config = uvicorn.Config(
-        application,
-        http=protocol,
-        backlog=BACKLOG,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="none",
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        ssl_certfile=certificate.file if certificate else None,
-        ssl_keyfile=certificate.key if certificate else None,
-    )
-    await _Server(config, application.state.close, ready, stop).serve([listener])
-
-
-def listen(exposure: Exposure, port: int, keyring: Keyring | None = None) -> socket.socket:
-    """A socket bound to the port, or to a free one if it is 0.
-
-    Raises:
-        ConfigurationError: it could be reached from other machines without a token, or the port is taken.
-    """
-    host = exposure.host
-    if not exposure.is_local and not keyring:
-        raise ConfigurationError(
-            f"--host {host} can be reached from other machines, so it needs a token",
-            argument="--host",
-            hint="Make one with `mempalace-mcp token new NAME`, or set PALACE_TOKEN; or use 127.0.0.1.",
+    """Serve on sockets that listen, until `stop` is set. `ready` is told the port."""
+    connections = Connections(sockets_at_a_door())
+    with contextlib.ExitStack() as ending:
+        watch = None if keyring is None else Watch(keyring)
+        if watch is not None:
+            ending.callback(watch.close)
+        application = build_http(services, exposure, Guarding(connections, keyring, watch))
+        protocol: Any = connections
+        certificate = exposure.certificate
+        config = uvicorn.Config(
+            Exchanges(application, connections),
+            http=protocol,
+            backlog=BACKLOG,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # else a client could say from where it comes
+            ws="none",
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            ssl_certfile=certificate.file if certificate else None,
+            ssl_keyfile=certificate.key if certificate else None,
         )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns off Nagle's algorithm, which delays small answers by 40 ms, only where TCP is named as protocol
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise ConfigurationError(
-            f"cannot listen on {host} port {port}: {error}", argument="--port", hint="Choose another port, or 0."
-        ) from error
-    return listener
+        await _Server(config, application.state.close, ready, stop).serve(listening.sockets)
 
 
 class _Server(uvicorn.Server):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import logging
+import queue
+import threading
 from pathlib import Path
 
 from mempalace_mcp.core.access import Access
-from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.core.errors import Busy, ConfigurationError
 from mempalace_mcp.protocol.tokens import WRITE, Token, digest_of, read_tokens
 
 logger = logging.getLogger(__name__)
@@ -18,9 +22,13 @@ OWN = "$PALACE_TOKEN"
 _Stamp = tuple[int, int, int, int]
 
 
+LOOK_SECONDS = 5.0
+"""A disk that has not answered by then is not waited for."""
+
+
 class Keyring:
-    """Used by the event loop alone. A file that changes is read at the next request; one that is wrong then changes
-    nothing, and is a `problem`. A file that is removed takes its tokens along.
+    """`look` reads the file if it has changed, everything else memory only. One that is wrong then changes nothing, and
+    is a `problem`. A file that is removed takes its tokens along.
 
     Raises:
         ConfigurationError: the file is wrong at the start, or there is one, and no token at all.
@@ -29,7 +37,7 @@ class Keyring:
     def __init__(self, file: Path, own: str | None = None) -> None:
         self._file = file
         self._own = () if own is None else (Token(OWN, digest_of(own), WRITE),)
-        self._stamp = self._look()
+        self._stamp = self._stamp_of_file()
         self._tokens = read_tokens(file)
         self._guarding = bool(self._own) or self._stamp is not None
         self.problem: str | None = None
@@ -47,18 +55,17 @@ class Keyring:
     @property
     def guarding(self) -> bool:
         """Must callers show a token? As soon as there was one, for as long as the process lives."""
-        self._follow()
         return self._guarding
 
     def access_of(self, presented: str) -> Access | None:
         """What the bearer of a token may do; None if it is no token of ours. Takes as long whichever token it is."""
-        self._follow()
         digest = digest_of(presented)
         found = [token for token in (*self._own, *self._tokens) if hmac.compare_digest(token.digest, digest)]
         return found[0].access if found else None
 
-    def _follow(self) -> None:
-        stamp = self._look()
+    def look(self) -> None:
+        """Follow the changes of the file."""
+        stamp = self._stamp_of_file()
         if stamp == self._stamp:
             return
         self._stamp = stamp
@@ -69,10 +76,63 @@ class Keyring:
         except ConfigurationError as error:
             self.problem = f"{error.message}; the tokens before that change count"
             logger.warning("%s. %s", self.problem, error.hint)
+        except OSError as error:
+            self.problem = f"{self._file} cannot be read: {error.strerror}; the tokens before that change count"
+            logger.warning("%s", self.problem)
 
-    def _look(self) -> _Stamp | None:
+    def _stamp_of_file(self) -> _Stamp | None:
         try:
             status = self._file.lstat()
         except OSError:
             return None
         return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+class Watch:
+    """Looks at a keyring's file, in a thread of its own: the disk it lies on may hang."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+        self._asked: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._thread = threading.Thread(target=self._run, name="tokens", daemon=True)
+        self._thread.start()
+
+    async def look(self) -> None:
+        """Return once the file has been looked at.
+
+        Raises:
+            Busy: the disk does not answer.
+        """
+        loop = asyncio.get_running_loop()
+        looked = loop.create_future()
+        self._asked.put((loop, looked))
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                await looked
+        except TimeoutError:
+            raise Busy(
+                "the disk with the file of tokens does not answer", hint="Try again.", retry_after=LOOK_SECONDS
+            ) from None
+
+    def close(self) -> None:
+        """Look no more."""
+        self._asked.put(None)
+
+    def _run(self) -> None:
+        while (first := self._asked.get()) is not None:
+            asked = [first]
+            with contextlib.suppress(queue.Empty):
+                while (another := self._asked.get_nowait()) is not None:
+                    asked.append(another)
+                self._asked.put(None)
+            self._keyring.look()
+            for loop, looked in asked:
+                with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                    loop.call_soon_threadsafe(_settle, looked)
+
+
+def _settle(looked: asyncio.Future[None]) -> None:
+    if not looked.done():
+        looked.set_result(None)

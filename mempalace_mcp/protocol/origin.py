@@ -20,7 +20,8 @@ class Origin:
     """The session a request belongs to, its size, what is wrong with its arguments if anything is, and what it may do.
 
     A door whose clients repeat messages by themselves says who the client is (`receipt_scope`) and which of its
-    messages this is (`sequence`): a write is done once for each pair. `request_id` is the client's own, which the SDK
+    messages this is (`sequence`): a write is done once for each pair. `session_id` is what a client shows by itself
+    wherever it connects, so that the keys it chooses are its own. `request_id` is the client's own, which the SDK
     may know under another one; `resent` tells that an earlier process had the message before.
     """
 
@@ -34,6 +35,7 @@ class Origin:
     request_id: str | int | None = None
     resent: bool = False
     subscriptions: Subscriptions | None = None
+    session_id: str | None = None
 
     @property
     def client(self) -> Hashable:

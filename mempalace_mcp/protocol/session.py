@@ -99,7 +99,7 @@ class Session:
                 self._subscriptions.close()
                 self.finished.set()
 
-    async def receive(self, data: bytes | Overlong, access: Access = FULL) -> None:
+    async def receive(self, data: bytes | Overlong, access: Access = FULL, client_id: str | None = None) -> None:
         """Take one message from a caller with that access; returns when it has been handed over or refused.
 
         Raises:
@@ -112,7 +112,8 @@ class Session:
             await self._queue(Turn(len(answer), partial(self._begin_refusing, refuse), refuse))
         else:
             size = len(data) if isinstance(data, bytes) else 0
-            await self.take(message, Origin.of_message(self._activity, message, size, access=access))
+            origin = Origin.of_message(self._activity, message, size, access=access)
+            await self.take(message, replace(origin, session_id=client_id))
 
     async def take(self, message: Message, origin: Origin) -> None:
         """Take one message that was read, from there; returns when it has been handed over, or waits for its turn.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import secrets
 import time
 
@@ -12,9 +13,13 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from mempalace_mcp.protocol.body import Bodies
+from mempalace_mcp.core.errors import Busy, InvalidArgument, NotFound
+from mempalace_mcp.protocol.accepting import EVENTS, accepts, sends_json
+from mempalace_mcp.protocol.body import RETRY_SECONDS, Bodies
 from mempalace_mcp.protocol.plain import SessionServer
-from mempalace_mcp.protocol.security import access_of, refuse
+from mempalace_mcp.protocol.proxies import messages_address
+from mempalace_mcp.protocol.refusing import HttpRefusal, id_in, route_of
+from mempalace_mcp.protocol.security import access_of
 from mempalace_mcp.protocol.session import Session
 from mempalace_mcp.runtime.activity import Activity, Transport
 
@@ -32,12 +37,30 @@ DRAIN_SECONDS = 1.0
 """For calls in flight when the server stops."""
 
 MESSAGES_PATH = "/messages/"
-_RETRY = {"Retry-After": "5"}
-_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-]
+_METHODS = "GET the stream, POST the messages"
+_NOT_A_STREAM = HttpRefusal(
+    405, InvalidArgument("/sse is a stream", hint=f"{_METHODS} to {MESSAGES_PATH}"), {"Allow": "GET, HEAD"}
+)
+_NOT_A_MESSAGE = HttpRefusal(405, InvalidArgument("messages are posted", hint=f"{_METHODS}."), {"Allow": "POST"})
+_NO_EVENTS = HttpRefusal(406, InvalidArgument(f"/sse is a stream of {EVENTS}", argument="Accept", hint="Accept that."))
+_NOT_JSON = HttpRefusal(415, InvalidArgument("a message is application/json", argument="Content-Type", hint="Say so."))
+_NO_SESSION = HttpRefusal(
+    404, NotFound("there is no such session", argument="session_id", hint="GET /sse opens one, and says its address.")
+)
+_NO_ROOM = HttpRefusal(
+    503,
+    Busy(
+        "no more sessions can be served now", hint=f"Try again in {RETRY_SECONDS} seconds.", retry_after=RETRY_SECONDS
+    ),
+    {"Retry-After": str(RETRY_SECONDS)},
+)
+_SESSION_ID = re.compile(r"[0-9a-f]{32}")
+_FIELDS = (
+    ("content-type", "text/event-stream; charset=utf-8"),
+    ("cache-control", "no-store"),
+    ("x-accel-buffering", "no"),
+)
+_HEADERS = [(name.encode(), value.encode()) for name, value in _FIELDS]
 
 
 class SseDoor:
@@ -58,11 +81,13 @@ class SseDoor:
         """By the name of the token that opened it, which alone may post to it, and its id."""
         self._heard: dict[tuple[str, str], float] = {}
         """When its client last posted something."""
+        self._clients: dict[tuple[str, str], str] = {}
+        """The id by which a client is known again when it reconnects."""
         self._bodies = Bodies()
         self._stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        serve = self._messages if scope["path"].endswith(MESSAGES_PATH) else self._stream
+        serve = self._messages if f"{route_of(scope)}/" == MESSAGES_PATH else self._stream
         await serve(scope, receive, send)
 
     async def close(self) -> None:
@@ -73,10 +98,14 @@ class SseDoor:
                 tasks.start_soon(_end, session)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] != "GET":
-            await refuse(405, "GET the stream, POST the messages", {"Allow": "GET"})(scope, receive, send)
+        if scope["method"] not in ("GET", "HEAD"):
+            await _NOT_A_STREAM(scope, receive, send)
+        elif not accepts(scope, EVENTS):
+            await _NO_EVENTS(scope, receive, send)
+        elif scope["method"] == "HEAD":
+            await Response(None, 200, dict(_FIELDS))(scope, receive, send)
         elif self._stopping or not self._has_room():
-            await refuse(503, "no more sessions can be served now", _RETRY)(scope, receive, send)
+            await _NO_ROOM(scope, receive, send)
         else:
             await self._serve(scope, receive, _EventStream(send))
 
@@ -96,11 +125,13 @@ class SseDoor:
         activity = self._activity.open(Transport.SSE)
         session = Session(self._server, activity, events.message)
         session_id = secrets.token_hex(16)
+        client_id = _client_id(scope)
         key = access_of(scope).name, session_id
         self._sessions[key] = session
         self._heard[key] = time.monotonic()
+        self._clients[key] = client_id
         try:
-            await events.begin(f"{scope.get('root_path', '').rstrip('/')}{MESSAGES_PATH}?session_id={session_id}")
+            await events.begin(messages_address(scope, f"{MESSAGES_PATH}?session_id={session_id}"), client_id)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_abort_when_gone, receive, session)
                 tasks.start_soon(events.keep_alive)
@@ -114,32 +145,32 @@ class SseDoor:
             activity.close()
 
     def _forget(self, key: tuple[str, str]) -> Session:
-        del self._heard[key]
+        del self._heard[key], self._clients[key]
         return self._sessions.pop(key)
 
     async def _messages(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self._accept(scope, receive)
         await response(scope, receive, send)
 
-    async def _accept(self, scope: Scope, receive: Receive) -> Response:
+    async def _accept(self, scope: Scope, receive: Receive) -> Response | HttpRefusal:
         """Hand the message to its session first and say 202 then: a session that ends in between promises nothing."""
         if scope["method"] != "POST":
-            return refuse(405, "POST the messages, GET the stream", {"Allow": "POST"})
-        if not Headers(scope=scope).get("content-type", "").lower().startswith("application/json"):
-            return refuse(415, "Content-Type must be application/json")
+            return _NOT_A_MESSAGE
+        if not sends_json(scope):
+            return _NOT_JSON
         access = access_of(scope)
         key = access.name, QueryParams(scope["query_string"]).get("session_id", "")
         session = self._sessions.get(key)
         if session is None:
-            return _no_session()
+            return _NO_SESSION
         self._heard[key] = time.monotonic()
         async with self._bodies.read(scope, receive) as body:
             if isinstance(body, Response):
                 return body
             try:
-                await session.receive(body, access)
+                await session.receive(body, access, self._clients.get(key))
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                return _no_session()
+                return _NO_SESSION.answer(id_in(body, whole=True))
             return Response("Accepted", 202)
 
 
@@ -150,10 +181,10 @@ class _EventStream:
         self._send = send
         self._writing = anyio.Lock()
 
-    async def begin(self, endpoint: str) -> None:
-        """Say where messages are to be posted."""
+    async def begin(self, endpoint: str, client_id: str) -> None:
+        """Say where messages are to be posted, and what a client shows when it reconnects."""
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        event = f"event: endpoint\r\ndata: {endpoint}\r\nretry: {RETRY_MILLISECONDS}\r\n\r\n"
+        event = f"event: endpoint\r\ndata: {endpoint}\r\nid: {client_id}\r\nretry: {RETRY_MILLISECONDS}\r\n\r\n"
         await self._write(event.encode())
 
     async def message(self, message: bytes) -> None:
@@ -175,8 +206,10 @@ class _EventStream:
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
 
-def _no_session() -> Response:
-    return refuse(404, "there is no such session: GET /sse opens one")
+def _client_id(scope: Scope) -> str:
+    """That of the client's stream before this one, which it shows if that was cut, or a new one."""
+    shown = Headers(scope=scope).get("last-event-id", "")
+    return shown if _SESSION_ID.fullmatch(shown) else secrets.token_hex(16)
 
 
 async def _abort_when_gone(receive: Receive, session: Session) -> None:

@@ -7,26 +7,32 @@ of tools go past the SDK, which makes a transport, a dispatcher and several task
 from __future__ import annotations
 
 import json
+import re
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from mcp.server.streamable_http import check_accept_headers
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
-from starlette.requests import Request
+from starlette.datastructures import Headers
 from starlette.responses import Response
+from starlette.types import Message as Event
 from starlette.types import Receive, Scope, Send
 
+from mempalace_mcp.core.errors import InvalidArgument
+from mempalace_mcp.protocol.accepting import EVENTS, JSON, accepts, names, sends_json, with_types
 from mempalace_mcp.protocol.body import Bodies, replay
 from mempalace_mcp.protocol.calls import encode_response, read_call
 from mempalace_mcp.protocol.envelope import Message, Refusal, read_message
+from mempalace_mcp.protocol.handshake import INITIALIZE
 from mempalace_mcp.protocol.lines import MAX_MESSAGE_BYTES
 from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.protocol.refusing import HttpRefusal, id_in
 from mempalace_mcp.protocol.revisions import PROGRESS_TOKEN
-from mempalace_mcp.protocol.security import access_of, refuse
+from mempalace_mcp.protocol.security import access_of
 from mempalace_mcp.protocol.server import PalaceServer
 from mempalace_mcp.protocol.subscriptions import Subscriptions
 from mempalace_mcp.runtime.activity import Activity, SessionActivity, Transport
@@ -34,7 +40,21 @@ from mempalace_mcp.runtime.activity import Activity, SessionActivity, Transport
 MAX_STREAMS = 256
 """On which clients listen to changes."""
 
-_JSON = "application/json"
+SESSION_ID = "mcp-session-id"
+"""The field by which a client is known again. It is given one with the handshake, and any that it shows is taken: there
+is nothing behind it but the scope of the keys by which it repeats its writes."""
+
+_SHOWN_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_NOT_POSTED = HttpRefusal(
+    405,
+    InvalidArgument("messages are posted", hint="POST one: there are no streams and no sessions at /mcp."),
+    {"Allow": "POST"},
+)
+_NOT_JSON = HttpRefusal(415, InvalidArgument(f"a message is {JSON}", argument="Content-Type", hint="Say so."))
+_NOT_ACCEPTED = HttpRefusal(
+    406,
+    InvalidArgument(f"answers are {JSON} or {EVENTS}", argument="Accept", hint="Accept one of them, or leave it out."),
+)
 
 
 class StreamableDoor:
@@ -67,9 +87,7 @@ class StreamableDoor:
         if self._session is None:
             raise RuntimeError("the door is not open: enter `run` first")
         if scope["method"] != "POST":
-            await refuse(405, "POST one message: there are no streams and no sessions here", {"Allow": "POST"})(
-                scope, receive, send
-            )
+            await _NOT_POSTED(scope, receive, send)
             return
         async with self._bodies.read(scope, receive) as body:
             if isinstance(body, Response):
@@ -78,20 +96,31 @@ class StreamableDoor:
                 await self._serve(self._session, body, scope, receive, send)
 
     async def _serve(self, session: SessionActivity, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = _NOT_JSON if not sends_json(scope) else None if _accepts_any(scope) else _NOT_ACCEPTED
+        if refusal is not None:
+            await refusal.answer(id_in(body, whole=True))(scope, receive, send)
+            return
         message = read_message(body)
         if isinstance(message, Refusal):
-            await Response(message.answer(), 400, media_type=_JSON)(scope, receive, send)
+            await Response(message.answer(), 400, media_type=JSON)(scope, receive, send)
             return
-        origin = Origin.of_message(session, message, len(body), access=access_of(scope), peer=scope.get("client"))
-        call = read_call(message.content) if _is_plain(Request(scope)) else None
+        shown = Headers(scope=scope).get(SESSION_ID, "")
+        origin = replace(
+            Origin.of_message(session, message, len(body), access=access_of(scope), peer=scope.get("client")),
+            session_id=shown if _SHOWN_ID.fullmatch(shown) else None,
+        )
+        call = read_call(message.content) if accepts(scope, JSON) and not _is_modern(scope) else None
         if call is not None and call.progress_token is None:
             result = await self._server.calls.answer(call, origin)
             encoded = encode_response(message.content["id"], result)
-            await Response(encoded, media_type=_JSON)(scope, receive, send)
+            await Response(encoded, media_type=JSON)(scope, receive, send)
             return
+        if message.content.get("method") == INITIALIZE:
+            send = _giving_id(send)
         origin = replace(origin, subscriptions=self._subscriptions)
-        manager = self._streaming if _is_streamed(Request(scope), message) else self._answering
-        await manager.handle_request(origin.attach(scope), replay(_as_served(message, body), receive), send)
+        manager = self._streaming if _is_streamed(scope, message) else self._answering
+        scope = with_types(origin.attach(scope), f"{JSON}, {EVENTS}" if accepts(scope, EVENTS) else JSON)
+        await manager.handle_request(scope, replay(_as_served(message, body), receive), send)
 
 
 def _manager(server: PalaceServer, *, json_response: bool) -> StreamableHTTPSessionManager:
@@ -104,25 +133,42 @@ def _manager(server: PalaceServer, *, json_response: bool) -> StreamableHTTPSess
     )
 
 
-def _is_plain(request: Request) -> bool:
-    """True if the SDK would have nothing to object to in the headers, and the revision has a handshake."""
-    accepts_json, _ = check_accept_headers(request)
-    sends_json = request.headers.get("content-type", "").partition(";")[0].strip() == _JSON
-    revision = request.headers.get(MCP_PROTOCOL_VERSION_HEADER)
-    return accepts_json and sends_json and (revision is None or revision in HANDSHAKE_PROTOCOL_VERSIONS)
+def _accepts_any(scope: Scope) -> bool:
+    return accepts(scope, JSON) or accepts(scope, EVENTS)
 
 
-def _is_streamed(request: Request, message: Message) -> bool:
+def _is_modern(scope: Scope) -> bool:
+    """True if the request is of a revision without a handshake, or of one that nobody knows."""
+    revision = Headers(scope=scope).get(MCP_PROTOCOL_VERSION_HEADER)
+    return revision is not None and revision not in HANDSHAKE_PROTOCOL_VERSIONS
+
+
+def _is_streamed(scope: Scope, message: Message) -> bool:
     """True if the client may get more than one message, because it asked for progress, or closes the stream to cancel,
     as the revisions without a handshake have it (which get plain JSON all the same where nothing precedes the answer).
+
+    Whoever names no kind is told of progress only in a stream that it asked for by name.
     """
-    if not all(check_accept_headers(request)):
+    if not accepts(scope, JSON):
+        return True
+    if not accepts(scope, EVENTS):
         return False
-    revision = request.headers.get(MCP_PROTOCOL_VERSION_HEADER)
-    if revision is not None and revision not in HANDSHAKE_PROTOCOL_VERSIONS:
+    if _is_modern(scope):
         return True
     meta = (message.content.get("params") or {}).get("_meta")
-    return isinstance(meta, dict) and PROGRESS_TOKEN in meta
+    return names(scope, EVENTS) and isinstance(meta, dict) and PROGRESS_TOKEN in meta
+
+
+def _giving_id(send: Send) -> Send:
+    """A `send` that gives a client whose handshake succeeds an id to show from then on."""
+
+    async def send_on(event: Event) -> None:
+        if event["type"] == "http.response.start" and event["status"] == 200:
+            field = (SESSION_ID.encode(), secrets.token_hex(16).encode())
+            event = {**event, "headers": [*event.get("headers", ()), field]}
+        await send(event)
+
+    return send_on
 
 
 def _as_served(message: Message, body: bytes) -> bytes:

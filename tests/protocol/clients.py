@@ -171,8 +171,8 @@ class Response:
 class RawHttp:
     """One keep-alive connection."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection((host, port), timeout=PATIENCE)
         self.file = self.socket.makefile("rb")
 
     def __enter__(self) -> RawHttp:
@@ -223,10 +223,10 @@ def event(http: RawHttp) -> dict[str, Any]:
 class SseClient:
     """A session over HTTP+SSE."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, headers: Mapping[str, str] | None = None) -> None:
         self.stream = RawHttp(port)
         self.poster = RawHttp(port)
-        self.stream.begin("GET", "/sse")
+        self.stream.begin("GET", "/sse", headers=headers)
         self.opening = self.stream.head()
         self.path = self.event("endpoint") if self.opening.status == 200 else ""
 

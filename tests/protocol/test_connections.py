@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mempalace_mcp.protocol.connections import HEAD_BYTES, Connections
+from mempalace_mcp.protocol.exchanges import Exchanges
 from tests.protocol.clients import PATIENCE, RawHttp
 from tests.protocol.serving import served
 
@@ -39,7 +40,7 @@ def serve() -> Iterator[Callable[..., Served]]:
 
         def start(**bounds: Any) -> Served:
             bounded = Connections(LIMIT, **bounds)
-            return Served(stack.enter_context(served(application, bounded)), bounded)
+            return Served(stack.enter_context(served(Exchanges(application, bounded), bounded)), bounded)
 
         yield start
 

@@ -193,12 +193,40 @@ def test_every_revision_and_door_carries_the_key(palace: Palace, wing: str) -> N
     params = modern(call(1, "diary_write", agent_name=wing, entry="one"))["params"]
     headers = {"MCP-Protocol-Version": MODERN_REVISION, "Mcp-Method": "tools/call", "Mcp-Name": "diary_write"}
     newest = {**message, "params": {**params, "_meta": {**params["_meta"], KEY: wing}}}
-    answer = palace.http.ask("POST", "/mcp", newest, headers).json["result"]
-    assert answer["structuredContent"] == first
+    modern_answers = [palace.http.ask("POST", "/mcp", newest, headers).json["result"] for _ in range(2)]
     with SseClient(palace.port) as client:
         client.greet()
+        sse_answers = [client.ask(message)["result"]["structuredContent"] for _ in range(2)]
+    assert palace.ask(message) == first
+    assert modern_answers[0]["structuredContent"] == modern_answers[1]["structuredContent"]
+    assert sse_answers[0] == sse_answers[1]
+    assert palace.tell("diary_read", agent_name=wing)["total"] == 3, "three clients, as far as one can tell"
+
+
+def test_clients_that_choose_the_same_key_do_not_meet(palace: Palace, wing: str) -> None:
+    def write(entry: str, **headers: str) -> dict[str, Any]:
+        message = with_key("one", "diary_write", agent_name=wing, entry=entry)
+        answer: dict[str, Any] = palace.http.ask("POST", "/mcp", message, headers).json["result"]["structuredContent"]
+        return answer
+
+    sessions = [palace.http.ask("POST", "/mcp", initialize()).headers["mcp-session-id"] for _ in range(2)]
+    written = [write("the same", **{"Mcp-Session-Id": session}) for session in sessions for _ in range(2)]
+    assert written[0] == written[1]
+    assert written[2] == written[3]
+    assert written[0]["drawer_id"] != written[2]["drawer_id"]
+    assert write("another", **{"Mcp-Session-Id": sessions[0]})["error"]["code"] == "conflict"
+    assert "drawer_id" in write("another", **{"Mcp-Session-Id": "of a third".replace(" ", "-")})
+
+
+def test_a_client_keeps_its_keys_when_its_stream_is_cut(palace: Palace, wing: str) -> None:
+    message = with_key("one", "diary_write", agent_name=wing, entry="the same")
+    with SseClient(palace.port) as client:
+        client_id = client.stream.file.readline().decode().removeprefix("id: ").strip()
+        first = client.ask(message)["result"]["structuredContent"]
+    with SseClient(palace.port, {"Last-Event-ID": client_id}) as client:
         assert client.ask(message)["result"]["structuredContent"] == first
-    assert palace.tell("diary_read", agent_name=wing)["total"] == 1
+    with SseClient(palace.port) as client:
+        assert client.ask(message)["result"]["structuredContent"]["drawer_id"] != first["drawer_id"]
 
 
 def test_sixteen_clients_with_one_key(palace: Palace, wing: str) -> None:

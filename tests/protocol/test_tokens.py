@@ -146,9 +146,11 @@ def test_no_token_of_the_file_passes_for_the_one_of_the_environment(file: Path) 
 def test_changes_are_followed(file: Path) -> None:
     keyring = Keyring(file)
     write_tokens(file, known("first"))
+    keyring.look()
     assert keyring.guarding
     assert keyring.access_of("first") == Access("t0")
     write_tokens(file, known("second", scope="read"))
+    keyring.look()
     assert keyring.access_of("first") is None
     assert keyring.access_of("second") == Access("t0", writes=False)
 
@@ -158,14 +160,17 @@ def test_a_broken_change_keeps_the_last_good_tokens_and_is_told(file: Path, capl
     keyring = Keyring(file)
     write(file, "[oops\n")
     for _ in range(3):
+        keyring.look()
         assert keyring.access_of("first") == Access("t0")
     assert keyring.problem is not None
     assert "line 1" in keyring.problem
     assert len(caplog.records) == 1, "told once"
     file.chmod(0o644)
+    keyring.look()
     assert keyring.access_of("first") == Access("t0")
     assert "open to other users" in keyring.problem
     write_tokens(file, known("second"))
+    keyring.look()
     assert keyring.access_of("first") is None
     assert keyring.problem is None
 
@@ -174,6 +179,7 @@ def test_a_file_that_is_removed_takes_its_tokens_along_and_opens_nothing(file: P
     write_tokens(file, known("first"))
     keyring = Keyring(file)
     file.unlink()
+    keyring.look()
     assert keyring.access_of("first") is None
     assert keyring.guarding
 

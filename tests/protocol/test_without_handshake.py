@@ -140,6 +140,7 @@ def server(palace: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes
 def test_a_client_whose_server_was_killed_goes_on_with_the_next_one(tmp_path: Path) -> None:
     arguments = {"wing": "kitchen", "room": "soup", "content": "Lentils."}
     with server(tmp_path) as (process, port), SseClient(port) as client:
+        assert client.stream.file.readline().startswith(b"id: ")
         assert client.stream.file.readline() == b"retry: 500\r\n"
         client.greet("2025-06-18")
         assert client.ask(call(1, "add_drawer", **arguments))["result"]["isError"] is False

@@ -1,0 +1,54 @@
+"""Which kinds of content a request accepts, and in which it sends its own (RFC 9110, section 12.5.1)."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+JSON = "application/json"
+EVENTS = "text/event-stream"
+
+
+def accepts(scope: Scope, kind: str) -> bool:
+    """May the answer be of that kind? Without an `Accept` of any; else the range that fits best decides."""
+    ranges = _ranges(scope)
+    if not ranges:
+        return True
+    for fitting in (kind, f"{kind.partition('/')[0]}/*", "*/*"):
+        if fitting in ranges:
+            return ranges[fitting]
+    return False
+
+
+def names(scope: Scope, kind: str) -> bool:
+    """Does the request ask for that kind by its name?"""
+    return _ranges(scope).get(kind, False)
+
+
+def sends_json(scope: Scope) -> bool:
+    """Does the request say that its body is JSON? No page elsewhere can, without asking first."""
+    content_type = Headers(scope=scope).get("content-type", "")
+    return content_type.partition(";")[0].strip().lower() == JSON
+
+
+def with_types(scope: Scope, accept: str) -> Scope:
+    """The same request, with JSON for a body, that accepts just that."""
+    kept = [(name, value) for name, value in scope["headers"] if name not in (b"accept", b"content-type")]
+    return {**scope, "headers": [*kept, (b"accept", accept.encode()), (b"content-type", JSON.encode())]}
+
+
+def _ranges(scope: Scope) -> dict[str, bool]:
+    """The ranges in the request's `Accept`, and whether they are wanted."""
+    given = ",".join(Headers(scope=scope).getlist("accept"))
+    return dict(_read(part) for part in given.lower().split(",") if part.strip())
+
+
+def _read(part: str) -> tuple[str, bool]:
+    kind, *parameters = (piece.strip() for piece in part.split(";"))
+    return kind, not any(_is_zero(parameter) for parameter in parameters)
+
+
+def _is_zero(parameter: str) -> bool:
+    """A weight of zero says that it is not acceptable."""
+    name, _, value = parameter.partition("=")
+    return name.strip() == "q" and set(value.strip()) <= {"0", "."} and value.strip() != ""
