@@ -32,7 +32,7 @@ def reword_stale(tx: Transaction, lexicon: Lexicon, limit: int) -> int:
     new: dict[int, str] = {}
     for chunk, drawer, start, stop in chunks:
         content, occurred_at, source_file = said[drawer]
-        new[chunk] = passage_text(content, Span(start, stop), occurred_at, source_file)
+        new[chunk] = passage_text(content, Span(start, stop), occurred_at, source_file, lexicon.zone)
     changed = [chunk for chunk, text in new.items() if text != old.get(chunk)]
     lexicon.remove(tx, changed)
     for chunk in changed:
