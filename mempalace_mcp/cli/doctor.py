@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,8 +33,8 @@ def doctor(settings: Settings, fix: bool, as_json: bool) -> tuple[str, bool]:
     treated = [_treat(finding) if fix else Treated(finding) for finding in _examine(settings)]
     well = all(each.mended is not None for each in treated)
     if as_json:
-        told = {"palace": str(settings.palace), "well": well, "findings": [_as_json(each) for each in treated]}
-        return json.dumps(told, ensure_ascii=False), well
+        told = {"palace": str(settings.palace), "well": well, "sqlite": sqlite3.sqlite_version}
+        return json.dumps(told | {"findings": [_as_json(each) for each in treated]}, ensure_ascii=False), well
     verdict = f"{settings.palace} is well." if well else f"{settings.palace} needs you."
     return "\n\n".join([*map(_as_text, treated), verdict]), well
 

@@ -38,15 +38,16 @@ def rebuild(
         PalaceError: the palace cannot be opened.
     """
     with Interrupts() as interrupts, open_app(settings) as app:
+        if not app.index.rebuild():
+            raise Busy(
+                "another process holds the Chroma index, so it cannot be rebuilt from here",
+                hint="Stop that process with `mempalace-mcp daemon stop`, or leave it: its index follows the palace by "
+                "itself.",
+            )
         app.stores.writer.write(app.stores.lexicon.rebuild, Deadline(COMMAND_SECONDS))
         if vectors:
             app.vectorizing.forget_vectors(Deadline(COMMAND_SECONDS))
         app.embedder.start()
-        if not app.index.rebuild():
-            raise Busy(
-                "another process holds the Chroma index, so it cannot be rebuilt from here",
-                hint="Stop that process, or leave it: its index follows the palace by itself.",
-            )
         app.indexer.start()
         with Progress("indexing", enabled=show_progress) as progress:
             app.wait_until_indexed(progress.show, interrupts.check)

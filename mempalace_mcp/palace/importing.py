@@ -153,7 +153,7 @@ def _verify_within(paths: Sequence[Path], within: Sequence[Path]) -> None:
                 f"paths[{position}] is {OUTSIDE}",
                 argument=f"paths[{position}]",
                 hint=f"These {folders}: whoever runs the server says so in PALACE_IMPORT_ROOTS, or imports the files "
-                "with `mempalace-mcp import`.",
+                "with `mempalace-mcp import PATH...`.",
             )
 
 

@@ -13,6 +13,7 @@ from mempalace_mcp.core.model import Chunk, ModelStamp, Priority
 from mempalace_mcp.embedding.embedder import Embedder
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.vectors.truth import REINDEX
 
 FLOOD = 128
 """Times what a search embeds by itself: more than that is left to the indexer.
@@ -77,7 +78,7 @@ class Vectorizing:
         if stored is not None and stored != stamp:
             raise ModelMismatch(
                 f"the palace's vectors are of {_describe(stored)}, this program embeds with {_describe(stamp)}",
-                hint="Run `mempalace-mcp reindex` to embed everything anew; search by words works meanwhile.",
+                hint=f"{REINDEX} Search by words works meanwhile.",
             )
 
     @contextmanager

@@ -55,7 +55,7 @@ def listen(exposure: Exposure, port: int, keyring: Keyring | None = None) -> Lis
         raise ConfigurationError(
             f"--host {host} can be reached from other machines, so it needs a token",
             argument="--host",
-            hint="Make one with `mempalace-mcp token new NAME`, or set PALACE_TOKEN; or use 127.0.0.1.",
+            hint="Make one with `mempalace-mcp token new NAME --scope write`, or set PALACE_TOKEN; or use 127.0.0.1.",
         )
     attempts = _ATTEMPTS if port == 0 else 1
     while True:

@@ -45,7 +45,8 @@ class Keyring:
             raise ConfigurationError(
                 f"{file} holds no token, so nobody could come in",
                 argument=file.name,
-                hint="Make one with `mempalace-mcp token new NAME`, or remove the file to serve this machine without.",
+                hint="Make one with `mempalace-mcp token new NAME --scope write`, or remove the file to serve this "
+                "machine without.",
             )
 
     def __bool__(self) -> bool:

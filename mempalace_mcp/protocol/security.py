@@ -29,8 +29,8 @@ _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,1024})", re.IGNORECASE)
 _ORIGIN = re.compile(r"https?://(.+)", re.IGNORECASE)
 _OWN_SITES = {"same-origin", "none"}
 
-_MAKE_ONE = "Make one with `mempalace-mcp token new NAME`."
-_FIRST = "Make one with `mempalace-mcp token new NAME`, and show it as the header Authorization: Bearer TOKEN."
+_MAKE_ONE = "Make one with `mempalace-mcp token new NAME --scope write`."
+_FIRST = "Make one with `mempalace-mcp token new NAME --scope write`, and show it as the header Authorization: Bearer TOKEN."
 _FOREIGN_PAGE = Forbidden(
     "Origin is no page of this server", hint="Leave it out, or start the server with --allowed-host."
 )

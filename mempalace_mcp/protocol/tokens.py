@@ -127,13 +127,16 @@ def write_tokens(file: Path, tokens: Iterable[Token]) -> None:
         raise explain_os_error(error, file) from error
 
 
+_MAKE_ANEW = "Remove it, and make tokens with `mempalace-mcp token new NAME --scope write`."
+
+
 def _verify_private(file: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise _wrong(file, "is not a regular file", "Remove it, and make tokens with `mempalace-mcp token new`.")
+        raise _wrong(file, "is not a regular file", _MAKE_ANEW)
     if os.name == "nt":
         return
     if status.st_uid not in (os.geteuid(), 0):
-        raise _wrong(file, "belongs to another user", "Remove it, and make tokens with `mempalace-mcp token new`.")
+        raise _wrong(file, "belongs to another user", _MAKE_ANEW)
     if status.st_mode & _OTHERS:
         raise _wrong(file, f"is open to other users ({stat.filemode(status.st_mode)})", f"Run: chmod 600 {file}")
 

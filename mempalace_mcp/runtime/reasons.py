@@ -66,7 +66,9 @@ STORAGE_FULL = _degraded("storage_full", "Free some space; the server goes on by
 STORAGE_READ_ONLY = _degraded("storage_read_only", "Make the palace's directory and files writable for this user.")
 DISK_LOW = _degraded("disk_low", "Free some space before writes have to be refused.")
 DISK_SLOW = _degraded("disk_slow", "Look at the disk: the file system has not answered for a while.")
-LOG_LARGE = _degraded("log_large", "Find the process that reads for so long, and end it; then `doctor --fix`.")
+LOG_LARGE = _degraded(
+    "log_large", "Find the process that reads for so long, and end it; then run `mempalace-mcp doctor --fix`."
+)
 LOCK_HELD = _degraded("lock_held", "Look at the process whose number is in `write.lock`.")
 WRITER_WAITING = _degraded("writer_waiting", "Look at the process whose number is in `write.lock`.")
 WRITER_FULL = _degraded("writer_full", "Let the clients slow down; they are told to try again.", refuses=True)
@@ -75,7 +77,10 @@ EMBEDDER_MISSING = _degraded("embedder_missing", "Install mempalace-mcp again an
 INDEXER_DEAD = _degraded("indexer_dead", "Restart the server; words are found meanwhile.", restart_helps=True)
 INDEXER_FAILING = _degraded("indexer_failing", "Read the log: it says what fails, and it is tried again.")
 INDEX_REBUILDING = _degraded("index_rebuilding", "Nothing: searches are exact meanwhile, if slower.")
-INDEX_FAILING = _degraded("index_failing", "Read the log; searches are exact meanwhile. `reindex` begins anew.")
+INDEX_FAILING = _degraded(
+    "index_failing",
+    "Read the log; searches are exact meanwhile. To begin anew: `mempalace-mcp daemon stop`, `mempalace-mcp reindex`.",
+)
 EVENT_LOOP_SLOW = _degraded("event_loop_slow", "See whether the machine is overloaded.")
 EXECUTION_LONG = _degraded("execution_long", "See what it waits for: `kill -USR1` writes all stacks to the log.")
 TOKENS_WRONG = _degraded("tokens_wrong", "Correct `tokens.toml`: the log names the line. The tokens before it count.")

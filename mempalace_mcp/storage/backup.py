@@ -78,7 +78,7 @@ def _copy(source: sqlite3.Connection, partial: Path, progress: Progress | None) 
     if problems != ["ok"] or rows != count_rows(source):
         raise PalaceCorrupt(
             f"the copy does not pass its checks: {'; '.join(problems)}",
-            hint="No backup was made. Check the palace with doctor.",
+            hint="No backup was made. Check the palace with `mempalace-mcp doctor`.",
         )
     return rows
 

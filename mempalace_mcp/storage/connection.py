@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from mempalace_mcp.core.errors import PalaceMissing
+from mempalace_mcp.core.errors import ConfigurationError, PalaceMissing
 
 WAL_PAGES_PER_CHECKPOINT = 1000
 WAL_BYTES_KEPT = 64 * 1024 * 1024
 _READ_BUSY_MILLISECONDS = 5_000
 """Readers meet a lock only while another process recovers or removes the write-ahead log."""
 _STATEMENTS_CACHED = 256
+
+OLDEST_SQLITE = (3, 38, 0)
+"""The first one with `->>`; strict tables came with 3.37."""
 
 FileIdentity = tuple[int, ...]
 
@@ -35,6 +39,20 @@ class Identity:
     def of(path: Path, frozen: bool = False) -> Identity:
         """What lies at the path of the database, and beside it, now."""
         return Identity(_identity(os.fspath(path), frozen), _identity(f"{path}-wal", frozen), frozen)
+
+
+def verify_sqlite(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> None:
+    """Return if the SQLite that Python brings can do what the palace needs.
+
+    Raises:
+        ConfigurationError: it is too old.
+    """
+    if version < OLDEST_SQLITE:
+        shown, needed = (".".join(map(str, each)) for each in (version, OLDEST_SQLITE))
+        raise ConfigurationError(
+            f"this Python ({sys.executable}) comes with SQLite {shown}, and a palace needs {needed} or newer",
+            hint="Install mempalace-mcp for a newer Python, or for one that brings a newer SQLite.",
+        )
 
 
 def verify_identity(path: Path, expected: Identity) -> None:

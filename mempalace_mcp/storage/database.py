@@ -27,7 +27,7 @@ from mempalace_mcp.core.files import create_directory, create_file
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.backup import BackupReport, Progress, back_up
 from mempalace_mcp.storage.commit import Backoff, Outcome, TransactionLost, commit_units
-from mempalace_mcp.storage.connection import is_there, log_of
+from mempalace_mcp.storage.connection import is_there, log_of, verify_sqlite
 from mempalace_mcp.storage.failures import explain, is_passing
 from mempalace_mcp.storage.migrations import load_migrations, verify_schema
 from mempalace_mcp.storage.opening import (
@@ -66,6 +66,7 @@ class Database:
     """
 
     def __init__(self, directory: Path, *, now: Callable[[], Instant] = clock.now, readers: int = 8) -> None:
+        verify_sqlite()
         self.directory = directory
         self.path = directory / DATABASE_FILE
         self._now = now

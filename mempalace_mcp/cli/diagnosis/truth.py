@@ -9,10 +9,10 @@ from functools import partial
 from mempalace_mcp.cli import show
 from mempalace_mcp.cli.diagnosis.finding import Finding, Patient
 from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.errors import Busy, PalaceError, StorageError
+from mempalace_mcp.core.errors import Busy, ConfigurationError, PalaceError, StorageError
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.runtime import reasons
-from mempalace_mcp.storage.connection import WAL_BYTES_KEPT, log_of
+from mempalace_mcp.storage.connection import WAL_BYTES_KEPT, log_of, verify_sqlite
 from mempalace_mcp.storage.database import DATABASE_FILE, LOCK_FILE, Database
 from mempalace_mcp.storage.inspection import damages, inspect
 
@@ -24,6 +24,11 @@ def examine_truth(patient: Patient) -> Iterator[Finding]:
     """The database, its log and its lock."""
     path = patient.directory / DATABASE_FILE
     if not path.is_file():
+        return
+    try:
+        verify_sqlite()
+    except ConfigurationError as error:
+        yield Finding("sqlite_old", error.message, error.hint or "")
         return
     try:
         found, damaged = inspect(path), damages(path)

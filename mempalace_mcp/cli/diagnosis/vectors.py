@@ -14,9 +14,11 @@ from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.model import ModelStamp
 from mempalace_mcp.embedding.bundle import BUNDLED, verify_bundle
 from mempalace_mcp.runtime import reasons
+from mempalace_mcp.storage.connection import verify_sqlite
 from mempalace_mcp.storage.database import DATABASE_FILE
 from mempalace_mcp.storage.inspection import Inspection, inspect
 from mempalace_mcp.storage.vectors.record import directories, discard_files, doubt, load_record
+from mempalace_mcp.storage.vectors.truth import REINDEX
 
 INDEX = "index"
 INDEX_LOCK = "index.lock"
@@ -31,6 +33,7 @@ def examine_vectors(patient: Patient) -> Iterator[Finding]:
     except EmbedderBroken as error:
         yield Finding.of(reasons.EMBEDDER_MISSING, error.message)
     try:
+        verify_sqlite()
         found = inspect(patient.directory / DATABASE_FILE)
     except PalaceError:
         return
@@ -41,10 +44,11 @@ def examine_vectors(patient: Patient) -> Iterator[Finding]:
 def _embeddings(patient: Patient, found: Inspection, own: ModelStamp | None) -> Iterator[Finding]:
     if own is not None and found.stamp not in (None, own):
         message = f"the vectors stem from {_name(found.stamp)}, and the model of this version is {_name(own)}"
-        yield Finding("model_mismatch", message, "Run `mempalace-mcp reindex --vectors`.")
+        yield Finding("model_mismatch", message, REINDEX)
     elif found.pending and not patient.is_served and _is_free(patient, EMBED_LOCK):
         passages = show.count(found.pending, "passage")
-        message, remedy = f"{passages} can be found by words alone, and nobody is at it", "Start a session, or `--fix`."
+        message = f"{passages} can be found by words alone, and nobody is at it"
+        remedy = "Start a session, or run `mempalace-mcp doctor --fix`."
         yield Finding("embeddings_pending", message, remedy, partial(_rebuild, patient))
 
 

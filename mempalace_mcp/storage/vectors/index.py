@@ -156,6 +156,8 @@ class VectorIndex:
             held = self._mode == "exact" or self._client.hold()
             if held:
                 self._client.discard(Cause.REBUILD)
+            if held and self._mode != "exact":
+                self._client.remove_files()
             return held
 
     def verify(self, connection: sqlite3.Connection) -> list[Difference]:
@@ -295,7 +297,7 @@ def _unit(query: Vectors, dimension: int) -> Vectors:
     if query.shape != (dimension,):
         raise ModelMismatch(
             f"the query has {query.size} dimensions, the palace's vectors have {dimension}",
-            hint="Use the model that made the palace, or compute all vectors anew: reindex.",
+            hint=f"Use the model that made the palace. Or: {truth.REINDEX}",
         )
     length = float(np.linalg.norm(query))
     return np.ascontiguousarray(query / length if length > 0 else query, np.float32)

@@ -22,7 +22,7 @@ ROW_FIELDS = ("position", "chunk", "drawer", "wing", "room", "when_at", "seq", "
 _ROW = "v.position, v.chunk, c.drawer, d.wing, d.room, d.when_at, d.seq, d.deleted_at IS NULL"
 _JOINED = "vectors v JOIN chunks c ON c.id = v.chunk JOIN drawers d ON d.id = c.drawer"
 _FETCH = 1024
-REINDEX = "Compute all vectors anew: reindex."
+REINDEX = "Run `mempalace-mcp daemon stop`, then `mempalace-mcp reindex --vectors`: it computes all vectors anew."
 
 
 @dataclass(frozen=True, slots=True)
