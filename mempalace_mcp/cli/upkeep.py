@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
 from mempalace_mcp.core.errors import Busy
 from mempalace_mcp.runtime.app import open_app
 from mempalace_mcp.storage.vectors.model import Difference, VectorStatistics
+from mempalace_mcp.storage.vectors.record import discard_files
 
 
 def reindex(settings: Settings, vectors: bool, as_json: bool) -> str:
@@ -44,6 +46,9 @@ def rebuild(
                 hint="Stop that process with `mempalace-mcp daemon stop`, or leave it: its index follows the palace by "
                 "itself.",
             )
+        if settings.index != "exact":  # then nobody holds the lock on the files
+            with contextlib.suppress(OSError):  # what stays is not trusted, and removed when Chroma is next opened
+                discard_files(settings.palace / "index")
         app.stores.writer.write(app.stores.lexicon.rebuild, Deadline(COMMAND_SECONDS))
         if vectors:
             app.vectorizing.forget_vectors(Deadline(COMMAND_SECONDS))

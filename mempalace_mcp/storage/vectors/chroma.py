@@ -24,7 +24,6 @@ from mempalace_mcp.storage.vectors.record import (
     begin_directory,
     boot_identity,
     directories,
-    discard_files,
     doubt,
     load_record,
     make_files_durable,
@@ -183,11 +182,6 @@ class CachedClient:
         """Close the client and never trust its files again."""
         with self._access:
             self._lose(ChromaState.ABSENT, reason)
-
-    def remove_files(self) -> None:
-        """Remove what an earlier client has left, as far as that is possible; for whoever holds the lock."""
-        with self._access, contextlib.suppress(OSError):  # what stays is not trusted, and removed by the next client
-            discard_files(self._directory)
 
     def close(self, reason: Cause = Cause.START) -> None:
         """Close the client so that its files can be trusted later, also after a reboot, and give up the lock."""

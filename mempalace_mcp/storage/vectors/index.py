@@ -156,8 +156,6 @@ class VectorIndex:
             held = self._mode == "exact" or self._client.hold()
             if held:
                 self._client.discard(Cause.REBUILD)
-            if held and self._mode != "exact":
-                self._client.remove_files()
             return held
 
     def verify(self, connection: sqlite3.Connection) -> list[Difference]:
