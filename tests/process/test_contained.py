@@ -15,9 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
+from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.process.runtime_folder import LONGEST_SOCKET_PATH
 from tests.process.container import UID, contained, needs_namespaces
-from tests.process.support import PACKAGE, PROGRAM, bridge, use
+from tests.process.support import PACKAGE, PROGRAM, bridge, use, wait_for
 from tests.protocol.clients import PATIENCE, RawHttp, call, end
 
 pytestmark = needs_namespaces
@@ -108,6 +109,27 @@ def test_without_any_place_it_is_said_what_to_set(volume: Path) -> None:
     assert served.returncode == 1
     assert "XDG_RUNTIME_DIR" in served.stderr
     assert "Traceback" not in served.stderr
+
+
+def test_the_first_process_can_be_stopped_while_it_waits_to_begin(volume: Path) -> None:
+    lock = FileLock(volume / "write.lock")
+    lock.acquire()
+    lock.path.chmod(0o666)
+    command = [*contained(volume), "env", f"PALACE_PATH={volume}", *PROGRAM, "serve", "--port", "0"]
+    outer = subprocess.Popen(command, cwd=PACKAGE.parent)
+    try:
+        wait_for(lambda: _is_stopped(outer), "the end of a process that is told to stop again and again")
+        assert outer.wait(PATIENCE) == 128 + signal.SIGTERM
+    finally:
+        end(outer)
+        lock.close()
+
+
+def _is_stopped(outer: subprocess.Popen[bytes]) -> bool:
+    for inner in psutil.Process(outer.pid).children():
+        if "serve" in inner.cmdline() and inner.name() != "sh":
+            inner.send_signal(signal.SIGTERM)
+    return outer.poll() is not None
 
 
 @pytest.mark.parametrize("variable", ["PALACE_HOST", "PALACE_PORT", "PALACE_ALLOWED_HOSTS"])
