@@ -1,4 +1,4 @@
-"""The image, as far as it can be known without an engine: what it copies, sets, leaves out and asks about its health."""
+"""The image, as far as it is known without an engine: what it copies, sets, leaves out, and asks about its health."""
 
 from __future__ import annotations
 

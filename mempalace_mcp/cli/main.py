@@ -16,10 +16,25 @@ def main() -> None:
     """Run `mempalace-mcp` with the arguments of this process."""
     try:
         _run(sys.argv[1:])
+    except SystemExit as ending:
+        if ending.code is None or isinstance(ending.code, int):
+            _leave(ending.code or 0)
+        raise
     except KeyboardInterrupt:
         from mempalace_mcp.cli.interrupts import INTERRUPTED
 
         raise SystemExit(INTERRUPTED) from None
+
+
+def _leave(code: int) -> None:
+    """A thread that hangs shall not keep the process. (A bridge has none, and need not know how.)"""
+    threading = sys.modules.get("threading")
+    if threading is not None and any(
+        not each.daemon and each is not threading.main_thread() for each in threading.enumerate()
+    ):
+        from mempalace_mcp.core.endings import leave
+
+        leave(code)
 
 
 def _run(arguments: Sequence[str]) -> None:

@@ -9,11 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mempalace_mcp.core.endings import wait_for_end
 from mempalace_mcp.core.errors import EmbedderBroken, EmbedderUnavailable, PalaceError
 from mempalace_mcp.embedding.embedder import Embedder, EmbedderStatistics
 from mempalace_mcp.embedding.encoder import MiniLm
 
 logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 30.0
 
 
 class Loading(StrEnum):
@@ -54,7 +57,7 @@ class BackgroundEmbedder:
             if self._state is not Loading.IDLE:
                 return
             self._state = Loading.LOADING
-            self._thread = threading.Thread(target=self._run, name="embedder-loading")
+            self._thread = threading.Thread(target=self._run, name="embedder-loading", daemon=True)
             self._thread.start()
 
     @property
@@ -106,12 +109,12 @@ class BackgroundEmbedder:
         return BackgroundStatistics(state, seconds, embedder.statistics() if embedder else None)
 
     def close(self) -> None:
-        """Wait for the end of loading and close the embedder. May be called more than once."""
+        """Wait a while for the end of loading and close the embedder. May be called more than once."""
         with self._lock:
             self._state = Loading.CLOSED
             thread = self._thread
         if thread is not None:
-            thread.join()
+            wait_for_end(thread, CLOSE_SECONDS)
         with self._lock:
             embedder, self._embedder = self._embedder, None
         if embedder is not None:
@@ -127,6 +130,9 @@ class BackgroundEmbedder:
             failure = _reason(error)
             logger.error("the embedding model could not be loaded: %s", failure, exc_info=error)
         with self._lock:
+            if self._state is Loading.CLOSED and embedder is not None:  # nobody waits for it any more
+                embedder.close()
+                embedder = None
             self._embedder, self._failure = embedder, failure
             self._load_seconds = time.perf_counter() - began
             if self._state is Loading.LOADING:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
 import anyio
+import anyio.to_thread
 
 from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.address import Address
@@ -40,23 +42,33 @@ class Life:
 
     async def watch(self, leave: Callable[[str], None]) -> None:
         """Call `leave` with the reason as soon as there is one."""
-        while (reason := self._reason_to_leave()) is None:
+        while (reason := await self._reason_to_leave()) is None:
             await anyio.sleep(LOOK_SECONDS)
         leave(reason)
 
-    def _reason_to_leave(self) -> str | None:
+    async def _reason_to_leave(self) -> str | None:
+        # In a thread, for a disk may hang; the executor could be full, and with it nobody would look at all.
+        changed = await anyio.to_thread.run_sync(self._look_at_files, abandon_on_cancel=True)
+        if changed is not None:
+            return changed
+        if self._seat is None:
+            return self._end_of_private_life()
+        return "idle" if self._address.http is None and self._is_idle() else None
+
+    def _look_at_files(self) -> str | None:
+        """Why the files say that this process is to leave, if they do; what it owes them is seen to."""
         if not self._palace_is_there():
             return "missing"
         if self._seat is None:
-            return self._end_of_private_life()
+            return None
         if not self._seat.is_current():
             return "retiring"
         if Address.read(self._address_file) is None:
-            self._address.write(self._address_file)
-        if self._address.http is not None:
-            return None
-        self._log.rotate()
-        return "idle" if self._is_idle() else None
+            with contextlib.suppress(OSError):  # for want of space, perhaps: the next look tries again
+                self._address.write(self._address_file)
+        if self._address.http is None:
+            self._log.rotate()
+        return None
 
     def _palace_is_there(self) -> bool:
         try:

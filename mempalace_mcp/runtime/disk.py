@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 
+from mempalace_mcp.core.endings import wait_for_end
 from mempalace_mcp.storage.database import Database
 from mempalace_mcp.storage.statistics import FileStatistics
 
@@ -58,8 +59,7 @@ class DiskWatch:
     def close(self) -> None:
         """Look no more. Idempotent."""
         self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(CLOSE_SECONDS)
+        wait_for_end(self._thread, CLOSE_SECONDS)
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval):

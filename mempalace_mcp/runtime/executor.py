@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import logging
 import math
 import threading
 import time
@@ -18,6 +19,8 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from mempalace_mcp.core.errors import Busy, PalaceError
 from mempalace_mcp.runtime.line import FairLine
 from mempalace_mcp.runtime.loop import until_done
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -102,6 +105,8 @@ class Executor:
                 call.outcome.set_exception(_closed())
         with self._changed:
             ended = self._changed.wait_for(lambda: not self._running, timeout)
+            if not ended:
+                logger.warning("%d calls have not ended within %.0f s; they are left", len(self._running), timeout)
         self._pool.shutdown(wait=ended)
         return ended
 

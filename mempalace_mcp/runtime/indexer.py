@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.endings import wait_for_end
 from mempalace_mcp.core.errors import EmbedderUnavailable, PalaceError
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.model import Priority
@@ -25,6 +26,7 @@ from mempalace_mcp.storage.receipts import prune
 
 logger = logging.getLogger(__name__)
 
+CLOSE_SECONDS = 30.0
 INTERACTIVE_BATCH = 4
 """Small, for a search that wants the rest embedded waits for it."""
 BULK_BATCH = 64
@@ -110,10 +112,9 @@ class Indexer:
         """Stop after the batch at hand."""
         self._stop.set()
         self._wake.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-        self._tokenizing.close()
-        self._lock.close()
+        if wait_for_end(self._thread, CLOSE_SECONDS):
+            self._tokenizing.close()
+            self._lock.close()
 
     def statistics(self) -> IndexerStatistics:
         """The counters, read without a lock."""

@@ -15,10 +15,13 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 
+from mempalace_mcp.core.endings import wait_for_end
+
 logger = logging.getLogger(__name__)
 
 LATE_SECONDS = 10.0
 INTERVAL_SECONDS = 1.0
+CLOSE_SECONDS = 5.0
 _ASK = "asked by a signal"
 _STOP = ""
 
@@ -43,8 +46,7 @@ class Watchdog:
     def close(self) -> None:
         """Watch no more. Idempotent."""
         self._orders.put(_STOP)
-        if self._thread.ident is not None:
-            self._thread.join()
+        wait_for_end(self._thread, CLOSE_SECONDS)
 
     @contextlib.contextmanager
     def on_signal(self) -> Iterator[None]:

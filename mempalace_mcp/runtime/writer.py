@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
+from mempalace_mcp.core.endings import wait_for_end
 from mempalace_mcp.core.errors import Busy, PalaceError
 from mempalace_mcp.runtime.loop import until_done
 from mempalace_mcp.storage.database import Database
@@ -176,7 +177,7 @@ class WriterThread:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join(timeout)
+        wait_for_end(self._thread, timeout)
         with self._changed:
             left = [unit for _, unit in self._queue]
             self._queue.clear()

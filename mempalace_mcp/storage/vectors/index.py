@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -34,6 +35,9 @@ Read = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 TIME_SHARE = 0.8
 """The part of the time in which Chroma may be written."""
+logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 30.0
 PATIENCE_SECONDS = 0.25
 """How long a query waits for Chroma: less than loading the exact matrix would take, where Chroma is worthwhile."""
 MINIMUM_ROWS = 50_000
@@ -195,9 +199,14 @@ class VectorIndex:
     def close(self) -> None:
         """Close Chroma so that it can be trusted next time, and let go of the matrix. Idempotent."""
         self._closed = True
-        with self._maintenance:
+        if not self._maintenance.acquire(timeout=CLOSE_SECONDS):
+            logger.warning("Chroma is at work still after %.0f s, and ends with the process", CLOSE_SECONDS)
+            return
+        try:
             self._client.close()
             self._drop_exact()
+        finally:
+            self._maintenance.release()
 
     def _state(self, serving: Serving | None) -> ChromaState:
         if self._mode == "exact":
