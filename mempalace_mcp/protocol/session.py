@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from mempalace_mcp.protocol.plain import SessionServer
 from mempalace_mcp.protocol.revisions import PROGRESS_TOKEN, RequestId
 from mempalace_mcp.protocol.subscriptions import Follower, Subscriptions
 from mempalace_mcp.protocol.tools.answers import present, to_json
-from mempalace_mcp.protocol.turns import Turn, Turns
+from mempalace_mcp.protocol.turns import Settle, Turn, Turns
 from mempalace_mcp.runtime.activity import SessionActivity
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Session:
         await self._verify_open()
         await self._turns.take(turn, self._tasks)
 
-    async def _begin_refusing(self, refuse: Callable[[bytes | None], Awaitable[None]]) -> None:
+    async def _begin_refusing(self, refuse: Settle) -> None:
         self._tasks.start_soon(refuse, None)
 
     async def _refuse(self, answer: bytes, _: bytes | None) -> None:

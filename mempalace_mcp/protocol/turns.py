@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -21,6 +22,9 @@ MESSAGE_BYTES = 512
 """What a message takes beside its own bytes."""
 
 
+Settle = Callable[[bytes | None], Coroutine[Any, Any, None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """A message. `begin` takes it up; `give_up` settles the request that it is with that body, None if the client has
@@ -28,7 +32,7 @@ class Turn:
 
     size: int
     begin: Callable[[], Awaitable[None]]
-    give_up: Callable[[bytes | None], Awaitable[None]] | None = None
+    give_up: Settle | None = None
     request_id: RequestId | None = None
 
 
