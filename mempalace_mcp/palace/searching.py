@@ -278,7 +278,7 @@ def _within(hits: list[Hit], tokens: int) -> list[Hit]:
         cost = estimate_tokens(hit.passage)
         if cost > tokens:
             if not kept:
-                kept.append(replace(hit, passage=hit.passage[: fitting(hit.passage, tokens)]))
+                kept.append(replace(hit, passage=hit.passage[: max(1, fitting(hit.passage, tokens))]))
             break
         kept.append(hit)
         tokens -= cost

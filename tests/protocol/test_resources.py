@@ -167,3 +167,15 @@ async def test_what_is_too_large_to_be_answered_is_refused_with_a_remedy(tmp_pat
         error = await wire.error("resources/read", uri=write_uri("w", "r", drawer))
         assert "limit" in error["message"]
         assert error["data"]["hint"]
+
+
+async def test_a_wing_of_many_rooms_lists_the_largest_and_says_so(tmp_path: Path) -> None:
+    async with palace_session(tmp_path) as wire:
+        for start in (0, 300):
+            rooms = range(start, start + 300)
+            wire.palace.checkpoint([{"wing": "W", "room": f"room {room}", "content": "A page."} for room in rooms])
+        wire.palace.add_drawer("W", "room 599", "Another page.")
+        text = (await wire.result("resources/read", uri="palace://W"))["contents"][0]["text"]
+        shown = json.loads(text)
+        assert (shown["drawers"], len(shown["rooms"]), shown["truncated"]) == (601, 500, True)
+        assert "room 599" in [room["room"] for room in shown["rooms"]]
