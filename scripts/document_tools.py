@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mempalace_mcp.protocol.tools.table import build_tools
+from mempalace_mcp.protocol.tools.table import Offer, build_tools
 
 DESTINATION = Path(__file__).parents[1] / "docs" / "tools.md"
 HEAD = """\
@@ -28,8 +28,10 @@ the argument is text, any text is that text. What has no single meaning is refus
 Answers are bounded. Tokens are estimated rather too high: no text in any language measured had more than 1.2 times the
 estimate with any of five tokenizers, and English has two thirds. `get_drawers` shows at most `max_tokens`; then
 `next_offset` leads on, each part has the `characters` of its whole and the `offset` where it begins, and the parts one
-after the other are the texts, verbatim. `diary_read` shows as many whole entries as 8,000 tokens hold, and `next_cursor`
-leads to the others. A passage in `search` has the `characters` of its drawer, and its `offset` there if it is a part.
+after the other are the texts, verbatim. `diary_read` shows as many whole entries as 8,000 tokens hold, then
+`next_cursor`; a longer entry is cut, has the `characters` of the whole, and is read by its id. `get_taxonomy` shows the
+500 largest rooms, and says so. A passage in `search` has the `characters` of its drawer, and its `offset` there if it
+is a part.
 
 Every answer is `structuredContent` and the same JSON as text; all fields that may be there are in the tool's
 `outputSchema`, `error` among them, and none is required. Every refusal is an error result (`isError`):
@@ -51,7 +53,7 @@ MEANINGS = {
     "as_of": "only facts that held then; a date means its end",
     "at": "when the change happened; now by default, a date means its end",
     "before": "only what happened, or else was filed, earlier than this; a date means its beginning",
-    "confidence": "from 0 to 1",
+    "confidence": "how sure you are",
     "content": "the text, kept byte for byte; at most 1 MiB of UTF-8, no NUL",
     "cursor": "`next_cursor` of the page before",
     "depth": "how many hops from the entity",
@@ -88,12 +90,12 @@ BOUNDS = (("minimum", "from {}"), ("maximum", "to {}"), ("maxItems", "at most {}
 def document() -> str:
     """The whole page."""
     core = {tool["name"] for tool in build_tools("core").definitions()}
-    tools = build_tools("full").definitions()
-    return HEAD + "".join(_section(tool, tool["name"] in core) for tool in tools)
+    offers = build_tools("full").offers
+    return HEAD + "".join(_section(offer, name in core) for name, offer in offers.items())
 
 
-def _section(tool: Mapping[str, Any], is_core: bool) -> str:
-    schema = tool["inputSchema"]
+def _section(offer: Offer, is_core: bool) -> str:
+    tool, schema = offer.definition, offer.schema
     hints = [hint.removesuffix("Hint") for hint, given in tool["annotations"].items() if given is True]
     profile = "" if is_core else " · only with `--tools full`"
     lines = [f"\n## {tool['name']}\n", f"{tool['description']}\n", f"*{', '.join(hints) or 'writes'}{profile}*\n"]

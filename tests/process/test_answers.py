@@ -160,4 +160,4 @@ def test_no_schema_requires_anything_and_lists_say_of_what_they_are(crew: Crew) 
     for tool, schema in crew.schemas.items():
         assert "required" not in schema, tool
         for name, each in schema["properties"].items():
-            assert ("items" in each) is ("array" in each["type"]), (tool, name)
+            assert ("items" in each) is ("array" in each.get("type", ())), (tool, name)

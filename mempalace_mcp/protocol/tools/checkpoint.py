@@ -21,7 +21,7 @@ from mempalace_mcp.protocol.tools.tool import Effect, Tool
 class CheckpointArguments(Arguments):
     """What to keep, all of it or nothing."""
 
-    items: Annotated[list[DrawerArguments], Field(max_length=MAX_IDS, description="Drawers")]
+    items: Annotated[list[DrawerArguments], Field(max_length=MAX_IDS)]
     facts: Annotated[list[FactArguments], Field(max_length=MAX_IDS)] = Field(default_factory=list)
     diary: EntryArguments | None = None
     added_by: str | None = None
@@ -57,7 +57,7 @@ def _stored(key: str, item: CheckpointItem) -> Json:
 CHECKPOINT = Tool(
     name="checkpoint",
     title="Checkpoint",
-    description="Store drawers, facts and a diary entry, all or nothing. Returns their ids in order.",
+    description="Store drawers, facts and a diary entry, all or nothing. Returns ids in order.",
     arguments=CheckpointArguments,
     answer=CheckpointAnswer,
     run=checkpoint,

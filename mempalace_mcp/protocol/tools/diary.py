@@ -52,7 +52,6 @@ class DiaryReadAnswer(Quoting):
     total: NotRequired[int]
     next_cursor: str | None
     truncated: NotRequired[bool]
-    hint: NotRequired[str]
 
 
 def diary_write(context: ToolContext, arguments: EntryArguments, deadline: Deadline) -> WrittenAnswer:
@@ -87,8 +86,7 @@ def diary_read(context: ToolContext, arguments: DiaryReadArguments, deadline: De
         next_cursor=page.next_cursor,
         truncated=is_cut,
     )
-    told: DiaryReadAnswer = {**answer, **quoting(page.items)}
-    return {**told, "hint": "Cut: get the whole entry by its drawer_id."} if is_cut else told
+    return {**answer, **quoting(page.items)}
 
 
 def _page(context: ToolContext, arguments: DiaryReadArguments, last_n: int) -> Page[DiaryEntry]:
@@ -129,7 +127,7 @@ DIARY_WRITE = Tool(
 DIARY_READ = Tool(
     name="diary_read",
     title="Read diary",
-    description="Read an agent's diary, newest entry first.",
+    description="Read an agent's diary, newest first; {get_drawers} has entries that are cut.",
     arguments=DiaryReadArguments,
     answer=DiaryReadAnswer,
     run=diary_read,

@@ -26,7 +26,7 @@ class DrawerArguments(Arguments):
     content: Content
     source_file: str | None = None
     added_by: str | None = None
-    occurred_at: Annotated[str, Field(description="Date")] | None = None
+    occurred_at: str | None = None
     metadata: Metadata | None = None
 
 
@@ -254,8 +254,7 @@ def restore_drawers(context: ToolContext, arguments: DrawerIdsArguments, deadlin
 ADD_DRAWER = Tool(
     name="add_drawer",
     title="Add drawer",
-    description="File a text verbatim in a room (topic) of a wing (project, person). Returns its drawer_id; created "
-    "false if it was there.",
+    description="File a text verbatim in a room (topic) of a wing (project, person). Created is false if it was there.",
     arguments=DrawerArguments,
     answer=AddDrawerAnswer,
     run=add_drawer,
@@ -283,7 +282,7 @@ LIST_DRAWERS = Tool(
 UPDATE_DRAWER = Tool(
     name="update_drawer",
     title="Update drawer",
-    description="Replace content, place or metadata of a drawer. The id stays; the old version is kept.",
+    description="Replace content, place or metadata of a drawer; the old version is kept.",
     arguments=UpdateDrawerArguments,
     answer=UpdateDrawerAnswer,
     run=update_drawer,

@@ -63,9 +63,14 @@ def _resolve(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
 
 
 def outline(schema: Schema) -> Schema:
-    """The same with nested objects reduced to names and types: their bounds are told when one is broken."""
-    properties = {name: _outline_nested(each) for name, each in schema["properties"].items()}
+    """The same with nested objects reduced to names and types, and without what goes without saying: that one counts
+    from 1, and the size of a text. What is not said here is told when it is broken."""
+    properties = {name: _outline_bounds(_outline_nested(each)) for name, each in schema["properties"].items()}
     return {**schema, "properties": properties}
+
+
+def _outline_bounds(schema: Schema) -> Schema:
+    return {key: value for key, value in schema.items() if key != "maxLength" and (key, value) != ("minimum", 1)}
 
 
 def _outline_nested(schema: Schema) -> Schema:
@@ -78,12 +83,12 @@ def _outline_nested(schema: Schema) -> Schema:
 
 
 def output_schema(answer: type) -> Schema:
-    """Every key that an answer (a `TypedDict`) may have, and that of a refusal, with their types.
+    """Every key that an answer (a `TypedDict`) may have with its type, and the key of a refusal.
 
     None is required: clients hold refusals against the same schema. Typed ones drop what is not named here, so all is.
     """
     properties = {key: _value_schema(hint) for key, hint in get_type_hints(answer).items()}
-    return {"type": "object", "properties": properties | {"error": {"type": "object"}}}
+    return {"type": "object", "properties": properties | {"error": {}}}
 
 
 def _value_schema(hint: Any) -> Schema:

@@ -58,7 +58,7 @@ class Tool(Generic[A]):
     def _hints(self) -> dict[str, bool]:
         """For whoever decides whether to ask before a call. The other hints mean nothing where all is only read."""
         if self.effect is Effect.READ:
-            return {"readOnlyHint": True, "openWorldHint": False}
+            return {"readOnlyHint": True}
         return {
             "readOnlyHint": False,
             "destructiveHint": self.destructive,

@@ -71,7 +71,7 @@ def test_hints_tell_readers_from_writers() -> None:
         if not hints["readOnlyHint"]:
             assert hints["destructiveHint"] is (name in ("update_drawer", "delete_drawers")), name
             assert hints["idempotentHint"] is (name not in ("checkpoint", "diary_write")), name
-        assert hints["openWorldHint"] is False, name
+            assert hints["openWorldHint"] is False, name
 
 
 def test_with_a_prefix_only_prefixed_names_are_known() -> None:
