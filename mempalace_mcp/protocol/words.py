@@ -28,14 +28,16 @@ class Understood:
 def understand_question(palace: Any, given: Given, declared: Sequence[str]) -> Understood:
     """A `query`, its words perhaps spread over the other declared arguments.
 
-    If every argument is one word, and one of them cannot be what its argument is for, all of them are the question.
+    If every argument is one word, none is left out before another, and one of them cannot be what its argument is for,
+    all of them are the question.
     """
     question = given.get("query", "")
     others = {name: given[name] for name in declared if name != "query" and given.get(name, "").strip()}
     unfit = [name for name, value in others.items() if not _fits(palace, name, value, others.get("wing"))]
     if not unfit or not question.strip():
         return Understood(given)
-    is_split = all(len(value.split()) == 1 for value in (question, *others.values()))
+    in_order = ["query", *others] == list(declared[: len(others) + 1])
+    is_split = in_order and all(len(value.split()) == 1 for value in (question, *others.values()))
     taken = list(others) if is_split else unfit
     kept = {name: value for name, value in given.items() if name not in taken}
     remarks = [_unknown(name, others[name]) for name in unfit if name in _KINDS]

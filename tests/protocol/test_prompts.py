@@ -135,6 +135,9 @@ async def test_what_an_argument_cannot_mean_joins_a_question_of_many_words(tmp_p
         told = await get(wire, "recall", query="what is said of the gateway", wing="Verga", limit="1")
         assert "There is no wing 'Verga'." in told
         assert "1 passages follow" in told
+        told = await get(wire, "recall", query="gateway", wing="Vega", entity="Nobody", limit="1")
+        assert "about: gateway Nobody\n" in told
+        assert "audited" in told
 
 
 async def test_every_prompt_is_one_message_of_plain_text(tmp_path: Path) -> None:

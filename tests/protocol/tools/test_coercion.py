@@ -26,7 +26,8 @@ NOT_TEXT = ("5", "5.0", " 5 ", "true", "null", "None", "[1]", '["a"]', '{"a": 1}
 
 def read(tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
     model = TOOLS[tool].arguments
-    return read_arguments(model, arguments, input_schema(model)).model_dump(mode="json")
+    told: dict[str, Any] = read_arguments(model, arguments, input_schema(model)).model_dump(mode="json")
+    return told
 
 
 @pytest.mark.parametrize(
