@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.errors import Busy, ConfigurationError
+from mempalace_mcp.protocol.glance import Glance
 from mempalace_mcp.protocol.tokens import WRITE, Token, digest_of, read_tokens
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Keyring:
     """
 
     def __init__(self, file: Path, own: str | None = None) -> None:
-        self._file = file
+        self.file = file
         self._own = () if own is None else (Token(OWN, digest_of(own), WRITE),)
         self._stamp = self._stamp_of_file()
         self._tokens = read_tokens(file)
@@ -72,46 +73,48 @@ class Keyring:
         self._stamp = stamp
         self._guarding |= stamp is not None
         try:
-            self._tokens = read_tokens(self._file)
+            self._tokens = read_tokens(self.file)
             self.problem = None
         except ConfigurationError as error:
             self.problem = f"{error.message}; the tokens before that change count"
             logger.warning("%s. %s", self.problem, error.hint)
         except OSError as error:
-            self.problem = f"{self._file} cannot be read: {error.strerror}; the tokens before that change count"
+            self.problem = f"{self.file} cannot be read: {error.strerror}; the tokens before that change count"
             logger.warning("%s", self.problem)
 
     def _stamp_of_file(self) -> _Stamp | None:
         try:
-            status = self._file.lstat()
+            status = self.file.lstat()
         except OSError:
             return None
         return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class Watch:
-    """Looks at a keyring's file, in a thread of its own: the disk it lies on may hang."""
+    """Looks at a keyring's file in a thread of its own, for the disk it lies on may hang; and only if it may have
+    changed, for that takes as long as a small call."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
-        self._asked: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None] = (
-            queue.SimpleQueue()
-        )
+        self._glance: Glance | None = None
+        self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="tokens", daemon=True)
         self._thread.start()
 
     async def look(self) -> None:
-        """Return once the file has been looked at.
+        """Return once the keyring holds what the file does.
 
         Raises:
             Busy: the disk does not answer.
         """
+        if self._glance is not None and self._glance.shows_no_change():
+            return
         loop = asyncio.get_running_loop()
-        looked = loop.create_future()
+        looked: asyncio.Future[Glance] = loop.create_future()
         self._asked.put((loop, looked))
         try:
             async with asyncio.timeout(LOOK_SECONDS):
-                await looked
+                self._hold(await looked)
         except TimeoutError:
             raise Busy(
                 "the disk with the file of tokens does not answer", hint="Try again.", retry_after=LOOK_SECONDS
@@ -120,20 +123,27 @@ class Watch:
     def close(self) -> None:
         """Look no more."""
         self._asked.put(None)
+        self._hold(None)
+
+    def _hold(self, glance: Glance | None) -> None:
+        if self._glance is not None and self._glance is not glance:
+            self._glance.close()
+        self._glance = glance
 
     def _run(self) -> None:
-        while (first := self._asked.get()) is not None:
-            asked = [first]
-            with contextlib.suppress(queue.Empty):
-                while (another := self._asked.get_nowait()) is not None:
-                    asked.append(another)
-                self._asked.put(None)
+        while (asked := self._asked.get()) is not None:
+            glance = Glance(self._keyring.file)
             self._keyring.look()
-            for loop, looked in asked:
-                with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                    loop.call_soon_threadsafe(_settle, looked)
+            loop, looked = asked
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                loop.call_soon_threadsafe(_settle, looked, glance)
 
 
-def _settle(looked: asyncio.Future[None]) -> None:
-    if not looked.done():
-        looked.set_result(None)
+_Asked = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Glance]"]
+
+
+def _settle(looked: asyncio.Future[Glance], glance: Glance) -> None:
+    if looked.done():
+        glance.close()
+    else:
+        looked.set_result(glance)

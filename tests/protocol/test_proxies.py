@@ -93,7 +93,7 @@ async def test_a_proxy_that_leaves_no_trace_is_known_by_its_port(server: HttpSer
         "evil",
         "https://evil.example",
         "/a b",
-        "/a\t",
+        "/a%2eb",
         "/a?x",
         "/é",
         "/" + "x" * 600,

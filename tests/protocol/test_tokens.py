@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 
 from mempalace_mcp.core.access import Access
 from mempalace_mcp.core.errors import ConfigurationError, PalaceError
-from mempalace_mcp.protocol.keyring import Keyring
+from mempalace_mcp.protocol.glance import Glance
+from mempalace_mcp.protocol.keyring import Keyring, Watch
 from mempalace_mcp.protocol.tokens import FILE, Token, digest_of, new_token, read_token, read_tokens, write_tokens
 
 DIGEST = "0" * 64
@@ -189,3 +192,78 @@ def test_names_are_plain(name: str) -> None:
     with pytest.raises(PalaceError) as caught:
         read_token(name, digest_of("x"), "read", [])
     assert caught.value.argument == "name"
+
+
+@contextmanager
+def watching(keyring: Keyring) -> Iterator[Watch]:
+    watch = Watch(keyring)
+    try:
+        yield watch
+    finally:
+        watch.close()
+
+
+async def test_no_change_escapes_a_watch_however_quick(file: Path) -> None:
+    keyring = Keyring(file)
+    with watching(keyring) as watch:
+        await watch.look()
+        assert not keyring.guarding
+        for number in range(200):
+            write_tokens(file, known(str(number)))
+            await watch.look()
+            assert keyring.access_of(str(number)) == Access("t0")
+            assert number == 0 or keyring.access_of(str(number - 1)) is None
+        file.unlink()
+        await watch.look()
+        assert keyring.access_of("199") is None
+
+
+async def test_a_file_edited_in_its_place_is_read_again(file: Path) -> None:
+    write_tokens(file, known("first"))
+    keyring = Keyring(file)
+    with watching(keyring) as watch:
+        for secret in ("second", "third"):
+            until_settled(file)
+            await watch.look()
+            file.write_text(file.read_text().replace(digest_of("first").hex(), digest_of(secret).hex()), "utf-8")
+            await watch.look()
+            assert keyring.access_of(secret) == Access("t0")
+            file.write_text(file.read_text().replace(digest_of(secret).hex(), digest_of("first").hex()), "utf-8")
+            await watch.look()
+            assert keyring.access_of(secret) is None
+        file.chmod(0o644)
+        await watch.look()
+        assert "open to other users" in str(keyring.problem)
+
+
+def until_settled(file: Path) -> None:
+    """Return once a glance at the file is good for something."""
+    while not (glance := Glance(file)).shows_no_change():
+        glance.close()
+    glance.close()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_glance_shows_every_kind_of_change(file: Path, before: bool) -> None:
+    changes = {
+        "made or replaced": lambda: write_tokens(file, known("other")),
+        "written": lambda: file.write_bytes(b"x" * file.stat().st_size),
+        "closed to all": lambda: file.chmod(0o000),
+        "removed": file.unlink,
+        "moved with its folder": lambda: file.parent.rename(file.parent.with_name("elsewhere")),
+    }
+    if before:
+        write_tokens(file, known("first"))
+    for change in changes.values():
+        until_settled(file)
+        glance = Glance(file)
+        try:
+            assert glance.shows_no_change()
+            change()
+            assert not glance.shows_no_change()
+        finally:
+            glance.close()
+
+
+def test_without_a_folder_nothing_is_certain(tmp_path: Path) -> None:
+    assert not Glance(tmp_path / "nowhere" / FILE).shows_no_change()
