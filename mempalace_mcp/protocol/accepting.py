@@ -11,9 +11,10 @@ EVENTS = "text/event-stream"
 
 def accepts(scope: Scope, kind: str) -> bool:
     """May the answer be of that kind? Without an `Accept` of any; else the range that fits best decides."""
-    ranges = _ranges(scope)
-    if not ranges:
+    parts = _parts(scope)
+    if not parts or kind in parts:
         return True
+    ranges = dict(map(_read, parts))
     for fitting in (kind, f"{kind.partition('/')[0]}/*", "*/*"):
         if fitting in ranges:
             return ranges[fitting]
@@ -22,7 +23,7 @@ def accepts(scope: Scope, kind: str) -> bool:
 
 def names(scope: Scope, kind: str) -> bool:
     """Does the request ask for that kind by its name?"""
-    return _ranges(scope).get(kind, False)
+    return dict(map(_read, _parts(scope))).get(kind, False)
 
 
 def sends_json(scope: Scope) -> bool:
@@ -37,13 +38,14 @@ def with_types(scope: Scope, accept: str) -> Scope:
     return {**scope, "headers": [*kept, (b"accept", accept.encode()), (b"content-type", JSON.encode())]}
 
 
-def _ranges(scope: Scope) -> dict[str, bool]:
-    """The ranges in the request's `Accept`, and whether they are wanted."""
-    given = ",".join(Headers(scope=scope).getlist("accept"))
-    return dict(_read(part) for part in given.lower().split(",") if part.strip())
+def _parts(scope: Scope) -> list[str]:
+    """What the request's `Accept` lists."""
+    given = b",".join(value for name, value in scope["headers"] if name == b"accept")
+    return [part for each in given.decode("latin-1").lower().split(",") if (part := each.strip())]
 
 
 def _read(part: str) -> tuple[str, bool]:
+    """A range, and whether it is wanted."""
     kind, *parameters = (piece.strip() for piece in part.split(";"))
     return kind, not any(_is_zero(parameter) for parameter in parameters)
 

@@ -27,7 +27,8 @@ PUBLIC = frozenset({"/health", "/livez", "/readyz", "/metrics"})
 _ACCESS = "mempalace_mcp.access"
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,1024})", re.IGNORECASE)
 _ORIGIN = re.compile(r"https?://(.+)", re.IGNORECASE)
-_OWN_SITES = {"same-origin", "none"}
+_OF_PAGES = (b"origin", b"sec-fetch-site")
+_OWN_SITES = (b"same-origin", b"none")
 
 _MAKE_ONE = "Make one with `mempalace-mcp token new NAME --scope write`."
 _FIRST = "Make one with `mempalace-mcp token new NAME --scope write`, and show it as the header Authorization: Bearer TOKEN."
@@ -160,10 +161,9 @@ def access_of(scope: Scope) -> Access:
 
 def _is_of_no_page(scope: Scope) -> bool:
     """True if no page in a browser can have sent the request, unless it is one of this very server."""
-    headers = Headers(scope=scope)
-    own = f"{scope['scheme']}://{headers['host']}".lower()
-    sites = headers.getlist("sec-fetch-site")
-    return all(each.lower() == own for each in headers.getlist("origin")) and set(sites) <= _OWN_SITES
+    told = [(name, value.lower()) for name, value in scope["headers"] if name in _OF_PAGES]
+    own = f"{scope['scheme']}://{Headers(scope=scope)['host']}".lower().encode("latin-1") if told else b""
+    return all(value == own if name == b"origin" else value in _OWN_SITES for name, value in told)
 
 
 def _foreign_host(hosts: list[str]) -> PalaceError:

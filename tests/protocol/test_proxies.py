@@ -84,6 +84,14 @@ async def test_a_proxy_that_leaves_no_trace_is_known_by_its_port(server: HttpSer
         assert not (await session.call_tool("echo", {})).is_error
 
 
+@pytest.mark.parametrize("told", [PREFIX, f"{PREFIX}/", "/deep, /palace"])
+def test_a_prefix_that_a_proxy_tells_leads_the_path(tmp_path: Path, told: str) -> None:
+    secret = tokens.new(tmp_path / "palace", "laptop", "write", [], False)
+    headers = {"Authorization": f"Bearer {secret}", "X-Forwarded-Prefix": told}
+    with served(tmp_path / "palace") as announced, SseClient(announced["port"], headers) as client:
+        assert client.path.startswith(f"{PREFIX}/messages/?session_id=")
+
+
 @pytest.mark.parametrize(
     "prefix",
     [
