@@ -238,16 +238,14 @@ def test_people_are_told_how_to_connect(tmp_path: Path) -> None:
         "--port",
         "0",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
     try:
         assert process.stdout is not None
-        told = [process.stdout.readline() for _ in range(4)]
+        told = [process.stdout.readline().decode() for _ in range(4)]
         assert told[3].startswith("claude mcp add --transport http mempalace http://127.0.0.1:")
         assert '--header "Authorization: Bearer palace_' in told[3]
     finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        end(process)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from mempalace_mcp.core.errors import Forbidden, InvalidArgument
 from mempalace_mcp.core.ids import new_id
 from mempalace_mcp.core.model import Changes
 from mempalace_mcp.process.services import Offer, services_of
+from mempalace_mcp.protocol.binding import listen as listener_on
 from mempalace_mcp.protocol.http import LOOPBACK, serve_on
-from mempalace_mcp.protocol.http import listen as listener_on
 from mempalace_mcp.protocol.plain import PlainServer
 from mempalace_mcp.protocol.session import Session
 from mempalace_mcp.protocol.subscriptions import MAX_FOLLOWED, MAX_STREAMS, UPDATED, Follower

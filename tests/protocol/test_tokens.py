@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -245,7 +245,7 @@ def until_settled(file: Path) -> None:
 
 @pytest.mark.parametrize("before", [False, True])
 def test_a_glance_shows_every_kind_of_change(file: Path, before: bool) -> None:
-    changes = {
+    changes: dict[str, Callable[[], object]] = {
         "made or replaced": lambda: write_tokens(file, known("other")),
         "written": lambda: file.write_bytes(b"x" * file.stat().st_size),
         "closed to all": lambda: file.chmod(0o000),
