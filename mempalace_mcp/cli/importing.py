@@ -92,6 +92,7 @@ _RARE = (
     ("moved", "moved with their file"),
     ("restored", "back in their file, taken out of the trash"),
     ("kept", "kept as somebody edited them, though their file tells something else"),
+    ("folded", "filed twice before, now once and the copy in the trash"),
     ("removed", "gone from their note or with it, now in the trash"),
     ("missing", "kept though their note is not there, as its folder is empty or cannot be read"),
     ("in_trash", "deleted before and left so"),

@@ -16,6 +16,7 @@ COUNTS = (
     "restored",
     "unchanged",
     "kept",
+    "folded",
     "removed",
     "missing",
     "in_trash",
@@ -28,7 +29,8 @@ COUNTS = (
 class ImportStep:
     """What became of one file, or of a part of a large one: drawers by what was done, and what could not be read.
 
-    `kept` are those that somebody has edited: the file tells something else now, and the edit stays. `missing` are
+    `kept` are those that somebody has edited: the file tells something else now, and the edit stays. `folded` say what
+    another one says, which an earlier version filed again; they are in the trash. `missing` are
     notes whose file is not there, although nothing tells that it was deleted. `elsewhere` counts, by wing, the drawers
     that are in another wing than the one asked for.
     """
@@ -40,6 +42,7 @@ class ImportStep:
     restored: int = 0
     unchanged: int = 0
     kept: int = 0
+    folded: int = 0
     removed: int = 0
     missing: int = 0
     in_trash: int = 0

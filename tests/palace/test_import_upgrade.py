@@ -49,9 +49,10 @@ def test_nothing_is_filed_twice_and_ids_stay(tmp_path: Path, folder: Path) -> No
         told = run(app, folder)
         after = {drawer.drawer_id for drawer in drawers(app)}
         assert (told["filed"], told["removed"], told["in_trash"]) == (0, 0, 1)
+        assert told["folded"] == len(before - after)
         assert after <= before
         again = run(app, folder)
-        assert (again["filed"], again["updated"], again["removed"]) == (0, 0, 0)
+        assert (again["filed"], again["updated"], again["folded"]) == (0, 0, 0)
         assert {drawer.drawer_id for drawer in drawers(app)} == after
 
 

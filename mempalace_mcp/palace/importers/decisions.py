@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _PLAN_TOOLS = ("ExitPlanMode", "exit_plan_mode")
+_OF_PLANS = ("filePath", "isAgent")
 _REFUSED = re.compile(
     r"(?:Error: )?(?:The user |Permission for |The agent |The tool )[^\n]*?[Tt]he user said:[ \t]*\n?(.*)", re.DOTALL
 )
@@ -62,7 +63,7 @@ def decided(content: Any, result: Any) -> Decision | None:
     decisions = list(filter(None, map(_by_text, texts)))
     plan = _text(told.get("plan"))
     if not decisions:
-        return Decision("Approved the plan.", plan) if plan and "filePath" in told else None
+        return Decision("Approved the plan.", plan) if plan and not told.keys().isdisjoint(_OF_PLANS) else None
     return Decision("\n\n".join(each.text for each in decisions), plan or "".join(each.plan for each in decisions))
 
 

@@ -76,6 +76,7 @@ REJECTED = "The agent proposed a plan that was rejected by the user. The user ch
             answered("User has approved your plan. Start.", {"plan": "1. Paint the pier.", "filePath": "/p"}),
             "Approved the plan.\n\n1. Paint the pier.",
         ),
+        (answered("Go ahead.", {"plan": "1. Dig.", "isAgent": False}), "Approved the plan.\n\n1. Dig."),
         (answered(f"{REJECTED}1. Sink it."), "Turned the plan down.\n\n1. Sink it."),
     ],
 )
