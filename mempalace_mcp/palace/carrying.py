@@ -34,6 +34,8 @@ class Carrying:
         recognized = plan.recognized
         for key, row in recognized.homes.items():
             sources.save_utterances(tx, row, [(key, recognized.digests[key])])
+        for row, said in plan.renamed:
+            sources.save_utterances(tx, row, [(said.key, said.digest)])
         for drawer, into in recognized.folds:
             sources.fold(tx, drawer.row, into)
             self._drawers.delete(tx, [drawer.drawer_id])

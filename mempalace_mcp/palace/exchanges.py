@@ -33,7 +33,8 @@ class Update:
 class ExchangePlan:
     """What a document asks for: new drawers, and what becomes of the `known` ones that hold some of it already.
 
-    `discarded` are the drawers in the trash that hold some of it, None among them for those that are purged.
+    `discarded` are the drawers in the trash that hold some of it, None among them for those that are purged. `renamed`
+    is what was filed when it was queued, with its drawer, and has a record now.
     """
 
     fresh: Sequence[Document]
@@ -42,19 +43,23 @@ class ExchangePlan:
     known: Sequence[ImportedDrawer]
     discarded: frozenset[int | None]
     recognized: Recognized
+    renamed: Sequence[tuple[int, Said]]
 
     @property
     def is_idle(self) -> bool:
         """Is there nothing to do?"""
-        return not (self.fresh or self.updates or self.moved or self.recognized.settled)
+        return not (self.fresh or self.updates or self.moved or self.recognized.settled or self.renamed)
 
 
 def plan_exchange(
     connection: sqlite3.Connection, document: Document, path: str, is_gone: Callable[[str], bool]
 ) -> ExchangePlan:
     """What is to be done about a document from the file at `path`."""
-    utterances = sources.utterances(connection, [said.key for said in document.said])
-    homes: dict[int, int | None] = {key: each.drawer for key, each in utterances.items()}
+    keys = [said.key for said in document.said]
+    utterances = sources.utterances(connection, [*keys, *filter(None, (said.before for said in document.said))])
+    homes: dict[int, int | None] = {key: utterances[key].drawer for key in keys if key in utterances}
+    queued = [said for said in document.said if said.key not in homes and said.before in utterances]
+    homes |= {said.key: utterances[said.before].drawer for said in queued if said.before is not None}
     recognized = recognize(connection, document, homes, path)
     homes |= recognized.homes
     drawers = sources.imported_drawers(connection, {row for row in homes.values() if row is not None})
@@ -69,6 +74,7 @@ def plan_exchange(
         known=list(live.values()),
         discarded=frozenset(homes[key] for key in homes if homes[key] not in live),
         recognized=recognized,
+        renamed=[(home, said) for said in queued if (home := homes[said.key]) is not None],
     )
 
 

@@ -180,6 +180,27 @@ def test_what_is_said_again_in_other_words_is_not_taken_for_the_same(tmp_path: P
         ]
 
 
+def test_a_queued_prompt_that_becomes_a_record_later_is_filed_once(tmp_path: Path) -> None:
+    queued = {
+        "type": "queue-operation",
+        "operation": "enqueue",
+        "content": "Mind the tide.",
+        "timestamp": "2026-05-17T12:10:00.000Z",
+        "sessionId": "s-1",
+    }
+    running = [*session(1), queued, answer(14, "Still at it.")]
+    later = [answer(15, "Done."), record("user", 16, "Mind the tide.", promptSource="queued"), answer(17, "I do.")]
+    path = write(tmp_path / "s.jsonl", running)
+    with opened(tmp_path / "palace", started=False) as app:
+        run(app, path)
+        write(path, [*running, *later])
+        run(app, path)
+        write(tmp_path / "fork.jsonl", [*session(1), *running[4:], *later])
+        run(app, tmp_path)
+        for text in ("Mind the tide.", "Still at it.", "Done.", "I do."):
+            assert sum(drawer.content.count(text) for drawer in drawers(app)) == 1, text
+
+
 def test_records_without_ids_are_known_by_text_and_time(tmp_path: Path) -> None:
     def anonymous(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{name: value for name, value in each.items() if name != "uuid"} for each in records]

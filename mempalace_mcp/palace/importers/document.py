@@ -15,7 +15,8 @@ from mempalace_mcp.core.zone import UTC_ZONE, Zone
 class Said:
     """What a record of a transcript says, or a piece of it if it is long.
 
-    The `key` is that of the record and the same in every file that holds it; the `digest` is of the text.
+    The `key` is that of the record and the same in every file that holds it; the `digest` is of the text. What was
+    queued may have been filed under the key `before`.
     """
 
     key: int
@@ -23,6 +24,7 @@ class Said:
     speaker: str
     text: str
     said_at: Instant | None
+    before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,9 @@ class Exchange:
                 continue
             if self.length + len(piece) > LONGEST_DOCUMENT:
                 yield from self.finish()
-            self.said.append(Said(hashed(name, str(number)), hashed(piece), turn.speaker, piece, turn.said_at))
+            key = hashed(name, str(number))
+            before = hashed(named.before, str(number)) if named.before is not None else None
+            self.said.append(Said(key, hashed(piece), turn.speaker, piece, turn.said_at, before))
             self.length += len(piece)
 
     def finish(self) -> Iterator[Document]:

@@ -30,11 +30,13 @@ def storable(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A turn with the name of its record; `changed` if the file has told another text under that name before."""
+    """A turn with the name of its record; `changed` if the file has told another text under that name before. If it was
+    queued, it had the name `before` as long as no record said it."""
 
     turn: Turn
     name: str
     changed: bool
+    before: str | None = None
 
 
 @dataclass(slots=True)
@@ -45,7 +47,7 @@ class Identities:
     texts: set[int] = field(default_factory=set)
     alike: Counter[int] = field(default_factory=Counter)
 
-    def admit(self, turn: Turn) -> Named | None:
+    def admit(self, turn: Turn, queued: Turn | None = None) -> Named | None:
         """The turn with its name, or None if the file has told just this before."""
         turn = replace(turn, text=storable(turn.text))
         name = self._name(turn)
@@ -55,7 +57,7 @@ class Identities:
         changed = known in self.names
         self.names.add(known)
         self.texts.add(told)
-        return Named(turn, name, changed)
+        return Named(turn, name, changed, self._name(queued) if queued is not None else None)
 
     def _name(self, turn: Turn) -> str:
         """The record's own id, else who said what and when; of those that are alike, which of them it is."""

@@ -12,9 +12,9 @@ from mempalace_mcp.palace.importers.document import Document, Problem, SkippedFi
 from mempalace_mcp.palace.importers.exchange import LONGEST_DOCUMENT, Exchange
 from mempalace_mcp.palace.importers.identity import Identities, Named, hashed
 from mempalace_mcp.palace.importers.lines import Record, Tally, is_record, read_records
-from mempalace_mcp.palace.importers.queueing import unrepeated
+from mempalace_mcp.palace.importers.queueing import read_queue
 from mempalace_mcp.palace.importers.subagents import SubAgents
-from mempalace_mcp.palace.importers.turns import Speaker, Turn, label, made_turn, queued_text, turn_of
+from mempalace_mcp.palace.importers.turns import Speaker, Turn, label, queued_turn, turn_of
 
 __all__ = ["LARGEST_TRANSCRIPT", "LONGEST_DOCUMENT", "Beginning", "beginning_of", "read_transcript"]
 
@@ -94,7 +94,7 @@ class _Turns:
     plans: set[int] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[Named]:
-        queued = unrepeated(self.file)
+        queue = read_queue(self.file)
         for count, (number, record) in enumerate(read_records(self.file, self.tally), 1):
             self.is_known = self.is_known or is_record(record)
             if not self.is_known and count == _HEAD:
@@ -102,13 +102,13 @@ class _Turns:
             if record.get("isSidechain"):
                 self.subagents.add(record)
                 continue
-            turn = self._turn(record) if number not in queued else _queued(record)
+            turn = (queued_turn(record) if number in queue.alone else None) or self._turn(record)
             if turn is None:
                 continue
             fault = unstorable(turn.text)
             if fault is not None:
                 self.tally.add(f"{fault}, replaced by U+FFFD", number)
-            named = self.identities.admit(turn)
+            named = self.identities.admit(turn, queue.repeated.get(number))
             if named is not None:
                 yield named
 
@@ -122,8 +122,3 @@ class _Turns:
             if turn.speaker is Speaker.USER:
                 turn = replace(turn, text=f"{turn.text}\n\n{turn.plan}")
         return turn
-
-
-def _queued(record: Record) -> Turn | None:
-    text = queued_text(record)
-    return made_turn(record, Speaker.USER, text) if text else turn_of(record)

@@ -80,13 +80,14 @@ def turn_of(record: Record) -> Turn | None:
     return made_turn(record, speaker, text) if text else None
 
 
-def queued_text(record: Record) -> str:
+def queued_turn(record: Record) -> Turn | None:
     """What the user typed while the assistant was at work, if the record says no more than that it was queued."""
     match record:
         case {"type": "queue-operation", "operation": "enqueue", "content": content} if record.get("timestamp"):
-            return user_text(content)
+            text = user_text(content)
+            return made_turn(record, Speaker.USER, text) if text else None
         case _:
-            return ""
+            return None
 
 
 def made_turn(record: Record, speaker: Speaker, text: str, *, goes_on: bool = False, plan: str = "") -> Turn:
