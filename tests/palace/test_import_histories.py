@@ -6,8 +6,11 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
+from threading import Event
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from hypothesis import strategies as st
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.model import Drawer
 from mempalace_mcp.runtime.app import App
+from mempalace_mcp.storage.transaction import Transaction
 from tests.palace.earlier import record, said, write
 from tests.palace.support import opened
 from tests.palace.test_importing import run
@@ -320,6 +324,32 @@ def test_two_processes_that_import_forks_at_once_double_nothing(tmp_path: Path) 
     assert sum(map(int, outputs)) == count - 1
     with opened(tmp_path / "palace", started=False) as app:
         assert len(drawers(app)) == count - 1
+
+
+def test_what_another_import_files_meanwhile_is_not_filed_again(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", session(1, 2, 3))
+    write(tmp_path / "b.jsonl", session(1, 2, 3, name="s-2"))
+    held, release = Event(), Event()
+
+    def hold(_: Transaction) -> None:
+        held.set()
+        release.wait()
+
+    with ExitStack() as stack, ThreadPoolExecutor(3) as threads:
+        holder, *importers = (stack.enter_context(opened(tmp_path / "palace", started=False)) for _ in range(3))
+        stack.callback(release.set)
+        holding = threads.submit(holder.database.write, hold, Deadline())
+        held.wait()
+        told = [
+            threads.submit(run, app, tmp_path / name)
+            for app, name in zip(importers, ("a.jsonl", "b.jsonl"), strict=True)
+        ]
+        while not all(app.writer.statistics().committing for app in importers):
+            release.wait(0.01)  # until both have decided what they would file, and wait for the lock
+        release.set()
+        holding.result()
+        assert sorted(each.result()["filed"] for each in told) == [0, 3]
+        assert len(drawers(holder)) == 3
 
 
 def test_long_exchanges_stay_in_their_parts_as_they_grow(tmp_path: Path) -> None:
