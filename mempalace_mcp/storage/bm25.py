@@ -67,9 +67,10 @@ def note_reworded(tx: Transaction, stale: int) -> None:
 
 
 def count_anew(tx: Transaction) -> None:
-    """Make the totals out of the index."""
+    """Make the totals out of the index. If nobody knows which rows are stale, all of them are."""
     tx.connection.execute(
         "INSERT INTO lexicon (id, passages, tokens, stale)"
-        " SELECT 1, (SELECT count(*) FROM passages), (SELECT coalesce(sum(cnt), 0) FROM passage_words), 0 WHERE true"
+        " SELECT 1, (SELECT count(*) FROM passages), (SELECT coalesce(sum(cnt), 0) FROM passage_words),"
+        " (SELECT coalesce(max(id), 0) FROM chunks) WHERE true"
         " ON CONFLICT (id) DO UPDATE SET passages = excluded.passages, tokens = excluded.tokens"
     )

@@ -181,12 +181,13 @@ def _spaced(text: str) -> str:
 
 
 def _compound_terms(query: str, fold: Callable[[str], str]) -> Iterator[Term]:
-    """For each compound name the whole, its parts as a phrase, and each part."""
+    """For each compound name the whole, its parts as a phrase, and each word of several: `base64` is not about 64."""
     for whole, parts in compounds(without_invisible(query)):
         yield Term(fold(whole), exact=True, name=True)
         yield _phrase(fold(" ".join(parts)), exact=True)
-        for part in parts:
-            yield from _terms_of_word(fold(part))
+        words = [part for part in parts if len(part) > 1 and part.isalpha()]
+        for word in words if len(words) > 1 else ():
+            yield from _terms_of_word(fold(word))
 
 
 def _terms_of(piece: str) -> Iterator[Term]:

@@ -390,7 +390,7 @@ def test_missing_totals_are_damage_and_not_an_empty_answer(palace: Cabinet) -> N
     palace.connection.execute("DELETE FROM lexicon")
     with pytest.raises(PalaceCorrupt, match="words") as caught:
         palace.found("lantern")
-    assert "reindex" in caught.value.hint
+    assert "reindex" in str(caught.value.hint)
     palace.write(palace.lexicon.rebuild)
     assert len(palace.found("lantern")) == 1
 

@@ -120,6 +120,8 @@ def test_parts_of_compound_names_stand_behind_the_text() -> None:
     )
     assert exact("LampOilStore") == ["lampoilstore", "lamp oil store"]
     assert {'"lamp"', '"oil"', '"store"'} <= set(asked("LampOilStore"))
+    assert asked("base32") == ['"base32"', '"base 32"']
+    assert asked("lampOil31")[2:] == ['"lamp"', '"oil"']
 
 
 SYMBOLS = [
