@@ -18,7 +18,7 @@ from tests.clients.environments import Environments
 from tests.clients.jobs import Json, job
 from tests.clients.servers import Server, free_port, listening, server
 
-RESTART_PATIENCE = 20.0
+RESTART_PATIENCE = 30.0
 LIMIT_PATIENCE = 5.0
 """Seconds for a client of which it is known that it does not come back."""
 

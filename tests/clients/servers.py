@@ -132,7 +132,7 @@ class Server:
 def server(program: Sequence[str], transport: str) -> Iterator[Server]:
     """A server that is up, or for stdio a palace that waits for its first session."""
     with tempfile.TemporaryDirectory(prefix="mp") as folder:
-        started = Server(program, Path(folder), transport)
+        started = Server(program, Path(folder).resolve(), transport)
         try:
             if transport != "stdio":
                 started.start()

@@ -2,7 +2,7 @@
 
 import { createInterface } from "node:readline";
 
-const CALL_SECONDS = 8;
+const CALL_SECONDS = 15;
 const PAUSE_SECONDS = 0.5;
 const STEP_SECONDS = 240;
 

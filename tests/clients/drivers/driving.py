@@ -30,7 +30,7 @@ from typing import Any
 
 Json = dict[str, Any]
 STEP_SECONDS = 240.0
-CALL_SECONDS = 8.0
+CALL_SECONDS = 15.0
 PAUSE_SECONDS = 0.5
 
 

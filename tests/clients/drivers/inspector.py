@@ -42,7 +42,7 @@ class Client:
         return ["--tool-name", tool, *(["--tool-arg", *pairs] if pairs else [])]
 
     async def tools(self) -> Json:
-        return {tool["name"]: tool["inputSchema"] for tool in (await self.ask("tools/list"))["tools"]}
+        return {tool["name"]: tool["inputSchema"] for tool in (await self.ask("tools/list", "--strict"))["tools"]}
 
     async def call(self, tool: str, arguments: Json) -> Json:
         found: Any = await self.ask("tools/call", *self.options(tool, arguments))

@@ -79,7 +79,7 @@ class Client:
 @asynccontextmanager
 async def connect(where: Json) -> AsyncIterator[Client]:
     """A toolset that holds its connection."""
-    async with MCPToolset(transport(where)) as toolset:
+    async with MCPToolset(transport(where), init_timeout=60) as toolset:
         yield Client(toolset)
 
 
