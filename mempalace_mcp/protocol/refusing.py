@@ -65,7 +65,8 @@ class NothingHere:
 
     _TEXT = (
         "There is nothing at this address, and no OAuth at any: the server speaks MCP at /mcp and /sse. If it asks for "
-        "a token, make one with `mempalace-mcp token new NAME --scope write`, and show it as the header Authorization: Bearer TOKEN."
+        "a token, make one with `mempalace-mcp token new NAME --scope write`, and show it as the header Authorization: "
+        "Bearer TOKEN."
     )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

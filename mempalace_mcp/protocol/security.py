@@ -31,7 +31,7 @@ _OF_PAGES = (b"origin", b"sec-fetch-site")
 _OWN_SITES = (b"same-origin", b"none")
 
 _MAKE_ONE = "Make one with `mempalace-mcp token new NAME --scope write`."
-_FIRST = "Make one with `mempalace-mcp token new NAME --scope write`, and show it as the header Authorization: Bearer TOKEN."
+_FIRST = _MAKE_ONE.removesuffix(".") + ", and show it as the header Authorization: Bearer TOKEN."
 _FOREIGN_PAGE = Forbidden(
     "Origin is no page of this server", hint="Leave it out, or start the server with --allowed-host."
 )
