@@ -30,8 +30,8 @@ estimate with any of five tokenizers, and English has two thirds. `get_drawers` 
 `next_offset` leads on, each part has the `characters` of its whole and the `offset` where it begins, and the parts one
 after the other are the texts, verbatim. `diary_read` shows as many whole entries as 8,000 tokens hold, then
 `next_cursor`; a longer entry is cut, has the `characters` of the whole, and is read by its id. `get_taxonomy` shows the
-500 largest rooms, and says so. A passage in `search` has the `characters` of its drawer, and its `offset` there if it
-is a part.
+500 largest rooms, and says so; a page of `list_drawers` ends at 20,000 tokens. A passage in `search` has the
+`characters` of its drawer, and its `offset` there if it is a part.
 
 Every answer is `structuredContent` and the same JSON as text; all fields that may be there are in the tool's
 `outputSchema`, `error` among them, and none is required. Every refusal is an error result (`isError`):

@@ -8,13 +8,13 @@ from pydantic import Field
 
 from mempalace_mcp.core.clock import show
 from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.model import Deletion
+from mempalace_mcp.core.model import Deletion, Drawer, Page
 from mempalace_mcp.core.text import MAX_CONTENT_BYTES
 from mempalace_mcp.palace.arguments import MAX_IDS
 from mempalace_mcp.protocol.tools.answers import Json, Quoting, drawer_preview, quoting
 from mempalace_mcp.protocol.tools.arguments import Arguments, Content, Ids, Limit, Metadata
 from mempalace_mcp.protocol.tools.context import ToolContext
-from mempalace_mcp.protocol.tools.parts import MAX_TOKENS, MIN_TOKENS, TOKENS, part_of
+from mempalace_mcp.protocol.tools.parts import LISTING_TOKENS, MAX_TOKENS, MIN_TOKENS, TOKENS, count_fitting, part_of
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
 
 
@@ -178,15 +178,10 @@ def get_drawers(context: ToolContext, arguments: GetDrawersArguments, deadline: 
 
 
 def list_drawers(context: ToolContext, arguments: ListDrawersArguments, deadline: Deadline) -> ListDrawersAnswer:
-    page = context.palace.list_drawers(
-        wing=arguments.wing,
-        room=arguments.room,
-        source_file=arguments.source_file,
-        since=arguments.since,
-        before=arguments.before,
-        limit=arguments.limit,
-        cursor=arguments.cursor,
-    )
+    page = _page(context, arguments, arguments.limit)
+    fitting = count_fitting([drawer_preview(drawer) for drawer in page.items], LISTING_TOKENS) if page.items else 0
+    if fitting < len(page.items):
+        page = _page(context, arguments, fitting)
     return {
         "drawers": [drawer_preview(drawer) for drawer in page.items],
         "count": len(page.items),
@@ -194,6 +189,18 @@ def list_drawers(context: ToolContext, arguments: ListDrawersArguments, deadline
         "next_cursor": page.next_cursor,
         **quoting(page.items),
     }
+
+
+def _page(context: ToolContext, arguments: ListDrawersArguments, limit: int) -> Page[Drawer]:
+    return context.palace.list_drawers(
+        wing=arguments.wing,
+        room=arguments.room,
+        source_file=arguments.source_file,
+        since=arguments.since,
+        before=arguments.before,
+        limit=limit,
+        cursor=arguments.cursor,
+    )
 
 
 def update_drawer(context: ToolContext, arguments: UpdateDrawerArguments, deadline: Deadline) -> UpdateDrawerAnswer:

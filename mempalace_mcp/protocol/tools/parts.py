@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Drawer
@@ -15,6 +16,8 @@ MAX_TOKENS = 100_000
 TOKENS = 8000
 """Of an answer unless more is asked for: Claude Code warns from 10,000 on, and takes 25,000."""
 
+LISTING_TOKENS = 20_000
+"""Of a page of a listing, which is as long as was asked for unless it would be too long for clients."""
 BESIDE = 60
 """What the rest of an answer costs."""
 LEAST = 30
@@ -77,6 +80,14 @@ def _shown(drawer: Drawer, start: int, room: int, *, may_wait: bool, whole_page:
         return None
     rest = drawer.content[start:]
     return {**head, "content": rest[: max(1, fitting_as_json(rest, max(left, LEAST)))]}
+
+
+def count_fitting(entries: Sequence[Json], tokens: int) -> int:
+    """How many entries from the first on fit in an answer of so many tokens; at least one."""
+    if estimate_tokens(to_json(entries)) <= tokens:
+        return len(entries)
+    costs = accumulate(estimate_tokens(to_json(entry)) for entry in entries)
+    return max(1, sum(cost <= tokens for cost in costs))
 
 
 def fitting_as_json(written: str, tokens: int) -> int:

@@ -103,6 +103,24 @@ def test_an_offset_beyond_the_end_is_refused_with_the_length(client: Client) -> 
     assert client.call("get_drawers", drawer_ids=[drawer_id], offset=5)["drawers"][0]["content"] == "."
 
 
+def test_a_page_of_a_listing_ends_before_it_is_too_long_for_clients(client: Client) -> None:
+    items = [{**DRAWER, "content": f"{number} " + "潮汐表" * 70, "source_file": "海/" * 200} for number in range(60)]
+    filed = [each["drawer_id"] for each in client.call("checkpoint", items=items)["drawers"]]
+    listed: list[str] = []
+    cursor = None
+    pages = 0
+    while True:
+        answer = client.call("list_drawers", limit=100, cursor=cursor)
+        assert estimate_tokens(json.dumps(answer, ensure_ascii=False, separators=(",", ":"))) <= 20_000 + SLACK
+        listed += [drawer["drawer_id"] for drawer in answer["drawers"]]
+        cursor, pages = answer["next_cursor"], pages + 1
+        if cursor is None:
+            break
+    assert pages > 1
+    assert listed == filed[::-1]
+    assert client.call("list_drawers", wing="nowhere")["drawers"] == []
+
+
 def test_a_diary_shows_as_many_whole_entries_as_fit_and_pages_to_all(client: Client) -> None:
     entries = [f"Day {number}: " + "we sailed on. " * 300 for number in range(30)]
     for entry in entries:
