@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, NotRequired, TypedDict
 
 from pydantic import Field
 
 from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.model import Direction
+from mempalace_mcp.core.model import Direction, Fact, GraphAnswer, Page
 from mempalace_mcp.palace.facts import MAX_DEPTH
 from mempalace_mcp.protocol.tools.answers import Json, fact_shown
 from mempalace_mcp.protocol.tools.arguments import Arguments, DrawerId, Limit, NoArguments, Share
 from mempalace_mcp.protocol.tools.context import ToolContext
+from mempalace_mcp.protocol.tools.parts import LISTING_TOKENS, count_fitting
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
 
 
@@ -147,15 +149,10 @@ def kg_add(context: ToolContext, arguments: FactArguments, deadline: Deadline) -
 
 
 def kg_query(context: ToolContext, arguments: QueryArguments, deadline: Deadline) -> QueryAnswer:
-    answer = context.palace.kg_query(
-        arguments.entity,
-        as_of=arguments.as_of,
-        known_at=arguments.known_at,
-        direction=arguments.direction,
-        depth=arguments.depth,
-        limit=arguments.limit,
-        cursor=arguments.cursor,
-    )
+    answer = _query(context, arguments, arguments.limit)
+    fitting = _count_fitting(answer.facts)
+    if fitting < len(answer.facts):
+        answer = _query(context, arguments, fitting)
     return {
         "entity": answer.resolved.asked,
         "resolved": answer.resolved.entity,
@@ -166,6 +163,23 @@ def kg_query(context: ToolContext, arguments: QueryArguments, deadline: Deadline
         "truncated": answer.truncated or answer.next_cursor is not None,
         "next_cursor": answer.next_cursor,
     }
+
+
+def _query(context: ToolContext, arguments: QueryArguments, limit: int) -> GraphAnswer:
+    return context.palace.kg_query(
+        arguments.entity,
+        as_of=arguments.as_of,
+        known_at=arguments.known_at,
+        direction=arguments.direction,
+        depth=arguments.depth,
+        limit=limit,
+        cursor=arguments.cursor,
+    )
+
+
+def _count_fitting(facts: Sequence[Fact]) -> int:
+    """How many facts from the first on an answer has room for."""
+    return count_fitting([fact_shown(fact) for fact in facts], LISTING_TOKENS) if facts else 0
 
 
 def kg_invalidate(context: ToolContext, arguments: InvalidateArguments, deadline: Deadline) -> InvalidatedAnswer:
@@ -196,7 +210,10 @@ def kg_supersede(context: ToolContext, arguments: SupersedeArguments, deadline: 
 
 
 def kg_timeline(context: ToolContext, arguments: TimelineArguments, deadline: Deadline) -> TimelineAnswer:
-    page, entity = context.palace.kg_timeline(entity=arguments.entity, limit=arguments.limit, cursor=arguments.cursor)
+    page, entity = _timeline(context, arguments, arguments.limit)
+    fitting = _count_fitting(page.items)
+    if fitting < len(page.items):
+        page, entity = _timeline(context, arguments, fitting)
     return {
         "entity": entity,
         "facts": [fact_shown(fact) for fact in page.items],
@@ -204,6 +221,10 @@ def kg_timeline(context: ToolContext, arguments: TimelineArguments, deadline: De
         "total": page.total,
         "next_cursor": page.next_cursor,
     }
+
+
+def _timeline(context: ToolContext, arguments: TimelineArguments, limit: int) -> tuple[Page[Fact], str | None]:
+    return context.palace.kg_timeline(entity=arguments.entity, limit=limit, cursor=arguments.cursor)
 
 
 def kg_stats(context: ToolContext, arguments: NoArguments, deadline: Deadline) -> GraphStatisticsAnswer:

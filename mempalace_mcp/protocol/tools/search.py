@@ -21,6 +21,7 @@ from mempalace_mcp.protocol.tools.answers import (
 )
 from mempalace_mcp.protocol.tools.arguments import Arguments, Content, Limit, Query, Share
 from mempalace_mcp.protocol.tools.context import ToolContext
+from mempalace_mcp.protocol.tools.parts import LISTING_TOKENS, count_fitting
 from mempalace_mcp.protocol.tools.tool import Tool
 
 
@@ -79,16 +80,18 @@ def search(context: ToolContext, arguments: SearchArguments, deadline: Deadline)
         mode=arguments.mode,
         max_tokens=arguments.max_tokens,
     )
+    hits = [_hit(hit) for hit in result.hits]
+    shown = hits[: count_fitting(hits, LISTING_TOKENS)] if arguments.max_tokens is None else hits
     answer = SearchAnswer(
-        results=[_hit(hit) for hit in result.hits],
-        count=len(result.hits),
+        results=shown,
+        count=len(shown),
         mode=result.mode.value,
         degraded=result.degraded,
         pending=result.pending,
-        truncated=result.truncated,
+        truncated=result.truncated or len(shown) < len(hits),
     )
-    told: SearchAnswer = {**answer, **quoting(result.hits)}
-    hint = _hint(result)
+    told: SearchAnswer = {**answer, **quoting(shown)}
+    hint = _TOO_LONG if len(shown) < len(hits) else _hint(result)
     return {**told, "hint": hint} if hint else told
 
 
@@ -99,6 +102,9 @@ def _hit(hit: Hit) -> Json:
         "lexical": None if hit.lexical is None else rounded(hit.lexical),
     }
     return present(drawer_place(hit.drawer) | passage_shown(hit) | scores)
+
+
+_TOO_LONG = "Cut to what clients take: give max_tokens to see more, or filters to see others."
 
 
 def _hint(result: SearchResult) -> str | None:

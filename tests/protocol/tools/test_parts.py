@@ -121,6 +121,41 @@ def test_a_page_of_a_listing_ends_before_it_is_too_long_for_clients(client: Clie
     assert client.call("list_drawers", wing="nowhere")["drawers"] == []
 
 
+def test_facts_are_told_page_by_page_before_they_are_too_long_for_clients(client: Client) -> None:
+    facts = [{"subject": "the pier", "predicate": f"says {n}", "object": f"{n} " + "潮汐表" * 300} for n in range(60)]
+    client.call("checkpoint", items=[], facts=facts)
+    for tool in ("kg_query", "kg_timeline"):
+        told: list[str] = []
+        cursor, pages = None, 0
+        while True:
+            answer = client.call(tool, entity="the pier", limit=100, cursor=cursor)
+            assert estimate_tokens(json.dumps(answer, ensure_ascii=False, separators=(",", ":"))) <= 20_000 + SLACK
+            assert answer["total"] == 60
+            told += [fact["predicate"] for fact in answer["facts"]]
+            cursor, pages = answer["next_cursor"], pages + 1
+            if cursor is None:
+                break
+        assert pages > 1
+        assert sorted(told) == sorted(fact["predicate"] for fact in facts)
+
+
+def test_many_hits_end_before_they_are_too_long_for_clients(client: Client) -> None:
+    items = [
+        {**DRAWER, "content": f"marmot {n} " + "潮汐表说正午" * 60, "source_file": f"{n}" * 200} for n in range(100)
+    ]
+    client.call("checkpoint", items=items)
+    answer = client.call("search", query="marmot", limit=100)
+    assert estimate_tokens(json.dumps(answer, ensure_ascii=False, separators=(",", ":"))) <= 20_000 + SLACK
+    assert 5 < answer["count"] == len(answer["results"]) < 100
+    assert answer["truncated"]
+    assert "max_tokens" in answer["hint"]
+    more = client.call("search", query="marmot", limit=100, max_tokens=100_000)
+    assert more["count"] == 100
+    assert [hit["drawer_id"] for hit in more["results"]][: answer["count"]] == [
+        hit["drawer_id"] for hit in answer["results"]
+    ]
+
+
 def test_a_diary_shows_as_many_whole_entries_as_fit_and_pages_to_all(client: Client) -> None:
     entries = [f"Day {number}: " + "we sailed on. " * 300 for number in range(30)]
     for entry in entries:
