@@ -75,14 +75,6 @@ class ChunkLog:
             _ = tx.stamp
         return stored
 
-    def renew_vectors(self, tx: Transaction, drawers: Sequence[int]) -> None:
-        """Enter the vectors of drawers into the log anew: the indexes may have dropped those of deleted ones."""
-        tx.connection.execute(
-            "INSERT OR REPLACE INTO vectors (chunk, embedding) SELECT v.chunk, v.embedding FROM json_each(?) AS back"
-            " CROSS JOIN chunks c ON c.drawer = back.value CROSS JOIN vectors v ON v.chunk = c.id ORDER BY v.position",
-            (json_array(drawers),),
-        )
-
     def forget_vectors(self, tx: Transaction) -> int:
         """Drop all vectors and the model's stamp; every chunk of a live drawer is pending again. Returns how many."""
         connection = tx.connection
@@ -121,3 +113,12 @@ class ChunkLog:
             "INSERT OR REPLACE INTO model (id, name, quantization, dimension) VALUES (1, ?, ?, ?)",
             (stamp.name, stamp.quantization, stamp.dimension),
         )
+
+
+def renew_vectors(tx: Transaction, drawers: Sequence[int]) -> None:
+    """Enter the vectors of drawers into the log anew: the indexes may have dropped those of deleted ones."""
+    tx.connection.execute(
+        "INSERT OR REPLACE INTO vectors (chunk, embedding) SELECT v.chunk, v.embedding FROM json_each(?) AS back"
+        " CROSS JOIN chunks c ON c.drawer = back.value CROSS JOIN vectors v ON v.chunk = c.id ORDER BY v.position",
+        (json_array(drawers),),
+    )

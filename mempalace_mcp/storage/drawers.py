@@ -12,7 +12,7 @@ from mempalace_mcp.core.ids import DRAWER, new_id
 from mempalace_mcp.core.model import Drawer, DrawerChanges, Filed, NewDrawer, Place, Priority, Span
 from mempalace_mcp.core.text import Name
 from mempalace_mcp.storage import rows
-from mempalace_mcp.storage.chunks import ChunkLog, ChunkRow, PendingCounts
+from mempalace_mcp.storage.chunks import ChunkLog, ChunkRow, PendingCounts, renew_vectors
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.listing import DrawerListing
 from mempalace_mcp.storage.places import PlaceRow, ensure_place, find_place
@@ -129,7 +129,7 @@ class DrawerStore(DrawerListing, ChunkLog):
                 " WHERE v.chunk IS NULL",
                 (keys,),
             )
-            self.renew_vectors(tx, [row for row, _ in trashed])
+            renew_vectors(tx, [row for row, _ in trashed])
         return [drawer_id for _, drawer_id in trashed]
 
     def purge(self, tx: Transaction, before: Instant, limit: int) -> int:

@@ -108,7 +108,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("list_drawers", {"cursor": "nonsense"}, "cursor"),
     ("list_drawers", {"since": "2026-02-02", "before": "2026-01-01"}, "before"),
     ("search", {"query": " "}, "query"),
-    ("search", {"query": "q" * 5000}, "query"),
+    ("search", {"query": "q" * 65_537}, "query"),
     ("search", {"query": "q", "max_tokens": 1}, "max_tokens"),
     ("kg_add", {"subject": "s", "predicate": "p", "object": "o", "confidence": 2}, "confidence"),
     (

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mempalace_mcp.core.model import DrawerFilter
-from mempalace_mcp.storage.chunks import ChunkLog
+from mempalace_mcp.storage.chunks import renew_vectors
 from mempalace_mcp.storage.database import Database
 from mempalace_mcp.storage.filters import condition_of
 from mempalace_mcp.storage.transaction import Transaction, Work
@@ -111,7 +111,7 @@ class World:
                 transaction.connection.execute(
                     "UPDATE drawers SET deleted_at = NULL, seq = ? WHERE id = ?", (transaction.stamp.seq, drawer)
                 )
-                ChunkLog().renew_vectors(transaction, [drawer])
+                renew_vectors(transaction, [drawer])
 
         self.do(work)
 
