@@ -1,4 +1,5 @@
-"""What sub-agents found: the task each was given and its last report. What it said at work is noise to others."""
+"""What sub-agents found: the task each was given and its report. What one says at work is noise to others, and one that
+was stopped at work has not reported."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from mempalace_mcp.palace.importers.exchange import Exchange
 from mempalace_mcp.palace.importers.identity import Identities
 from mempalace_mcp.palace.importers.lines import Record
 from mempalace_mcp.palace.importers.naming import SUBAGENTS
-from mempalace_mcp.palace.importers.turns import Speaker, Turn, assistant_text, label, made_turn, user_text
+from mempalace_mcp.palace.importers.turns import Speaker, Turn, assistant_text, calls_tools, label, made_turn, user_text
 
 _OWN_BUSINESS = ("acompact", "aprompt_suggestion")
 """How the ids of the agents begin by which the client itself sums up and suggests."""
@@ -43,8 +44,11 @@ class SubAgents:
             case {"type": "user", "message": {"content": content}} if agent.task is None:
                 text = user_text(content)
                 agent.task = made_turn(record, Speaker.TASK, text) if text else None
-            case {"type": "assistant", "message": {"content": content}} if text := assistant_text(content):
-                agent.report = made_turn(record, Speaker.REPORT, text)
+            case {"type": "assistant", "message": {"content": content}}:
+                if calls_tools(content):
+                    agent.report = None  # what it said before it went on with its work
+                elif text := assistant_text(content):
+                    agent.report = made_turn(record, Speaker.REPORT, text)
 
     def documents(self, source: Source, identities: Identities) -> Iterator[Document]:
         """One for each agent, or several for a long one."""

@@ -55,7 +55,7 @@ def read_transcript(source: Source) -> Iterator[Document | Problem]:
         yield source.skipped("not a transcript")
         return
     if not spoken:
-        yield source.skipped("no text")
+        yield source.skipped("a sub-agent that has not reported" if turns.subagents.agents else "no text")
     yield from tally.report(source.name)
 
 

@@ -120,6 +120,11 @@ def assistant_text(content: Any) -> str:
     return "\n\n".join(filter(None, texts))
 
 
+def calls_tools(content: Any) -> bool:
+    """Does the assistant go on with its work after this?"""
+    return any(block.get("type") == "tool_use" for block in _of(content))
+
+
 def user_text(content: Any) -> str:
     """What the user typed. What the client adds is a block of its own, or the whole text."""
     texts = [content] if isinstance(content, str) else map(_block_text, _of(content))

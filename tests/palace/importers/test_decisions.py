@@ -183,6 +183,18 @@ def test_of_a_sub_agent_the_task_and_the_last_report_are_kept(tmp_path: Path) ->
     assert problems(path) == []
 
 
+def test_a_sub_agent_at_work_has_not_reported(tmp_path: Path) -> None:
+    call = record("assistant", [{"type": "tool_use", "id": "t", "name": "Bash", "input": {}}], isSidechain=True)
+    path = write_transcript(
+        tmp_path / "agent-1.jsonl",
+        side("user", "Find the leak.", 1, None, agentId="a1"),
+        side("assistant", "Let me look.", 2, "a-1", agentId="a1"),
+        {**call, "agentId": "a1"},
+    )
+    assert documents(path) == []
+    assert [problem.reason for problem in problems(path)] == ["a sub-agent that has not reported"]
+
+
 def test_sub_agents_inside_a_session_are_told_apart(tmp_path: Path) -> None:
     path = write_transcript(
         tmp_path / "s.jsonl",
