@@ -45,10 +45,15 @@ class ImportPathAnswer(TypedDict):
     filed: int
     updated: int
     moved: int
+    restored: int
     unchanged: int
+    kept: int
+    folded: int
     removed: int
+    missing: int
     in_trash: int
     characters: int
+    elsewhere: Json
     skipped: Json
     problems: list[Json]
     seconds: float
