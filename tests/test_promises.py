@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.break_promises import PROJECT, Breakage, read_breakages
+from scripts.break_promises import PROJECT, Breakage, Run, read_breakages
 
 PAGE = (PROJECT / "docs" / "promises.md").read_text(encoding="utf-8")
 PROMISES = [f"P{number}" for number in range(1, 11)]
@@ -62,3 +62,9 @@ def test_a_passage_that_is_not_there_or_there_twice_is_told() -> None:
     for source in ("b = 1", "a = 1\na = 1\n"):
         with pytest.raises(ValueError, match=r"file\.py"):
             breakage.broken(source)
+
+
+def test_a_test_that_cannot_run_here_has_neither_noticed_nor_missed_anything() -> None:
+    assert Run(0, "s\n1 skipped in 0.01s", 1.0).is_skipped
+    for run in (Run(0, "s.\n1 passed, 1 skipped in 0.01s", 1.0), Run(1, "F\n1 failed in 0.01s", 1.0)):
+        assert not run.is_skipped
