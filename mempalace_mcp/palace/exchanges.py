@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from mempalace_mcp.palace.importers import LONGEST_EXCHANGE, Document, Said, rendered
+from mempalace_mcp.palace.importers import LONGEST_EXCHANGE, Document, Said, fits, rendered
 from mempalace_mcp.palace.recognizing import Recognized, covers, recognize
 from mempalace_mcp.storage import sources
 from mempalace_mcp.storage.sources import ImportedDrawer
@@ -161,7 +161,7 @@ class _Layout:
 
 
 def _fits(content: str) -> bool:
-    return len(content) <= LONGEST_EXCHANGE + _LABELS
+    return fits(content, LONGEST_EXCHANGE + _LABELS)
 
 
 def _part(document: Document, said: Sequence[Said]) -> Document:

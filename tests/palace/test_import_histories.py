@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from base64 import b64encode
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -119,6 +120,18 @@ def test_a_record_whose_text_grew_updates_and_one_that_shrank_does_not(tmp_path:
         write(path, [*session(1)[:2], answer(13, "The lamp")])
         assert run(app, path)["updated"] == 0
         assert drawers(app) == [grown]
+
+
+def test_an_answer_with_encoded_bytes_joins_its_question_however_it_is_read(tmp_path: Path) -> None:
+    pasted = b64encode(Random(9).randbytes(40_000)).decode()
+    whole = [record("user", 10, f"Whose is this seal?\n{pasted}"), answer(11, "Look:"), answer(12, "The mayor's.")]
+    path = tmp_path / "s.jsonl"
+    with opened(tmp_path / "palace", started=False) as app:
+        for count in (1, 2, 3):
+            write(path, whole[:count])
+            run(app, path)
+        (drawer,) = drawers(app)
+        assert drawer.content == f"User: Whose is this seal?\n{pasted}\n\nAssistant: Look:\n\nThe mayor's."
 
 
 def test_a_record_that_says_something_else_now_adds_to_its_drawer(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mempalace_mcp.palace.importers.bytestream import real_path
+from mempalace_mcp.palace.importers.cutting import fits
 from mempalace_mcp.palace.importers.dating import DATE_REASONS
 from mempalace_mcp.palace.importers.discovery import OUTSIDE, FoundFile, discover
 from mempalace_mcp.palace.importers.document import Document, Problem, Said, SkippedFile, SkippedLines
@@ -24,6 +25,7 @@ __all__ = [
     "SkippedLines",
     "default_wing",
     "discover",
+    "fits",
     "is_within",
     "read",
     "read_real",

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from mempalace_mcp.core.blobs import readable_length
 from mempalace_mcp.core.model import Metadata
-from mempalace_mcp.palace.importers.cutting import cut
+from mempalace_mcp.core.text import MAX_CONTENT_BYTES
+from mempalace_mcp.palace.importers.cutting import cut, fits
 from mempalace_mcp.palace.importers.document import Document, Said, Source
 from mempalace_mcp.palace.importers.identity import Named, hashed
 from mempalace_mcp.palace.importers.turns import Speaker, Turn
 
 LONGEST_DOCUMENT = 8_000
-"""Characters of one document; a longer exchange is several, cut between turns where possible."""
+"""Characters of one document, those of blobs not counted; a longer exchange is several, cut between turns where
+possible."""
+
+_LARGEST = MAX_CONTENT_BYTES // 2
+"""Characters of several turns in one document, blobs and all: the rest is for what takes more than a byte."""
 
 
 @dataclass(slots=True)
@@ -26,6 +32,9 @@ class Exchange:
     opening: Turn | None = None
     said: list[Said] = field(default_factory=list)
     length: int = 0
+    """Characters that are in no blob."""
+    size: int = 0
+    """All characters."""
 
     def is_over(self, turn: Turn) -> bool:
         """Does this turn begin the next exchange? What has no question, as its file was cut, ends with the next."""
@@ -45,12 +54,14 @@ class Exchange:
         for number, piece in enumerate(cut(turn.text, LONGEST_DOCUMENT)):
             if not piece.strip():
                 continue
-            if self.length + len(piece) > LONGEST_DOCUMENT:
+            length = readable_length(piece)
+            if self.length + length > LONGEST_DOCUMENT or self.size + len(piece) > _LARGEST:
                 yield from self.finish()
             key = hashed(name, str(number))
             before = hashed(named.before, str(number)) if named.before is not None else None
             self.said.append(Said(key, hashed(piece), turn.speaker, piece, turn.said_at, before))
-            self.length += len(piece)
+            self.length += length
+            self.size += len(piece)
 
     def finish(self) -> Iterator[Document]:
         """The part read so far, if there is one."""
@@ -65,14 +76,15 @@ class Exchange:
             metadata=self._metadata(self.opening),
             said=tuple(self.said),
         )
-        self.said, self.length = [], 0
+        self.said, self.length, self.size = [], 0, 0
 
     def _replace(self, key: int, text: str) -> bool:
         """Let a turn that was written again at greater length take the place of its shorter self."""
         for position, said in enumerate(self.said):
-            if said.key == key and text.startswith(said.text) and len(text) <= LONGEST_DOCUMENT:
+            if said.key == key and text.startswith(said.text) and fits(text, LONGEST_DOCUMENT):
                 self.said[position] = Said(key, hashed(text), said.speaker, text, said.said_at)
-                self.length += len(text) - len(said.text)
+                self.length += readable_length(text) - readable_length(said.text)
+                self.size += len(text) - len(said.text)
                 return True
         return False
 

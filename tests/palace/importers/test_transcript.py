@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.core import clock
+from mempalace_mcp.core.text import MAX_CONTENT_BYTES
 from mempalace_mcp.palace.importers import SkippedFile, SkippedLines, default_wing, read
 from mempalace_mcp.palace.importers.lines import LONGEST_LINE
 from mempalace_mcp.palace.importers.transcript import LARGEST_TRANSCRIPT, LONGEST_DOCUMENT
@@ -193,6 +196,23 @@ def test_a_turn_that_is_too_long_is_cut_and_nothing_is_lost(tmp_path: Path) -> N
     parts = documents(path)
     assert max(len(part.content) for part in parts) < LONGEST_DOCUMENT + 100
     assert log in "\n".join(part.content.removeprefix("User: ").rstrip("\n") for part in parts)
+
+
+def test_what_is_pasted_as_encoded_bytes_does_not_part_an_exchange(tmp_path: Path) -> None:
+    pasted = base64.b64encode(Random(5).randbytes(60_000)).decode()
+    question, answer = f"What is on this chart?\n{pasted}\nThe harbour, I think.", "The harbour at low tide."
+    path = write_transcript(tmp_path / "session.jsonl", user(question), assistant(answer), assistant(pasted))
+    assert [part.content for part in documents(path)] == [f"User: {question}\n\nAssistant: {answer}\n\n{pasted}"]
+
+
+def test_many_encoded_bytes_are_several_documents_that_the_palace_takes(tmp_path: Path) -> None:
+    dice = Random(6)
+    pasted = [base64.b64encode(dice.randbytes(300_000)).decode() for _ in range(8)]
+    path = write_transcript(tmp_path / "session.jsonl", user("Compare them."), *map(assistant, pasted))
+    parts = documents(path)
+    assert 1 < len(parts) < len(pasted) + 1
+    assert all(len(part.content.encode()) <= MAX_CONTENT_BYTES for part in parts)
+    assert all(sum(part.content.count(each) for part in parts) == 1 for each in pasted)
 
 
 def test_broken_lines_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
