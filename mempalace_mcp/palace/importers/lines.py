@@ -23,6 +23,8 @@ _SHOWN = 10
 _BEGINNING = re.compile(r'\{\s*"[A-Za-z_]{1,40}"\s*:')
 _INSIDE = re.compile(r"\s*[,}\]]")  # what follows an object that is part of another one
 _MARKS = frozenset({"sessionId", "session_id", "leafUuid", "snapshot", "message"})
+_BETWEEN = "\0 \t\r\n,[\N{BYTE ORDER MARK}"
+"""What may stand before a record that is part of no other one."""
 _MOST_SCANNED = 8
 """How often, at most, the length of a damaged line is gone over in search of whole records."""
 _DEEPEST = 5_000  # characters: about as far as the parser gets before it gives up on nesting
@@ -73,6 +75,8 @@ def read_records(file: BinaryIO, tally: Tally) -> Iterator[tuple[int, Record]]:
         record = _parsed(line)
         if isinstance(record, dict):
             yield number, record
+        elif isinstance(record, list) and any(isinstance(each, dict) and is_record(each) for each in record):
+            yield from ((number, each) for each in record if isinstance(each, dict))
         elif record is not None:
             if ends:
                 tally.add(NOT_AN_OBJECT, number)
@@ -101,7 +105,8 @@ def _salvaged(line: bytes, number: int, tally: Tally) -> Iterator[Record]:
     between: list[str] = []
     start = 0
     while budget > 0 and (match := _BEGINNING.search(text, start)) is not None:
-        found, stop = _decoded(text, match.start())
+        is_outermost = not text[position : match.start()].strip(_BETWEEN)
+        found, stop = _decoded(text, match.start(), is_outermost)
         budget -= stop - match.start()
         if found is None:
             start = match.start() + 1
@@ -126,8 +131,9 @@ def _object(text: str) -> Record | None:
     return value if isinstance(value, dict) else None
 
 
-def _decoded(text: str, start: int) -> tuple[Record | None, int]:
-    """The record that begins there, if it is one and whole, and how far it was read."""
+def _decoded(text: str, start: int, is_outermost: bool) -> tuple[Record | None, int]:
+    """The record that begins there, if it is one and whole, and how far it was read. Control characters in its texts
+    are taken as they are, but for NUL, by which something was overwritten."""
     try:
         value, stop = _DECODER.raw_decode(text, start)
     except RecursionError:
@@ -137,11 +143,11 @@ def _decoded(text: str, start: int) -> tuple[Record | None, int]:
     except ValueError:  # a number that is too long
         return None, len(text)
     is_whole = isinstance(value, dict) and is_record(value) and ("uuid" in value or "sessionId" in value)
-    is_whole = is_whole and not _INSIDE.match(text, stop)
+    is_whole = is_whole and (is_outermost or not _INSIDE.match(text, stop)) and "\0" not in text[start:stop]
     return (value if is_whole else None), stop if is_whole else start + 1 + (stop - start) // 2
 
 
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(strict=False)
 
 
 def _numbered(file: BinaryIO, tally: Tally) -> Iterator[tuple[int, bytes]]:

@@ -30,6 +30,11 @@ BROKEN = "not JSON"
         (b'{"type":"user","message":{"role":"user","content":"ab' + line("two", 2), ["two"], BROKEN),
         (b"rubbish " + line("one", 1) + b" rubbish", ["one"], BROKEN),
         (b"\xef\xbb\xbf" + line("one", 1), ["one"], None),
+        (line("one", 1) + b",", ["one"], BROKEN),
+        (b"[" + line("one", 1) + b"," + line("two", 2) + b"]", ["one", "two"], None),
+        (b"[" + line("one", 1) + b"," + line("two", 2) + b"," + line("lost", 3)[:60], ["one", "two"], BROKEN),
+        (line("one two", 1).replace(b" ", b"\t"), ["one\ttwo"], None),
+        (line("lost", 1).replace(b"os", b"o\0\0\0s") + line("two", 2), ["two"], BROKEN),
         (line("one", 1).replace(b"one", b"caf\xe9"), ["caf\ufffd"], "not UTF-8, replaced by U+FFFD"),
         (
             line("caf\u00e9", 1) + line("x", 2).replace(b'"x"', b'"\xff"'),
