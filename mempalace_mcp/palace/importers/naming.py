@@ -18,13 +18,17 @@ _NOWHERE = "files"
 """The wing of what belongs to the root of a drive."""
 _HOME = "home"
 
-_WORKTREES = "worktrees"
+_WORKTREES = frozenset({"worktree", "worktrees"})
 _BESIDE = re.compile(r"(.+?)[-_.]worktrees", re.IGNORECASE)
 """`ferry-worktrees/fix` and `ferry.worktrees/fix` are worktrees of `ferry`."""
 _OF_PROGRAMS = re.compile(r"\.[\w-]*worktrees", re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:|\?|\.")
 _GITDIR = re.compile(r"gitdir:\s*(.+?)[/\\]\.git[/\\]worktrees[/\\][^/\\]+\s*")
 _LONGEST_POINTER = 8_192
+_PROGRAMS = frozenset({"opencode", "vibe-kanban"})
+"""Programs that keep worktrees of others' repositories in a folder of their own that is not hidden."""
+_NAMED_LAST = frozenset({".codex", *_PROGRAMS})
+_WORKSPACES = ("conductor", "workspaces")
 _SHELVES = frozenset({"code", "dev", "git", "projects", "repos", "src", "work", "workspace"})
 """Folders that hold repositories side by side."""
 
@@ -133,12 +137,16 @@ def _without_worktree(parts: list[str], home: int) -> list[str]:
     """The path of the repository if the path is that of a worktree or below it, else the path itself."""
     for position, part in enumerate(parts[:-1]):
         inner = parts[position + 1 :]
-        if part.lower() == _WORKTREES:
+        if part.lower() in _WORKTREES:
             return _owner(parts[:position], inner, home)
         if part.lower() == ".worktrees" and position > home:
             return parts[:position]
         if _OF_PROGRAMS.fullmatch(part):
             return [*parts[: position + 1], inner[0]]
+        if (parts[position - 1].lower(), part.lower()) == _WORKSPACES and position > 0:
+            return [*parts[: position + 1], inner[0]]
+        if part.startswith(".") and position > max(home, 1) and parts[position - 1].lower() not in _SHELVES:
+            return parts[:position]  # what programs keep inside a project
         if (match := _BESIDE.fullmatch(part)) is not None:
             return [*parts[:position], match.group(1)]
     return parts
@@ -146,12 +154,13 @@ def _without_worktree(parts: list[str], home: int) -> list[str]:
 
 def _owner(outer: list[str], inner: list[str], home: int) -> list[str]:
     """Whose `worktrees` these are: of the repository around them, or, in a folder of a program, of one named inside."""
-    is_hidden = bool(outer) and outer[-1].startswith(".")
+    is_hidden = bool(outer) and (outer[-1].startswith(".") or outer[-1].lower() in _PROGRAMS)
     around = outer[:-1] if is_hidden else outer
-    if len(around) > home and around[-1].lower() not in _SHELVES:
+    is_elsewhere = bool(outer) and outer[-1].lower() in _PROGRAMS
+    if len(around) > home and around[-1].lower() not in _SHELVES and not is_elsewhere:
         return around
     # ~/.codex/worktrees/4f2a/ferry names the repository last, ~/.cursor/worktrees/ferry/x7f first
-    is_last = is_hidden and outer[-1] == ".codex" and len(inner) > 1
+    is_last = is_hidden and outer[-1].lower() in _NAMED_LAST and len(inner) > 1
     return [*around, inner[1 if is_last else 0]]
 
 
