@@ -6,7 +6,7 @@ The client keeps these as calls of tools and their results. The results are in t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,16 @@ _REFUSED = re.compile(
     r"(?:Error: )?(?:The user |Permission for |The agent |The tool )[^\n]*?[Tt]he user said:[ \t]*\n?(.*)", re.DOTALL
 )
 _NOTE = re.compile(r"\n\s*Note: The user's next message may contain a correction or preference\..*\Z", re.DOTALL)
-_ANSWERED = re.compile(r"User has answered your questions?:\s*(.*?)\.?\s*(?:You can now continue\b.*)?\Z", re.DOTALL)
+_ANSWERED = re.compile(
+    r"(?:(?:The )?[Uu]ser (?:has )?answered (?:your|the) questions?|Your questions? (?:has|have) been answered):"
+    r"\s*(.*?)\.?\s*(?:You can now continue\b.*)?\Z",
+    re.DOTALL,
+)
+_TURNED_DOWN = re.compile(r"(?:Error: )?(?:The user doesn't want to|User rejected)\b")
 _CLARIFY = "The user wants to clarify these questions"
 _ASKED = re.compile(r'^- "(.*)"\s*\n\s+Answer: (.*)$', re.MULTILINE)
 _APPROVED = ("User has approved your plan", "User has approved the plan", "User has approved exiting plan mode")
+_NO = "Turned the plan down."
 _PLAN_REJECTED = "The agent proposed a plan that was rejected by the user."
 _REJECTED_PLAN = "Rejected plan:\n"
 
@@ -45,6 +51,24 @@ def planned(call: Mapping[Any, Any]) -> str:
     """The plan that the assistant presents by calling a tool; empty for any other call."""
     given = call.get("input")
     return _text(given.get("plan")) if isinstance(given, dict) and call.get("name") in _PLAN_TOOLS else ""
+
+
+def presented(content: Any) -> list[str]:
+    """The ids of the calls by which the assistant presents plans."""
+    blocks = content if isinstance(content, list) else []
+    ids = (block.get("id") for block in blocks if isinstance(block, dict) and planned(block))
+    return [each for each in ids if isinstance(each, str)]
+
+
+def turned_down(content: Any, plans: Container[str]) -> str:
+    """What the user decided who turned one of these plans down without a word, by the calls that presented them."""
+    blocks = content if isinstance(content, list) else []
+    is_refused = any(
+        block.get("tool_use_id") in plans and _TURNED_DOWN.match(_flat(block.get("content")))
+        for block in blocks
+        if isinstance(block, dict) and isinstance(block.get("tool_use_id"), str)
+    )
+    return _NO if is_refused else ""
 
 
 def decided(content: Any, result: Any) -> Decision | None:
@@ -73,7 +97,7 @@ def _by_text(text: str) -> Decision | None:
     if text.startswith(_APPROVED):
         return Decision("Approved the plan.")
     if text.startswith(_PLAN_REJECTED):
-        return Decision("Turned the plan down.", text.partition(_REJECTED_PLAN)[2].strip())
+        return Decision(_NO, text.partition(_REJECTED_PLAN)[2].strip())
     answered = _ANSWERED.match(text)
     if answered is not None:
         return Decision(answered.group(1).strip()) if answered.group(1).strip() else None

@@ -14,7 +14,15 @@ from mempalace_mcp.palace.importers.identity import Identities, Named, hashed
 from mempalace_mcp.palace.importers.lines import Record, Tally, is_record, read_records
 from mempalace_mcp.palace.importers.queueing import read_queue
 from mempalace_mcp.palace.importers.subagents import SubAgents
-from mempalace_mcp.palace.importers.turns import Speaker, Turn, label, queued_turn, turn_of
+from mempalace_mcp.palace.importers.turns import (
+    Speaker,
+    Turn,
+    label,
+    presented_plans,
+    queued_turn,
+    refusal_of,
+    turn_of,
+)
 
 __all__ = ["LARGEST_TRANSCRIPT", "LONGEST_DOCUMENT", "Beginning", "beginning_of", "read_transcript"]
 
@@ -92,6 +100,7 @@ class _Turns:
     subagents: SubAgents = field(default_factory=SubAgents)
     is_known: bool = False
     plans: set[int] = field(default_factory=set)
+    presented: set[str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[Named]:
         queue = read_queue(self.file)
@@ -114,7 +123,8 @@ class _Turns:
 
     def _turn(self, record: Record) -> Turn | None:
         """The turn of a record; a plan that is decided on is repeated only where it was not presented just so."""
-        turn = turn_of(record)
+        self.presented.update(presented_plans(record))
+        turn = turn_of(record) or refusal_of(record, self.presented)
         if turn is None:
             return None
         if turn.plan and hashed(turn.plan) not in self.plans:

@@ -9,7 +9,7 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -18,7 +18,7 @@ from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.palace.importers.bytestream import unstorable
-from mempalace_mcp.palace.importers.decisions import Decision, asked, decided, planned
+from mempalace_mcp.palace.importers.decisions import Decision, asked, decided, planned, presented, turned_down
 from mempalace_mcp.palace.importers.lines import Record
 from mempalace_mcp.palace.importers.wrappers import users_words
 
@@ -78,6 +78,24 @@ def turn_of(record: Record) -> Turn | None:
         goes_on, text = not text, "\n\n".join(filter(None, (decision.text, text)))
         return made_turn(record, speaker, text, goes_on=goes_on, plan=decision.plan)
     return made_turn(record, speaker, text) if text else None
+
+
+def presented_plans(record: Record) -> list[str]:
+    """The ids of the calls by which plans are presented in the record."""
+    match record:
+        case {"type": "assistant", "message": {"content": content}}:
+            return presented(content)
+        case _:
+            return []
+
+
+def refusal_of(record: Record, plans: Container[str]) -> Turn | None:
+    """That the user turned one of these plans down, if the record says so without a word of the user's."""
+    match record:
+        case {"type": "user", "message": {"content": content}} if text := turned_down(content, plans):
+            return made_turn(record, Speaker.USER, text, goes_on=True)
+        case _:
+            return None
 
 
 def queued_turn(record: Record) -> Turn | None:

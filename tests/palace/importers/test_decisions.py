@@ -183,6 +183,65 @@ def test_of_a_sub_agent_the_task_and_the_last_report_are_kept(tmp_path: Path) ->
     assert problems(path) == []
 
 
+def test_a_report_of_several_blocks_is_whole_and_each_task_has_its_own(tmp_path: Path) -> None:
+    def block(text: str, number: int, message: str) -> dict[str, object]:
+        content = [{"type": "text", "text": text}]
+        fields = {"agentId": "a1", "isSidechain": True, "uuid": f"a-{number}", "parentUuid": f"a-{number - 1}"}
+        return {**record("assistant", content, **fields), "message": {"id": message, "content": content}}
+
+    call = block("Opening the hatch.", 2, "m-1")
+    call["message"] = {"id": "m-1", "content": [{"type": "tool_use", "id": "t", "name": "Bash", "input": {}}]}
+    path = write_transcript(
+        tmp_path / "agent-1.jsonl",
+        side("user", "Find the leak.", 1, None, agentId="a1"),
+        block("Opening the hatch.", 2, "m-1"),
+        call,
+        block("The third plank leaks.", 3, "m-2"),
+        block("So does the fifth.", 4, "m-2"),
+        side("user", "And the mast?", 5, "a-4", agentId="a1"),
+        {**call, "uuid": "a-6"},
+        block("The mast is sound.", 7, "m-4"),
+    )
+    assert [document.content for document in documents(path)] == [
+        "Task: Find the leak.\n\nReport: The third plank leaks.\n\nSo does the fifth.",
+        "Task: And the mast?\n\nReport: The mast is sound.",
+    ]
+
+
+def test_a_plan_that_was_turned_down_without_a_word_is_not_taken_for_approved(tmp_path: Path) -> None:
+    no = (
+        REFUSED.partition("To tell you")[0]
+        + "STOP what you are doing and wait for the user to tell you how to proceed."
+    )
+    path = write_transcript(
+        tmp_path / "s.jsonl",
+        user("Raise the quay."),
+        assistant([{"type": "tool_use", "id": "p", "name": "ExitPlanMode", "input": {"plan": "Pile up stones."}}]),
+        user([{"type": "tool_result", "tool_use_id": "p", "is_error": True, "content": no}]),
+        assistant([{"type": "tool_use", "id": "b", "name": "Bash", "input": {"command": "dig"}}]),
+        user([{"type": "tool_result", "tool_use_id": "b", "is_error": True, "content": no}]),
+        user("Not before spring."),
+    )
+    assert [document.content for document in documents(path)] == [
+        "User: Raise the quay.\n\nAssistant: Pile up stones.\n\nUser: Turned the plan down.",
+        "User: Not before spring.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        'User has answered your questions: "Which rope?"="hemp". You can now continue with their answers in mind.',
+        'Your questions have been answered: "Which rope?"="hemp". You can now continue with these answers in mind.',
+        'The user answered your question: "Which rope?"="hemp"',
+    ],
+)
+def test_an_answer_is_known_by_its_text_alone(tmp_path: Path, told: str) -> None:
+    path = write_transcript(tmp_path / "s.jsonl", user("Moor it."), assistant("Wait."), answered(told))
+    (document,) = documents(path)
+    assert document.content == 'User: Moor it.\n\nAssistant: Wait.\n\nUser: "Which rope?"="hemp"'
+
+
 def test_a_sub_agent_at_work_has_not_reported(tmp_path: Path) -> None:
     call = record("assistant", [{"type": "tool_use", "id": "t", "name": "Bash", "input": {}}], isSidechain=True)
     path = write_transcript(
