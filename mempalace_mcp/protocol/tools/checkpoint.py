@@ -21,7 +21,7 @@ from mempalace_mcp.protocol.tools.tool import Effect, Tool
 class CheckpointArguments(Arguments):
     """What to keep, all of it or nothing."""
 
-    items: Annotated[list[DrawerArguments], Field(max_length=MAX_IDS)]
+    items: Annotated[list[DrawerArguments], Field(max_length=MAX_IDS)] = Field(default_factory=list)
     facts: Annotated[list[FactArguments], Field(max_length=MAX_IDS)] = Field(default_factory=list)
     diary: EntryArguments | None = None
     added_by: str | None = None

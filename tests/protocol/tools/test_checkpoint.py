@@ -29,6 +29,8 @@ def test_parts_may_be_absent(client: Client) -> None:
     assert answer["facts"] == []
     assert answer["diary"] is None
     assert client.call("checkpoint", items=[], facts=[FACT])["drawers"] == []
+    assert client.call("checkpoint", facts=[{**FACT, "object": "Oolong"}])["facts"][0]["created"]
+    assert client.call("checkpoint", diary=ENTRY)["diary"]["agent"] == "scribe"
 
 
 def test_many_drawers_at_once(client: Client) -> None:
@@ -40,7 +42,9 @@ def test_many_drawers_at_once(client: Client) -> None:
 @pytest.mark.parametrize(
     ("arguments", "argument"),
     [
+        ({}, "items"),
         ({"items": []}, "items"),
+        ({"facts": [], "diary": {}, "added_by": "Ada"}, "items"),
         ({"items": [DRAWER] * 501}, "items"),
         ({"items": [DRAWER, DRAWER, {**DRAWER, "content": "x" * 5_000_000}]}, "items[2].content"),
         ({"items": [DRAWER, {**DRAWER, "content": "a\0b"}]}, "items[1].content"),

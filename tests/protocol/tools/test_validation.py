@@ -63,7 +63,7 @@ def read(model: type[Arguments], arguments: dict[str, Any]) -> Any:
         ("kg_query", {"entity": "Ada", "direction": "up"}, "direction", "'up'", "one of outgoing, incoming, both"),
         ("kg_add", {"subject": "a", "predicate": "b", "object": ["c"]}, "object", "a list", "Give text."),
         ("diary_read", {"agent_name": "a", "last_n": 1000}, "last_n", "1000", "from 1 to 100"),
-        ("checkpoint", {}, "items", "items is missing", "a list of at most 500"),
+        ("get_drawers", {}, "drawer_ids", "drawer_ids is missing", "a list of at most 500"),
         (
             "checkpoint",
             {"items": [DRAWER, DRAWER, {"wing": "w", "room": "r"}]},
