@@ -36,7 +36,8 @@ class ImportPathArguments(Arguments):
 
 
 class ImportPathAnswer(TypedDict):
-    """What the importers report: drawers by what was done, what was `skipped` and why, and the first `problems`.
+    """What the importers report: drawers by what was done, how many stand `elsewhere` than in the wing asked for, what
+    was `skipped` and why, and the first `problems`.
 
     `complete` is false if the time of the call ran out; calling again goes on.
     """
