@@ -24,7 +24,7 @@ class CheckpointArguments(Arguments):
     items: Annotated[list[DrawerArguments], Field(max_length=MAX_IDS)] = Field(default_factory=list)
     facts: Annotated[list[FactArguments], Field(max_length=MAX_IDS)] = Field(default_factory=list)
     diary: EntryArguments | None = None
-    added_by: str | None = None
+    added_by: Annotated[str, Field(description="Of items that do not say")] | None = None
 
 
 class CheckpointAnswer(TypedDict):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
+
+from pydantic import Field
 
 from mempalace_mcp.core.clock import show
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.model import DiaryEntry, Page
 from mempalace_mcp.palace.tokens import estimate_tokens
 from mempalace_mcp.protocol.tools.answers import Json, Quoting, quoting, to_json
-from mempalace_mcp.protocol.tools.arguments import Arguments, Content, Limit
+from mempalace_mcp.protocol.tools.arguments import Arguments, Content, Cursor, Limit
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.parts import TOKENS, fitting_as_json
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
@@ -19,10 +21,10 @@ from mempalace_mcp.protocol.tools.tool import Effect, Tool
 class EntryArguments(Arguments):
     """An entry to write."""
 
-    agent_name: str
+    agent_name: Annotated[str, Field(description="Yours")]
     entry: Content
     topic: str = "general"
-    wing: str | None = None
+    wing: Annotated[str, Field(description="Default: one of your own")] | None = None
 
 
 class WrittenAnswer(TypedDict):
@@ -40,7 +42,7 @@ class DiaryReadArguments(Arguments):
     agent_name: str
     last_n: Limit = 10
     topic: str | None = None
-    cursor: str | None = None
+    cursor: Cursor | None = None
 
 
 class DiaryReadAnswer(Quoting):

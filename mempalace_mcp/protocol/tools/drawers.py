@@ -12,7 +12,7 @@ from mempalace_mcp.core.model import Deletion, Drawer, Page
 from mempalace_mcp.core.text import MAX_CONTENT_BYTES
 from mempalace_mcp.palace.arguments import MAX_IDS
 from mempalace_mcp.protocol.tools.answers import Json, Quoting, drawer_preview, quoting
-from mempalace_mcp.protocol.tools.arguments import Arguments, Content, Ids, Limit, Metadata
+from mempalace_mcp.protocol.tools.arguments import Arguments, Content, Cursor, Ids, Limit, Metadata
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.parts import LISTING_TOKENS, MAX_TOKENS, MIN_TOKENS, TOKENS, count_fitting, part_of
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
@@ -25,8 +25,8 @@ class DrawerArguments(Arguments):
     room: str
     content: Content
     source_file: str | None = None
-    added_by: str | None = None
-    occurred_at: str | None = None
+    added_by: Annotated[str, Field(description="Who files it")] | None = None
+    occurred_at: Annotated[str, Field(description="Date of what it tells")] | None = None
     metadata: Metadata | None = None
 
 
@@ -52,7 +52,7 @@ class GetDrawersArguments(Arguments):
 
     drawer_ids: Ids
     max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS)] = TOKENS
-    offset: Annotated[int, Field(ge=0, le=MAX_IDS * MAX_CONTENT_BYTES, description="next_offset of the last part")] = 0
+    offset: Annotated[int, Field(ge=0, le=MAX_IDS * MAX_CONTENT_BYTES, description="The next_offset")] = 0
 
 
 class GetDrawersAnswer(Quoting):
@@ -77,7 +77,7 @@ class ListDrawersArguments(Arguments):
     since: str | None = None
     before: str | None = None
     limit: Limit = 20
-    cursor: str | None = None
+    cursor: Cursor | None = None
 
 
 class ListDrawersAnswer(Quoting):

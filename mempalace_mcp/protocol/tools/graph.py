@@ -11,7 +11,7 @@ from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.model import Direction, Fact, GraphAnswer, Page
 from mempalace_mcp.palace.facts import MAX_DEPTH
 from mempalace_mcp.protocol.tools.answers import Json, fact_shown
-from mempalace_mcp.protocol.tools.arguments import Arguments, DrawerId, Limit, NoArguments, Share
+from mempalace_mcp.protocol.tools.arguments import Arguments, Cursor, DrawerId, Limit, NoArguments, Share
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.parts import LISTING_TOKENS, count_fitting
 from mempalace_mcp.protocol.tools.tool import Effect, Tool
@@ -26,7 +26,7 @@ class FactArguments(Arguments):
     valid_from: str | None = None
     valid_to: str | None = None
     confidence: Share | None = None
-    source_drawer_id: DrawerId | None = None
+    source_drawer_id: Annotated[DrawerId, Field(description="Drawer that says so")] | None = None
 
 
 class FactAddedAnswer(TypedDict):
@@ -46,7 +46,7 @@ class QueryArguments(Arguments):
     direction: Annotated[Direction, Field(strict=False)] = Direction.BOTH
     depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] = 1
     limit: Limit = 100
-    cursor: str | None = None
+    cursor: Cursor | None = None
 
 
 class QueryAnswer(TypedDict):
@@ -109,7 +109,7 @@ class TimelineArguments(Arguments):
 
     entity: str | None = None
     limit: Limit = 100
-    cursor: str | None = None
+    cursor: Cursor | None = None
 
 
 class TimelineAnswer(TypedDict):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.protocol.tools.answers import Json
-from mempalace_mcp.protocol.tools.arguments import Arguments, Limit
+from mempalace_mcp.protocol.tools.arguments import Arguments, Cursor, Limit
 from mempalace_mcp.protocol.tools.context import ToolContext
 from mempalace_mcp.protocol.tools.tool import Tool
 
@@ -21,7 +21,7 @@ class HistoryArguments(Arguments):
 
     session: Annotated[int, Field(ge=1, le=LAST_SESSION, description="Number of a session")] | None = None
     limit: Limit = 20
-    cursor: str | None = None
+    cursor: Cursor | None = None
 
 
 class HistoryAnswer(TypedDict):

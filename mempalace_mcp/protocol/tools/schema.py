@@ -10,6 +10,9 @@ from pydantic import BaseModel
 
 Schema = dict[str, Any]
 
+FAR = 10**6
+"""A number beyond this bounds what is computed with, not what anybody asks for."""
+
 _KEPT = (
     "type",
     "description",
@@ -64,13 +67,14 @@ def _resolve(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
 
 def outline(schema: Schema) -> Schema:
     """The same with nested objects reduced to names and types, and without what goes without saying: that one counts
-    from 1, and the size of a text. What is not said here is told when it is broken."""
+    from 1, the size of a text, a number that nobody reaches. What is not said here is told when it is broken."""
     properties = {name: _outline_bounds(_outline_nested(each)) for name, each in schema["properties"].items()}
     return {**schema, "properties": properties}
 
 
 def _outline_bounds(schema: Schema) -> Schema:
-    return {key: value for key, value in schema.items() if key != "maxLength" and (key, value) != ("minimum", 1)}
+    unsaid = {"maxLength", "maximum"} if schema.get("maximum", 0) > FAR else {"maxLength"}
+    return {key: value for key, value in schema.items() if key not in unsaid and (key, value) != ("minimum", 1)}
 
 
 def _outline_nested(schema: Schema) -> Schema:

@@ -29,9 +29,9 @@ class SearchArguments(Arguments):
     """What to look for, where, and how much of it."""
 
     query: Query
-    wing: str | None = None
-    room: str | None = None
-    source_file: str | None = None
+    wing: Annotated[str, Field(description="Project or person")] | None = None
+    room: Annotated[str, Field(description="Topic")] | None = None
+    source_file: Annotated[str, Field(description="Where the text is from")] | None = None
     since: Annotated[str, Field(description="Date it happened, else was filed")] | None = None
     before: Annotated[str, Field(description="Exclusive")] | None = None
     limit: Limit = 5

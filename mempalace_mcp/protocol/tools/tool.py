@@ -45,10 +45,12 @@ class Tool(Generic[A]):
     brief: bool = False
 
     def definition(self, names: Mapping[str, str], schema: Schema) -> dict[str, Any]:
-        """The tool as `tools/list` shows it: under its name in `names`, with the schema of its arguments."""
+        """The tool as `tools/list` shows it: under its name in `names`, with the schema of its arguments. A title is left
+        out that only repeats the name."""
+        is_named_so = self.title == self.name.replace("_", " ").capitalize()
         return {
             "name": names[self.name],
-            "title": self.title,
+            **({} if is_named_so else {"title": self.title}),
             "description": self.description.format_map(names),
             "inputSchema": outline(schema),
             "outputSchema": output_schema(self.answer),
@@ -56,11 +58,11 @@ class Tool(Generic[A]):
         }
 
     def _hints(self) -> dict[str, bool]:
-        """For whoever decides whether to ask before a call. The other hints mean nothing where all is only read."""
+        """For whoever decides whether to ask before a call. What is not said is as the protocol presumes: the tool may
+        write. The other hints mean nothing where all is only read."""
         if self.effect is Effect.READ:
             return {"readOnlyHint": True}
         return {
-            "readOnlyHint": False,
             "destructiveHint": self.destructive,
             "idempotentHint": self.idempotent,
             "openWorldHint": False,

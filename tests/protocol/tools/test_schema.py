@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, NotRequired, TypedDict
 
@@ -43,14 +44,38 @@ def test_the_listing_stays_within_its_budget_however_it_is_written() -> None:
 
 
 def test_every_definition_is_complete() -> None:
-    writing = {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}
+    writing = {"destructiveHint", "idempotentHint", "openWorldHint"}
     for definition in DEFINITIONS:
-        assert set(definition) == {"name", "title", "description", "inputSchema", "outputSchema", "annotations"}
+        told = set(definition) - {"title"}
+        assert told == {"name", "description", "inputSchema", "outputSchema", "annotations"}
         hints = definition["annotations"]
-        assert set(hints) == ({"readOnlyHint"} if hints["readOnlyHint"] else writing)
+        assert set(hints) == ({"readOnlyHint"} if hints.get("readOnlyHint") else writing)
         assert all(isinstance(hint, bool) for hint in definition["annotations"].values())
         assert definition["description"].endswith(".")
         assert "{" not in definition["description"]
+
+
+def test_a_title_says_more_than_the_name() -> None:
+    titles = {definition["name"]: definition["title"] for definition in DEFINITIONS if "title" in definition}
+    assert titles["kg_invalidate"] == "End fact"
+    assert all(title.lower() != name.replace("_", " ") for name, title in titles.items())
+
+
+SAY_IT_THEMSELVES = {
+    "content", "entity", "entry", "items", "facts", "diary", "limit", "last_n", "max_tokens", "metadata", "mode",
+    "query", "subject", "predicate", "object", "old_object", "new_object", "confidence", "direction", "topic", "drawer_id",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("profile", ["core", "full"])
+def test_what_the_name_of_an_argument_does_not_say_is_told_where_it_is_first_met(profile: Profile) -> None:
+    told = set(SAY_IT_THEMSELVES)
+    for definition in build_tools(profile).definitions():
+        words = set(re.findall(r"\w+", definition["description"]))
+        for name, each in definition["inputSchema"]["properties"].items():
+            if "description" in each or words & {name, name.rpartition("_")[2]}:
+                told.add(name)
+            assert name in told, f"{definition['name']}: {name}"
 
 
 def test_every_schema_is_valid_and_an_object() -> None:

@@ -42,7 +42,7 @@ def read(model: type[Arguments], arguments: dict[str, Any]) -> Any:
         ("search", {"query": "x" * 65_537}, "query", "text of 65,537 characters", "text of at most 65,536"),
         ("search", {"query": "tea", "mode": "vector"}, "mode", "'vector'", "one of hybrid, semantic, keyword"),
         ("search", {"query": "tea", "mode": 1}, "mode", "mode cannot be 1", "one of hybrid"),
-        ("search", {"query": "tea", "wing": False}, "wing", "wing cannot be false", "Give text."),
+        ("search", {"query": "tea", "wing": False}, "wing", "wing cannot be false", "Give text (Project or person)."),
         ("search", {}, "query", "query is missing", "text of at most 65,536"),
         ("search", {"query": "tea", "max_tokens": 10**7}, "max_tokens", "10000000", "whole number"),
         ("add_drawer", DRAWER | {"content": "x" * 5_000_000}, "content", "5,000,000 characters", "1,048,576"),
