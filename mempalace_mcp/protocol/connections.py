@@ -150,9 +150,13 @@ class Connection(asyncio.Protocol):
             self._is_refused = True
             self._refuse(_FULL)
             return
+        ends = _ends(transport)
+        if ends is None:
+            self._is_refused = True
+            self._transport.abort()
+            return
+        self.ends = ends
         self._connections.open += 1
-        client, server = (transport.get_extra_info(name) for name in ("peername", "sockname"))
-        self.ends = (client[0], client[1]), (server[0], server[1])
         self._connections.know(self)
         self._inner.connection_made(transport)
         self._await_head()
@@ -239,6 +243,15 @@ class Connection(asyncio.Protocol):
         _cancel(self._unread_timer)
         self._unread_timer = None
         self._connections.reads_again(self)
+
+
+def _ends(transport: asyncio.BaseTransport) -> tuple[Address, Address] | None:
+    """The addresses of the client and of ours; None if the client is gone already."""
+    try:
+        client, server = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    except OSError:
+        return None
+    return ((client[0], client[1]), (server[0], server[1])) if client and server else None
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:

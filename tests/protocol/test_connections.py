@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import struct
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +22,15 @@ LIMIT = 5
 LARGE = 32 * 1024 * 1024
 
 
+HELD, RELEASED = threading.Event(), threading.Event()
+"""Of a request for `/hold`, which stops the whole server meanwhile."""
+
+
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """Answers what the path asks for, and never reads a body."""
+    if scope["path"] == "/hold":
+        HELD.set()
+        RELEASED.wait()
     size = LARGE if scope["path"] == "/large" else 2
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
     await send({"type": "http.response.body", "body": b"x" * size})
@@ -139,3 +148,26 @@ def test_clients_that_leave_too_much_unread_make_room_for_others(
         until_open(server, 1)
         assert lazy[-1].file.read(LARGE) == b"x" * LARGE
         assert "leaves too much unread" in caplog.text
+
+
+def test_a_client_that_is_gone_before_it_is_accepted_is_no_error(
+    serve: Callable[..., Served], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve()
+    HELD.clear()
+    RELEASED.clear()
+    with raw(server.port) as holding:
+        holding.sendall(b"GET /hold HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        try:
+            assert HELD.wait(PATIENCE)
+            for _ in range(20):
+                with raw(server.port) as client:
+                    reset = struct.pack("ii", 1, 0)
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        finally:
+            RELEASED.set()
+        assert everything_from(holding).startswith(b"HTTP/1.1 200")
+    with RawHttp(server.port) as client:
+        assert client.ask("GET", "/").status == 200
+    assert not [record for record in caplog.records if record.exc_info]
+    assert server.connections.refused == 0
