@@ -45,8 +45,8 @@ class Tool(Generic[A]):
     brief: bool = False
 
     def definition(self, names: Mapping[str, str], schema: Schema) -> dict[str, Any]:
-        """The tool as `tools/list` shows it: under its name in `names`, with the schema of its arguments. A title is left
-        out that only repeats the name."""
+        """The tool as `tools/list` shows it: under its name in `names`, with the schema of its arguments. A title
+        that only repeats the name is left out."""
         is_named_so = self.title == self.name.replace("_", " ").capitalize()
         return {
             "name": names[self.name],

@@ -63,7 +63,8 @@ def test_a_title_says_more_than_the_name() -> None:
 
 SAY_IT_THEMSELVES = {
     "content", "entity", "entry", "items", "facts", "diary", "limit", "last_n", "max_tokens", "metadata", "mode",
-    "query", "subject", "predicate", "object", "old_object", "new_object", "confidence", "direction", "topic", "drawer_id",
+    "query", "subject", "predicate", "object", "old_object", "new_object", "confidence", "direction", "topic",
+    "drawer_id",
 }  # fmt: skip
 
 
