@@ -29,6 +29,9 @@ FAILED_STARTS = 3
 _NO_ROOM = ("storage_full", "storage_read_only")
 """What keeps a daemon from being found keeps no process from serving one session, as far as the palace can be read."""
 
+_DATABASE = "palace.db"
+"""Named as in `storage/database.py`, which a bridge does not import."""
+
 _SHORTEST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.1
 
@@ -77,7 +80,7 @@ class Connector:
                     unreachable_since = None
                     continue
             except Unavailable as trouble:
-                if trouble.error.get("code") not in _NO_ROOM:
+                if trouble.error.get("code") not in _NO_ROOM or self._is_locked_out():
                     raise
                 return self._serve_alone(str(trouble.error["message"]))
             now = time.monotonic()
@@ -93,6 +96,14 @@ class Connector:
     def defer(self) -> None:
         """Leave the seat to another process for a while."""
         self._defers_until = time.monotonic() + DEFERENCE_SECONDS
+
+    def _is_locked_out(self) -> bool:
+        """Is it the lock alone that this user may not write? A person can mend that, and would not hear of it from
+        sessions that are served all the same."""
+        database = os.path.join(self.palace, _DATABASE)
+        if not os.path.exists(self._seat_file) or os.access(self._seat_file, os.W_OK):
+            return False
+        return not os.path.exists(database) or os.access(database, os.W_OK)
 
     def _see_to_directory(self) -> None:
         if os.path.isdir(self.palace):

@@ -86,6 +86,11 @@ def log_of(path: Path) -> Path:
     return Path(f"{path}-wal")
 
 
+def shared_memory_of(path: Path) -> Path:
+    """The index of the write-ahead log, which all who use the database write, also to read."""
+    return Path(f"{path}-shm")
+
+
 class Connection(sqlite3.Connection):
     """A connection that can end every statement begun on it.
 

@@ -55,8 +55,8 @@ LOCK_FILE = "write.lock"
 class Database:
     """The palace's file, open. Thread-safe; each process opens its own. A `Writer`.
 
-    A directory that does not allow writing, or has no room for it, is opened to be read, where SQLite can do that;
-    where room was missing, writing is tried again with each write.
+    A directory that does not allow writing, or has no room for it, is opened to be read, where SQLite can do that, and
+    writing is tried again with each write.
 
     Raises:
         StorageReadOnly, StorageFull, StorageError: the directory or the file cannot be used.
@@ -253,8 +253,8 @@ class Database:
 
     @contextlib.contextmanager
     def _locked(self, deadline: Deadline) -> Iterator[None]:
-        if isinstance(self._current().refusal, StorageFull):
-            self._open(create=False)  # there may be space by now
+        if self._current().refusal is not None:
+            self._open(create=False)  # somebody may have made room, or let us write, by now
         self._current().writing()
         started = time.monotonic()
         with self._lock.hold(deadline):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import Busy, DeadlineExceeded, PalaceCorrupt, StorageError, StorageFull, StorageReadOnly
+from mempalace_mcp.core.files import how_to_be_let
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.commit import Backoff
 from mempalace_mcp.storage.connection import (
@@ -23,6 +25,7 @@ from mempalace_mcp.storage.connection import (
     log_of,
     open_reader,
     open_writer,
+    shared_memory_of,
     verify_identity,
 )
 from mempalace_mcp.storage.failures import is_passing
@@ -109,9 +112,13 @@ def open_to_write(path: Path, steps: Sequence[Migration], readers: int, now: Ins
     is done already: the file `is_complete`.
 
     Raises:
+        StorageReadOnly: this user may not write it.
         SchemaTooNew, PalaceCorrupt: the file is not a palace of this version.
         sqlite3.Error: SQLite cannot open it.
     """
+    for file in (path, shared_memory_of(path)):  # SQLite would open them to be read, and only fail at the first write
+        if is_there(file) and not os.access(file, os.W_OK):
+            raise StorageReadOnly(f"{file} cannot be written", hint=how_to_be_let(file))
     writer = open_writer(path)
     try:
         migrate(writer, steps)
@@ -135,7 +142,7 @@ def open_patiently(
 
     Raises:
         DeadlineExceeded: it holds it for too long.
-        SchemaTooNew, PalaceCorrupt, sqlite3.Error: as `open_to_write`.
+        StorageReadOnly, SchemaTooNew, PalaceCorrupt, sqlite3.Error: as `open_to_write`.
     """
     backoff = Backoff()
     while True:
@@ -152,7 +159,7 @@ def open_patiently(
 def leaving_nothing_behind(path: Path) -> Iterator[None]:
     """Opening that fails leaves no files that it has made, unless something is in them. The write lock must be held:
     then nobody else has just made them."""
-    log, shared = log_of(path), path.with_name(f"{path.name}-shm")
+    log, shared = log_of(path), shared_memory_of(path)
     made = [file for file in (shared, log, path) if not is_there(file)]
     try:
         yield

@@ -86,6 +86,35 @@ def test_a_session_is_told_which_file_is_closed_to_it(palace: Path, name: str) -
         refusal(client.receive(), palace / name)
 
 
+def test_where_more_than_the_lock_is_closed_the_palace_is_read(palace: Path) -> None:
+    close_to_us(palace / "daemon.lock")
+    (palace / "palace.db").chmod(0o400)
+    with bridge(palace, through=HUMBLE) as client:
+        client.greet()
+        assert use(client, 1, "search", query="harbour", mode="keyword")["count"] == 1
+        assert "storage_read_only" in use(client, 2, "status")["reasons"][0]
+        client.send(call(3, "add_drawer", wing="w", room="r", content="new"))
+        error = client.receive()["result"]["structuredContent"]["error"]
+        assert error["code"] == StorageReadOnly.code
+        assert str(palace / "palace.db") in error["message"]
+
+
+@pytest.mark.parametrize("name", ["palace.db", "write.lock"])
+def test_what_may_be_written_again_is_written_by_the_same_session(palace: Path, name: str) -> None:
+    (palace / name).chmod(0o400)
+    with bridge(palace, through=HUMBLE) as client:
+        client.greet()
+        for number in range(2):
+            client.send(call(number, "add_drawer", wing="w", room="r", content="new"))
+            error = client.receive()["result"]["structuredContent"]["error"]
+            assert error["code"] == StorageReadOnly.code
+            assert str(palace / name) in error["message"]
+        assert "storage_read_only" in use(client, "reasons", "status")["reasons"][0]
+        (palace / name).chmod(0o600)
+        assert use(client, "new", "add_drawer", wing="w", room="r", content="new")["created"]
+        assert use(client, "none", "status")["reasons"] == []
+
+
 def test_without_the_lock_the_palace_is_read(palace: Path) -> None:
     Database(palace).close()
     assert not (palace / "palace.db-wal").exists(), "reading makes it, and that is no other palace"
