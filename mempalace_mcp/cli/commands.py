@@ -283,7 +283,11 @@ def token_new(palace: str | None, name: str, scope: str, wings: tuple[str, ...],
     from mempalace_mcp.cli import token as tokens
 
     with reported(as_json):
-        click.echo(tokens.new(load_settings(os.environ, palace).palace, name, scope, wings, as_json))
+        folder = load_settings(os.environ, palace).palace
+        is_first = tokens.is_first(folder)
+        click.echo(tokens.new(folder, name, scope, wings, as_json))
+        if is_first and not as_json:
+            click.echo(tokens.FROM_NOW_ON, err=True)
 
 
 @token.command("list")

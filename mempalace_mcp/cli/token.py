@@ -15,7 +15,16 @@ from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.protocol.tokens import FILE, Token, digest_of, new_token, read_token, read_tokens, write_tokens
 
 LOCK = "tokens.lock"
+FROM_NOW_ON = (
+    "From now on every HTTP client of this palace must show a token, those of your own account too. "
+    "Sessions over stdio need none."
+)
 _EVERYTHING = "all"
+
+
+def is_first(palace: Path) -> bool:
+    """Is there nothing yet for which the HTTP doors would ask?"""
+    return not (palace / FILE).exists()
 
 
 def new(palace: Path, name: str, scope: str, wings: Sequence[str], as_json: bool) -> str:
@@ -62,7 +71,14 @@ def revoke(palace: Path, name: str, as_json: bool) -> str:
                 f"there is no token {name[:80]!r}", argument="name", hint="`mempalace-mcp token list` names them."
             )
         write_tokens(palace / FILE, kept)
-    return json.dumps({"revoked": name}) if as_json else f"{name} opens nothing any more."
+    if as_json:
+        return json.dumps({"revoked": name})
+    if kept:
+        return f"{name} opens nothing any more."
+    return (
+        f"{name} opens nothing any more, and nobody comes in over HTTP: make another token, or stop `serve` and remove "
+        f"{palace / FILE}, to serve your own account without one."
+    )
 
 
 def _described(token: Token) -> dict[str, object]:

@@ -270,3 +270,15 @@ def test_paths_of_files_are_looked_at_too(palace: Path, tmp_path: Path, monkeypa
     assert "%USERPROFILE%" in run("import", "%USERPROFILE%", "--palace", palace, code=2)
     run("backup", "~/b.db", "--palace", palace)
     assert [path.name for path in tmp_path.iterdir()] == ["b.db"]
+
+
+def test_the_first_token_and_the_last_change_who_comes_in_which_is_said(tmp_path: Path) -> None:
+    palace = tmp_path / "palace"
+    new = ("token", "new", "--scope", "write", "--palace", palace)
+    assert "your own account too" in run(*new, "laptop")
+    assert len(run(*new, "desk").splitlines()) == 1
+    assert run("token", "revoke", "desk", "--palace", palace).strip() == "desk opens nothing any more."
+    told = run("token", "revoke", "laptop", "--palace", palace)
+    assert "nobody comes in over HTTP" in told
+    assert str(palace / "tokens.toml") in told
+    assert set(run_json(*new, "laptop")) == {"name", "scope", "wings", "token"}
