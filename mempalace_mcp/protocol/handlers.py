@@ -73,13 +73,15 @@ class Handlers:
     async def _list(self, context: Context, method: str, params: Page) -> bytes:
         origin, cursor = Origin.of_request(context.request), params.cursor if params else None
         followed = context.protocol_version not in MODERN_PROTOCOL_VERSIONS
-        with refusing(context):
-            return await self._lists.answer(method, cursor, origin, followed=followed)
+        async with origin.pacing():
+            with refusing(context):
+                return await self._lists.answer(method, cursor, origin, followed=followed)
 
     async def _answer(self, context: Context, method: str, work: Work, uri: str | None = None) -> bytes:
         origin = Origin.of_request(context.request)
-        with refusing(context, uri):
-            return await self._requests.answer(origin, method, work)
+        async with origin.pacing():
+            with refusing(context, uri):
+                return await self._requests.answer(origin, method, work)
 
 
 @contextmanager

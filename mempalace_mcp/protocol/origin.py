@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,8 @@ class Origin:
     A door whose clients repeat messages by themselves says who the client is (`receipt_scope`) and which of its
     messages this is (`sequence`): a write is done once for each pair. `session_id` is what a client shows by itself
     wherever it connects, so that the keys it chooses are its own. `request_id` is the client's own, which the SDK
-    may know under another one; `resent` tells that an earlier process had the message before.
+    may know under another one; `resent` tells that an earlier process had the message before. `pacing` lasts as long as
+    an answer is formed, and begins when the client reads what it was given.
     """
 
     session: SessionActivity
@@ -36,6 +38,7 @@ class Origin:
     resent: bool = False
     subscriptions: Subscriptions | None = None
     session_id: str | None = None
+    pacing: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
     @property
     def client(self) -> Hashable:

@@ -88,6 +88,12 @@ class _ToolHandlers:
     async def _answer(self, context: Context, call: Call) -> Answer:
         """Run the call, and tell how far it is if the client asked for that."""
         origin = Origin.of_request(context.request)
+        if self._calls.is_brief(call, origin):
+            return await self._run(context, call, origin)
+        async with origin.pacing():
+            return await self._run(context, call, origin)
+
+    async def _run(self, context: Context, call: Call, origin: Origin) -> Answer:
         if context.meta is None or "progress_token" not in context.meta:
             return await self._calls.answer(call, origin)
         return await self._calls.answer_and_tell(call, origin, context.session.report_progress)

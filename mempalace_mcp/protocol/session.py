@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -268,7 +268,7 @@ class Session:
         """Let the SDK see to the message."""
         async with self._loading:
             sdk = self._sdk = self._sdk or await self._load_sdk()
-        await sdk.take(content, replace(origin, subscriptions=self._subscriptions))
+        await sdk.take(content, replace(origin, subscriptions=self._subscriptions, pacing=self._pacing))
 
     async def _load_sdk(self) -> SdkSession:
         server = await self._server.sdk_server()
@@ -283,9 +283,15 @@ class Session:
         return sdk
 
     async def _work_when_read(self, work: Work) -> bytes:
+        async with self._pacing():
+            return await work()
+
+    @contextlib.asynccontextmanager
+    async def _pacing(self) -> AsyncIterator[None]:
+        """Lasts while an answer of any length is formed; begins when the client reads what it was given."""
         async with self._forming:
             await self._outbox.room()
-            return await work()
+            yield
 
     async def _answer_to(self, call: Call, origin: Origin) -> bytes:
         if call.progress_token is None:
