@@ -24,8 +24,8 @@ ACCEPTED = "2026-05-08, 2026-05, 2026, 2026-05-08T14:30:00Z (ISO 8601), now, tod
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?", re.ASCII)
 _TIME = r"\d{2}:\d{2}(:\d{2}([.,]\d{1,6}\d*)?)?"
-_OFFSET = r"[Zz]|[+-]\d{2}(:?\d{2})?"
-_INSTANT = re.compile(rf"\d{{4}}-\d{{2}}-\d{{2}}[Tt ]{_TIME}({_OFFSET})?", re.ASCII)
+_OFFSET = r"[Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?"
+_INSTANT = re.compile(rf"(?P<local>\d{{4}}-\d{{2}}-\d{{2}}[Tt ]{_TIME})(?: ?(?P<offset>{_OFFSET}))?", re.ASCII)
 _LONGEST = 40
 _DAYS = {"today": 0, "yesterday": -1, "tomorrow": 1}
 
@@ -77,7 +77,8 @@ def day_of(instant: Instant, zone: Zone) -> date:
 
 
 def parse(text: str, argument: str, edge: Edge = Edge.START, zone: Zone = UTC_ZONE) -> Instant:
-    """Read an ISO 8601 date or instant, a month (`2026-05`) or a year; what has no offset is of the zone.
+    """Read an ISO 8601 date or instant, a month (`2026-05`) or a year; what has no offset is of the zone. Before the
+    offset there may be a blank, as git writes it.
 
     A bare date, month or year means its first instant there (`START`), its last microsecond (`LAST`) or the first
     instant after it (`AFTER`, for half-open intervals that include it).
@@ -91,9 +92,10 @@ def parse(text: str, argument: str, edge: Edge = Edge.START, zone: Zone = UTC_ZO
             raise ValueError
         if period := _PERIOD.fullmatch(trimmed):
             return _edge_of(*_days_of(period), edge, zone)
-        if not _INSTANT.fullmatch(trimmed):
+        if not (instant := _INSTANT.fullmatch(trimmed)):
             raise ValueError
-        moment = datetime.fromisoformat(trimmed.upper())
+        offset = "Z" if instant["offset"] in ("UTC", "GMT") else instant["offset"] or ""
+        moment = datetime.fromisoformat(f"{instant['local']}{offset}".upper())
         return from_datetime((moment if moment.tzinfo else moment.replace(tzinfo=zone.rules)).astimezone(UTC))
     except (ValueError, OverflowError):
         raise InvalidArgument(
