@@ -21,9 +21,10 @@ Dates are `2026-05-08`, `2026-05`, `2026`, `today`, `yesterday`, `tomorrow`, `no
 year means its beginning where something begins and its end where something ends. Answers show instants in UTC.
 
 Arguments are taken as clients send them. What was turned into text on the way is what it says: `"5"` and `5.0` are 5,
-`"false"` is false, a list or an object may be its JSON, one string a list of one, `"Hybrid"` is `hybrid`. `null`, an
-empty list, `{}` for an object with fields, and 0 where counting begins at 1 mean absent, so the default counts. Where
-the argument is text, any text is that text. What has no single meaning is refused.
+`"false"` is false, a list or an object may be its JSON, one string a list of one (several ids in it, apart by commas or
+white space, are so many), `"Hybrid"` is `hybrid`. `null`, an empty list, `{}` for an object with fields, and 0 where
+counting begins at 1 mean absent, so the default counts. Where the argument is text, any text is that text. What has no
+single meaning is refused.
 
 Answers are bounded. Tokens are estimated rather too high: no text in any language measured had more than 1.2 times the
 estimate with any of five tokenizers, and English has two thirds. `get_drawers` shows at most `max_tokens`; then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from mempalace_mcp.core.clock import Calendar, Edge, Instant
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import DrawerFilter, Metadata, NewDrawer, NewFact, Place, Priority
 from mempalace_mcp.storage.graph import RETRACT
+
+_BETWEEN_IDS = re.compile(r"[\s,;'\"\[\]]+")
 
 MAX_METADATA_BYTES = 16 * 1024
 MAX_IDS = 500
@@ -45,14 +48,21 @@ def read_query(query: str) -> str:
 
 
 def read_ids(values: Sequence[str], argument: str = "drawer_ids") -> list[str]:
-    """Identifiers of drawers, each once, in the order given."""
-    if not values or len(values) > MAX_IDS:
+    """Identifiers of drawers, each once, in the order given; one text may list several."""
+    listed = [each for value in values for each in _listed_ids(value)]
+    if not listed or len(listed) > MAX_IDS:
         raise InvalidArgument(
-            f"{argument} must hold 1 to {MAX_IDS} ids, not {len(values)}",
+            f"{argument} must hold 1 to {MAX_IDS} ids, not {len(listed)}",
             argument=argument,
             hint="Send several calls for more.",
         )
-    return list(dict.fromkeys(read_id(value, f"{argument}[{position}]") for position, value in enumerate(values)))
+    return list(dict.fromkeys(read_id(value, f"{argument}[{position}]") for position, value in enumerate(listed)))
+
+
+def _listed_ids(text: str) -> list[str]:
+    """The ids that a text lists, apart by commas or white space, perhaps in brackets and quotes; or else the text."""
+    found = [each for each in _BETWEEN_IDS.split(text) if each]
+    return found if found and all(ids.is_id(ids.DRAWER, each) for each in found) else [text]
 
 
 def read_id(value: str, argument: str = "drawer_id") -> str:

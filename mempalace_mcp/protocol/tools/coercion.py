@@ -13,7 +13,7 @@ from typing import Any
 from mempalace_mcp.protocol.strict_json import load
 from mempalace_mcp.protocol.tools.schema import Schema
 
-_NUMBER = re.compile(r"[+-]?\d{1,20}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][+-]?\d{1,2})?", re.ASCII)
 _TRUTHS: Mapping[str, bool] = {"true": True, "false": False}
 
 

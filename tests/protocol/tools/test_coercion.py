@@ -47,6 +47,8 @@ def read(tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         ("kg_query", {"entity": "x", "direction": "Outgoing", "depth": "2"}, {"direction": "outgoing", "depth": 2}),
         ("check_duplicate", {"content": "x", "threshold": "0.5"}, {"threshold": 0.5}),
         ("check_duplicate", {"content": "x", "threshold": "1"}, {"threshold": 1.0}),
+        ("check_duplicate", {"content": "x", "threshold": ".75"}, {"threshold": 0.75}),
+        ("search", {"query": "x", "limit": "4."}, {"limit": 4}),
         ("check_duplicate", {"content": "x", "threshold": 0}, {"threshold": 0.0}),
         ("kg_add", {**FACT, "confidence": ""}, {"confidence": None}),
         ("delete_drawers", {"wing": "w", "dry_run": "false"}, {"dry_run": False}),
@@ -100,6 +102,8 @@ def test_what_has_one_meaning_is_taken_as_that(tool: str, sent: dict[str, Any], 
         ("search", {"query": "x", "limit": "5 hits"}, "limit"),
         ("search", {"query": "x", "limit": "5,0"}, "limit"),
         ("search", {"query": "x", "limit": "0x5"}, "limit"),
+        ("search", {"query": "x", "limit": "."}, "limit"),
+        ("search", {"query": "x", "limit": ".e1"}, "limit"),
         ("search", {"query": "x", "limit": "٣"}, "limit"),
         ("search", {"query": "x", "limit": "9" * 5000}, "limit"),
         ("search", {"query": "x", "limit": "1e99"}, "limit"),
@@ -202,6 +206,17 @@ def test_texts_that_look_like_something_else_are_filed_and_found_as_they_are(cli
         assert (drawer["content"], drawer["wing"], drawer["room"]) == (text, "5", "true")
         fact = client.call("kg_add", subject="5", predicate="true", object=text)["fact"]
         assert (fact["subject"], fact["predicate"], fact["object"]) == ("5", "true", text)
+
+
+def test_ids_in_one_text_are_so_many_ids(client: Client) -> None:
+    one, two = client.add(content="One."), client.add(content="Two.")
+    for text in (f"{one},{two}", f" {one}, {two} ", f"{one}\n{two}", f"['{one}', '{two}']", f"[{one};{two}]"):
+        told = client.call("get_drawers", drawer_ids=text)
+        assert [drawer["drawer_id"] for drawer in told["drawers"]] == [one, two], text
+    assert client.call("get_drawers", drawer_ids=[f'"{two}"', one])["count"] == 2
+    for text in (f"{one} and {two}", f"{one},d_1", "[]x", "','", f"{one}|{two}"):
+        assert client.refuse("get_drawers", drawer_ids=[text])["argument"] == "drawer_ids[0]", text
+    assert client.refuse("get_drawers", drawer_ids=[",".join([one] * 501)])["argument"] == "drawer_ids"
 
 
 def test_a_dry_run_that_was_sent_as_text_deletes_nothing_and_its_opposite_does(client: Client) -> None:
