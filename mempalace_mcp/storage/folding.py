@@ -36,6 +36,16 @@ _SIGNS = re.compile(
 
 _HIRAGANA = {katakana: katakana - 0x60 for katakana in (*range(0x30A1, 0x30F7), 0x30FD, 0x30FE)}
 
+_ETHIOPIC = {
+    letter + vowel: same + (0 if vowel == 3 and same != 0x1230 and same != 0x1340 else vowel)
+    for letter, same in (
+        *((0x1200, 0x1200), (0x1210, 0x1200), (0x1280, 0x1200), (0x1220, 0x1230)),
+        *((0x12A0, 0x12A0), (0x12D0, 0x12A0), (0x1338, 0x1340)),
+    )
+    for vowel in range(7)
+}
+"""Letters that sound alike: each of ሀ ሐ ኀ, ሰ ሠ, አ ዐ, ፀ ጸ; ሀ and አ also with the vowel of ሃ and ኣ."""
+
 _SAME = str.maketrans(
     {
         **dict.fromkeys("\u0060\u00b4\u02b9\u02bb\u02bc\u02bd\u02c8\u2018\u2019\u201a\u201b\u2032\u2035\u05f3", "'"),
@@ -44,6 +54,7 @@ _SAME = str.maketrans(
         **dict.fromkeys("\u0649\u06cc\u06d2", "\u064a"),  # yeh
         **dict.fromkeys("\u0629\u06c1\u06c3\u06d5", "\u0647"),  # heh
         "\u06a9": "\u0643",  # kaf
+        "ھ": "\u0647",
         "ı": "i",
         "æ": "ae",
         "œ": "oe",
@@ -54,6 +65,9 @@ _SAME = str.maketrans(
         "þ": "th",
         "ħ": "h",
         "ŧ": "t",
+        **dict(zip("əɛɔɓɗɖɣɨƙŋɲƴ", "eeobddgiknny", strict=True)),  # typed so where the keyboard lacks them
+        "\u0587": "եվ",
+        **_ETHIOPIC,
         "\u0901": "\u0902",  # two signs of one nasal, in Hindi
         "\u05f0": "\u05d5\u05d5",
         "\u05f1": "\u05d5\u05d9",
@@ -63,6 +77,9 @@ _SAME = str.maketrans(
     }
     | {chr(katakana): chr(hiragana) for katakana, hiragana in _HIRAGANA.items()}
 )
+_SEQUENCES = {"եւ": "եվ", "l·l": "ll"}
+"""The Armenian and, which has a capital of its own; the double l of Catalan."""
+
 _FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
 
 
@@ -72,6 +89,8 @@ def fold(text: str) -> str:
         return text.lower()
     bare = _SIGNS.sub("", unicodedata.normalize("NFKD", text.translate(_SAME)))
     united = unicodedata.normalize("NFKC", bare.casefold()).translate(_SAME)
+    for written, same in _SEQUENCES.items():
+        united = united.replace(written, same)
     return _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.digit(digit[0])), united)
 
 

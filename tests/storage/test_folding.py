@@ -44,6 +44,14 @@ from mempalace_mcp.storage.folding import fold, without_invisible
         ["한글", "한글"],
         ["Škoda", "skoda", "S\u030ckoda"],
         ["Kraków", "krakow"],
+        ["արև", "ԱՐԵՎ", "Արեւ", "արեվ"],
+        ["ሠላም", "ሰላም"],
+        ["ዓለም", "አለም", "ዐለም"],
+        ["ፀሐይ", "ጸሀይ", "ፀሃይ"],
+        ["Bakı şəhəri", "baki seheri"],
+        ["ƙofa ɓera", "kofa bera"],
+        ["paral·lel", "paraŀlel", "parallel"],
+        ["لاہور", "لاھور", "لاهور"],
     ],
 )
 def test_one_word_however_it_is_written(words: list[str]) -> None:
@@ -53,7 +61,19 @@ def test_one_word_however_it_is_written(words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("край", "краи"), ("її", "іі"), ("ґанок", "ганок"), ("ў", "у"), ("が", "か"), ("ड़", "ड"), ("ব", "ৰ"), ("ж", "з")],
+    [
+        ("край", "краи"),
+        ("її", "іі"),
+        ("ґанок", "ганок"),
+        ("ў", "у"),
+        ("が", "か"),
+        ("ड़", "ड"),
+        ("ব", "ৰ"),
+        ("ж", "з"),
+        ("ու", "ով"),
+        ("ሱ", "ሰ"),
+        ("ቀ", "ሀ"),
+    ],
 )
 def test_letters_that_readers_tell_apart_stay_apart(one: str, other: str) -> None:
     for form in ("NFC", "NFD"):
