@@ -15,6 +15,9 @@ MAX_CHARACTERS = 128
 LEAST_AVERAGE = 2.0
 """Characters of a part, on the average: shorter parts are those of random names (`V1StGXR8`), not words."""
 
+SHORT = 2
+"""Letters of a part that is no word by itself: the i of iPhone, the O of OAuth2."""
+
 _ASCII_COMPOUND = re.compile(r"(?<![A-Za-z0-9])(?>[A-Z]?[a-z]+|[A-Z]+)[A-Za-z0-9]+")
 _ASCII_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _WORD = re.compile(r"[^\W\d_][^\W_]{3,}")
@@ -38,6 +41,14 @@ def parts_of(word: str) -> list[str]:
         return []
     parts = _ASCII_PART.findall(word) if word.isascii() else list(_parts(word))
     return parts if 1 < len(parts) <= len(word) / LEAST_AVERAGE else []
+
+
+def joined(parts: list[str]) -> Iterator[str]:
+    """Neighbours of several as one word: `GitHubClient` is of GitHub, `iPhone15ProMax` of an iPhone and an iPhone15."""
+    for start, first in enumerate(parts):
+        for count in (2, 3) if len(first) <= SHORT else (2,):
+            if count < len(parts) and start + count <= len(parts):
+                yield "".join(parts[start : start + count])
 
 
 def _parts(word: str) -> Iterator[str]:

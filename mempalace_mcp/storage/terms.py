@@ -13,8 +13,9 @@ from mempalace_mcp.core.blobs import BOUND, find_blobs
 from mempalace_mcp.core.clock import Instant, day_of
 from mempalace_mcp.core.model import Span
 from mempalace_mcp.core.zone import UTC_ZONE, Zone
-from mempalace_mcp.storage.compounds import compounds
+from mempalace_mcp.storage.compounds import compounds, joined
 from mempalace_mcp.storage.folding import fold, without_invisible
+from mempalace_mcp.storage.spellings import codes, spellings
 from mempalace_mcp.storage.symbols import asked_words, mark_short_names, symbol_words
 
 LEAST_BEGINNING = 7
@@ -119,13 +120,13 @@ def _title(content: str) -> str:
 
 def searchable(text: str) -> str:
     """The text as the index reads it: folded, unspaced scripts cut into bigrams; behind it what is not a word of it
-    as it stands: the parts of compound names, and names written with symbols.
+    as it stands: the parts of compound names, other spellings, and names written with symbols.
 
     A run of n characters becomes its n - 1 bigrams and its last character, so that one character is found by prefix.
     Symbols become blanks: those that SQLite's tables do not know yet would be letters to its tokenizer.
     """
-    parts = dict.fromkeys(" ".join(parts) for _, parts in compounds(text))
-    words = mark_short_names(_spaced("\n".join([text, *parts])))
+    parts = chain.from_iterable((" ".join(parts), *joined(parts)) for _, parts in compounds(text))
+    words = mark_short_names(_spaced("\n".join(dict.fromkeys([text, *parts, *spellings(text), *codes(text)]))))
     symbols = list(islice(dict.fromkeys(symbol_words(text)), MAX_SYMBOL_WORDS))
     return "\n".join([words, *symbols]) if symbols else words
 
@@ -145,7 +146,12 @@ def read_query(query: str, fold: Callable[[str], str] = fold) -> tuple[Term, ...
     quoted = [_phrase(match[1], exact=True) for match in _QUOTED.finditer(text)]
     pieces = _APOSTROPHE.sub(" ", text).split()
     symbols = [Term(word, exact=True, inner=inner) for word, inner in asked_words(query)]
-    terms = chain(quoted, symbols, _compound_terms(query, fold), *(_terms_of(piece) for piece in pieces))
+    terms = chain(
+        *(quoted, symbols, _compound_terms(query, fold)),
+        (Term(code, exact=True) for code in codes(query)),
+        (_phrase(spelling, exact=False) for spelling in spellings(query)),
+        *(_terms_of(piece) for piece in pieces),
+    )
     known = [term for term in terms if term.text]
     telling = [term for term in known if term.text not in STOP_WORDS] or known
     ordered: dict[tuple[str, bool], Term] = {}
@@ -186,8 +192,9 @@ def _compound_terms(query: str, fold: Callable[[str], str]) -> Iterator[Term]:
         yield Term(fold(whole), exact=True, name=True)
         yield _phrase(fold(" ".join(parts)), exact=True)
         words = [part for part in parts if len(part) > 1 and part.isalpha()]
-        for word in words if len(words) > 1 else ():
-            yield from _terms_of_word(fold(word))
+        if len(words) > 1:
+            yield from chain.from_iterable(_terms_of_word(fold(word)) for word in words)
+            yield from (_phrase(fold(word), exact=False) for word in joined(parts))
 
 
 def _terms_of(piece: str) -> Iterator[Term]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mempalace_mcp.storage.compounds import compounds
+from mempalace_mcp.storage.compounds import compounds, joined
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,19 @@ def test_compound_names_have_parts(name: str, parts: str) -> None:
 )
 def test_single_words_and_random_names_have_none(word: str) -> None:
     assert list(compounds(f"the {word} there")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("iBuoy7ProMax", "iBuoy iBuoy7 Buoy7 7Pro 7ProMax ProMax"),
+        ("OAuth2Harbour", "OAuth OAuth2 Auth2 2Harbour"),
+        ("IPv6Lantern", "IPv IPv6 Pv6 Pv6Lantern 6Lantern"),
+        ("GitHubMirror", "GitHub HubMirror"),
+        ("LampOil", ""),
+        ("base32", ""),
+    ],
+)
+def test_neighbours_of_several_are_one_word(name: str, words: str) -> None:
+    ((_, parts),) = compounds(name)
+    assert set(joined(parts)) == set(words.split())

@@ -81,6 +81,34 @@ def test_words_of_many_kinds_are_found(palace: Cabinet, text: str, query: str) -
     assert palace.found(query)[:1] == [filed.drawer_id]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("978-0-306-40615-7", "9780306406157"),
+        ("+44 (20) 7946-0958", "+442079460958"),
+        ("00:1B:63:84:45:E6", "001B638445E6"),
+        ("00:1B:63:84:45:E6", "001b.6384.45e6"),
+        ("123e4567-e89b-12d3-a456-426614174000", "123E4567E89B12D3A456426614174000"),
+        ("1,250,000", "1250000"),
+        ("QUAY-2207", "QUAY2207"),
+        ("O'Malley", "OMalley"),
+        ("Hawaiʻi", "Hawaii"),
+        ("Möwe", "Moewe"),
+        ("Đorđe", "Djordje"),
+        ("خانه‌ها", "خانه ها"),
+        ("iBuoy7ProMax", "iBuoy 7 Pro Max"),
+        ("OAuth2Harbour", "oauth2 harbour"),
+        ("GitHubMirror", "GitHub mirror"),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_word_or_code_is_found_however_it_is_grouped(palace: Cabinet, one: str, other: str, turned: bool) -> None:
+    stored, asked = (other, one) if turned else (one, other)
+    filed = palace.file(f"Here is {stored} of them")
+    palace.file("Here is something else of them")
+    assert palace.found(asked) == [filed.drawer_id]
+
+
 def test_dates_files_and_titles_are_words_of_every_chunk(palace: Cabinet) -> None:
     when = clock.parse("2023-05-08", "at")
     filed = palace.file(

@@ -116,12 +116,12 @@ def test_parts_of_an_identifier_are_terms_too() -> None:
 
 def test_parts_of_compound_names_stand_behind_the_text() -> None:
     assert searchable("the LampOilStore, again LampOilStore") == (
-        "the LampOilStore, again LampOilStore\nLamp Oil Store"
+        "the LampOilStore, again LampOilStore\nLamp Oil Store\nLampOil\nOilStore"
     )
     assert exact("LampOilStore") == ["lampoilstore", "lamp oil store"]
     assert {'"lamp"', '"oil"', '"store"'} <= set(asked("LampOilStore"))
     assert asked("base32") == ['"base32"', '"base 32"']
-    assert asked("lampOil31")[2:] == ['"lamp"', '"oil"']
+    assert asked("lampOil31")[2:] == ['"lamp"', '"oil"', '"lampoil"', '"oil31"']
 
 
 SYMBOLS = [

@@ -1,0 +1,77 @@
+"""Other spellings of the words and numbers of a text, which no folding unites: written together, apart, without the
+letter that a keyboard lacks. Pure functions on text.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from mempalace_mcp.storage.folding import fold
+
+_LEAST_DIGITS, _MOST_DIGITS = 7, 24
+"""Of a number that is written in groups; fewer digits are a measure, more of them a table."""
+
+_GROUPED = re.compile(
+    r"(?<![\w.+-])(?<!\d[ /])\+?\(?\d{1,6}\)?(?:[ ./-]{1,2}\(?\d{1,6}\)?){1,9}(?!\w|[ ./-]{0,2}\(?\d)", re.ASCII
+)
+"""`+49 (170) 555-0142`, `978-3-16-148410-0`."""
+
+_DATE = re.compile(r"\d{4}([-./])\d{1,2}\1\d{1,2}(?!\d)|\d{1,2}([-./])\d{1,2}\2\d{4}(?!\d)", re.ASCII)
+_THOUSANDS = re.compile(r"(?<![\w.,'’])\d{1,3}(?:([,'’])\d{3})(?:\1\d{3}){0,5}(?![\w'’])", re.ASCII)
+_HEXADECIMAL = re.compile(r"(?<![\w:.-])[0-9A-Fa-f]{2,12}(?:[-:.][0-9A-Fa-f]{2,12}){2,9}(?![\w:-])", re.ASCII)
+_LEAST_HEXADECIMAL, _MOST_HEXADECIMAL = 12, 64
+"""Of an address of a device, or a UUID."""
+
+_ACCOUNT = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: [0-9A-Z]{4}){2,7}(?: [0-9A-Z]{1,3})?(?!\w)", re.ASCII)
+_NUMBERED = re.compile(r"(?<![\w-])[^\W\d_]{1,12}-\d{1,12}(?![\w-])")
+"""`OPS-48213`, `UTF-8`."""
+
+_NO_DIGIT = re.compile(r"[^0-9A-Za-z]")
+
+_APOSTROPHE = re.compile(r"(?<![\w'])[^\W\d_]{1,32}(?:'[^\W\d_]{1,32}){1,3}(?![\w'])")
+_CONTRACTED = frozenset(["s", "t", "d", "m", "ll", "re", "ve"])
+_ELIDED = frozenset(["l", "d", "j", "m", "n", "s", "t", "c", "qu"])
+
+_ARABIC = "\u0620-\u065f\u066e-\u06d3\u06d5-\u06ff"
+_JOINED_APART = re.compile(f"[{_ARABIC}]{{1,64}}(?:\u200c[{_ARABIC}]{{1,64}}){{1,8}}")
+"""Parts of a Persian word, held apart without a blank."""
+
+_UMLAUT = re.compile("[^\\W\\d_]{0,64}[äöüåøđÄÖÜÅØĐ][^\\W\\d_]{0,64}")
+_TYPED = str.maketrans(
+    {"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "đ": "dj"}
+    | {"Ä": "ae", "Ö": "oe", "Ü": "ue", "Å": "aa", "Ø": "oe", "Đ": "dj"}
+)
+
+
+def codes(text: str) -> Iterator[str]:
+    """The numbers and codes of a text that are written in groups, each in one piece: `491705550142`, `ops48213`."""
+    for match in _GROUPED.finditer(text):
+        digits = _NO_DIGIT.sub("", match[0])
+        if _LEAST_DIGITS <= len(digits) <= _MOST_DIGITS and not _DATE.match(match[0]):
+            yield digits
+    for match in _HEXADECIMAL.finditer(text):
+        digits = _NO_DIGIT.sub("", match[0]).lower()
+        if _LEAST_HEXADECIMAL <= len(digits) <= _MOST_HEXADECIMAL and not digits.isdigit() and not digits.isalpha():
+            yield digits
+    for match in _ACCOUNT.finditer(text):
+        yield _NO_DIGIT.sub("", match[0]).lower()
+    for match in _THOUSANDS.finditer(text):
+        yield _NO_DIGIT.sub("", match[0])
+    for match in _NUMBERED.finditer(text):
+        yield fold(match[0].replace("-", ""))
+
+
+def spellings(text: str) -> Iterator[str]:
+    """The words of a text as others write them: `obrien` for O'Brien, `groesse` for Größe, the parts of a Persian word
+    as words."""
+    if not text.isascii():
+        for match in _JOINED_APART.finditer(text):
+            yield fold(match[0].replace("\u200c", " "))
+        for match in _UMLAUT.finditer(unicodedata.normalize("NFC", text)):
+            yield fold(match[0].translate(_TYPED))
+    for match in _APOSTROPHE.finditer(fold(text)):
+        first, *_, last = parts = match[0].split("'")
+        if first not in _ELIDED and last not in _CONTRACTED:
+            yield "".join(parts)
