@@ -25,8 +25,11 @@ _LEAST_HEXADECIMAL, _MOST_HEXADECIMAL = 12, 64
 """Of an address of a device, or a UUID."""
 
 _ACCOUNT = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: [0-9A-Z]{4}){2,7}(?: [0-9A-Z]{1,3})?(?!\w)", re.ASCII)
-_NUMBERED = re.compile(r"(?<![\w-])[^\W\d_]{1,12}-\d{1,12}(?![\w-])")
-"""`OPS-48213`, `UTF-8`."""
+_NUMBERED = re.compile(r"(?<![\w-])[^\W\d_]{1,12}(?:-[^\W_]{1,12}){0,2}-\d{1,12}(?![\w-])")
+"""`OPS-48213`, `UTF-8`, `CVE-2031-20071`."""
+
+_DESCRIBED = re.compile(r"(?<![0-9A-Za-z])[gG](?=[a-fA-F]*[0-9])([0-9a-fA-F]{7,40})(?![0-9A-Za-z])")
+"""`v2.4-17-g9f86d08`, as git describes a commit."""
 
 _NO_DIGIT = re.compile(r"[^0-9A-Za-z]")
 
@@ -61,6 +64,11 @@ def codes(text: str) -> Iterator[str]:
         yield _NO_DIGIT.sub("", match[0])
     for match in _NUMBERED.finditer(text):
         yield fold(match[0].replace("-", ""))
+
+
+def hashes(text: str) -> Iterator[str]:
+    """The hashes of a text that have a letter before them."""
+    yield from (match[1].lower() for match in _DESCRIBED.finditer(text))
 
 
 def spellings(text: str) -> Iterator[str]:

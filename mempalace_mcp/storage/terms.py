@@ -15,7 +15,7 @@ from mempalace_mcp.core.model import Span
 from mempalace_mcp.core.zone import UTC_ZONE, Zone
 from mempalace_mcp.storage.compounds import compounds, joined
 from mempalace_mcp.storage.folding import fold, without_invisible
-from mempalace_mcp.storage.spellings import codes, spellings
+from mempalace_mcp.storage.spellings import codes, hashes, spellings
 from mempalace_mcp.storage.symbols import asked_words, mark_short_names, symbol_words
 
 LEAST_BEGINNING = 7
@@ -126,7 +126,8 @@ def searchable(text: str) -> str:
     Symbols become blanks: those that SQLite's tables do not know yet would be letters to its tokenizer.
     """
     parts = chain.from_iterable((" ".join(parts), *joined(parts)) for _, parts in compounds(text))
-    words = mark_short_names(_spaced("\n".join(dict.fromkeys([text, *parts, *spellings(text), *codes(text)]))))
+    others = chain(parts, spellings(text), codes(text), hashes(text))
+    words = mark_short_names(_spaced("\n".join(dict.fromkeys([text, *others]))))
     symbols = list(islice(dict.fromkeys(symbol_words(text)), MAX_SYMBOL_WORDS))
     return "\n".join([words, *symbols]) if symbols else words
 
@@ -149,6 +150,7 @@ def read_query(query: str, fold: Callable[[str], str] = fold) -> tuple[Term, ...
     terms = chain(
         *(quoted, symbols, _compound_terms(query, fold)),
         (Term(code, exact=True) for code in codes(query)),
+        (Term(each, exact=True, name=True) for each in hashes(query)),
         (_phrase(spelling, exact=False) for spelling in spellings(query)),
         *(_terms_of(piece) for piece in pieces),
     )

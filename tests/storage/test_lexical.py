@@ -91,6 +91,7 @@ def test_words_of_many_kinds_are_found(palace: Cabinet, text: str, query: str) -
         ("123e4567-e89b-12d3-a456-426614174000", "123E4567E89B12D3A456426614174000"),
         ("1,250,000", "1250000"),
         ("QUAY-2207", "QUAY2207"),
+        ("v2.4-17-g9f86d08", "9f86d08"),
         ("O'Malley", "OMalley"),
         ("Hawaiʻi", "Hawaii"),
         ("Möwe", "Moewe"),
@@ -362,6 +363,8 @@ def test_an_identifier_that_many_hold_singles_none_out(palace: Cabinet) -> None:
         ("QUAY-48213", "commit:QUAY-48"),
         ("sha256:5b1f0c9ae27d4413b0a86f2d90c1e57f", "sha256:5b1f0c9ae27d"),
         ("i-0abc48213def", "i-0abc48"),
+        ("v2.4-17-g5b1f0c9", "5b1f0c9ae27d4413b0a86f2d90c1e57f3a4b8d62"),
+        ("5b1f0c9ae27d4413b0a86f2d90c1e57f3a4b8d62", "v2.4-17-g5b1f0c9"),
     ],
 )
 def test_identifiers_are_known_by_their_beginning(palace: Cabinet, stored: str, asked: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mempalace_mcp.storage.spellings import codes, spellings
+from mempalace_mcp.storage.spellings import codes, hashes, spellings
 from mempalace_mcp.storage.terms import read_query, searchable
 
 
@@ -26,6 +26,7 @@ from mempalace_mcp.storage.terms import read_query, searchable
         ("QUAY-2207", "quay2207"),
         ("utf-8", "utf8"),
         ("МАЯК-12", "маяк12"),
+        ("CVE-2031-20071", "cve203120071"),
     ],
 )
 def test_a_code_in_groups_is_known_in_one_piece(written: str, code: str) -> None:
@@ -33,6 +34,11 @@ def test_a_code_in_groups_is_known_in_one_piece(written: str, code: str) -> None
         assert code in codes(text)
         assert code in searchable(text).split()
         assert code in {term.text for term in read_query(text) if term.exact}
+
+
+def test_the_hash_in_a_description_of_a_commit_is_a_hash() -> None:
+    assert list(hashes("v2.4-17-g9f86d08, or G9F86D081884C")) == ["9f86d08", "9f86d081884c"]
+    assert list(hashes("gabcdef1x g9f86d gaffaaffe bag9f86d081 ga")) == []
 
 
 @pytest.mark.parametrize(
