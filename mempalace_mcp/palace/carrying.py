@@ -68,7 +68,10 @@ class Carrying:
                 self._drawers.update(tx, drawer.drawer_id, DrawerChanges(source_file=self._path), None)
             sources.save_path(tx, drawer.row, self._path)
             sources.forget_part(tx, drawer.row)
-        for drawer, document in (*plan.changed, *plan.moved):
+        for drawer, _ in plan.follow:
+            sources.save_path(tx, drawer.row, self._path)
+            sources.forget_part(tx, drawer.row)
+        for drawer, document in (*plan.changed, *plan.moved, *plan.follow):
             sources.save_part(tx, self._path, document.key, drawer.row, text_digest(document.content))
         sources.keep_parts(tx, [drawer.row for drawer in plan.restored])
         made: dict[int, bool] = {}

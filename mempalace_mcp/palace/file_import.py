@@ -81,7 +81,7 @@ class FileImport:
                     plan = plan_exchange(tx.connection, each, self.path, self._is_gone)
                     rows |= carrying.exchange(tx, plan)
                     decided.append(plan)
-                self._remember(tx, is_last, rows, (each for plan in decided for each in plan.known))
+                self._remember(tx, is_last, rows, *(_held_by(plan) for plan in decided))
                 return decided, rows
 
             plans, made = self._write(work)
@@ -129,14 +129,14 @@ class FileImport:
             def work(tx: Transaction) -> tuple[PartsPlan, dict[int, bool]]:
                 decided = self._plan_parts(tx.connection, documents)
                 rows = carrying.parts(tx, decided)
-                self._remember(tx, is_last, rows, decided.held)
+                self._remember(tx, is_last, rows, (each.row for each in decided.held), filter(None, decided.in_trash))
                 return decided, rows
 
             plan, made = self._write(work)
         self.is_kept = self.is_kept or bool(plan.kept)
         wings: Counter[str] = Counter()
         self._note(wings, plan.held)
-        self.holders |= made.keys() | {each.row for each in plan.held}
+        self.holders |= made.keys() | {each.row for each in plan.held} | set(filter(None, plan.in_trash))
         filed = sum(made.values()) if self.trial is None else len(plan.fresh)
         return ImportStep(
             self.path,
@@ -146,17 +146,17 @@ class FileImport:
             restored=len(plan.restored),
             unchanged=len(plan.unchanged) + sum(not created for created in made.values()),
             kept=len(plan.kept),
-            in_trash=plan.in_trash,
+            in_trash=len(plan.in_trash),
             elsewhere=wings,
         )
 
     def _plan_parts(self, connection: sqlite3.Connection, documents: Sequence[Document]) -> PartsPlan:
         return plan_parts(connection, documents, sources.parts_of(connection, self.path), self._is_gone)
 
-    def _remember(self, tx: Transaction, is_last: bool, made: Iterable[int], known: Iterable[ImportedDrawer]) -> None:
+    def _remember(self, tx: Transaction, is_last: bool, *rows: Iterable[int]) -> None:
+        """With the last documents, remember the file and how many drawers hold it: these and those before them."""
         if is_last:
-            held = self.holders | set(made) | {each.row for each in known}
-            sources.save_file(tx, self.path, self.state, len(held))
+            sources.save_file(tx, self.path, self.state, len(self.holders.union(*rows)))
 
     def _note(self, wings: Counter[str], drawers: Iterable[ImportedDrawer]) -> None:
         """Count those that are in another wing than the one asked for."""
@@ -181,6 +181,11 @@ class FileImport:
         if path not in self._gone:
             self._gone[path] = not os.path.lexists(path)
         return self._gone[path]
+
+
+def _held_by(plan: ExchangePlan) -> set[int]:
+    """The drawers that hold what a document says, in the trash or not."""
+    return {each.row for each in plan.known} | {row for row in plan.discarded if row is not None}
 
 
 def discard(stores: Stores, path: str, drawers: Sequence[ImportedDrawer], trial: Trial | None) -> Iterator[ImportStep]:

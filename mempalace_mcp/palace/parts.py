@@ -18,6 +18,8 @@ class PartsPlan:
 
     `restored` are to be brought back from the trash, where they are because their file did not have them for a while;
     what they are to say now is among the `changed`. `kept` somebody has edited, and their part says something else now.
+    `discarded` somebody has deleted, None for each that is purged; so are those that `follow` a file that has been
+    moved.
     """
 
     fresh: Sequence[Document]
@@ -26,7 +28,8 @@ class PartsPlan:
     restored: Sequence[ImportedDrawer]
     unchanged: Sequence[ImportedDrawer]
     kept: Sequence[ImportedDrawer]
-    in_trash: int
+    discarded: Sequence[int | None]
+    follow: Sequence[tuple[ImportedDrawer, Document]]
 
     @property
     def held(self) -> list[ImportedDrawer]:
@@ -34,9 +37,14 @@ class PartsPlan:
         return [*self.unchanged, *self.kept, *self.restored, *(drawer for drawer, _ in (*self.changed, *self.moved))]
 
     @property
+    def in_trash(self) -> list[int | None]:
+        """The drawers that somebody has deleted."""
+        return [*self.discarded, *(drawer.row for drawer, _ in self.follow)]
+
+    @property
     def is_idle(self) -> bool:
         """Is there nothing to do?"""
-        return not (self.fresh or self.changed or self.moved or self.restored)
+        return not (self.fresh or self.changed or self.moved or self.restored or self.follow)
 
 
 def plan_parts(
@@ -48,8 +56,16 @@ def plan_parts(
     """What is to be done about these documents of a file; `before` are the parts that it had."""
     known = [before[each.key] for each in documents if each.key in before]
     drawers = sources.imported_drawers(connection, {part.drawer for part in known if part.drawer is not None})
-    plan = PartsPlan(fresh := [], changed := [], moved := [], restored := [], unchanged := [], kept := [], 0)
-    in_trash = 0
+    plan = PartsPlan(
+        fresh := [],
+        changed := [],
+        moved := [],
+        restored := [],
+        unchanged := [],
+        kept := [],
+        discarded := [],
+        follow := [],
+    )
     for document in documents:
         part = before.get(document.key)
         drawer = None if part is None or part.drawer is None else drawers.get(part.drawer)
@@ -59,9 +75,9 @@ def plan_parts(
             restored.append(drawer)
         if part is None or drawer is None or not (drawer.live or comes_back):
             if part is not None and part.digest == digest and not part.gone:
-                in_trash += 1
+                discarded.append(part.drawer)
             elif (home := _home_of(connection, document, is_gone)) is not None:
-                moved.append((home, document))
+                (moved if home.live else follow).append((home, document))
             else:
                 fresh.append(document)
         elif part.digest != digest:
@@ -73,7 +89,7 @@ def plan_parts(
             changed.append((drawer, document))  # a later version of the program has found out when it was
         elif not comes_back:
             unchanged.append(drawer)
-    return PartsPlan(plan.fresh, plan.changed, plan.moved, plan.restored, plan.unchanged, plan.kept, in_trash)
+    return plan
 
 
 def changes_of(drawer: ImportedDrawer, document: Document) -> DrawerChanges:
@@ -87,7 +103,8 @@ def changes_of(drawer: ImportedDrawer, document: Document) -> DrawerChanges:
 def _home_of(
     connection: sqlite3.Connection, document: Document, is_gone: Callable[[str], bool]
 ) -> ImportedDrawer | None:
-    """The drawer of the same part with the same text whose file is gone: the file has been moved."""
+    """The drawer of the same part with the same text whose file is gone: the file has been moved. What somebody has
+    deleted is known again, so that it stays so."""
     same = sources.same_parts(connection, document.key, document.content)
     row = next((row for row, path in same if path != document.source_file and is_gone(path)), None)
     return None if row is None else sources.imported_drawers(connection, [row]).get(row)

@@ -152,10 +152,12 @@ def parts_of(connection: sqlite3.Connection, path: str) -> dict[str, ImportedPar
 
 
 def same_parts(connection: sqlite3.Connection, part: str, content: str) -> list[tuple[int, str]]:
-    """The live drawers that hold such a part of a note and say just this, each with its file, the newest first."""
+    """The drawers that hold such a part of a note and say just this, each with its file: the live ones, the newest
+    first, then those that somebody has deleted."""
     return connection.execute(
         "SELECT d.id, f.path FROM drawers d JOIN parts p ON p.drawer = d.id JOIN import_files f ON f.id = p.file"
-        " WHERE d.content_hash = ? AND d.deleted_at IS NULL AND d.content = ? AND p.part = ? ORDER BY d.id DESC",
+        " WHERE d.content_hash = ? AND d.content = ? AND p.part = ? AND (d.deleted_at IS NULL OR NOT p.gone)"
+        " ORDER BY d.deleted_at IS NOT NULL, d.id DESC",
         (content_hash(content), content, part),
     ).fetchall()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.runtime.app import App
+from tests.palace.earlier import said, write
 from tests.palace.support import opened
 from tests.palace.test_importing import run
 
@@ -75,6 +77,38 @@ def test_a_part_that_comes_back_is_restored_and_one_that_somebody_deleted_is_not
         plant(folder, long="".join(SECTIONS))
         assert told(app, folder) == {"restored": 1, "in_trash": 1}
         assert len(contents(app)) == 4
+
+
+def test_a_note_that_somebody_deleted_stays_so_when_its_file_is_moved(tmp_path: Path) -> None:
+    folder = plant(tmp_path / "vault", one="The first.", long="".join(SECTIONS))
+    with opened(tmp_path / "palace", started=False) as app:
+        run(app, folder)
+        gone = [each.drawer_id for each in app.palace.list_drawers(limit=100).items if "first" in each.content]
+        gone += [each.drawer_id for each in app.palace.list_drawers(limit=100).items if "Sentence 3" in each.content]
+        app.palace.delete_drawers(drawer_ids=gone)
+        (folder / "one.md").rename(folder / "two.md")
+        assert told(app, folder) == {"in_trash": 2}
+        (folder / "copy.md").write_text("The first.", encoding="utf-8")
+        assert told(app, folder) == {"filed": 1, "in_trash": 2}, "a copy is another note"
+        folder.rename(tmp_path / "renamed")
+        for expected in ({"moved": 5, "in_trash": 2}, {"in_trash": 2}):
+            assert told(app, tmp_path / "renamed") == expected
+
+
+def test_what_somebody_deleted_is_not_counted_among_what_is_there(tmp_path: Path) -> None:
+    note = plant(tmp_path / "vault", long="".join(SECTIONS)) / "long.md"
+    path = write(tmp_path / "s.jsonl", [each for number in range(10, 60, 10) for each in said(number)])
+    with opened(tmp_path / "palace", started=False) as app:
+        run(app, note, path)
+        listed = app.palace.list_drawers(limit=100).items
+        gone = [each.drawer_id for each in listed if "Sentence 1" in each.content or "Pier 20" in each.content]
+        app.palace.delete_drawers(drawer_ids=gone)
+        for is_touched in (False, True, False):
+            if is_touched:
+                os.utime(note, (1, 1))
+                os.utime(path, (1, 1))
+            counts = run(app, note, path)
+            assert (counts["unchanged"], counts["in_trash"]) == (8, 2)
 
 
 @pytest.mark.parametrize("state", ["empty", "missing", "unreadable", "empty inside"])
