@@ -36,11 +36,11 @@ class Carrying:
             sources.save_utterances(tx, row, [(key, recognized.digests[key])])
         for row, said in plan.renamed:
             sources.save_utterances(tx, row, [(said.key, said.digest)])
-        for drawer, into in recognized.folds:
+        for drawer, into in plan.folding.folds:
             sources.fold(tx, drawer.row, into)
             self._drawers.delete(tx, [drawer.drawer_id])
-        if recognized.settled:
-            sources.identified(tx, recognized.settled)
+        if plan.folding.settled:
+            sources.identified(tx, plan.folding.settled)
         for update in plan.updates:
             changes = DrawerChanges(content=update.content)
             self._drawers.update(tx, update.drawer.drawer_id, changes, self._split(update.content))

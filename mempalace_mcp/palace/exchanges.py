@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mempalace_mcp.palace.importers import LONGEST_EXCHANGE, Document, Said, fits, rendered
-from mempalace_mcp.palace.recognizing import Recognized, covers, recognize
+from mempalace_mcp.palace.recognizing import Folding, Recognized, covers, fold, recognize
 from mempalace_mcp.storage import sources
 from mempalace_mcp.storage.sources import ImportedDrawer
 
@@ -43,12 +43,14 @@ class ExchangePlan:
     known: Sequence[ImportedDrawer]
     discarded: frozenset[int | None]
     recognized: Recognized
+    folding: Folding
     renamed: Sequence[tuple[int, Said]]
 
     @property
     def is_idle(self) -> bool:
         """Is there nothing to do?"""
-        return not (self.fresh or self.updates or self.moved or self.recognized.settled or self.renamed)
+        found = self.recognized.homes or self.folding.settled
+        return not (self.fresh or self.updates or self.moved or found or self.renamed)
 
 
 def plan_exchange(
@@ -67,6 +69,8 @@ def plan_exchange(
     layout = _Layout(document, homes, live)
     changed = [said for said in document.said if said.key in utterances and utterances[said.key].digest != said.digest]
     fresh, updates = layout.arrange(changed)
+    contents = {row: drawer.content for row, drawer in live.items()}
+    contents |= {update.drawer.row: update.content for update in updates}
     return ExchangePlan(
         fresh=[_part(document, said) for said in fresh],
         updates=updates,
@@ -74,6 +78,7 @@ def plan_exchange(
         known=list(live.values()),
         discarded=frozenset(homes[key] for key in homes if homes[key] not in live),
         recognized=recognized,
+        folding=fold(recognized, document, contents),
         renamed=[(home, said) for said in queued if (home := homes[said.key]) is not None],
     )
 

@@ -108,7 +108,7 @@ class FileImport:
             updated=updated,
             moved=moved,
             unchanged=unchanged + repeated + sum(not created for created in made.values()),
-            folded=sum(len(plan.recognized.folds) for plan in plans),
+            folded=sum(len(plan.folding.folds) for plan in plans),
             in_trash=in_trash,
             elsewhere=wings,
         )

@@ -252,6 +252,20 @@ def unidentified(
     return imported_drawers(connection, rows)
 
 
+def unidentified_before(connection: sqlite3.Connection, time: Instant, path: str) -> dict[int, ImportedDrawer]:
+    """The drawers whose records are not known of the last moment before this time, in the file and in all of them."""
+    rows = connection.execute(
+        "SELECT drawer FROM unidentified"
+        " WHERE occurred_at = (SELECT max(occurred_at) FROM unidentified WHERE occurred_at < :time)"
+        " UNION SELECT u.drawer FROM import_files f JOIN imported i ON i.file = f.id"
+        " JOIN unidentified u ON u.drawer = i.drawer WHERE f.path = :path AND u.occurred_at = ("
+        "SELECT max(u.occurred_at) FROM import_files f JOIN imported i ON i.file = f.id"
+        " JOIN unidentified u ON u.drawer = i.drawer WHERE f.path = :path AND u.occurred_at < :time)",
+        {"time": time, "path": path},
+    )
+    return imported_drawers(connection, [row for (row,) in rows])
+
+
 def identified(tx: Transaction, drawers: Iterable[int]) -> None:
     """These drawers need no longer be recognized."""
     tx.connection.execute(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+from base64 import b64encode
 from collections import Counter
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from mempalace_mcp.core.model import Drawer
 from mempalace_mcp.runtime.app import App
+from mempalace_mcp.storage.rows import content_hash
 from tests.palace import earlier
 from tests.palace.support import opened
 from tests.palace.test_importing import run
@@ -145,3 +149,58 @@ def test_metadata_of_somebodys_own_does_not_cut_a_note_from_its_file(tmp_path: P
         run(app, folder / "long.md")
         assert one(app, "Sentence two of")
         assert two.drawer_id
+
+
+def say_instead(palace: Path, before: str, content: str) -> None:
+    """Let the earlier version have filed another text in the drawer that holds the first one."""
+    connection = sqlite3.connect(palace / "palace.db")
+    digest = content_hash(content)
+    connection.execute(
+        "UPDATE drawers SET content = ?, content_hash = ?, metadata = json_set(metadata, '$.import.digest', ?)"
+        " WHERE instr(content, ?)",
+        (content, digest, digest.hex(), before),
+    )
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_an_exchange_that_begins_elsewhere_now_is_known_all_the_same(
+    tmp_path: Path, folder: Path, is_cut: bool
+) -> None:
+    first, more = "User: Set up the store.", "Put it on the quay.\n\nAssistant: It is there."
+    say_instead(tmp_path / "palace", first, f"{first}\n\n{more}")
+    records = earlier.long_session()
+    start = next(place for place, each in enumerate(records) if each["uuid"] == "r-0220")
+    later = [
+        earlier.record("user", 224, "Put it on the quay.", "s-3"),
+        earlier.record("assistant", 225, [{"type": "text", "text": "It is there."}], "s-3"),
+    ]
+    earlier.write(folder / "c.jsonl", [*([] if is_cut else records[: start + 3]), *later])
+    with opened(tmp_path / "palace", started=False) as app:
+        (before,) = saying(app, "Put it on the quay.")
+        for _ in range(2):
+            told = run(app, folder / "c.jsonl")
+            assert (told["updated"], told["removed"], told["folded"]) == (0, 0, 0)
+            assert one(app, "Put it on the quay.") == before
+            assert len(saying(app, "Which database? SQLite")) == (0 if is_cut else 1)
+
+
+def test_a_picture_that_was_several_drawers_is_one(tmp_path: Path, folder: Path) -> None:
+    pasted = b64encode(Random(3).randbytes(20_000)).decode()
+    question = f"User: Whose is this seal?\n{pasted}"
+    pieces = [
+        question[:8_000],
+        f"User: {question[8_000:16_000]}",
+        f"User: {question[16_000:]}\n\nAssistant: It stands.",
+    ]
+    for before, piece in zip(("Step 0:", "Step 2:", "Step 4:"), pieces, strict=True):
+        say_instead(tmp_path / "palace", before, piece)
+    records = [
+        earlier.record("user", 200, question.removeprefix("User: "), "s-3"),
+        earlier.record("assistant", 201, [{"type": "text", "text": "It stands."}], "s-3"),
+    ]
+    with opened(tmp_path / "palace", started=False) as app:
+        run(app, earlier.write(folder / "c.jsonl", records))
+        for start in range(0, len(pasted), 1_000):
+            assert one(app, pasted[start : start + 100]).content == f"{question}\n\nAssistant: It stands."
