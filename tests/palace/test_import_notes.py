@@ -213,14 +213,15 @@ def test_whatever_somebody_sets_a_drawer_stays_the_notes(tmp_path: Path, changes
             assert getattr(after, name) == value
 
 
-def test_a_date_that_is_found_later_is_added(tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", ["NULL", "'1' || substr(state, instr(state, ':'))"])
+def test_a_date_that_is_found_later_is_added(tmp_path: Path, state: str) -> None:
     folder = plant(tmp_path / "vault", one="---\ndate: 2026-05-08\n---\nThe first.")
     with opened(tmp_path / "palace", started=False) as app:
         run(app, folder)
         with app.database.read() as connection:
             assert connection.execute("SELECT count(*) FROM import_files WHERE state IS NOT NULL").fetchone() == (1,)
         app.writer.write(lambda tx: tx.connection.execute("UPDATE drawers SET occurred_at = NULL"), Deadline())
-        app.writer.write(lambda tx: tx.connection.execute("UPDATE import_files SET state = NULL"), Deadline())
+        app.writer.write(lambda tx: tx.connection.execute(f"UPDATE import_files SET state = {state}"), Deadline())
         assert told(app, folder) == {"updated": 1}
         (drawer,) = app.palace.list_drawers().items
         assert drawer.occurred_at == clock.parse("2026-05-08", "")

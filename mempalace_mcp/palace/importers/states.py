@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mempalace_mcp.palace.importers import opening
 
-READERS = 1
+READERS = 2
 """To be raised when the readers find more in the same files: then all of them are read anew."""
 
 _HEAD, _TAIL = 1_024, 8_192
