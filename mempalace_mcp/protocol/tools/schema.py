@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
@@ -97,9 +97,7 @@ def output_schema(answer: type) -> Schema:
 
 def _value_schema(hint: Any) -> Schema:
     if isinstance(hint, UnionType):
-        (kind,) = (each for each in get_args(hint) if each is not NoneType)
-        schema = _value_schema(kind)
-        return {**schema, "type": [schema["type"], "null"]}
+        return {}  # may be null; converters of clients take no list of types
     if get_origin(hint) is list:
         return {"type": "array", "items": _value_schema(get_args(hint)[0])}
     return {"type": _JSON_TYPES[get_origin(hint) or hint]}
