@@ -40,6 +40,7 @@ USER 10001:10001
 VOLUME /palace
 EXPOSE 8765
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["python", "-c", "\
-import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"PALACE_PORT\"]}/health', timeout=4)"]
+import os, urllib.request as r; ask = r.build_opener(r.ProxyHandler({})).open; \
+ask(f'http://127.0.0.1:{os.environ[\"PALACE_PORT\"]}/health', timeout=4)"]
 ENTRYPOINT ["mempalace-mcp"]
 CMD ["serve"]

@@ -82,7 +82,9 @@ def ask(address: str, method: str, tool: str, **arguments: Any) -> dict[str, Any
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
     headers = {**HEADERS, **modern, "Authorization": f"Bearer {'trial-' * 6}"}
     request = urllib.request.Request(f"{address}/mcp", body, headers)
-    with urllib.request.urlopen(request, timeout=30) as response:
+    # What builds an image may have a proxy for the network in its environment, which knows nothing of this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=30) as response:
         text = response.read().decode()
     answer = json.loads(text[text.index("{") :].splitlines()[0])
     assert "result" in answer, answer
