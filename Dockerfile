@@ -2,11 +2,11 @@ FROM python:3.12-slim AS build
 RUN pip install --no-cache-dir uv
 ENV UV_PROJECT_ENVIRONMENT=/opt/mempalace UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
 WORKDIR /source
-COPY pyproject.toml uv.lock README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY mempalace_mcp mempalace_mcp
 COPY examples/texts examples/texts
 # What other packages ask for and nothing here imports: Chroma's way to clusters, downloads of tokenizers, command lines.
-RUN uv sync --locked --no-dev --no-editable \
+RUN uv sync --no-dev --no-editable \
     --no-install-package kubernetes \
     --no-install-package aiohttp \
     --no-install-package aiohttp-retry \

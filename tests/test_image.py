@@ -41,6 +41,9 @@ def test_what_is_copied_is_there_and_nothing_else_is_sent() -> None:
     ]
     assert sorted(line[1:] for line in ignored if line.startswith("!")) == sorted(sources)
     assert all((ROOT / source).exists() for source in sources)
+    # A fresh clone has nothing that Git leaves out.
+    left_out = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()]
+    assert not [source for source in sources if any(fnmatch.fnmatch(Path(source).name, line) for line in left_out)]
     assert not any(fnmatch.fnmatch("palace.db", line[1:]) for line in ignored if line.startswith("!"))
 
 
