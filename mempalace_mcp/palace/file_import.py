@@ -79,7 +79,8 @@ class FileImport:
                 rows: dict[int, bool] = {}
                 for each in asked:
                     plan = plan_exchange(tx.connection, each, self.path, self._is_gone)
-                    rows |= carrying.exchange(tx, plan)
+                    for row, created in carrying.exchange(tx, plan).items():
+                        rows[row] = rows.get(row, False) or created
                     decided.append(plan)
                 self._remember(tx, is_last, rows, *(_held_by(plan) for plan in decided))
                 return decided, rows

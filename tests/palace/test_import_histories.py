@@ -232,6 +232,19 @@ def test_records_without_ids_are_known_by_text_and_time(tmp_path: Path) -> None:
         assert len(drawers(app)) == 5
 
 
+def test_exchanges_that_nothing_tells_apart_are_filed_once_and_counted_so(tmp_path: Path) -> None:
+    def nameless(each: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in each.items() if name not in ("uuid", "timestamp")}
+
+    turns = [record("user", 10, "Go on."), answer(11, "Done.")] * 3
+    path = write(tmp_path / "s.jsonl", [nameless(each) for each in turns])
+    with opened(tmp_path / "palace", started=False) as app:
+        told = run(app, path)
+        assert (told["filed"], told["unchanged"], len(drawers(app))) == (1, 0, 1)
+        again = run(app, path)
+        assert (again["filed"], again["unchanged"]) == (0, 1)
+
+
 def test_a_file_begun_late_and_found_whole_afterwards_is_one_drawer(tmp_path: Path) -> None:
     path = write(tmp_path / "s.jsonl", session(1)[1:])
     with opened(tmp_path / "palace", started=False) as app:
