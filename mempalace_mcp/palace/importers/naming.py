@@ -29,7 +29,12 @@ _PROGRAMS = frozenset({"opencode", "vibe-kanban"})
 """Programs that keep worktrees of others' repositories in a folder of their own that is not hidden."""
 _NAMED_LAST = frozenset({".codex", *_PROGRAMS})
 _WORKSPACES = ("conductor", "workspaces")
-_SHELVES = frozenset({"code", "dev", "git", "projects", "repos", "src", "work", "workspace"})
+_WORKTREE_OF_SLUG = re.compile(r"--(?:[a-z]+-)?worktrees-")
+_DRIVE_OF_SLUG = re.compile(r"\A(?:[A-Za-z]-|-mnt-[a-z])(?=-)")
+_SHELVES = frozenset(
+    {"code", "desktop", "dev", "documents", "git", "github", "projects", "repos", "repositories", "src", "work"}
+    | {"workspace", "workspaces"}
+)
 """Folders that hold repositories side by side."""
 
 
@@ -74,10 +79,11 @@ def is_inside(folder: str, outer: str) -> bool:
 
 def named_by_slug(slug: str) -> str:
     """A guess at the name of a folder whose path was written with `-` for all but letters and digits."""
-    parts = slug.partition("--claude-worktrees-")[0].strip("-").split("-")
+    path = _DRIVE_OF_SLUG.sub("", _WORKTREE_OF_SLUG.split(slug)[0])
+    parts = path.strip("-").split("-")
     home = _home_length(parts)
     rest = parts[home:]
-    while len(rest) > 1 and rest[0].lower() in _SHELVES:
+    while len(rest) > 1 and (rest[0].lower() in _SHELVES or not rest[0]):
         rest = rest[1:]
     return "-".join(rest) or "/".join(["", *parts])
 

@@ -62,6 +62,13 @@ def test_memories_belong_to_the_project_of_the_sessions_beside_them(projects: Pa
         ("-Users-mira-night-ferry", "night-ferry"),
         ("-srv-ferry", "srv-ferry"),
         ("-home-mira-code-ferry--claude-worktrees-elastic-cori", "ferry"),
+        ("-home-mira-code-ferry--worktrees-fix", "ferry"),
+        ("-Users-mira-Documents-GitHub-ferry", "ferry"),
+        ("C--Users-Mira-code-night-ferry", "night-ferry"),
+        ("D--ferry", "ferry"),
+        ("-mnt-c-Users-Mira-ferry", "ferry"),
+        ("-home-mira--config-ferry", "config-ferry"),
+        ("-e-ferry", "e-ferry"),
     ],
 )
 def test_memories_without_sessions_are_named_by_the_folder_itself(projects: Path, slug: str, wing: str) -> None:
