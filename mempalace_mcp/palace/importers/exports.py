@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
+from typing import BinaryIO
 
 from mempalace_mcp.palace.importers.bytestream import open_file, read_text
 from mempalace_mcp.palace.importers.document import Document, Problem, SkippedFile, Source
 from mempalace_mcp.palace.importers.lines import Tally, is_record, read_records
+from mempalace_mcp.palace.importers.naming import SESSIONS
 from mempalace_mcp.palace.importers.notes import read_plain_text
 from mempalace_mcp.palace.importers.transcript import LARGEST_TRANSCRIPT, read_transcript
 
@@ -35,8 +38,7 @@ def read_json(source: Source) -> Iterator[Document | Problem]:
     with file:
         head = file.read(_HEAD_BYTES)
         file.seek(0)
-        records = islice(read_records(file, Tally()), _HEAD_RECORDS)
-        is_transcript = any(is_record(record) and "message" in record for _, record in records)
+        is_transcript = _holds_transcript(file)
     if is_transcript:
         yield from read_transcript(source)
     else:
@@ -44,16 +46,28 @@ def read_json(source: Source) -> Iterator[Document | Problem]:
 
 
 def read_any_text(source: Source) -> Iterator[Document | Problem]:
-    """Plain text of any kind, but no JSON.
+    """Plain text of any kind, or a transcript, but no other JSON.
 
     Raises:
         OSError: the file cannot be opened or read.
     """
+    file = open_file(source, LARGEST_TRANSCRIPT)
+    if not isinstance(file, SkippedFile):
+        with file:
+            is_transcript = _holds_transcript(file)
+        if is_transcript:
+            yield from read_transcript(replace(source, room=SESSIONS))
+            return
     text = read_text(source)
     if not isinstance(text, SkippedFile) and _is_json(text.content):
         yield source.skipped(_kind(text.content))
     else:
         yield from read_plain_text(source)
+
+
+def _holds_transcript(file: BinaryIO) -> bool:
+    records = islice(read_records(file, Tally()), _HEAD_RECORDS)
+    return any(is_record(record) and "message" in record for _, record in records)
 
 
 def _kind(head: str) -> str:

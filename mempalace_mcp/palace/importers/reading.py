@@ -77,7 +77,8 @@ def wing_of_real(path: Path, root: Path | None = None) -> str:
 
 
 def _is_transcript(path: Path) -> bool:
-    return path.suffix.lower() in (TRANSCRIPT, *JSON)
+    suffix = path.suffix.lower()
+    return suffix in (TRANSCRIPT, *JSON) or (suffix not in SUFFIXES and TRANSCRIPT in map(str.lower, path.suffixes))
 
 
 def _room(path: Path, root: Path | None) -> str:

@@ -45,7 +45,7 @@ def test_exports_and_other_json_are_left_out_with_a_reason(tmp_path: Path, name:
     assert list(read(tmp_path / name)) == [SkippedFile(str(tmp_path / name), reason)]
 
 
-@pytest.mark.parametrize("name", ["s.json", "s.ndjson", "s.JSONL"])
+@pytest.mark.parametrize("name", ["s.json", "s.ndjson", "s.JSONL", "s.jsonl.bak", "s.old", "s"])
 def test_a_transcript_is_read_whatever_its_file_is_called(tmp_path: Path, name: str) -> None:
     path = write_transcript(tmp_path / name, {"type": "summary", "leafUuid": "x"}, user("Q"), assistant("A"))
     (document,) = documents(path)
