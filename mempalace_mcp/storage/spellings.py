@@ -37,6 +37,9 @@ _APOSTROPHE = re.compile(r"(?<![\w'])[^\W\d_]{1,32}(?:'[^\W\d_]{1,32}){1,3}(?![\
 _CONTRACTED = frozenset(["s", "t", "d", "m", "ll", "re", "ve"])
 _ELIDED = frozenset(["l", "d", "j", "m", "n", "s", "t", "c", "qu"])
 
+_HYPHENED = re.compile(r"(?<![\w-])[^\W\d_]{1,24}(?:-[^\W\d_]{1,24}){1,2}(?![\w-])")
+"""`e-mail`, `Wi-Fi`."""
+
 _ARABIC = "\u0620-\u065f\u066e-\u06d3\u06d5-\u06ff"
 _JOINED_APART = re.compile(f"[{_ARABIC}]{{1,64}}(?:\u200c[{_ARABIC}]{{1,64}}){{1,8}}")
 """Parts of a Persian word, held apart without a blank."""
@@ -72,14 +75,17 @@ def hashes(text: str) -> Iterator[str]:
 
 
 def spellings(text: str) -> Iterator[str]:
-    """The words of a text as others write them: `obrien` for O'Brien, `groesse` for Größe, the parts of a Persian word
-    as words."""
+    """The words of a text as others write them: `email` for e-mail, `obrien` for O'Brien, `groesse` for Größe, the
+    parts of a Persian word as words."""
     if not text.isascii():
         for match in _JOINED_APART.finditer(text):
             yield fold(match[0].replace("\u200c", " "))
         for match in _UMLAUT.finditer(unicodedata.normalize("NFC", text)):
             yield fold(match[0].translate(_TYPED))
-    for match in _APOSTROPHE.finditer(fold(text)):
+    folded = fold(text)
+    for match in _HYPHENED.finditer(folded):
+        yield match[0].replace("-", "")
+    for match in _APOSTROPHE.finditer(folded):
         first, *_, last = parts = match[0].split("'")
         if first not in _ELIDED and last not in _CONTRACTED:
             yield "".join(parts)

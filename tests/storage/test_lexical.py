@@ -93,6 +93,7 @@ def test_words_of_many_kinds_are_found(palace: Cabinet, text: str, query: str) -
         ("QUAY-2207", "QUAY2207"),
         ("v2.4-17-g9f86d08", "9f86d08"),
         ("O'Malley", "OMalley"),
+        ("e-mail", "Email"),
         ("Hawaiʻi", "Hawaii"),
         ("Möwe", "Moewe"),
         ("Đorđe", "Djordje"),

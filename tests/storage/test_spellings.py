@@ -56,6 +56,9 @@ def test_dates_measures_and_words_are_no_codes(text: str) -> None:
 @pytest.mark.parametrize(
     ("written", "other"),
     [
+        ("e-mail", "email"),
+        ("Wi‑Fi", "wifi"),
+        ("Ro-Ro-Fähre", "rorofahre"),
         ("O'Malley", "omalley"),
         ("O’Malley", "omalley"),
         ("Hawaiʻi", "hawaii"),

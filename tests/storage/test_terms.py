@@ -71,7 +71,7 @@ def test_unspaced_scripts_become_bigrams_and_compatibility_forms_unite(text: str
         ("", []),
         ('" * ( ) ^ : \'"" - + {} , ; …', []),
         ("NOT AND OR NEAR", ['"near"']),
-        ("well-known", ['"well known"', '"well"', '"known"']),
+        ("well-known", ['"wellknown"', '"well known"', '"well"', '"known"']),
         ("e.g. x", ['"e"', '"g"', '"x"']),
         ("東京都", ['"東京 京都"', '"東京"', '"京都"']),
         ("東京", ['"東京"']),
