@@ -19,7 +19,11 @@ _GROUPED = re.compile(
 """`+49 (170) 555-0142`, `978-3-16-148410-0`."""
 
 _DATE = re.compile(r"\d{4}([-./])\d{1,2}\1\d{1,2}(?!\d)|\d{1,2}([-./])\d{1,2}\2\d{4}(?!\d)", re.ASCII)
-_THOUSANDS = re.compile(r"(?<![\w.,'’])\d{1,3}(?:([,'’])\d{3})(?:\1\d{3}){0,5}(?![\w'’])", re.ASCII)
+_THOUSANDS = re.compile(
+    r"(?<![\w.,'’])\d{1,3}(?:(?:([,'’])\d{3})(?:\1\d{3}){0,5}(?![\w'’])|(?:\.\d{3}){1,6}(?=,\d))", re.ASCII
+)
+"""`1,250,000`, `12'500`, `12.500,75`."""
+
 _HEXADECIMAL = re.compile(r"(?<![\w:.-])[0-9A-Fa-f]{2,12}(?:[-:.][0-9A-Fa-f]{2,12}){2,9}(?![\w:-])", re.ASCII)
 _LEAST_HEXADECIMAL, _MOST_HEXADECIMAL = 12, 64
 """Of an address of a device, or a UUID."""
@@ -40,6 +44,9 @@ _ELIDED = frozenset(["l", "d", "j", "m", "n", "s", "t", "c", "qu"])
 _HYPHENED = re.compile(r"(?<![\w-])[^\W\d_]{1,24}(?:-[^\W\d_]{1,24}){1,2}(?![\w-])")
 """`e-mail`, `Wi-Fi`."""
 
+_INITIALS = re.compile('(?<!\\w)([\u05d0-\u05ea]{1,8})["\u05f4]([\u05d0-\u05ea])(?!\\w)')
+"""A Hebrew word made of initials, with the sign that says so."""
+
 _ARABIC = "\u0620-\u065f\u066e-\u06d3\u06d5-\u06ff"
 _JOINED_APART = re.compile(f"[{_ARABIC}]{{1,64}}(?:\u200c[{_ARABIC}]{{1,64}}){{1,8}}")
 """Parts of a Persian word, held apart without a blank."""
@@ -59,7 +66,8 @@ def codes(text: str) -> Iterator[str]:
             yield digits
     for match in _HEXADECIMAL.finditer(text):
         digits = _NO_DIGIT.sub("", match[0]).lower()
-        if _LEAST_HEXADECIMAL <= len(digits) <= _MOST_HEXADECIMAL and not digits.isdigit() and not digits.isalpha():
+        told = ":" in match[0] or not (digits.isdigit() or digits.isalpha())
+        if told and _LEAST_HEXADECIMAL <= len(digits) <= _MOST_HEXADECIMAL:
             yield digits
     for match in _ACCOUNT.finditer(text):
         yield _NO_DIGIT.sub("", match[0]).lower()
@@ -80,6 +88,8 @@ def spellings(text: str) -> Iterator[str]:
     if not text.isascii():
         for match in _JOINED_APART.finditer(text):
             yield fold(match[0].replace("\u200c", " "))
+        for match in _INITIALS.finditer(text):
+            yield match[1] + match[2]
         for match in _UMLAUT.finditer(unicodedata.normalize("NFC", text)):
             yield fold(match[0].translate(_TYPED))
     folded = fold(text)
