@@ -66,14 +66,15 @@ def _listed_ids(text: str) -> list[str]:
 
 
 def read_id(value: str, argument: str = "drawer_id") -> str:
-    """The identifier of a drawer."""
-    if not ids.is_id(ids.DRAWER, value):
+    """The identifier of a drawer, without the blanks, quotes or brackets around it."""
+    found, *others = _listed_ids(value)
+    if others or not ids.is_id(ids.DRAWER, found):
         raise InvalidArgument(
             f"{argument} is not an id of a drawer: {value[:40]!r}",
             argument=argument,
             hint="Use drawer_id as search, list_drawers or add_drawer gave it.",
         )
-    return value
+    return found
 
 
 def read_instant(calendar: Calendar, value: str | None, argument: str, edge: Edge = Edge.START) -> Instant | None:

@@ -214,6 +214,8 @@ def test_ids_in_one_text_are_so_many_ids(client: Client) -> None:
         told = client.call("get_drawers", drawer_ids=text)
         assert [drawer["drawer_id"] for drawer in told["drawers"]] == [one, two], text
     assert client.call("get_drawers", drawer_ids=[f'"{two}"', one])["count"] == 2
+    assert client.call("update_drawer", drawer_id=f' ["{two}"]\n', content="Three.")["drawer_id"] == two
+    assert client.refuse("update_drawer", drawer_id=f"{one},{two}", content="Three.")["argument"] == "drawer_id"
     for text in (f"{one} and {two}", f"{one},d_1", "[]x", "','", f"{one}|{two}"):
         assert client.refuse("get_drawers", drawer_ids=[text])["argument"] == "drawer_ids[0]", text
     assert client.refuse("get_drawers", drawer_ids=[",".join([one] * 501)])["argument"] == "drawer_ids"
