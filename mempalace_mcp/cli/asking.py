@@ -13,6 +13,7 @@ from mempalace_mcp.process import control
 from mempalace_mcp.protocol.tools.table import build_tools
 from mempalace_mcp.runtime.app import App, open_app
 from mempalace_mcp.runtime.context import AppContext
+from mempalace_mcp.runtime.reasons import Status
 
 MODEL_SECONDS = 30.0
 
@@ -49,6 +50,8 @@ def status(settings: Settings, as_json: bool) -> str:
 def _seen_by(daemon: dict[str, Any] | None, own: dict[str, Any]) -> dict[str, Any]:
     """Sizes are ours, they are on the disk; the rest is the daemon's, as far as it tells."""
     if daemon is None or "error" in daemon:
+        if daemon is not None:  # nobody knows how the sessions fare that it serves
+            own = {**own, "status": _worse(own["status"]), "reasons": [_of_silence(daemon), *own["reasons"]]}
         return {**own, "daemon": daemon, "reported_by": {"pid": own["process"]["pid"], "daemon": False}}
     seen = dict(daemon.pop("view", ()))
     zone = {"timezone": seen.pop("timezone")} if "timezone" in seen else {}
@@ -59,6 +62,14 @@ def _seen_by(daemon: dict[str, Any] | None, own: dict[str, Any]) -> dict[str, An
         seen = {"status": health["status"], "reasons": reasons, "version": daemon["version"], "process": process}
     reported = {"pid": daemon["pid"], "daemon": True}
     return {**own, **seen, "palace": own["palace"] | zone, "daemon": daemon, "reported_by": reported}
+
+
+def _worse(status: str) -> str:
+    return Status.DEGRADED.value if status == Status.OK else status
+
+
+def _of_silence(daemon: dict[str, Any]) -> str:
+    return f"daemon_silent: {daemon['error']}. {daemon['hint'] or ''}".rstrip()
 
 
 def _status(app: App, told: dict[str, Any]) -> str:
@@ -86,7 +97,7 @@ def _daemon(settings: Settings) -> dict[str, Any] | None:
     try:
         return control.describe(settings.palace)
     except (Busy, Forbidden) as error:
-        return {"error": error.message}
+        return {"error": error.message, "hint": error.hint}
 
 
 def _witness(told: dict[str, Any]) -> str:

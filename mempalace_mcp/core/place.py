@@ -41,7 +41,7 @@ def expand(text: str) -> str:
     Raises:
         ValueError: it is no path, or whoever was to put a value for a variable in it has not.
     """
-    if not text or "\0" in text:
+    if not text.strip() or "\0" in text:
         raise ValueError("must be a path")
     path = os.path.expanduser(text)
     if path.startswith("~"):

@@ -78,6 +78,9 @@ def test_an_empty_option_does_not_mean_the_default_palace(tmp_path: Path) -> Non
     environment = {"PALACE_PATH": str(tmp_path)}
     with pytest.raises(ConfigurationError, match="--palace=''"):
         load_settings(environment, "")
+    for nothing in ("", " ", "\t"):
+        with pytest.raises(ConfigurationError, match="must be a path"):
+            load_settings({}, nothing)
     with pytest.raises(ValueError, match="must be a path"):
         palace_of(environment, "")
     assert palace_of(environment) == str(tmp_path.resolve())

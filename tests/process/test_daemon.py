@@ -214,6 +214,10 @@ def test_one_that_was_stopped_is_ended_by_who_wants_it_to_end(palace: Path) -> N
         client.greet()
         pid = daemon_pid(client)
     os.kill(pid, signal.SIGSTOP)
+    seen = json.loads(command("status", "--palace", palace, "--json"))
+    assert (seen["status"], seen["reported_by"]["daemon"]) == ("degraded", False)
+    assert seen["reasons"][0].startswith(f"daemon_silent: the daemon, process {pid}, does not answer")
+    assert "daemon stop" in seen["reasons"][0]
     assert f"Killed process {pid}" in command("daemon", "stop", "--palace", palace)
     wait_for(lambda: has_ended(pid), "the end of the daemon")
     assert "No daemon" in command("daemon", "stop", "--palace", palace)
