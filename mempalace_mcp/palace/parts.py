@@ -56,15 +56,10 @@ def plan_parts(
     """What is to be done about these documents of a file; `before` are the parts that it had."""
     known = [before[each.key] for each in documents if each.key in before]
     drawers = sources.imported_drawers(connection, {part.drawer for part in known if part.drawer is not None})
+    moved: list[tuple[ImportedDrawer, Document]] = []
+    follow: list[tuple[ImportedDrawer, Document]] = []
     plan = PartsPlan(
-        fresh := [],
-        changed := [],
-        moved := [],
-        restored := [],
-        unchanged := [],
-        kept := [],
-        discarded := [],
-        follow := [],
+        fresh := [], changed := [], moved, restored := [], unchanged := [], kept := [], discarded := [], follow
     )
     for document in documents:
         part = before.get(document.key)
@@ -78,15 +73,14 @@ def plan_parts(
                 discarded.append(part.drawer)
             elif (home := _home_of(connection, document, is_gone)) is not None:
                 (moved if home.live else follow).append((home, document))
+            elif any(map(is_gone, sources.purged_parts(connection, document.key, digest))):
+                discarded.append(None)
             else:
                 fresh.append(document)
-        elif part.digest != digest:
-            if drawer.edited:
-                kept.append(drawer)
-            else:
-                changed.append((drawer, document))
-        elif drawer.occurred_at is None and document.occurred_at is not None:
-            changed.append((drawer, document))  # a later version of the program has found out when it was
+        elif part.digest != digest and drawer.edited:
+            kept.append(drawer)
+        elif part.digest != digest or (drawer.occurred_at is None and document.occurred_at is not None):
+            changed.append((drawer, document))  # or a later version of the program has found out when it was
         elif not comes_back:
             unchanged.append(drawer)
     return plan

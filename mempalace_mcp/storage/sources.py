@@ -162,6 +162,16 @@ def same_parts(connection: sqlite3.Connection, part: str, content: str) -> list[
     ).fetchall()
 
 
+def purged_parts(connection: sqlite3.Connection, part: str, digest: str) -> list[str]:
+    """The files that had such a part of a note which somebody has deleted, and whose drawer is no more."""
+    rows = connection.execute(
+        "SELECT f.path FROM parts p JOIN import_files f ON f.id = p.file"
+        " WHERE p.drawer IS NULL AND p.digest = ? AND p.part = ? AND NOT p.gone",
+        (digest, part),
+    )
+    return [path for (path,) in rows]
+
+
 def save_part(tx: Transaction, path: str, part: str, drawer: int, digest: str) -> None:
     """Remember which drawer holds a part of a note, and the digest of its text in the file."""
     tx.connection.execute(

@@ -93,6 +93,9 @@ def test_a_note_that_somebody_deleted_stays_so_when_its_file_is_moved(tmp_path: 
         folder.rename(tmp_path / "renamed")
         for expected in ({"moved": 5, "in_trash": 2}, {"in_trash": 2}):
             assert told(app, tmp_path / "renamed") == expected
+        app.writer.write(lambda tx: app.stores.drawers.purge(tx, tx.stamp.instant, 100), Deadline())
+        (tmp_path / "renamed").rename(tmp_path / "again")
+        assert told(app, tmp_path / "again") == {"moved": 5, "in_trash": 2}, "what was purged does not come back either"
 
 
 def test_what_somebody_deleted_is_not_counted_among_what_is_there(tmp_path: Path) -> None:
