@@ -58,11 +58,11 @@ class Tool(Generic[A]):
         }
 
     def _hints(self) -> dict[str, bool]:
-        """For whoever decides whether to ask before a call. What is not said is as the protocol presumes: the tool may
-        write. The other hints mean nothing where all is only read."""
+        """For whoever decides whether to ask before a call. The other hints mean nothing where all is only read."""
         if self.effect is Effect.READ:
             return {"readOnlyHint": True}
         return {
+            "readOnlyHint": False,
             "destructiveHint": self.destructive,
             "idempotentHint": self.idempotent,
             "openWorldHint": False,

@@ -44,12 +44,12 @@ def test_the_listing_stays_within_its_budget_however_it_is_written() -> None:
 
 
 def test_every_definition_is_complete() -> None:
-    writing = {"destructiveHint", "idempotentHint", "openWorldHint"}
+    writing = {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}
     for definition in DEFINITIONS:
         told = set(definition) - {"title"}
         assert told == {"name", "description", "inputSchema", "outputSchema", "annotations"}
         hints = definition["annotations"]
-        assert set(hints) == ({"readOnlyHint"} if hints.get("readOnlyHint") else writing)
+        assert set(hints) == ({"readOnlyHint"} if hints["readOnlyHint"] else writing)
         assert all(isinstance(hint, bool) for hint in definition["annotations"].values())
         assert definition["description"].endswith(".")
         assert "{" not in definition["description"]

@@ -67,8 +67,8 @@ def test_read_only_registers_no_writer() -> None:
 def test_hints_tell_readers_from_writers() -> None:
     for definition in build_tools().definitions():
         hints, name = definition["annotations"], definition["name"]
-        assert hints.get("readOnlyHint", False) is (name not in WRITERS and name != "reconnect"), name
-        if not hints.get("readOnlyHint"):
+        assert hints["readOnlyHint"] is (name not in WRITERS and name != "reconnect"), name
+        if not hints["readOnlyHint"]:
             assert hints["destructiveHint"] is (name in ("update_drawer", "delete_drawers")), name
             assert hints["idempotentHint"] is (name not in ("checkpoint", "diary_write")), name
             assert hints["openWorldHint"] is False, name
