@@ -149,7 +149,7 @@ def _recall(palace: Any, given: Given, read: Read, names: Names) -> str:
         max_tokens=arguments.max_tokens,
     )
     about = f"What the memory palace holds about: {arguments.query}"
-    count = f"{len(found.hits)} passages follow, the best first. {_CAUTION}" if found.hits else "Nothing was found."
+    count = f"{_count(len(found.hits))} {_CAUTION}" if found.hits else "Nothing was found."
     told = [about, *understood.remarks, count, *map(_passage, found.hits)]
     if found.truncated:
         told.append(f"There is more: ask {names['search']} for it.")
@@ -179,6 +179,10 @@ def _save_session(palace: Any, given: Given, read: Read, names: Names) -> str:
 
 def _paragraphs(*told: str) -> str:
     return "\n\n".join(told)
+
+
+def _count(hits: int) -> str:
+    return "One passage follows." if hits == 1 else f"{hits} passages follow, the best first."
 
 
 def _passage(hit: Hit) -> str:

@@ -134,7 +134,7 @@ async def test_what_an_argument_cannot_mean_joins_a_question_of_many_words(tmp_p
         assert "live an hour" not in told
         told = await get(wire, "recall", query="what is said of the gateway", wing="Verga", limit="1")
         assert "There is no wing 'Verga'." in told
-        assert "1 passages follow" in told
+        assert "One passage follows" in told
         told = await get(wire, "recall", query="gateway", wing="Vega", entity="Nobody", limit="1")
         assert "about: gateway Nobody\n" in told
         assert "audited" in told
