@@ -60,3 +60,8 @@ def test_more_text_never_costs_less_and_what_fits_is_a_beginning(first: str, sec
     length = fitting(first, tokens)
     assert 0 <= length <= len(first)
     assert estimate_tokens(first[:length]) <= tokens + 1
+
+
+@given(st.text(max_size=200))
+def test_no_byte_is_estimated_at_more_than_two_tokens(written: str) -> None:
+    assert estimate_tokens(written) <= 2 * len(written.encode("utf-8", "surrogatepass"))

@@ -84,7 +84,9 @@ def _shown(drawer: Drawer, start: int, room: int, *, may_wait: bool, whole_page:
 
 def count_fitting(entries: Sequence[Json], tokens: int) -> int:
     """How many entries from the first on fit in an answer of so many tokens; at least one."""
-    if estimate_tokens(to_json(entries)) <= tokens:
+    written = to_json(entries)
+    # No byte is estimated at more than two tokens, and bytes are counted much faster.
+    if 2 * len(written.encode()) <= tokens or estimate_tokens(written) <= tokens:
         return len(entries)
     costs = accumulate(estimate_tokens(to_json(entry)) for entry in entries)
     return max(1, sum(cost <= tokens for cost in costs))
