@@ -42,7 +42,6 @@ _GROUPS = re.compile(r"\d\)?[ ./,'’-]{1,2}\(?\d", re.ASCII)
 _HEXADECIMAL_GROUPS = re.compile(r"[0-9A-Fa-f]{2}[-:.][0-9A-Fa-f]{2}", re.ASCII)
 _ACCOUNT_GROUPS = re.compile(r"[A-Z]{2}\d{2} [0-9A-Z]{4}", re.ASCII)
 _NUMBER_BEHIND = re.compile(r"-\d")
-_HYPHEN = re.compile(r"[^\W\d_]-[^\W\d_]")
 
 _APOSTROPHE = re.compile(r"(?<![\w'])[^\W\d_]{1,32}(?:'[^\W\d_]{1,32}){1,3}(?![\w'])")
 _CONTRACTED = frozenset(["s", "t", "d", "m", "ll", "re", "ve"])
@@ -76,7 +75,12 @@ def codes(text: str) -> Iterator[str]:
     if _GROUPS.search(text):
         yield from (_NO_DIGIT.sub("", match[0]) for match in _THOUSANDS.finditer(text))
     if _NUMBER_BEHIND.search(text):
-        yield from (fold(match[0].replace("-", "")) for match in _NUMBERED.finditer(text))
+        yield from (fold(match[0].replace("-", "")) for match in _NUMBERED.finditer(_hyphened(text)))
+
+
+def _hyphened(text: str) -> str:
+    """The pieces of a text that hold a hyphen: the others cannot match, and there are many of them."""
+    return " ".join(piece for piece in text.split() if "-" in piece)
 
 
 def _grouped(text: str) -> Iterator[str]:
@@ -110,8 +114,8 @@ def spellings(text: str) -> Iterator[str]:
         for match in _UMLAUT.finditer(unicodedata.normalize("NFC", text)):
             yield fold(match[0].translate(_TYPED))
     folded = fold(text)
-    if "-" in folded and _HYPHEN.search(folded):
-        yield from (match[0].replace("-", "") for match in _HYPHENED.finditer(folded))
+    if "-" in folded:
+        yield from (match[0].replace("-", "") for match in _HYPHENED.finditer(_hyphened(folded)))
     if "'" not in folded:
         return
     for match in _APOSTROPHE.finditer(folded):
