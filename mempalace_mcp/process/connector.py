@@ -14,7 +14,7 @@ from mempalace_mcp.process import address as addresses
 from mempalace_mcp.process.address import Address
 from mempalace_mcp.process.connection import Connection, Refused, greet
 from mempalace_mcp.process.hello import Hello, identity_of, is_newer, settings_of
-from mempalace_mcp.process.launching import START_SECONDS, Launch, launch, reap
+from mempalace_mcp.process.launching import START_SECONDS, Launch, launch
 from mempalace_mcp.process.seat import Seat
 
 UNREACHABLE_SECONDS = 5.0
@@ -57,7 +57,6 @@ class Connector:
         self._was_connected = False
         self._defers_until = 0.0
         self._failed_starts = 0
-        self._children: list[int] = []
 
     def connect(self, give_up: Callable[[], bool] = lambda: False) -> Connection:
         """A connection to the daemon; waits while one is starting.
@@ -157,8 +156,6 @@ class Connector:
         """Start a daemon if the seat is free; True if there is one now, or should be tried for at once."""
         if time.monotonic() < self._defers_until:
             return False
-        for pid in self._children:
-            reap(pid)
         try:
             seat = Seat.take(self._seat_file)
         except FileNotFoundError:
@@ -197,9 +194,7 @@ class Connector:
             return None
         error = outcome.get("error")
         if isinstance(error, dict):
-            reap(launched.pid)
             raise Unavailable(self._with_log(error))
-        self._children = [launched.pid]
         told = outcome.get("address")
         return Address(**told) if isinstance(told, dict) else None
 

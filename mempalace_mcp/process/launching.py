@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import sys
+import threading
 
 from mempalace_mcp.process.address import LOG
 from mempalace_mcp.process.seat import Seat
@@ -24,6 +26,10 @@ class Launch:
     def __init__(self, pid: int, pipe: int) -> None:
         self.pid = pid
         self._pipe = pipe
+        self._status = 0
+        # Unless somebody waits for it, a daemon that ends stays a zombie for as long as this session lives.
+        self._waits = threading.Thread(target=self._wait, name="waitpid", daemon=True)
+        self._waits.start()
 
     def outcome(self) -> dict[str, object] | None:
         """What it has to say; None if it died without a word, or said none in its time."""
@@ -44,13 +50,13 @@ class Launch:
 
     def was_killed(self) -> bool:
         """Did somebody end it from outside? To be asked once it is known to be dead."""
-        if sys.platform == "win32":
-            return False
-        try:
-            _, status = os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            return False
-        return os.WIFSIGNALED(status) and os.WTERMSIG(status) in (9, 15)
+        self._waits.join()
+        return sys.platform != "win32" and os.WIFSIGNALED(self._status) and os.WTERMSIG(self._status) in (9, 15)
+
+    def _wait(self) -> None:
+        if sys.platform != "win32":
+            with contextlib.suppress(ChildProcessError):
+                _, self._status = os.waitpid(self.pid, 0)
 
 
 def launch(palace: str, seat: Seat | None = None) -> Launch:
@@ -74,15 +80,6 @@ def launch(palace: str, seat: Seat | None = None) -> Launch:
         return _spawn(command, log)
     finally:
         os.close(log)
-
-
-def reap(pid: int) -> None:
-    """Forget a daemon that this process started, if it has ended."""
-    if sys.platform != "win32":
-        try:
-            os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            return
 
 
 def _open_log(palace: str) -> int:

@@ -10,6 +10,7 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.process.support import (
@@ -85,6 +86,16 @@ def test_an_idle_session_goes_on_after_a_kill(palace: Path) -> None:
         assert client.ask(request(1, "ping")) == {"jsonrpc": "2.0", "id": 1, "result": {}}
         assert daemon_pid(client) != first
         assert client.finish() == (0, [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_session_leaves_no_zombies_of_the_daemons_it_started(palace: Path, number: signal.Signals) -> None:
+    with bridge(palace) as client:
+        client.greet()
+        for ask in range(3):
+            started = psutil.Process(daemon_pid(client, ask))
+            started.send_signal(number)
+            started.wait(PATIENCE)  # ends when the process has left the table of processes
 
 
 def test_a_kill_before_the_first_answer_is_invisible(palace: Path) -> None:
