@@ -209,7 +209,7 @@ class Session:
 
     async def _take_request(self, content: Mapping[str, Any], origin: Origin) -> None:
         self._is_modern = self._is_modern or is_enveloped(content)
-        if needs_handshake(content) and not (self._is_shaken or self._is_modern or self._offer is not None):
+        if not (self._is_shaken or self._is_modern or self._offer is not None) and needs_handshake(content):
             await self._assume_handshake()
         if self._is_shaken and (work := self._plain_work(content, origin)):
             finish = partial(self._finish, content["id"], origin)
@@ -283,7 +283,8 @@ class Session:
         return sdk
 
     async def _work_when_read(self, work: Work) -> bytes:
-        async with self._pacing():
+        async with self._forming:  # `_pacing` written out: it adds a twentieth
+            await self._outbox.room()
             return await work()
 
     @contextlib.asynccontextmanager

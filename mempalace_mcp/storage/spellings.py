@@ -66,13 +66,14 @@ _TYPED = str.maketrans(
 
 def codes(text: str) -> Iterator[str]:
     """The numbers and codes of a text that are written in groups, each in one piece: `491705550142`, `ops48213`."""
-    if _GROUPS.search(text):
+    grouped = bool(_GROUPS.search(text))
+    if grouped:
         yield from _grouped(text)
     if _HEXADECIMAL_GROUPS.search(text):
         yield from _hexadecimal(text)
     if _ACCOUNT_GROUPS.search(text):
         yield from (_NO_DIGIT.sub("", match[0]).lower() for match in _ACCOUNT.finditer(text))
-    if _GROUPS.search(text):
+    if grouped:
         yield from (_NO_DIGIT.sub("", match[0]) for match in _THOUSANDS.finditer(text))
     if _NUMBER_BEHIND.search(text):
         yield from (fold(match[0].replace("-", "")) for match in _NUMBERED.finditer(_hyphened(text)))

@@ -64,6 +64,10 @@ _RUN = re.compile(f"[{_UNSPACED}]+")
 _RUN_OR_REST = re.compile(f"([{_UNSPACED}]+)")
 _QUOTED = re.compile('["“”„«»]([^"“”„«»]+)["“”„«»]')
 _APOSTROPHE = re.compile("['`]")
+_PLAIN_WORDS = re.compile(r"(?<!\S)(?:[A-Z]?[a-z]+[.,;:!?]?(?:\s+|\Z))+")
+"""Words in small letters, which have no other spelling and no symbols: most of a text in English."""
+
+_NO_TOKEN = "".join(chr(point) if chr(point).isalnum() else " " for point in range(128))
 _TOKEN = re.compile(r"[^\x00-/:-@\[-`{-\x7f\s]+")
 _HEXADECIMAL = re.compile(f"[0-9a-f]{{{LEAST_BEGINNING},}}")
 _OTHER_SYMBOLS = re.compile(r"[^\w\s\x00-\x7f]+")
@@ -125,16 +129,17 @@ def searchable(text: str) -> str:
     A run of n characters becomes its n - 1 bigrams and its last character, so that one character is found by prefix.
     Symbols become blanks: those that SQLite's tables do not know yet would be letters to its tokenizer.
     """
-    parts = chain.from_iterable((" ".join(parts), *joined(parts)) for _, parts in compounds(text))
-    others = chain(parts, spellings(text), codes(text), hashes(text))
+    telling = _PLAIN_WORDS.sub("\n", text)  # halves the time of what follows
+    parts = chain.from_iterable((" ".join(parts), *joined(parts)) for _, parts in compounds(telling))
+    others = chain(parts, spellings(telling), codes(telling), hashes(telling))
     words = mark_short_names(_spaced("\n".join(dict.fromkeys([text, *others]))))
-    symbols = list(islice(dict.fromkeys(symbol_words(text)), MAX_SYMBOL_WORDS))
+    symbols = list(islice(dict.fromkeys(symbol_words(telling)), MAX_SYMBOL_WORDS))
     return "\n".join([words, *symbols]) if symbols else words
 
 
 def count_tokens(indexed: str) -> int:
     """How many tokens FTS5 finds in a text as the index reads it."""
-    return len(_TOKEN.findall(indexed))
+    return len(indexed.translate(_NO_TOKEN).split() if indexed.isascii() else _TOKEN.findall(indexed))
 
 
 def read_query(query: str, fold: Callable[[str], str] = fold) -> tuple[Term, ...]:

@@ -179,12 +179,13 @@ def get_drawers(context: ToolContext, arguments: GetDrawersArguments, deadline: 
 
 def list_drawers(context: ToolContext, arguments: ListDrawersArguments, deadline: Deadline) -> ListDrawersAnswer:
     page = _page(context, arguments, arguments.limit)
-    fitting = count_fitting([drawer_preview(drawer) for drawer in page.items], LISTING_TOKENS) if page.items else 0
-    if fitting < len(page.items):
-        page = _page(context, arguments, fitting)
+    shown = [drawer_preview(drawer) for drawer in page.items]
+    fitting = count_fitting(shown, LISTING_TOKENS)
+    if fitting < len(shown):
+        page, shown = _page(context, arguments, fitting), shown[:fitting]
     return {
-        "drawers": [drawer_preview(drawer) for drawer in page.items],
-        "count": len(page.items),
+        "drawers": shown,
+        "count": len(shown),
         "total": page.total,
         "next_cursor": page.next_cursor,
         **quoting(page.items),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, NotRequired, TypedDict
 
 from pydantic import Field
@@ -150,15 +149,16 @@ def kg_add(context: ToolContext, arguments: FactArguments, deadline: Deadline) -
 
 def kg_query(context: ToolContext, arguments: QueryArguments, deadline: Deadline) -> QueryAnswer:
     answer = _query(context, arguments, arguments.limit)
-    fitting = _count_fitting(answer.facts)
-    if fitting < len(answer.facts):
-        answer = _query(context, arguments, fitting)
+    shown = [fact_shown(fact, depth) for fact, depth in zip(answer.facts, answer.depths, strict=True)]
+    fitting = count_fitting(shown, LISTING_TOKENS)
+    if fitting < len(shown):
+        answer, shown = _query(context, arguments, fitting), shown[:fitting]
     return {
         "entity": answer.resolved.asked,
         "resolved": answer.resolved.entity,
         "suggestions": list(answer.resolved.suggestions),
-        "facts": [fact_shown(fact, depth) for fact, depth in zip(answer.facts, answer.depths, strict=True)],
-        "count": len(answer.facts),
+        "facts": shown,
+        "count": len(shown),
         "total": answer.total,
         "truncated": answer.truncated or answer.next_cursor is not None,
         "next_cursor": answer.next_cursor,
@@ -175,11 +175,6 @@ def _query(context: ToolContext, arguments: QueryArguments, limit: int) -> Graph
         limit=limit,
         cursor=arguments.cursor,
     )
-
-
-def _count_fitting(facts: Sequence[Fact]) -> int:
-    """How many facts from the first on an answer has room for."""
-    return count_fitting([fact_shown(fact) for fact in facts], LISTING_TOKENS) if facts else 0
 
 
 def kg_invalidate(context: ToolContext, arguments: InvalidateArguments, deadline: Deadline) -> InvalidatedAnswer:
@@ -211,13 +206,14 @@ def kg_supersede(context: ToolContext, arguments: SupersedeArguments, deadline: 
 
 def kg_timeline(context: ToolContext, arguments: TimelineArguments, deadline: Deadline) -> TimelineAnswer:
     page, entity = _timeline(context, arguments, arguments.limit)
-    fitting = _count_fitting(page.items)
-    if fitting < len(page.items):
-        page, entity = _timeline(context, arguments, fitting)
+    shown = [fact_shown(fact) for fact in page.items]
+    fitting = count_fitting(shown, LISTING_TOKENS)
+    if fitting < len(shown):
+        (page, entity), shown = _timeline(context, arguments, fitting), shown[:fitting]
     return {
         "entity": entity,
-        "facts": [fact_shown(fact) for fact in page.items],
-        "count": len(page.items),
+        "facts": shown,
+        "count": len(shown),
         "total": page.total,
         "next_cursor": page.next_cursor,
     }

@@ -83,7 +83,7 @@ def _shown(drawer: Drawer, start: int, room: int, *, may_wait: bool, whole_page:
 
 
 def count_fitting(entries: Sequence[Json], tokens: int) -> int:
-    """How many entries from the first on fit in an answer of so many tokens; at least one."""
+    """How many entries from the first on fit in an answer of so many tokens; at least one, if there are any."""
     written = to_json(entries)
     # No byte is estimated at more than two tokens, and bytes are counted much faster.
     if 2 * len(written.encode()) <= tokens or estimate_tokens(written) <= tokens:
