@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import anyio
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope
+from starlette.types import Message as Event
+from starlette.types import Receive, Scope
 
 from mempalace_mcp.core.errors import Busy, InvalidArgument
 from mempalace_mcp.protocol.lines import EDGE_BYTES, MAX_MESSAGE_BYTES
@@ -87,9 +88,9 @@ class Bodies:
 
 def replay(body: bytes, receive: Receive) -> Receive:
     """A `receive` that gives the body again, in one piece, and then what really comes."""
-    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    pending: list[Event] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def receive_again() -> Message:
+    async def receive_again() -> Event:
         return pending.pop() if pending else await receive()
 
     return receive_again

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import anyio
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as Event
 
 from mempalace_mcp.protocol.connections import Connection, Connections
 
@@ -44,7 +45,7 @@ class _Body:
         self._waits = "expect" in headers
         connection.is_in_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
-    async def receive(self) -> Message:
+    async def receive(self) -> Event:
         """The next part."""
         self._has_begun = True
         message = await self._receive()
@@ -55,7 +56,7 @@ class _Body:
     def ending(self, send: Send) -> Send:
         """A `send` that ends the answer only when the body has ended, too."""
 
-        async def send_on(message: Message) -> None:
+        async def send_on(message: Event) -> None:
             if self._connection.is_in_body and _is_last(message):
                 await send({**message, "more_body": True})
                 await self._read_to_the_end()
@@ -74,5 +75,5 @@ class _Body:
             self._connection.hang_up()
 
 
-def _is_last(message: Message) -> bool:
+def _is_last(message: Event) -> bool:
     return message["type"] == "http.response.body" and not message.get("more_body", False)
