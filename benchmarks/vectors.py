@@ -21,13 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.runtime.indexer import INDEX_BATCH, NICENESS
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.vectors.index import VectorIndex
-from mempalace_mcp.storage.vectors.truth import Vectors
+from mempalace_mcp.storage.vectors.log import Vectors
 
 DIMENSION = 384
 CHUNKS = 4

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mempalace_mcp.protocol.tools.table import Offer, build_tools
+from mempalace_mcp.server.tools.registry import Offer, build_tools
 
 DESTINATION = Path(__file__).parents[1] / "docs" / "tools.md"
 HEAD = """\

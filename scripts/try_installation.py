@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import mempalace_mcp
-from mempalace_mcp.storage.vectors.remote import RemoteSession
+from mempalace_mcp.storage.vectors.chroma_process import RemoteSession
 
 ROWS = 1100
 """Beyond 1000 Chroma writes its own index files."""

@@ -13,9 +13,8 @@ from mempalace_mcp.cli.commands import commands
 from mempalace_mcp.cli.session_options import session_parser
 from mempalace_mcp.core.config import SETTINGS
 from mempalace_mcp.core.errors import PalaceError
-from mempalace_mcp.protocol.tools.table import build_tools
-from mempalace_mcp.runtime.diagnostics import Diagnostics
-from mempalace_mcp.runtime.reasons import REASONS, Reason, Status
+from mempalace_mcp.runtime.health import REASONS, Diagnostics, Reason, Status
+from mempalace_mcp.server.tools.registry import build_tools
 from scripts.document_tools import document
 
 ROOT = Path(__file__).parents[1]

@@ -11,13 +11,13 @@ import pytest
 import mempalace_mcp
 
 PACKAGE = Path(mempalace_mcp.__file__).parent
-LAYERS = ("core", "storage", "embedding", "palace", "runtime", "protocol", "process", "cli")
+LAYERS = ("core", "storage", "embedding", "palace", "runtime", "server", "daemon", "cli")
 ALLOWED = {layer: set(LAYERS[: position + 1]) for position, layer in enumerate(LAYERS)} | {
     "storage": {"core", "storage"},
     "embedding": {"core", "embedding"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
-LONGEST_FILE = 350
+LONGEST_FILE = 600
 LONGEST_FUNCTION = 60
 STANDARD_LIBRARY_ONLY = ("core",)
 

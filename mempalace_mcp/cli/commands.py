@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from mempalace_mcp import __version__
-from mempalace_mcp.cli.interrupts import INTERRUPTED
+from mempalace_mcp.cli.output import INTERRUPTED
 from mempalace_mcp.core.config import Settings, load_settings
 from mempalace_mcp.core.errors import NotFound, PalaceError
 from mempalace_mcp.core.files import is_file
@@ -91,11 +91,11 @@ def serve(
     with reported(as_json):
         settings = load_settings(os.environ, palace)
         configure_logging(settings.log_level)
-        from mempalace_mcp.cli.serving import serve_http
-        from mempalace_mcp.cli.token import connecting
-        from mempalace_mcp.process.services import Offer
-        from mempalace_mcp.protocol.exposure import Exposure
+        from mempalace_mcp.cli.manage import connecting
+        from mempalace_mcp.cli.serve import serve_http
+        from mempalace_mcp.daemon.daemon_session import Offer
         from mempalace_mcp.runtime.app import open_app
+        from mempalace_mcp.server.security import Exposure
 
         names = allowed_host or settings.allowed_hosts
         exposure = Exposure.read(settings.host if host is None else host, names, certificate, key)
@@ -144,10 +144,10 @@ def import_(palace: str | None, paths: tuple[Path, ...], wing: str | None, dry_r
 @json_option
 def search(palace: str | None, query: str, mode: str, as_json: bool, **filters: Any) -> None:
     """Find drawers by meaning and by exact words."""
-    from mempalace_mcp.cli import asking
+    from mempalace_mcp.cli import manage
 
     with reported(as_json):
-        click.echo(asking.search(existing_palace(palace), query, mode, as_json, **filters))
+        click.echo(manage.search(existing_palace(palace), query, mode, as_json, **filters))
 
 
 @commands.command()
@@ -155,10 +155,10 @@ def search(palace: str | None, query: str, mode: str, as_json: bool, **filters: 
 @json_option
 def status(palace: str | None, as_json: bool) -> None:
     """Show what the palace holds and how it fares."""
-    from mempalace_mcp.cli import asking
+    from mempalace_mcp.cli import manage
 
     with reported(as_json):
-        click.echo(asking.status(existing_palace(palace), as_json))
+        click.echo(manage.status(existing_palace(palace), as_json))
 
 
 @commands.command()
@@ -181,10 +181,10 @@ def doctor(palace: str | None, fix: bool, as_json: bool) -> None:
 @json_option
 def reindex(palace: str | None, vectors: bool, as_json: bool) -> None:
     """Build the Chroma index anew from the palace, and check it against the truth."""
-    from mempalace_mcp.cli import upkeep
+    from mempalace_mcp.cli import manage
 
     with reported(as_json):
-        click.echo(upkeep.reindex(existing_palace(palace), vectors, as_json))
+        click.echo(manage.reindex(existing_palace(palace), vectors, as_json))
 
 
 @commands.command()
@@ -193,10 +193,10 @@ def reindex(palace: str | None, vectors: bool, as_json: bool) -> None:
 @json_option
 def backup(palace: str | None, destination: Path, as_json: bool) -> None:
     """Copy the palace to the file DESTINATION while it is in use, and verify the copy."""
-    from mempalace_mcp.cli import upkeep
+    from mempalace_mcp.cli import manage
 
     with reported(as_json):
-        click.echo(upkeep.backup(existing_palace(palace), destination, as_json))
+        click.echo(manage.backup(existing_palace(palace), destination, as_json))
 
 
 @commands.command()
@@ -217,7 +217,7 @@ def existing_palace(palace: str | None) -> Settings:
         NotFound: there is no palace.
         ConfigurationError, StorageError: the path cannot be one, or cannot be reached.
     """
-    from mempalace_mcp.storage.database import DATABASE_FILE
+    from mempalace_mcp.storage.sqlite.database import DATABASE_FILE
 
     settings = load_settings(os.environ, palace)
     if not is_file(settings.palace / DATABASE_FILE):
@@ -239,10 +239,10 @@ def daemon() -> None:
 @json_option
 def daemon_status(palace: str | None, as_json: bool) -> None:
     """Show its process, version, uptime and sessions."""
-    from mempalace_mcp.cli import daemon as looking_after
+    from mempalace_mcp.cli import manage as looking_after
 
     with reported(as_json):
-        click.echo(looking_after.status(load_settings(os.environ, palace).palace, as_json))
+        click.echo(looking_after.daemon_status(load_settings(os.environ, palace).palace, as_json))
 
 
 @daemon.command("stop")
@@ -250,7 +250,7 @@ def daemon_status(palace: str | None, as_json: bool) -> None:
 @json_option
 def daemon_stop(palace: str | None, as_json: bool) -> None:
     """Let it finish what is in flight, and end it."""
-    from mempalace_mcp.cli import daemon as looking_after
+    from mempalace_mcp.cli import manage as looking_after
 
     with reported(as_json):
         click.echo(looking_after.stop(load_settings(os.environ, palace).palace, as_json))
@@ -261,7 +261,7 @@ def daemon_stop(palace: str | None, as_json: bool) -> None:
 @json_option
 def daemon_logs(palace: str | None, as_json: bool) -> None:
     """Print what it has logged."""
-    from mempalace_mcp.cli import daemon as looking_after
+    from mempalace_mcp.cli import manage as looking_after
 
     with reported(as_json):
         click.echo(looking_after.logs(load_settings(os.environ, palace).palace, as_json), nl=as_json)
@@ -280,7 +280,7 @@ def token() -> None:
 @json_option
 def token_new(palace: str | None, name: str, scope: str, wings: tuple[str, ...], as_json: bool) -> None:
     """Make a token and print it, once; the palace keeps only its digest."""
-    from mempalace_mcp.cli import token as tokens
+    from mempalace_mcp.cli import manage as tokens
 
     with reported(as_json):
         folder = load_settings(os.environ, palace).palace
@@ -295,7 +295,7 @@ def token_new(palace: str | None, name: str, scope: str, wings: tuple[str, ...],
 @json_option
 def token_list(palace: str | None, as_json: bool) -> None:
     """Show names, scopes and wings of the tokens."""
-    from mempalace_mcp.cli import token as tokens
+    from mempalace_mcp.cli import manage as tokens
 
     with reported(as_json):
         click.echo(tokens.listed(load_settings(os.environ, palace).palace, as_json))
@@ -307,7 +307,7 @@ def token_list(palace: str | None, as_json: bool) -> None:
 @json_option
 def token_revoke(palace: str | None, name: str, as_json: bool) -> None:
     """Let the token NAME open nothing any more, at once."""
-    from mempalace_mcp.cli import token as tokens
+    from mempalace_mcp.cli import manage as tokens
 
     with reported(as_json):
         click.echo(tokens.revoke(load_settings(os.environ, palace).palace, name, as_json))

@@ -16,7 +16,7 @@ from typing import Any
 import click
 from mcp import Client, StdioServerParameters
 
-from mempalace_mcp.cli import show
+from mempalace_mcp.cli import output
 from mempalace_mcp.cli.importing import import_quietly
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import PalaceError
@@ -88,7 +88,7 @@ def _shown(step: dict[str, Any]) -> str:
     if "places" in step:
         wings = step["places"]["taxonomy"]
         rooms = [(wing, room, drawers) for wing, inside in wings.items() for room, drawers in inside.items()]
-        return show.table(("wing", "room", "drawers"), rooms) + "\n"
+        return output.table(("wing", "room", "drawers"), rooms) + "\n"
     if "search" in step:
         head = f"Search {step['search']}: {step['query']!r}"
         return "\n".join([head, *map(_hit, step["answer"]["results"])]) + "\n"
@@ -97,7 +97,7 @@ def _shown(step: dict[str, Any]) -> str:
 
 
 def _hit(hit: dict[str, Any]) -> str:
-    return f"   {hit['wing']} / {hit['room']} · score {hit['score']:.2f}\n{show.passage(hit['passage'], lines=3)}"
+    return f"   {hit['wing']} / {hit['room']} · score {hit['score']:.2f}\n{output.passage(hit['passage'], lines=3)}"
 
 
 @contextmanager

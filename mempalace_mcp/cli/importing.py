@@ -9,12 +9,11 @@ from typing import Any
 
 import click
 
-from mempalace_mcp.cli import show
-from mempalace_mcp.cli.interrupts import INTERRUPTED, Interrupts
-from mempalace_mcp.cli.progress import Progress
+from mempalace_mcp.cli import output
+from mempalace_mcp.cli.output import INTERRUPTED, Interrupts, Progress
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import PalaceError
-from mempalace_mcp.palace.summary import ImportSummary
+from mempalace_mcp.palace.importing import ImportSummary
 from mempalace_mcp.runtime.app import App, open_app
 
 NOTHING_READ = 1
@@ -77,7 +76,7 @@ def report(told: dict[str, Any], dry_run: bool) -> str:
     verb = "would be filed" if dry_run else "filed"
     counts = [f"{told['filed']:,} {verb}", f"{told['unchanged']:,} unchanged", f"{told['updated']:,} updated"]
     counts += [f"{told[key]:,} {words}" for key, words in _RARE if told[key]]
-    lines = [f"{show.count(told['files'], 'file')} in {show.duration(told['seconds'])}: {', '.join(counts)}"]
+    lines = [f"{output.count(told['files'], 'file')} in {output.duration(told['seconds'])}: {', '.join(counts)}"]
     if told["elsewhere"]:
         places = ", ".join(f"{count:,} in {wing!r}" for wing, count in told["elsewhere"].items())
         lines.append(f"Already filed in another wing, and left there: {places}. Move them with update_drawer.")

@@ -21,7 +21,7 @@ def main() -> None:
             _leave(ending.code or 0)
         raise
     except KeyboardInterrupt:
-        from mempalace_mcp.cli.interrupts import INTERRUPTED
+        from mempalace_mcp.cli.output import INTERRUPTED
 
         raise SystemExit(INTERRUPTED) from None
 
@@ -32,7 +32,7 @@ def _leave(code: int) -> None:
     if threading is not None and any(
         not each.daemon and each is not threading.main_thread() for each in threading.enumerate()
     ):
-        from mempalace_mcp.core.endings import leave
+        from mempalace_mcp.core.limits import leave
 
         leave(code)
 
@@ -50,7 +50,7 @@ def _run(arguments: Sequence[str]) -> None:
 
         raise SystemExit(run_session(arguments))
     if arguments[:2] == ["daemon", "run"]:
-        from mempalace_mcp.process.birth import run
+        from mempalace_mcp.daemon.entry import run
 
         raise SystemExit(run(arguments[2:]))
     from mempalace_mcp.cli.commands import commands

@@ -80,8 +80,8 @@ def run_session(arguments: Sequence[str]) -> int:
         from mempalace_mcp.cli.solo import run_solo
 
         return run_solo(options)
-    from mempalace_mcp.process.bridge import Bridge
-    from mempalace_mcp.process.connector import Connector
+    from mempalace_mcp.daemon.bridge import Bridge
+    from mempalace_mcp.daemon.connector import Connector
 
     connector = Connector(palace, os.environ, options.profile, options.prefix, options.read_only)
     sys.stdout = sys.stderr  # stdout carries the protocol alone

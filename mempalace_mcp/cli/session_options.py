@@ -16,10 +16,10 @@ def read_carefully(arguments: Sequence[str]) -> Options:
 def verify_prefix(options: Options) -> None:
     """Return if tools can be named with it; says what is wrong with it and exits otherwise."""
     from mempalace_mcp.core.errors import ConfigurationError
-    from mempalace_mcp.protocol.tools import table
+    from mempalace_mcp.server.tools import registry
 
     try:
-        table.verify_prefix(options.prefix, "full" if options.profile == "full" else "core")
+        registry.verify_prefix(options.prefix, "full" if options.profile == "full" else "core")
     except ConfigurationError as error:
         session_parser().error(f"{error.message}. {error.hint}")
 

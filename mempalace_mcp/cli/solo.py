@@ -11,12 +11,12 @@ from mempalace_mcp.cli.session import Options
 from mempalace_mcp.core.config import Settings, load_settings
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.core.logs import configure_logging
-from mempalace_mcp.process.services import Offer, services_of
-from mempalace_mcp.protocol.stdio import serve_stdio
-from mempalace_mcp.protocol.tools.table import Profile
+from mempalace_mcp.daemon.daemon_session import Offer, services_of
 from mempalace_mcp.runtime.app import open_app
-from mempalace_mcp.runtime.loop import run_loop
-from mempalace_mcp.runtime.memory import share_one_heap
+from mempalace_mcp.runtime.event_loop import run_loop
+from mempalace_mcp.runtime.monitor import share_one_heap
+from mempalace_mcp.server.stdio import serve_stdio
+from mempalace_mcp.server.tools.registry import Profile
 
 
 def run_solo(options: Options) -> int:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from mempalace_mcp.core import place
+from mempalace_mcp.core.clock import MACHINE, UTC_ZONE, Zone, read_zone
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.core.place import DEFAULT_PALACE
-from mempalace_mcp.core.zone import MACHINE, UTC_ZONE, Zone, read_zone
 
 logger = logging.getLogger(__name__)
 

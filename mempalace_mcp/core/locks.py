@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mempalace_mcp.core import flock
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import StorageError
 from mempalace_mcp.core.files import explain_os_error
 

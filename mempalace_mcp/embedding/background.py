@@ -9,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mempalace_mcp.core.endings import wait_for_end
 from mempalace_mcp.core.errors import EmbedderBroken, EmbedderUnavailable, PalaceError
-from mempalace_mcp.embedding.embedder import Embedder, EmbedderStatistics
-from mempalace_mcp.embedding.encoder import MiniLm
+from mempalace_mcp.core.limits import wait_for_end
+from mempalace_mcp.embedding.encoder import Embedder, EmbedderStatistics, MiniLm
 
 logger = logging.getLogger(__name__)
 

@@ -1,27 +1,130 @@
-"""The bundled sentence encoder at work: all-MiniLM-L6-v2 in ONNX Runtime, on the processor, offline."""
+"""From text to vectors: the bundled model, its tokenizer, and batches of passages.
+
+The files of the model that is part of this package, verified before use.
+
+What turns texts into vectors, as the palace sees it.
+
+The bundled sentence encoder at work: all-MiniLM-L6-v2 in ONNX Runtime, on the processor, offline.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mempalace_mcp.core.bounded import LruMap
-from mempalace_mcp.core.errors import EmbedderUnavailable
+from mempalace_mcp.core.errors import EmbedderBroken, EmbedderUnavailable
 from mempalace_mcp.core.model import ModelStamp
-from mempalace_mcp.embedding.bundle import BUNDLED, ModelBundle, verify_bundle
-from mempalace_mcp.embedding.embedder import EmbedderStatistics
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+GRAPH = "model.onnx"
+TOKENIZER = "tokenizer.json"
+STAMP = "stamp.json"
+
+BUNDLED = Path(__file__).with_name("minilm")
+"""The directory of the model inside this package."""
+
+_HINT = "Install mempalace-mcp again; search by words works meanwhile."
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBundle:
+    """A model whose files have been verified: what it is, its graph and its tokenizer."""
+
+    stamp: ModelStamp
+    graph: Path
+    tokenizer: Path
+
+
+def verify_bundle(directory: Path) -> ModelBundle:
+    """Compare every file of the model with the checksum in its stamp.
+
+    Raises:
+        EmbedderBroken: a file is missing, unreadable or damaged.
+    """
+    try:
+        stamp = json.loads((directory / STAMP).read_bytes())
+        return ModelBundle(
+            stamp=ModelStamp(str(stamp["name"]), str(stamp["quantization"]), int(stamp["dimension"])),
+            graph=_verified(directory / GRAPH, stamp),
+            tokenizer=_verified(directory / TOKENIZER, stamp),
+        )
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise EmbedderBroken(f"the embedding model cannot be read: {error.filename}: {reason}", hint=_HINT) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise EmbedderBroken(f"{STAMP} of the embedding model is damaged: {error!r}", hint=_HINT) from error
+
+
+def _verified(path: Path, stamp: dict[str, Any]) -> Path:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != stamp["sha256"][path.name]:
+        raise EmbedderBroken(f"{path.name} of the embedding model is damaged: its checksum is wrong", hint=_HINT)
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderStatistics:
+    """What an embedder has done since it was loaded. `batches` counts calls; `seconds` is the time spent in them.
+
+    `cache_hits` and `cache_misses` count queries; `cache_size` of at most `cache_limit` query vectors are remembered.
+    """
+
+    texts: int
+    batches: int
+    seconds: float
+    cache_hits: int
+    cache_misses: int
+    cache_size: int
+    cache_limit: int
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors of unit length, so that a dot product is a cosine. Thread-safe.
+
+    Every method but `statistics` and `close` raises EmbedderUnavailable once the embedder is closed.
+    """
+
+    @property
+    def stamp(self) -> ModelStamp:
+        """Which model makes these vectors; only vectors of equal stamps can be compared."""
+        ...
+
+    def reads(self, text: str) -> bool:
+        """Are at least half of the text's tokens known to the model? Unknown ones all look alike to it."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One row a text, in the order given. A text's vector does not depend on the other texts."""
+        ...
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The vector of one text, read-only; those asked for lately are remembered."""
+        ...
+
+    def statistics(self) -> EmbedderStatistics:
+        """What has been done since it was loaded."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back once the calls under way have ended. May be called more than once."""
+        ...
+
 
 MAX_CHARACTERS = 8 * 1024
 """What is tokenized of a text. The model reads 256 tokens, about 1,100 characters of English; the rest is not seen."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from mempalace_mcp.core import text
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Edge
-from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Direction, Fact, FactAdded, GraphAnswer, GraphStatistics, NewFact, Page
 from mempalace_mcp.palace import arguments
 from mempalace_mcp.palace.stores import Stores
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.transactions import Transaction
 
 MAX_FACTS = 1000
 MAX_DEPTH = 5

@@ -1,4 +1,16 @@
-"""Filing what files say: a second run adds nothing, a changed or moved file updates, what was deleted stays so.
+"""Files and folders become drawers: what is new, what has changed, what goes.
+
+What imports tell of what they do.
+
+What an import did, added up; bounded, however many files there were.
+
+Carries out, inside a transaction, what is planned for the documents of a file.
+
+One file on its way into the palace: its documents are planned against what is known of it, and filed.
+
+Everything is decided in the transaction that stores it, so that two imports at a time do nothing twice.
+
+Filing what files say: a second run adds nothing, a changed or moved file updates, what was deleted stays so.
 
 What was said in a transcript stays, whatever becomes of the file. What goes out of a note, or with it, goes into the
 trash, and comes back from there when it comes back.
@@ -8,21 +20,30 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 from mempalace_mcp.core import text
+from mempalace_mcp.core.call_context import COMMAND_SECONDS, Deadline
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.palace import arguments
-from mempalace_mcp.palace.file_import import FileImport, discard
+from mempalace_mcp.core.model import DrawerChanges, NewDrawer, Place, Priority, Span
+from mempalace_mcp.core.text import read_name
+from mempalace_mcp.palace import arguments, chunking
+from mempalace_mcp.palace.import_plans import ExchangePlan, PartsPlan, changes_of, plan_exchange, plan_parts
 from mempalace_mcp.palace.importers import (
+    DATE_REASONS,
     OUTSIDE,
     Document,
     FoundFile,
     Problem,
     SkippedFile,
+    SkippedLines,
     discover,
     is_within,
     read_real,
@@ -30,13 +51,378 @@ from mempalace_mcp.palace.importers import (
     state_of,
     wing_of_real,
 )
-from mempalace_mcp.palace.steps import ImportStep
+from mempalace_mcp.palace.search import Trial
 from mempalace_mcp.palace.stores import Stores
-from mempalace_mcp.palace.trial import Trial
-from mempalace_mcp.storage import sources
-from mempalace_mcp.storage.sources import ImportedFile
+from mempalace_mcp.storage import imports
+from mempalace_mcp.storage.drawers import DrawerStore
+from mempalace_mcp.storage.imports import ImportedDrawer, ImportedFile, text_digest
+from mempalace_mcp.storage.transactions import Transaction, Work
 
-__all__ = ["BATCH", "ImportStep", "Importing"]
+COUNTS = (
+    "filed",
+    "updated",
+    "moved",
+    "restored",
+    "unchanged",
+    "kept",
+    "folded",
+    "removed",
+    "missing",
+    "in_trash",
+    "characters",
+)
+"""The counts of a step, in the order in which they are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportStep:
+    """What became of one file, or of a part of a large one: drawers by what was done, and what could not be read.
+
+    `kept` are those that somebody has edited: the file tells something else now, and the edit stays. `folded` say what
+    another one says, which an earlier version filed again; they are in the trash. `missing` are
+    notes whose file is not there, although nothing tells that it was deleted. `elsewhere` counts, by wing, the drawers
+    that are in another wing than the one asked for.
+    """
+
+    path: str
+    filed: int = 0
+    updated: int = 0
+    moved: int = 0
+    restored: int = 0
+    unchanged: int = 0
+    kept: int = 0
+    folded: int = 0
+    removed: int = 0
+    missing: int = 0
+    in_trash: int = 0
+    characters: int = 0
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
+    problems: Sequence[Problem] = ()
+
+
+def new_drawer(document: Document, wing: str) -> NewDrawer:
+    """A document as the drawer to be."""
+    return NewDrawer(
+        place=Place(text.read_name(wing, "wing"), text.read_name(document.room, "room")),
+        content=document.content,
+        source_file=document.source_file,
+        added_by="import",
+        occurred_at=document.occurred_at,
+        metadata=document.metadata,
+        priority=Priority.BULK,
+    )
+
+
+PROBLEMS_SHOWN = 20
+REASONS_COUNTED = 50
+WINGS_SHOWN = 20
+
+
+class ImportSummary:
+    """Adds up the steps of one import as they come."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._counts: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._elsewhere: Counter[str] = Counter()
+        self._problems: list[dict[str, Any]] = []
+        self._last_path = ""
+        self.steps = 0
+
+    def add(self, step: ImportStep) -> None:
+        """Count one step."""
+        self.steps += 1
+        for name in COUNTS:
+            self._counts[name] += getattr(step, name)
+        self._elsewhere.update(step.elsewhere)
+        read_from = step.filed + step.updated + step.moved + step.restored + step.unchanged + step.kept + step.in_trash
+        if read_from and step.path != self._last_path:
+            self._counts["files"] += 1
+            self._last_path = step.path
+        for problem in step.problems:
+            self._note(problem)
+
+    @property
+    def filed(self) -> int:
+        """New drawers so far."""
+        return self._counts["filed"]
+
+    def as_dict(self, *, complete: bool) -> dict[str, Any]:
+        """The counts, the reasons with theirs, and the first problems; `complete` is False for an import cut short."""
+        return {
+            **{field: self._counts[field] for field in ("files", *COUNTS)},
+            "elsewhere": dict(self._elsewhere.most_common(WINGS_SHOWN)),
+            "skipped": dict(self._reasons.most_common(REASONS_COUNTED)),
+            "problems": list(self._problems),
+            "seconds": round(time.monotonic() - self._started, 3),
+            "complete": complete,
+        }
+
+    def _note(self, problem: SkippedFile | SkippedLines) -> None:
+        count = problem.count if isinstance(problem, SkippedLines) else 1
+        reason = problem.reason
+        if reason not in self._reasons and len(self._reasons) >= REASONS_COUNTED:
+            reason = "other reasons"
+        self._reasons[reason] += count
+        if reason in DATE_REASONS and self._reasons[reason] > count:
+            return  # the note was filed, and one example tells what is not understood
+        if len(self._problems) < PROBLEMS_SHOWN:
+            lines = list(problem.first) if isinstance(problem, SkippedLines) else None
+            self._problems.append({"path": problem.path, "reason": problem.reason, "lines": lines})
+
+
+class Carrying:
+    """Writes the plans for one file into the palace."""
+
+    def __init__(self, drawers: DrawerStore, path: str, wing: str) -> None:
+        self._drawers = drawers
+        self._path = path
+        self._wing = wing
+        self._spans: dict[str, Sequence[Span]] = {}
+
+    def prepare(self, contents: Iterable[str]) -> None:
+        """Cut texts that are likely to be written, so that no transaction waits for it."""
+        self._spans = {content: chunking.split(content) for content in contents}
+
+    def exchange(self, tx: Transaction, plan: ExchangePlan) -> dict[int, bool]:
+        """The rows of the drawers that hold new documents, each with whether it was made for them."""
+        recognized = plan.recognized
+        for key, row in recognized.homes.items():
+            imports.save_utterances(tx, row, [(key, recognized.digests[key])])
+        for row, said in plan.renamed:
+            imports.save_utterances(tx, row, [(said.key, said.digest)])
+        for drawer, into in plan.folding.folds:
+            imports.fold(tx, drawer.row, into)
+            self._drawers.delete(tx, [drawer.drawer_id])
+        if plan.folding.settled:
+            imports.identified(tx, plan.folding.settled)
+        for update in plan.updates:
+            changes = DrawerChanges(content=update.content)
+            self._drawers.update(tx, update.drawer.drawer_id, changes, self._split(update.content))
+            imports.save_imported(tx, update.drawer.drawer_id, update.drawer.path, update.content)
+            imports.save_utterances(tx, update.drawer.row, [(each.key, each.digest) for each in update.said])
+        for drawer in plan.moved:
+            self._drawers.update(tx, drawer.drawer_id, DrawerChanges(source_file=self._path), None)
+            imports.save_path(tx, drawer.row, self._path)
+        made: dict[int, bool] = {}
+        for document in plan.fresh:
+            row, created = self._file(tx, document)
+            imports.save_utterances(tx, row, [(each.key, each.digest) for each in document.said])
+            made[row] = made.get(row, False) or created
+        return made
+
+    def parts(self, tx: Transaction, plan: PartsPlan) -> dict[int, bool]:
+        """As `exchange`, for parts of a note."""
+        self._drawers.restore(tx, [drawer.drawer_id for drawer in plan.restored])
+        for drawer, document in plan.changed:
+            self._drawers.update(tx, drawer.drawer_id, changes_of(drawer, document), self._split(document.content))
+            if not drawer.edited:
+                imports.save_imported(tx, drawer.drawer_id, self._path, document.content)
+        for drawer, _ in plan.moved:
+            if drawer.source_file == drawer.path:
+                self._drawers.update(tx, drawer.drawer_id, DrawerChanges(source_file=self._path), None)
+            imports.save_path(tx, drawer.row, self._path)
+            imports.forget_part(tx, drawer.row)
+        for drawer, _ in plan.follow:
+            imports.save_path(tx, drawer.row, self._path)
+            imports.forget_part(tx, drawer.row)
+        for drawer, document in (*plan.changed, *plan.moved, *plan.follow):
+            imports.save_part(tx, self._path, document.key, drawer.row, text_digest(document.content))
+        imports.keep_parts(tx, [drawer.row for drawer in plan.restored])
+        made: dict[int, bool] = {}
+        for document in plan.fresh:
+            row, created = self._file(tx, document)
+            imports.save_part(tx, self._path, document.key, row, text_digest(document.content))
+            made[row] = made.get(row, False) or created
+        return made
+
+    def _file(self, tx: Transaction, document: Document) -> tuple[int, bool]:
+        filed = self._drawers.file(tx, new_drawer(document, self._wing), self._split(document.content))
+        return imports.save_imported(tx, filed.drawer_id, self._path, document.content), filed.created
+
+    def _split(self, content: str) -> Sequence[Span]:
+        spans = self._spans.get(content)
+        return chunking.split(content) if spans is None else spans
+
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class FileImport:
+    """The import of one file. With a `trial` nothing is written. `is_chosen` says that its wing was asked for by name;
+    the `state` of the file is remembered with its last documents, if nothing is wrong with it."""
+
+    stores: Stores
+    path: str
+    wing: str
+    is_chosen: bool
+    state: str
+    trial: Trial | None
+    holders: set[int] = field(default_factory=set)
+    """The drawers that hold what the file says, in the trash or not; each is counted once."""
+    parts: set[str] = field(default_factory=set)
+    """The parts of a note that it has."""
+    is_kept: bool = False
+    """Has somebody edited what the file would change?"""
+    _gone: dict[str, bool] = field(default_factory=dict)
+
+    def file(self, documents: Sequence[Document], *, is_last: bool) -> ImportStep:
+        """Do what these documents ask for; `is_last` if the file has been read to its end without a problem."""
+        exchanges = [each for each in documents if each.said]
+        parts = [each for each in documents if not each.said]
+        told = self._file_parts(parts, is_last) if parts else self._file_exchanges(exchanges, is_last)
+        return replace(told, characters=sum(len(each.content) for each in documents))
+
+    def remove_gone(self) -> Iterator[ImportStep]:
+        """Discard the parts of the note that it no longer has; what somebody has edited stays."""
+        with self.stores.reader.read() as connection:
+            before = imports.parts_of(connection, self.path).values()
+            rows = {each.drawer for each in before if each.drawer is not None and each.part not in self.parts}
+            gone = imports.imported_drawers(connection, rows - self.holders).values()
+        yield from discard(self.stores, self.path, [each for each in gone if each.live], self.trial)
+
+    def _file_exchanges(self, documents: Sequence[Document], is_last: bool) -> ImportStep:
+        asked = documents if self.trial is None else self.trial.unheard(documents)
+        with self.stores.reader.read() as connection:
+            plans = [plan_exchange(connection, each, self.path, self._is_gone) for each in asked]
+        made: dict[int, bool] = {}
+        if self.trial is not None:
+            self.trial.hear(asked)
+        elif is_last or not all(plan.is_idle for plan in plans):
+            fresh = (each.content for plan in plans for each in plan.fresh)
+            carrying = self._carrying(chain(fresh, (each.content for plan in plans for each in plan.updates)))
+
+            def work(tx: Transaction) -> tuple[list[ExchangePlan], dict[int, bool]]:
+                decided: list[ExchangePlan] = []
+                rows: dict[int, bool] = {}
+                for each in asked:
+                    plan = plan_exchange(tx.connection, each, self.path, self._is_gone)
+                    for row, created in carrying.exchange(tx, plan).items():
+                        rows[row] = rows.get(row, False) or created
+                    decided.append(plan)
+                self._remember(tx, is_last, rows, *(_held_by(plan) for plan in decided))
+                return decided, rows
+
+            plans, made = self._write(work)
+        return self._told(plans, made, repeated=len(documents) - len(asked))
+
+    def _told(self, plans: Sequence[ExchangePlan], made: Mapping[int, bool], repeated: int) -> ImportStep:
+        """What became of some documents of a transcript; `repeated` of them a dry run has heard before."""
+        wings: Counter[str] = Counter()
+        updated = moved = unchanged = in_trash = 0
+        for plan in plans:
+            grown = {each.drawer.row for each in plan.updates}
+            went = {each.row for each in plan.moved} - grown
+            held = {each.row for each in plan.known}
+            updated += len(grown)
+            moved += len(went)
+            unchanged += len(held - grown - went - self.holders)
+            in_trash += len(plan.discarded - self.holders)
+            self._note(wings, plan.known)
+            self.holders |= held | {row for row in plan.discarded if row is not None}
+        self.holders |= made.keys()
+        return ImportStep(
+            self.path,
+            filed=sum(len(plan.fresh) for plan in plans) if self.trial else sum(made.values()),
+            updated=updated,
+            moved=moved,
+            unchanged=unchanged + repeated + sum(not created for created in made.values()),
+            folded=sum(len(plan.folding.folds) for plan in plans),
+            in_trash=in_trash,
+            elsewhere=wings,
+        )
+
+    def _file_parts(self, documents: Sequence[Document], is_last: bool) -> ImportStep:
+        self.parts |= {each.key for each in documents}
+        with self.stores.reader.read() as connection:
+            plan = self._plan_parts(connection, documents)
+        made: dict[int, bool] = {}
+        is_last = is_last and not (self.is_kept or plan.kept)
+        if self.trial is not None:
+            self.trial.moved |= {drawer.row for drawer, _ in plan.moved}
+        elif is_last or not plan.is_idle:
+            carrying = self._carrying(
+                each.content for each in (*plan.fresh, *(document for _, document in plan.changed))
+            )
+
+            def work(tx: Transaction) -> tuple[PartsPlan, dict[int, bool]]:
+                decided = self._plan_parts(tx.connection, documents)
+                rows = carrying.parts(tx, decided)
+                self._remember(tx, is_last, rows, (each.row for each in decided.held), filter(None, decided.in_trash))
+                return decided, rows
+
+            plan, made = self._write(work)
+        self.is_kept = self.is_kept or bool(plan.kept)
+        wings: Counter[str] = Counter()
+        self._note(wings, plan.held)
+        self.holders |= made.keys() | {each.row for each in plan.held} | set(filter(None, plan.in_trash))
+        filed = sum(made.values()) if self.trial is None else len(plan.fresh)
+        return ImportStep(
+            self.path,
+            filed=filed,
+            updated=len(plan.changed),
+            moved=len(plan.moved),
+            restored=len(plan.restored),
+            unchanged=len(plan.unchanged) + sum(not created for created in made.values()),
+            kept=len(plan.kept),
+            in_trash=len(plan.in_trash),
+            elsewhere=wings,
+        )
+
+    def _plan_parts(self, connection: sqlite3.Connection, documents: Sequence[Document]) -> PartsPlan:
+        return plan_parts(connection, documents, imports.parts_of(connection, self.path), self._is_gone)
+
+    def _remember(self, tx: Transaction, is_last: bool, *rows: Iterable[int]) -> None:
+        """With the last documents, remember the file and how many drawers hold it: these and those before them."""
+        if is_last:
+            imports.save_file(tx, self.path, self.state, len(self.holders.union(*rows)))
+
+    def _note(self, wings: Counter[str], drawers: Iterable[ImportedDrawer]) -> None:
+        """Count those that are in another wing than the one asked for."""
+        if self.is_chosen:
+            wings.update(
+                each.wing
+                for each in drawers
+                if each.row not in self.holders and read_name(each.wing, "wing").key != read_name(self.wing, "wing").key
+            )
+
+    def _carrying(self, contents: Iterable[str]) -> Carrying:
+        carrying = Carrying(self.stores.drawers, self.path, self.wing)
+        carrying.prepare(contents)
+        return carrying
+
+    def _write(self, work: Work[T]) -> T:
+        result = self.stores.writer.write(work, Deadline(COMMAND_SECONDS))
+        self.stores.filed()
+        return result
+
+    def _is_gone(self, path: str) -> bool:
+        if path not in self._gone:
+            self._gone[path] = not os.path.lexists(path)
+        return self._gone[path]
+
+
+def _held_by(plan: ExchangePlan) -> set[int]:
+    """The drawers that hold what a document says, in the trash or not."""
+    return {each.row for each in plan.known} | {row for row in plan.discarded if row is not None}
+
+
+def discard(stores: Stores, path: str, drawers: Sequence[ImportedDrawer], trial: Trial | None) -> Iterator[ImportStep]:
+    """Move what went out of a note, or with it, into the trash, and remember why. What somebody has edited stays."""
+    rows = [each for each in drawers if not each.edited]
+    removed = len(rows)
+
+    def work(tx: Transaction) -> int:
+        imports.mark_gone(tx, [each.row for each in rows])
+        return len(stores.drawers.delete(tx, [each.drawer_id for each in rows]))
+
+    if rows and trial is None:
+        removed = stores.writer.write(work, Deadline(COMMAND_SECONDS))
+    if drawers:
+        yield ImportStep(path, removed=removed, kept=len(drawers) - len(rows))
+
 
 BATCH = 16
 """Parts of a file stored at once: other writers wait for no more than that."""
@@ -80,7 +466,7 @@ class Importing:
         path = str(file.path)
         state = state_of(file.path)
         with self._stores.reader.read() as connection:
-            known = sources.find_file(connection, path)
+            known = imports.find_file(connection, path)
             if known is not None and state is not None and known.state == state:
                 unchanged = _unchanged(connection, path, known, chosen)
             else:
@@ -109,12 +495,12 @@ class Importing:
         if isinstance(folder, SkippedFile) or not folder.is_dir():
             return
         with self._stores.reader.read() as connection:
-            notes = sources.notes_below(connection, f"{folder}{'' if folder == Path(folder.anchor) else os.sep}")
+            notes = imports.notes_below(connection, f"{folder}{'' if folder == Path(folder.anchor) else os.sep}")
         for path, rows in notes.items():
             if os.path.lexists(path):
                 continue
             with self._stores.reader.read() as connection:
-                drawers = list(sources.imported_drawers(connection, rows).values())
+                drawers = list(imports.imported_drawers(connection, rows).values())
             if trial is not None:
                 drawers = [each for each in drawers if each.row not in trial.moved]
             if not _is_deleted(Path(path), folder):
@@ -125,8 +511,8 @@ class Importing:
 
 def _unchanged(connection: sqlite3.Connection, path: str, known: ImportedFile, chosen: str | None) -> ImportStep:
     """What there is to tell of a file that is as it was when it was read last."""
-    discarded = min(known.drawers, sources.discarded_of_file(connection, path))
-    places = sources.places_of_file(connection, path) if chosen else {}
+    discarded = min(known.drawers, imports.discarded_of_file(connection, path))
+    places = imports.places_of_file(connection, path) if chosen else {}
     key = text.read_name(chosen, "wing").key if chosen else None
     elsewhere = {wing: count for wing, count in places.items() if text.read_name(wing, "wing").key != key}
     return ImportStep(path, unchanged=known.drawers - discarded, in_trash=discarded, elsewhere=elsewhere)

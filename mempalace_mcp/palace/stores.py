@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mempalace_mcp.core.clock import Calendar, Instant
-from mempalace_mcp.core.turnstile import Turnstile
+from mempalace_mcp.core.limits import Turnstile
 from mempalace_mcp.embedding.background import BackgroundEmbedder
 from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.graph import GraphStore
 from mempalace_mcp.storage.lexical import Lexicon
-from mempalace_mcp.storage.transaction import Writer
+from mempalace_mcp.storage.transactions import Writer
 from mempalace_mcp.storage.vectors.index import VectorIndex
 
 

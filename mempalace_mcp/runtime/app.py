@@ -9,29 +9,26 @@ from typing import Any, Self
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Calendar
 from mempalace_mcp.core.config import Settings
+from mempalace_mcp.core.limits import Turnstile
 from mempalace_mcp.core.locks import FileLock
-from mempalace_mcp.core.turnstile import Turnstile
 from mempalace_mcp.embedding.background import BackgroundEmbedder
 from mempalace_mcp.palace.palace import Palace
+from mempalace_mcp.palace.search import Vectorizing
 from mempalace_mcp.palace.stores import Stores
-from mempalace_mcp.palace.vectorizing import Vectorizing
 from mempalace_mcp.runtime.activity import Activity
-from mempalace_mcp.runtime.checks import Examined, checks
-from mempalace_mcp.runtime.disk import DiskWatch
+from mempalace_mcp.runtime.event_loop import Heartbeat
 from mempalace_mcp.runtime.executor import Executor
 from mempalace_mcp.runtime.feed import ChangeFeed
-from mempalace_mcp.runtime.health import Gauge, Health
+from mempalace_mcp.runtime.health import Examined, Gauge, Health, checks, describe, describe_process
 from mempalace_mcp.runtime.indexer import Indexer
-from mempalace_mcp.runtime.loop import Heartbeat
-from mempalace_mcp.runtime.status import describe, describe_process
-from mempalace_mcp.runtime.watchdog import Watchdog
+from mempalace_mcp.runtime.monitor import DiskWatch, Watchdog
 from mempalace_mcp.runtime.writer import WriterThread
-from mempalace_mcp.storage.database import Database
 from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.graph import GraphStore
 from mempalace_mcp.storage.lexical import Lexicon
-from mempalace_mcp.storage.receipts import ExactlyOnce
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import ExactlyOnce
 from mempalace_mcp.storage.vectors.index import VectorIndex
 
 EXECUTOR_THREADS = 16

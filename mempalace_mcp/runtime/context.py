@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mempalace_mcp.core.access import Access
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Access, Deadline
 from mempalace_mcp.core.errors import Forbidden
-from mempalace_mcp.palace.limiting import limited
+from mempalace_mcp.palace.access_control import limited
+from mempalace_mcp.palace.importing import ImportSummary
 from mempalace_mcp.palace.palace import Palace
-from mempalace_mcp.palace.summary import ImportSummary
+from mempalace_mcp.runtime.activity import describe_history
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.feed import ChangeFeed
-from mempalace_mcp.runtime.history import describe_history
 
 IMPORT_RESERVE_SECONDS = 10.0
 """An import through a tool stops when so much of the call's time is left; calling again goes on where it stopped."""

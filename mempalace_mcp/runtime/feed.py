@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeVar
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.core.model import Changes
 from mempalace_mcp.palace.stores import Reader
-from mempalace_mcp.storage.changes import changes_since
-from mempalace_mcp.storage.transaction import Stamp
+from mempalace_mcp.storage.queries import changes_since
+from mempalace_mcp.storage.transactions import Stamp
 
 logger = logging.getLogger(__name__)
 

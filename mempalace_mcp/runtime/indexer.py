@@ -13,16 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from mempalace_mcp.core import clock
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Instant
-from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.endings import wait_for_end
 from mempalace_mcp.core.errors import EmbedderUnavailable, PalaceError
+from mempalace_mcp.core.limits import wait_for_end
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.model import Priority
+from mempalace_mcp.palace.search import Vectorizing
 from mempalace_mcp.palace.stores import Stores
-from mempalace_mcp.palace.tokenizing import Tokenizing
-from mempalace_mcp.palace.vectorizing import Vectorizing
-from mempalace_mcp.storage.receipts import prune
+from mempalace_mcp.palace.token_cache import Tokenizing
+from mempalace_mcp.storage.transactions import prune
 
 logger = logging.getLogger(__name__)
 

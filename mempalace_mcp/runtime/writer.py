@@ -12,12 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mempalace_mcp.core.deadline import COMMAND_SECONDS, Deadline
-from mempalace_mcp.core.endings import wait_for_end
+from mempalace_mcp.core.call_context import COMMAND_SECONDS, Deadline
 from mempalace_mcp.core.errors import Busy, PalaceError
-from mempalace_mcp.runtime.loop import until_done
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.transaction import Transaction, Unit, Work
+from mempalace_mcp.core.limits import wait_for_end
+from mempalace_mcp.runtime.event_loop import until_done
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import Transaction, Unit, Work
 
 T = TypeVar("T")
 

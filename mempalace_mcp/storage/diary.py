@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 from mempalace_mcp.core.model import DiaryEntry, DrawerFilter, NewDrawer, Page, Place, Span
 from mempalace_mcp.core.text import MAX_NAME_CHARACTERS, Name, name_key, read_name
-from mempalace_mcp.storage.cursors import GREATEST, decode_cursor, encode_cursor
 from mempalace_mcp.storage.drawers import DrawerStore
-from mempalace_mcp.storage.filters import condition_of
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.queries import GREATEST, condition_of, decode_cursor, encode_cursor
+from mempalace_mcp.storage.transactions import Transaction
 
 ROOM = Name("diary", "diary")
 WING_PREFIX = "wing_"

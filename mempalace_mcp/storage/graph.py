@@ -1,4 +1,8 @@
-"""The bitemporal knowledge graph: what is true when, and when the palace knew it.
+"""The knowledge graph: facts that begin, hold and end, in bitemporal rows.
+
+Versions of facts: what is believed of a triple, recording a fact, ending one. Nothing else writes their table.
+
+The bitemporal knowledge graph: what is true when, and when the palace knew it.
 
 A fact is a sentence of three parts, *subject predicate object*, with two times of its own:
 
@@ -41,27 +45,195 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import Conflict, InvalidArgument, NotFound
-from mempalace_mcp.core.model import (
-    Direction,
-    Fact,
-    FactAdded,
-    GraphAnswer,
-    GraphStatistics,
-    NewFact,
-    Page,
-    Resolved,
-)
+from mempalace_mcp.core.ids import FACT, new_id
+from mempalace_mcp.core.model import Direction, Fact, FactAdded, GraphAnswer, GraphStatistics, NewFact, Page, Resolved
 from mempalace_mcp.core.text import Name, excerpt
-from mempalace_mcp.storage import graph_listing, graph_query, graph_versions
-from mempalace_mcp.storage.graph_query import Moment, Question
-from mempalace_mcp.storage.graph_rows import View
-from mempalace_mcp.storage.graph_versions import Triple, Version
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage import graph_queries
+from mempalace_mcp.storage.graph_queries import (
+    COLUMNS,
+    SOURCE,
+    Moment,
+    Question,
+    StoredName,
+    View,
+    add_entity,
+    add_predicate,
+    as_name,
+    read_fact,
+)
+from mempalace_mcp.storage.transactions import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Triple:
+    """What a fact says, without its times: two names and, exactly as written, an object."""
+
+    subject: Name
+    predicate: Name
+    object: str
+
+    def __str__(self) -> str:
+        return f"{self.subject.shown} {self.predicate.shown} {excerpt(self.object)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a fact, and the row that holds it."""
+
+    triple: Triple
+    row: int
+    fact: Fact
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is stored already of a sentence: its names, and the believed fact of its interval; there is never a second.
+
+    `place` is the entity that the object names, whether it is stored or not.
+    """
+
+    subject: StoredName | None
+    predicate: StoredName | None
+    place: Name | None
+    place_id: int | None
+    fact: Fact | None
+
+
+def believed(connection: sqlite3.Connection, triple: Triple) -> list[Version]:
+    """What is believed now of a triple, each interval of it, the one that began first leading."""
+    rows = connection.execute(
+        f"""
+        SELECT {COLUMNS}, facts.id FROM {SOURCE}
+        WHERE subjects.key = ? AND predicates.key = ? AND facts.object = ? AND facts.retracted_at IS NULL
+        ORDER BY facts.since, facts.id
+        """,
+        (triple.subject.key, triple.predicate.key, triple.object),
+    )
+    return [Version(triple, row[-1], read_fact(row)) for row in rows]
+
+
+def known_of(
+    connection: sqlite3.Connection, triple: Triple, valid_from: Instant | None, valid_to: Instant | None
+) -> Known:
+    """What is stored already of a triple that holds during that interval."""
+    place = as_name(triple.object)
+    place_key = None if place is None else place.key
+    row = connection.execute(
+        f"""
+        SELECT {COLUMNS}, subjects.id, predicates.id, places.id
+        FROM (SELECT 1)
+        LEFT JOIN entities AS subjects ON subjects.key = ?
+        LEFT JOIN predicates ON predicates.key = ?
+        LEFT JOIN entities AS places ON places.key = ?
+        LEFT JOIN facts ON facts.subject = subjects.id AND facts.predicate = predicates.id
+            AND facts.object = ? AND facts.retracted_at IS NULL AND facts.valid_from IS ? AND facts.valid_to IS ?
+        """,
+        (triple.subject.key, triple.predicate.key, place_key, triple.object, valid_from, valid_to),
+    ).fetchone()
+    _, subject, predicate, *_, subject_id, predicate_id, place_id = row
+    return Known(
+        subject=None if subject_id is None else StoredName(subject_id, subject),
+        predicate=None if predicate_id is None else StoredName(predicate_id, predicate),
+        place=place,
+        place_id=place_id,
+        fact=None if row[0] is None else read_fact(row),
+    )
+
+
+def other_objects(connection: sqlite3.Connection, triple: Triple, limit: int) -> list[str]:
+    """Objects that are believed with the triple's subject and predicate, those that hold longest first."""
+    rows = connection.execute(
+        f"""
+        SELECT facts.object FROM {SOURCE}
+        WHERE subjects.key = ? AND predicates.key = ? AND facts.retracted_at IS NULL
+        GROUP BY facts.object ORDER BY max(facts.until) DESC, facts.object LIMIT ?
+        """,
+        (triple.subject.key, triple.predicate.key, limit),
+    )
+    return [object for (object,) in rows]
+
+
+def record(tx: Transaction, new: NewFact, known: Known) -> Fact:
+    """Store the first version of a fact."""
+    subject = known.subject or add_entity(tx, new.subject)
+    predicate = known.predicate or add_predicate(tx, new.predicate)
+    place = known.place_id
+    if place is None and known.place is not None:
+        place = (subject if known.place.key == new.subject.key else add_entity(tx, known.place)).id
+    instant = tx.stamp.instant
+    fact = Fact(
+        fact_id=new_id(FACT, instant),
+        subject=subject.name,
+        predicate=predicate.name,
+        object=new.object,
+        valid_from=new.valid_from,
+        valid_to=new.valid_to,
+        recorded_at=instant,
+        retracted_at=None,
+        confidence=new.confidence,
+        source_drawer_id=new.source_drawer_id,
+    )
+    tx.connection.execute(
+        """
+        INSERT INTO facts (fact_id, subject, predicate, object, object_entity, valid_from, valid_to, recorded_at,
+                           confidence, source_drawer_id)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        """,
+        (
+            fact.fact_id,
+            subject.id,
+            predicate.id,
+            fact.object,
+            place,
+            fact.valid_from,
+            fact.valid_to,
+            fact.recorded_at,
+            fact.confidence,
+            fact.source_drawer_id,
+        ),
+    )
+    return fact
+
+
+def end(tx: Transaction, version: Version, moment: Instant) -> Fact:
+    """Retract a version and record one that ends at the moment; return what is believed instead of it.
+
+    That is the new version, or the fact which it would equal: facts are a set.
+    """
+    fact, instant = version.fact, tx.stamp.instant
+    believed_instead = known_of(tx.connection, version.triple, fact.valid_from, moment).fact
+    if believed_instead is None:
+        believed_instead = replace(fact, valid_to=moment, recorded_at=instant)
+        tx.connection.execute(
+            """
+            INSERT INTO facts (fact_id, subject, predicate, object, object_entity, valid_from, valid_to, recorded_at,
+                               confidence, source_drawer_id)
+            SELECT fact_id, subject, predicate, object, object_entity, valid_from, ?, ?, confidence, source_drawer_id
+            FROM facts WHERE id = ?
+            """,
+            (moment, instant, version.row),
+        )
+    _believe_no_longer(tx, version)
+    return believed_instead
+
+
+def retract(tx: Transaction, version: Version) -> Fact:
+    """Believe a version no longer, and nothing in its place; return it."""
+    _believe_no_longer(tx, version)
+    return replace(version.fact, retracted_at=tx.stamp.instant)
+
+
+def _believe_no_longer(tx: Transaction, version: Version) -> None:
+    if version.fact.recorded_at == tx.stamp.instant:
+        tx.connection.execute("DELETE FROM facts WHERE id = ?", (version.row,))
+    else:
+        tx.connection.execute("UPDATE facts SET retracted_at = ? WHERE id = ?", (tx.stamp.instant, version.row))
+
 
 _SHOWN = 5
 
@@ -84,10 +256,10 @@ class GraphStore:
         """
         _verify(tx.connection, fact)
         triple = Triple(fact.subject, fact.predicate, fact.object)
-        known = graph_versions.known_of(tx.connection, triple, fact.valid_from, fact.valid_to)
+        known = known_of(tx.connection, triple, fact.valid_from, fact.valid_to)
         if known.fact is not None:
             return FactAdded(known.fact, created=False)
-        return FactAdded(graph_versions.record(tx, fact, known), created=True)
+        return FactAdded(record(tx, fact, known), created=True)
 
     def invalidate(
         self,
@@ -125,7 +297,7 @@ class GraphStore:
                 argument="fact_id",
                 hint="Give the fact_id of the one that never was true; call once for each of several.",
             )
-        return graph_versions.retract(tx, versions[0])
+        return retract(tx, versions[0])
 
     def supersede(
         self,
@@ -184,7 +356,7 @@ class GraphStore:
         """
         last = _last_write(connection)
         question = Question(entity, View(as_of, known_at), direction, depth, asked)
-        return graph_query.query(connection, question, Moment(max(self._now(), last), last), limit, cursor)
+        return graph_queries.query(connection, question, Moment(max(self._now(), last), last), limit, cursor)
 
     def timeline(
         self, connection: sqlite3.Connection, entity: str | None, limit: int, cursor: str | None
@@ -195,15 +367,15 @@ class GraphStore:
         Raises:
             InvalidArgument: the cursor is not one of ours, or the entity cannot be a name.
         """
-        return graph_listing.timeline(connection, entity, limit, cursor)
+        return graph_queries.timeline(connection, entity, limit, cursor)
 
     def recent(self, connection: sqlite3.Connection, now: Instant, limit: int) -> list[Fact]:
         """Facts that hold now, those recorded last first."""
-        return graph_listing.recent(connection, self._present(connection, now), limit)
+        return graph_queries.recent(connection, self._present(connection, now), limit)
 
     def statistics(self, connection: sqlite3.Connection, now: Instant) -> GraphStatistics:
         """Sizes of the graph."""
-        return graph_listing.statistics(connection, self._present(connection, now))
+        return graph_queries.statistics(connection, self._present(connection, now))
 
     @staticmethod
     def _present(connection: sqlite3.Connection, now: Instant) -> Instant:
@@ -243,7 +415,7 @@ def _believed(
     connection: sqlite3.Connection, triple: Triple, argument: str, fact_id: str | None = None
 ) -> list[Version]:
     """What is believed of a triple, or that fact of it; that it is nothing is an error, which says what is believed."""
-    versions = graph_versions.believed(connection, triple)
+    versions = believed(connection, triple)
     chosen = [version for version in versions if fact_id in (None, version.fact.fact_id)]
     if chosen:
         return chosen
@@ -254,7 +426,7 @@ def _believed(
             hint=f"There is: {_intervals(versions)}.",
         )
     relation = f"{triple.subject.shown} {triple.predicate.shown}"
-    others = graph_versions.other_objects(connection, triple, _SHOWN)
+    others = other_objects(connection, triple, _SHOWN)
     hint = f"There is no fact for {relation}; kg_query shows what is known of an entity."
     if others:
         told = ", ".join(repr(excerpt(other)) for other in others)
@@ -292,5 +464,5 @@ def _intervals(versions: Sequence[Version]) -> str:
 
 def _end(tx: Transaction, versions: Sequence[Version], moment: Instant) -> Fact:
     """Correct each of them to end at the moment; return the one that began first."""
-    first, *_ = [graph_versions.end(tx, version, moment) for version in versions]
+    first, *_ = [end(tx, version, moment) for version in versions]
     return first

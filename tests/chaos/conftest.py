@@ -57,7 +57,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("hasty"),
         {
             "storage/vectors/index.py": ("MINIMUM_ROWS = 50_000", f"MINIMUM_ROWS = {MINIMUM_ROWS}"),
-            "storage/connection.py": ("WAL_PAGES_PER_CHECKPOINT = 1000", "WAL_PAGES_PER_CHECKPOINT = 25"),
+            "storage/sqlite/connection.py": ("WAL_PAGES_PER_CHECKPOINT = 1000", "WAL_PAGES_PER_CHECKPOINT = 25"),
         },
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from mempalace_mcp.storage.database import Database
+from mempalace_mcp.storage.sqlite.database import Database
 from tests.chaos.agents import Agent, Crowd
 from tests.chaos.conftest import MINIMUM_ROWS
 from tests.chaos.ledger import DrawerState, Ledger

@@ -22,7 +22,7 @@ from tests.chaos.agents import Crowd
 from tests.process.support import PROGRAM, has_ended, kill, wait_for
 from tests.protocol.clients import PATIENCE, ROOT
 
-CHROMA = "mempalace_mcp.storage.vectors.child"
+CHROMA = "mempalace_mcp.storage.vectors.chroma_worker"
 LOOK_SECONDS = 3.0
 """How long a certain moment is waited for, before any moment is good enough."""
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.cli import diagnosis
+from mempalace_mcp import cli
 from mempalace_mcp.cli.doctor import doctor
 from mempalace_mcp.core.config import load_settings
-from mempalace_mcp.process.address import Address
-from mempalace_mcp.process.runtime_folder import runtime_folder
-from mempalace_mcp.process.seat import Seat
-from mempalace_mcp.storage.connection import WAL_BYTES_KEPT
+from mempalace_mcp.daemon.connector import Seat
+from mempalace_mcp.daemon.entry import runtime_folder
+from mempalace_mcp.daemon.ipc import Address
+from mempalace_mcp.storage.sqlite.connection import WAL_BYTES_KEPT
 from tests.palace.support import opened
 from tests.storage.support import Child
 
@@ -197,7 +197,7 @@ def test_the_exit_code_tells(palace: Path) -> None:
 
 def test_every_code_is_in_the_documents() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    sources = [file.read_text(encoding="utf-8") for file in Path(diagnosis.__file__).parent.glob("*.py")]
+    sources = [Path(cli.__file__).with_name("doctor.py").read_text(encoding="utf-8")]
     codes = {code for source in sources for code in re.findall(r"\bFinding\(\s*\"(\w+)\"", source)}
     assert {"palace_absent", "stale_sockets", "daemon_silent"} <= codes
     assert [code for code in sorted(codes) if f"`{code}`" not in page] == []

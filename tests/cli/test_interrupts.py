@@ -11,15 +11,15 @@ import pytest
 
 from mempalace_mcp.cli.commands import reported
 from mempalace_mcp.cli.importing import file_texts
-from mempalace_mcp.cli.interrupts import INTERRUPTED, Interrupts
+from mempalace_mcp.cli.output import INTERRUPTED, Interrupts
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.palace.summary import ImportSummary
+from mempalace_mcp.palace.importing import ImportSummary
 from mempalace_mcp.runtime.app import open_app
 
 TWICE = """
 import signal
-from mempalace_mcp.cli.interrupts import Interrupts
+from mempalace_mcp.cli.output import Interrupts
 with Interrupts() as interrupts:
     signal.raise_signal(signal.SIGINT)
     try:

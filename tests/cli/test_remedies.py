@@ -21,12 +21,12 @@ import mempalace_mcp
 from mempalace_mcp.cli.commands import commands
 from mempalace_mcp.cli.doctor import doctor
 from mempalace_mcp.cli.session import Options
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.config import load_settings
-from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import ConfigurationError, ModelMismatch, PalaceCorrupt, PalaceError
 from mempalace_mcp.core.model import DrawerFilter, Priority, SearchMode
-from mempalace_mcp.runtime.reasons import REASONS
-from mempalace_mcp.storage.connection import OLDEST_SQLITE, verify_sqlite
+from mempalace_mcp.runtime.health import REASONS
+from mempalace_mcp.storage.sqlite.connection import OLDEST_SQLITE, verify_sqlite
 from tests.palace.support import opened
 from tests.process.support import PACKAGE, bridge, end_processes_of, use
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mempalace_mcp.cli import show
+from mempalace_mcp.cli import output
 
 
 @pytest.fixture(autouse=True)
@@ -15,30 +15,30 @@ def narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_columns_line_up_whatever_the_script() -> None:
-    told = show.table(("wing", "drawers"), [("宮殿", 7), ("Café", 12), ("Cafe\u0301", 100), ("a\x1b[2Jb", 1)])
-    assert [show.columns(line) for line in told.splitlines()] == [len("a [2Jb  drawers")] * 5
+    told = output.table(("wing", "drawers"), [("宮殿", 7), ("Café", 12), ("Cafe\u0301", 100), ("a\x1b[2Jb", 1)])
+    assert [output.columns(line) for line in told.splitlines()] == [len("a [2Jb  drawers")] * 5
     assert "\x1b" not in told
 
 
 @pytest.mark.parametrize("word", ["plain words ", "長い一行の日本語テキスト。", "x" * 300, "e\u0301" * 200, "🚀 "])
 def test_passages_keep_within_the_terminal(word: str) -> None:
-    told = show.passage(word * 60).splitlines()
+    told = output.passage(word * 60).splitlines()
     assert len(told) == 4
-    assert all(show.columns(line) <= 40 for line in told)
+    assert all(output.columns(line) <= 40 for line in told)
     assert told[-1].endswith(" …")
     assert all(line.startswith("   ") for line in told)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"])), st.integers(1, 60))
 def test_a_passage_that_fits_loses_nothing(text: str, lines: int) -> None:
-    told = show.passage(text, lines=1000)
+    told = output.passage(text, lines=1000)
     assert "".join(told.split()) == "".join(text.split())
 
 
 def test_a_passage_does_not_command_the_terminal() -> None:
-    assert show.passage("red \x1b[31malert\x07 \x9b2J") == "   red [31malert 2J"
+    assert output.passage("red \x1b[31malert\x07 \x9b2J") == "   red [31malert 2J"
 
 
 @pytest.mark.parametrize(("number", "shown"), [(0, "0 files"), (1, "1 file"), (2, "2 files"), (1200, "1,200 files")])
 def test_nouns_agree(number: int, shown: str) -> None:
-    assert show.count(number, "file") == shown
+    assert output.count(number, "file") == shown

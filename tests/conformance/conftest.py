@@ -72,7 +72,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """The server, which ends well with the last test."""
     directory = tmp_path_factory.mktemp("conformance")
     palace = directory / "palace"
-    package = laboratory(directory / "package", {"protocol/tools/overview.py": PATIENT})
+    package = laboratory(directory / "package", {"server/tools/overview.py": PATIENT})
     command = (*PROGRAM, "serve", "--palace", str(palace), "--port", "0", "--tools", "full", "--json")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=package)
     try:

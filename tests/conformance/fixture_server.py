@@ -37,16 +37,14 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from mempalace_mcp.core.access import Access
-from mempalace_mcp.protocol.calls import Answer, Call, Calls
-from mempalace_mcp.protocol.exposure import Exposure
-from mempalace_mcp.protocol.origin import Origin
-from mempalace_mcp.protocol.progress import Progress
-from mempalace_mcp.protocol.security import HostGuard
-from mempalace_mcp.protocol.server import PalaceServer
-from mempalace_mcp.protocol.sse import MESSAGES_PATH, SseDoor
-from mempalace_mcp.protocol.streamable import StreamableDoor
+from mempalace_mcp.core.call_context import Access
 from mempalace_mcp.runtime.activity import Activity
+from mempalace_mcp.server.calls import Answer, Call, Calls, Progress
+from mempalace_mcp.server.request_context import Origin
+from mempalace_mcp.server.sdk import PalaceServer
+from mempalace_mcp.server.security import Exposure, HostGuard
+from mempalace_mcp.server.sse import MESSAGES_PATH, SseDoor
+from mempalace_mcp.server.streamable_http import StreamableDoor
 from tests.conformance.content import LISTED_RESOURCES, PROMPTS, RESOURCES, TEMPLATE, TOOLS, FixtureTool
 from tests.conformance.questions import ROUNDS, next_question
 

@@ -25,7 +25,7 @@ from mcp_types import (
     TextResourceContents,
 )
 
-from mempalace_mcp.protocol.handlers import RESOURCE_NOT_FOUND
+from mempalace_mcp.server.sdk import RESOURCE_NOT_FOUND
 from tests.conformance.conftest import TRANSPORTS, Target
 from tests.protocol.clients import MODERN_REVISION, PATIENCE
 

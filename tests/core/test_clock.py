@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.core import clock
-from mempalace_mcp.core.clock import DAY, Calendar, Edge
+from mempalace_mcp.core.clock import DAY, Calendar, Edge, read_zone
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.core.zone import read_zone
 
 MAY_8 = clock.from_datetime(datetime(2026, 5, 8, tzinfo=UTC))
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from mempalace_mcp.core.clock import machine_zone
 from mempalace_mcp.core.config import SETTINGS, Settings, load_settings
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.core.place import DEFAULT_PALACE, expand, palace_of
-from mempalace_mcp.core.zone import machine_zone
 
 
 def test_defaults_are_those_of_the_table() -> None:

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from mempalace_mcp.core.endings import wait_for_end
+from mempalace_mcp.core.limits import wait_for_end
 
 
 def test_what_does_not_end_is_left_and_named(caplog: pytest.LogCaptureFixture) -> None:
@@ -27,7 +27,7 @@ def test_what_does_not_end_is_left_and_named(caplog: pytest.LogCaptureFixture) -
 def test_a_process_ends_with_what_hangs() -> None:
     code = (
         "import threading, sys\n"
-        "from mempalace_mcp.core.endings import leave\n"
+        "from mempalace_mcp.core.limits import leave\n"
         "leave(3, 0.1)\n"
         "print('nothing hangs')\n"
         "threading.Thread(target=threading.Event().wait, name='hanging').start()\n"

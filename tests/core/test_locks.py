@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import Cancelled, DeadlineExceeded, PalaceMissing, StorageReadOnly
 from mempalace_mcp.core.locks import FileLock
-from mempalace_mcp.storage.database import LOCK_FILE
+from mempalace_mcp.storage.sqlite.database import LOCK_FILE
 from tests.storage.support import Child, small_disk, soon
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mempalace_mcp.core import errors, ids
 from mempalace_mcp.core.bounded import BoundedCounts, BoundedLog, LruMap
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import Busy, Cancelled, DeadlineExceeded, PalaceError
 
 ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PalaceError)]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mempalace_mcp.core.turnstile import AT_LEAST, Turnstile
+from mempalace_mcp.core.limits import AT_LEAST, Turnstile
 
 
 def test_no_more_are_through_at_a_time_than_there_are_places() -> None:

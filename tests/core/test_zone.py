@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.core import clock
-from mempalace_mcp.core.clock import Edge
+from mempalace_mcp.core.clock import UTC_ZONE, Edge, Zone, machine_zone, read_zone
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.core.zone import UTC_ZONE, Zone, machine_zone, read_zone
 
 ZONES = (
     "UTC",
@@ -109,7 +108,7 @@ def test_the_setting_goes_before_the_variable_of_the_system() -> None:
 
 def test_without_files_of_the_system_zones_are_known() -> None:
     """As on a slim image, where only the package has them."""
-    code = "from mempalace_mcp.core.zone import read_zone; print(read_zone('Europe/Berlin'))"
+    code = "from mempalace_mcp.core.clock import read_zone; print(read_zone('Europe/Berlin'))"
     environment = {**os.environ, "PYTHONTZPATH": ""}
     assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == "Europe/Berlin"
 
@@ -117,7 +116,7 @@ def test_without_files_of_the_system_zones_are_known() -> None:
 def test_without_any_zones_a_name_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "tzdata").mkdir()
     (tmp_path / "tzdata" / "__init__.py").touch()
-    code = "from mempalace_mcp.core.zone import read_zone; print(read_zone('+01:00')); read_zone('Europe/Berlin')"
+    code = "from mempalace_mcp.core.clock import read_zone; print(read_zone('+01:00')); read_zone('Europe/Berlin')"
     environment = {**os.environ, "PYTHONTZPATH": "", "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}"}
     run = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=False)
     assert run.stdout.strip() == "+01:00"
@@ -129,7 +128,7 @@ def test_the_clock_of_the_system_is_a_zone() -> None:
     """Where no file says which zone it is. POSIX systems are told by TZ."""
     code = """
 from datetime import UTC, date, datetime
-from mempalace_mcp.core.zone import SystemClock, Zone
+from mempalace_mcp.core.clock import SystemClock, Zone
 zone = Zone("here", SystemClock())
 for day in (date(2026, 3, 29), date(2026, 10, 25), date(2026, 1, 1), date(1, 1, 1), date(9999, 12, 31)):
     try:

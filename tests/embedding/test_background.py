@@ -10,8 +10,7 @@ import pytest
 
 from mempalace_mcp.core.errors import EmbedderBroken, EmbedderUnavailable
 from mempalace_mcp.embedding.background import BackgroundEmbedder, Loading
-from mempalace_mcp.embedding.embedder import Embedder
-from mempalace_mcp.embedding.encoder import MiniLm
+from mempalace_mcp.embedding.encoder import Embedder, MiniLm
 
 SECONDS = 30.0
 

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from mempalace_mcp.embedding.bundle import BUNDLED, TOKENIZER
+from mempalace_mcp.embedding.encoder import BUNDLED, TOKENIZER
 from scripts.build_model import Encoder, prepare_tokenizer, serialize, verify_agreement
 from scripts.model import weights as upstream
 from scripts.model.graph import HEAD_SIZE, BertGraph, QuantizedBertGraph, quantize

@@ -16,8 +16,7 @@ import pytest
 
 from mempalace_mcp.core.errors import EmbedderBroken
 from mempalace_mcp.core.model import ModelStamp
-from mempalace_mcp.embedding.bundle import BUNDLED, GRAPH, STAMP, TOKENIZER, verify_bundle
-from mempalace_mcp.embedding.encoder import MiniLm
+from mempalace_mcp.embedding.encoder import BUNDLED, GRAPH, STAMP, TOKENIZER, MiniLm, verify_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,7 +36,7 @@ print(embedder.embed(["no network", "is needed"]).shape)
 
 LAZY = """
 import sys
-import mempalace_mcp.embedding.background, mempalace_mcp.embedding.bundle, mempalace_mcp.embedding.encoder
+import mempalace_mcp.embedding.background, mempalace_mcp.embedding.encoder, mempalace_mcp.embedding.encoder
 
 print(sorted({"onnxruntime", "tokenizers"} & sys.modules.keys()))
 """

@@ -16,10 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mempalace_mcp.process.address import Address
-from mempalace_mcp.process.control import request as hello_of
-from mempalace_mcp.process.frames import Frame
-from mempalace_mcp.process.hello import SESSION
+from mempalace_mcp.daemon.control import request as hello_of
+from mempalace_mcp.daemon.ipc import SESSION, Address, Frame
 from tests.fuzz.messages import certain_id, some_line
 from tests.fuzz.support import CHARACTERS, SEEDS, compact, damage, damaged, examples
 from tests.process.support import bridge

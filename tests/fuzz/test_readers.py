@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.process.frames import Frame
-from mempalace_mcp.process.hello import Hello
-from mempalace_mcp.process.journal import Entry
-from mempalace_mcp.protocol.envelope import Refusal, read_message
-from mempalace_mcp.protocol.lines import LineSplitter
-from mempalace_mcp.protocol.uris import MAX_URI_CHARACTERS, read_uri, write_uri
-from mempalace_mcp.storage.cursors import decode_cursor, encode_cursor
+from mempalace_mcp.daemon.ipc import Frame, Hello
+from mempalace_mcp.daemon.pending import Entry
+from mempalace_mcp.server.jsonrpc import Refusal, read_message
+from mempalace_mcp.server.lines import LineSplitter
+from mempalace_mcp.server.subscriptions import MAX_URI_CHARACTERS, read_uri, write_uri
+from mempalace_mcp.storage.queries import decode_cursor, encode_cursor
 from tests.fuzz.messages import certain_id, some_line
 from tests.fuzz.support import SEEDS, any_text, compact, damaged, examples, promptly
 

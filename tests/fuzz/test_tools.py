@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.errors import PalaceError
-from mempalace_mcp.protocol.tools.schema import input_schema
-from mempalace_mcp.protocol.tools.table import FULL
 from mempalace_mcp.runtime.app import App
+from mempalace_mcp.server.tools.registry import FULL
+from mempalace_mcp.server.tools.schema import input_schema
 from tests.fuzz.arguments import some_arguments
 from tests.fuzz.support import SEEDS, examples, promptly
 from tests.palace.support import opened

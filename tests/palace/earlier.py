@@ -7,8 +7,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from mempalace_mcp.storage.connection import open_writer
-from mempalace_mcp.storage.migrations import load_migrations, migrate
+from mempalace_mcp.storage.sqlite.connection import open_writer
+from mempalace_mcp.storage.sqlite.migrations import load_migrations, migrate
 
 DUMP = Path(__file__).with_name("earlier.sql")
 FOLDER = "/histories"

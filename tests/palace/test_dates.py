@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core import clock
+from mempalace_mcp.core.clock import read_zone
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import SearchMode
-from mempalace_mcp.core.zone import read_zone
 from tests.palace.support import opened
 
 FACT = ("Ada", "is at", "sea")

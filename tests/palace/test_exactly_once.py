@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import Conflict, InvalidArgument, NotFound, PalaceError
 from mempalace_mcp.palace.palace import Palace
 from mempalace_mcp.runtime.app import App

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.model import Drawer
 from mempalace_mcp.runtime.app import App
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.transactions import Transaction
 from tests.palace.earlier import record, said, write
 from tests.palace.support import opened
 from tests.palace.test_importing import run

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mempalace_mcp.core import clock
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.runtime.app import App
 from tests.palace.earlier import said, write
 from tests.palace.support import opened

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.core.access import Access
+from mempalace_mcp.core.call_context import Access
 from mempalace_mcp.core.errors import InvalidArgument, NotFound
-from mempalace_mcp.palace.places import COMPLETIONS
+from mempalace_mcp.palace.palace import COMPLETIONS
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.context import AppContext
 from tests.palace.support import opened

@@ -14,16 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.cli import upkeep
+from mempalace_mcp.cli import manage
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.config import load_settings
-from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import DeadlineExceeded, EmbedderUnavailable, InvalidArgument, PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter, Priority, SearchMode
-from mempalace_mcp.palace.searching import PENDING_AT_ONCE
-from mempalace_mcp.palace.tokens import estimate_tokens
-from mempalace_mcp.palace.vectorizing import FLOOD
+from mempalace_mcp.palace.search import FLOOD, PENDING_AT_ONCE
+from mempalace_mcp.palace.token_estimate import estimate_tokens
 from mempalace_mcp.runtime.app import App
-from mempalace_mcp.storage.verbatim import find_verbatim
+from mempalace_mcp.storage.sqlite.fulltext import find_verbatim
 from tests.palace.support import opened
 
 NOTES = (
@@ -182,7 +181,7 @@ def test_vectors_of_another_model_are_never_mixed_in(notes: Path, tmp_path: Path
         def pretend(tx: object) -> None:
             tx.connection.execute("UPDATE model SET name = 'another model'")  # type: ignore[attr-defined]
 
-        from mempalace_mcp.core.deadline import Deadline
+        from mempalace_mcp.core.call_context import Deadline
 
         app.writer.write(pretend, Deadline())
         app.embedder.start()
@@ -368,7 +367,7 @@ def test_a_damaged_index_of_words_is_said_and_repaired(notes: Path, tmp_path: Pa
         connection.execute("UPDATE passages_data SET block = zeroblob(3)")
     with opened(tmp_path / "palace") as app:
         assert "words is damaged" in str(app.palace.search("tomatoes").degraded)
-    upkeep.rebuild(load_settings({}, str(tmp_path / "palace")))
+    manage.rebuild(load_settings({}, str(tmp_path / "palace")))
     with opened(tmp_path / "palace") as app:
         assert app.palace.search("tomatoes").degraded is None
         assert [hit.drawer.room for hit in app.palace.search("tomatoes", mode=SearchMode.KEYWORD).hits] == ["garden"]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.model import DrawerChanges, NewDrawer
-from mempalace_mcp.palace.tokenizing import WINDOW, Tokenizing
+from mempalace_mcp.palace.token_cache import WINDOW, Tokenizing
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.storage.lexical import SMALL_TABLE
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.transactions import Transaction
 from tests.palace.support import opened, seq_of
 from tests.storage.drawer_support import place, whole
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mempalace_mcp.palace.tokens import estimate_tokens, fitting
+from mempalace_mcp.palace.token_estimate import estimate_tokens, fitting
 
 COUNTS = json.loads((Path(__file__).parent / "token_counts.json").read_text(encoding="utf-8"))
 MARGIN = 1.2

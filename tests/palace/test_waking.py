@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mempalace_mcp.palace.tokens import estimate_tokens
+from mempalace_mcp.palace.token_estimate import estimate_tokens
 from tests.palace.support import opened
 
 

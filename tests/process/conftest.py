@@ -37,7 +37,7 @@ def palace(tmp_path: Path) -> Iterator[Path]:
 def deliberate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package with a `get_taxonomy` that sleeps for the wing `sleep 1.5`, tells what its process has imported for
     `modules`, and kills it for `die`."""
-    return laboratory(tmp_path_factory.mktemp("deliberate"), {"protocol/tools/overview.py": DELIBERATE})
+    return laboratory(tmp_path_factory.mktemp("deliberate"), {"server/tools/overview.py": DELIBERATE})
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def stillborn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package with a daemon that ends while it starts, without a word."""
     return laboratory(
         tmp_path_factory.mktemp("stillborn"),
-        {"process/birth.py": ("    os.chdir(", "    os._exit(3)\n    os.chdir(")},
+        {"daemon/entry.py": ("    os.chdir(", "    os._exit(3)\n    os.chdir(")},
     )
 
 
@@ -60,5 +60,5 @@ def loopback(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package as on a system without sockets in the file system."""
     return laboratory(
         tmp_path_factory.mktemp("loopback"),
-        {"process/listening.py": ('loopback: bool = sys.platform == "win32"', "loopback: bool = True")},
+        {"daemon/entry.py": ('loopback: bool = sys.platform == "win32"', "loopback: bool = True")},
     )

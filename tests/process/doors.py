@@ -6,10 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mempalace_mcp.process.address import Address
-from mempalace_mcp.process.connection import Refused, greet
-from mempalace_mcp.process.control import request
-from mempalace_mcp.process.hello import SESSION
+from mempalace_mcp.daemon.control import request
+from mempalace_mcp.daemon.ipc import SESSION, Address, Refused, greet
 
 
 def refusal_of(palace: Path, told: dict[str, Any], /, *, token: str = "", **changes: Any) -> str | None:

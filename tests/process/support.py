@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 import mempalace_mcp
-from mempalace_mcp.process.seat import Seat
+from mempalace_mcp.daemon.connector import Seat
 from tests.protocol.clients import PATIENCE, StdioClient, call, end
 
 PACKAGE = Path(mempalace_mcp.__file__).parent

@@ -20,11 +20,11 @@ import pytest
 from starlette.applications import Starlette
 
 from mempalace_mcp.core import text
-from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.process.services import AppServices, Offer, services_of
-from mempalace_mcp.protocol.http import build_http
-from mempalace_mcp.protocol.tools.table import ToolTable
+from mempalace_mcp.core.call_context import Deadline
+from mempalace_mcp.daemon.daemon_session import AppServices, Offer, services_of
 from mempalace_mcp.runtime.app import EXECUTOR_THREADS, App
+from mempalace_mcp.server.http import build_http
+from mempalace_mcp.server.tools.registry import ToolTable
 from tests.palace.support import opened
 from tests.process.census import Census, growth
 from tests.protocol.clients import call

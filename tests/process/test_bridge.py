@@ -15,7 +15,7 @@ import pytest
 from mcp import StdioServerParameters
 from mcp.client.client import Client
 
-from mempalace_mcp.protocol.lines import MAX_MESSAGE_BYTES
+from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
 from tests.process.doors import refusal_of
 from tests.process.support import (
     PACKAGE,
@@ -272,5 +272,5 @@ def test_a_bridge_imports_nothing_heavy(palace: Path) -> None:
         )
     loaded = set(finished.stderr.decode().split())
     assert len(finished.stdout.splitlines()) == 2
-    assert "mempalace_mcp.process.bridge" in loaded
+    assert "mempalace_mcp.daemon.bridge" in loaded
     assert not loaded & {*HEAVY, *COSTLY}

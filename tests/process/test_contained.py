@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from mempalace_mcp.core.locks import FileLock
-from mempalace_mcp.process.runtime_folder import LONGEST_SOCKET_PATH
+from mempalace_mcp.daemon.entry import LONGEST_SOCKET_PATH
 from tests.process.container import UID, contained, needs_namespaces
 from tests.process.support import PACKAGE, PROGRAM, bridge, use, wait_for
 from tests.protocol.clients import PATIENCE, RawHttp, call, end

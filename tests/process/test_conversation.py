@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from mempalace_mcp.process.conversation import Conversation
-from mempalace_mcp.process.frames import ALONE, SUSPECT, Frame
-from mempalace_mcp.protocol.plain import PlainServer
+from mempalace_mcp.daemon.daemon_session import Conversation
+from mempalace_mcp.daemon.ipc import ALONE, SUSPECT, Frame
 from mempalace_mcp.runtime.activity import Transport
+from mempalace_mcp.server.methods import PlainServer
 from tests.process.census import Census, growth
 from tests.protocol.clients import INITIALIZED, call, initialize, request
 from tests.protocol.doors import EchoServices, echo_services

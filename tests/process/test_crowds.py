@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.process import control
-from mempalace_mcp.process.address import Address
-from mempalace_mcp.process.connection import Refused, greet
-from mempalace_mcp.process.control import request
-from mempalace_mcp.process.hello import SESSION
+from mempalace_mcp.daemon import control
+from mempalace_mcp.daemon.control import request
+from mempalace_mcp.daemon.ipc import SESSION, Address, Refused, greet
 from tests.process.support import PACKAGE, PROGRAM, address, answer_to, bridge, daemon_pid, use, wait_for
 from tests.protocol.clients import PATIENCE, StdioClient, call, end, initialize
 

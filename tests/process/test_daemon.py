@@ -13,11 +13,9 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.process import control
-from mempalace_mcp.process.address import Address
-from mempalace_mcp.process.connector import UNREACHABLE_SECONDS
-from mempalace_mcp.process.hello import SESSION, STATUS
-from mempalace_mcp.process.seat import Seat
+from mempalace_mcp.daemon import control
+from mempalace_mcp.daemon.connector import UNREACHABLE_SECONDS, Seat
+from mempalace_mcp.daemon.ipc import SESSION, STATUS, Address
 from tests.process.doors import refusal_of
 from tests.process.support import (
     PACKAGE,

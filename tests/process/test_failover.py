@@ -42,7 +42,7 @@ DYING = (
 @pytest.fixture(scope="module")
 def dying(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package whose `diary_write` kills its process between commit and answer, once for each file in `topic`."""
-    return laboratory(tmp_path_factory.mktemp("dying"), {"protocol/tools/diary.py": DYING})
+    return laboratory(tmp_path_factory.mktemp("dying"), {"server/tools/diary.py": DYING})
 
 
 def contents(client: StdioClient, number: object = "list") -> list[str]:

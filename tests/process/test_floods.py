@@ -15,13 +15,9 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.process.address import Address
-from mempalace_mcp.process.connection import Connection, greet
-from mempalace_mcp.process.control import request as hello
-from mempalace_mcp.process.frames import OWN_MESSAGE, Frame
-from mempalace_mcp.process.hello import SESSION
-from mempalace_mcp.process.journal import MAX_BYTES
-from mempalace_mcp.process.outflow import Outflow
+from mempalace_mcp.daemon.control import request as hello
+from mempalace_mcp.daemon.ipc import OWN_MESSAGE, SESSION, Address, Connection, Frame, Outflow, greet
+from mempalace_mcp.daemon.pending import MAX_BYTES
 from tests.process.support import answer_to, bridge, daemon_pid, kill, served, use
 from tests.protocol.clients import INITIALIZED, PATIENCE, SseClient, StdioClient, call, initialize, request
 

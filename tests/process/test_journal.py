@@ -6,8 +6,8 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mempalace_mcp.process.journal import ENTRY_BYTES, MAX_BYTES, Entry, Journal
-from mempalace_mcp.process.progress import Progress
+from mempalace_mcp.daemon.bridge import Progress
+from mempalace_mcp.daemon.pending import ENTRY_BYTES, MAX_BYTES, Entry, Journal
 
 
 def line(method: str, number: object = None, **params: object) -> bytes:

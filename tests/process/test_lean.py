@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
-from mempalace_mcp.protocol.plain import PlainServer
-from mempalace_mcp.protocol.server import PalaceServer
+from mempalace_mcp.server.methods import PlainServer
+from mempalace_mcp.server.sdk import PalaceServer
 from tests.process.support import bridge, use
 from tests.protocol.clients import INITIALIZED, StdioClient, call, initialize, request
 from tests.protocol.doors import EchoServices, echo_services
@@ -49,7 +49,7 @@ def test_ordinary_sessions_need_no_sdk_and_any_session_can_have_it(
     with bridge(palace, *options, package=deliberate, stderr=subprocess.DEVNULL) as client:
         be_ordinary(client)
         modules = imported(client, 6)
-        assert "mempalace_mcp.protocol.session" in modules
+        assert "mempalace_mcp.server.session" in modules
         assert not modules & (SDK | HTTP)
         assert client.ask(READ)["result"]["contents"]
         assert client.ask(request(8, "ping"))["result"] == {}

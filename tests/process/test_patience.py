@@ -23,10 +23,10 @@ CONTAINER = ("unshare", "--pid", "--fork", "--kill-child")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package with bridges that ask after half a second and give up after one and a half."""
     changes = {
-        "process/patience.py": ("TICK_SECONDS = 2.0", "TICK_SECONDS = 0.1"),
-        "process/address.py": ("_GREETING_SECONDS = 5.0", "_GREETING_SECONDS = 2.0"),
-        "process/connector.py": ("UNREACHABLE_SECONDS = 5.0", "UNREACHABLE_SECONDS = 0.5"),
-        "protocol/tools/overview.py": DELIBERATE,
+        "daemon/bridge.py": ("TICK_SECONDS = 2.0", "TICK_SECONDS = 0.1"),
+        "daemon/ipc.py": ("_GREETING_SECONDS = 5.0", "_GREETING_SECONDS = 2.0"),
+        "daemon/connector.py": ("UNREACHABLE_SECONDS = 5.0", "UNREACHABLE_SECONDS = 0.5"),
+        "server/tools/overview.py": DELIBERATE,
     }
     return laboratory(tmp_path_factory.mktemp("impatient"), changes)
 

@@ -18,7 +18,7 @@ import pytest
 
 from mempalace_mcp.core.errors import StorageReadOnly
 from mempalace_mcp.core.files import foreign_owner, how_to_be_let
-from mempalace_mcp.storage.database import Database
+from mempalace_mcp.storage.sqlite.database import Database
 from tests.process.support import PACKAGE, PROGRAM, bridge, daemon_pid, end_processes_of, use
 from tests.protocol.clients import call
 

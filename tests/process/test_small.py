@@ -15,16 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.cli.session import Options, is_ordinary
-from mempalace_mcp.process.address import Address
-from mempalace_mcp.process.client import Client, ClientGone
-from mempalace_mcp.process.frames import Frame
-from mempalace_mcp.process.hello import Hello, identity_of, is_newer, settings_of
-from mempalace_mcp.process.listening import listening, sweep
-from mempalace_mcp.process.log import KEPT, MAX_BYTES, Log
-from mempalace_mcp.process.refusals import crash_loop, refuse
-from mempalace_mcp.process.runtime_folder import LONGEST_SOCKET_PATH, new_name, runtime_folder
-from mempalace_mcp.process.seat import Seat
-from mempalace_mcp.protocol.tools.table import Profile, verify_prefix
+from mempalace_mcp.daemon.bridge import Client, ClientGone
+from mempalace_mcp.daemon.connector import Seat
+from mempalace_mcp.daemon.entry import (
+    KEPT,
+    LONGEST_SOCKET_PATH,
+    MAX_BYTES,
+    Log,
+    listening,
+    new_name,
+    runtime_folder,
+    sweep,
+)
+from mempalace_mcp.daemon.ipc import Address, Frame, Hello, identity_of, is_newer, settings_of
+from mempalace_mcp.daemon.refusals import crash_loop, refuse
+from mempalace_mcp.server.tools.registry import Profile, verify_prefix
 
 
 @given(st.integers(0, 2**63), st.sampled_from(["", "?", "!"]), st.binary(max_size=40).filter(lambda b: b"\n" not in b))
@@ -172,7 +177,7 @@ def test_paths_of_sockets_are_short_whatever_the_folder(tmp_path: Path, monkeypa
 
 def test_the_log_is_bounded(tmp_path: Path) -> None:
     code = (
-        "import sys, os\nfrom pathlib import Path\nfrom mempalace_mcp.process.log import Log\n"
+        "import sys, os\nfrom pathlib import Path\nfrom mempalace_mcp.daemon.entry import Log\n"
         "log = Log(Path(sys.argv[1]))\nlog.take_output()\n"
         "for number in range(60):\n    os.write(1 + number % 2, b'%d' % number * 50_000)\n    log.rotate()\n"
     )

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core.errors import StorageError
-from mempalace_mcp.process import address as addresses
-from mempalace_mcp.process.address import Address
-from mempalace_mcp.process.seat import Seat
-from mempalace_mcp.process.taking_over import refuse_if_served, take_seat, wait_for_seat
+from mempalace_mcp.daemon import ipc as addresses
+from mempalace_mcp.daemon.connector import Seat
+from mempalace_mcp.daemon.control import refuse_if_served, take_seat, wait_for_seat
+from mempalace_mcp.daemon.ipc import Address
 from tests.process.support import bridge, daemon_pid, wait_for
 from tests.protocol.clients import PATIENCE
 

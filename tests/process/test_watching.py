@@ -13,7 +13,7 @@ import pytest
 
 from mempalace_mcp.cli.doctor import doctor
 from mempalace_mcp.core.config import load_settings
-from mempalace_mcp.process import control
+from mempalace_mcp.daemon import control
 from tests.process.support import bridge, daemon_pid, wait_for
 
 pytestmark = pytest.mark.usefixtures("private_runtime")

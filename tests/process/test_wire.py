@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import anyio
 import pytest
 
-from mempalace_mcp.process.wire import Wire
-from mempalace_mcp.runtime.loop import run_loop
+from mempalace_mcp.daemon.daemon_session import Wire
+from mempalace_mcp.runtime.event_loop import run_loop
 
 LARGE = b"x" * (8 * 1024 * 1024)
 

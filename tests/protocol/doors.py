@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, NoReturn, TypeVar
 
-from mempalace_mcp.core.access import Access
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Access, Deadline
 from mempalace_mcp.core.errors import InvalidArgument, NotFound, PalaceMissing
 from mempalace_mcp.runtime.activity import Activity
 from mempalace_mcp.runtime.feed import ChangeFeed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from mempalace_mcp.runtime.loop import run_loop
+from mempalace_mcp.runtime.event_loop import run_loop
 from tests.protocol.doors import echo_services
 
 
@@ -14,11 +14,11 @@ def main(door: str) -> None:
     logging.basicConfig(level=logging.WARNING)
     with echo_services() as services:
         if door == "stdio":
-            from mempalace_mcp.protocol.stdio import serve_stdio
+            from mempalace_mcp.server.stdio import serve_stdio
 
             run_loop(serve_stdio, services)
         else:
-            from mempalace_mcp.protocol.http import serve_http
+            from mempalace_mcp.server.http import serve_http
 
             run_loop(serve_http, services, "127.0.0.1", 0, lambda port: print(port, flush=True))
 

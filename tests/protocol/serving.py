@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from mempalace_mcp.runtime.loop import run_loop
+from mempalace_mcp.runtime.event_loop import run_loop
 from tests.protocol.clients import PATIENCE
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from mempalace_mcp.protocol.lines import MAX_MESSAGE_BYTES
+from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
 from tests.protocol.clients import HttpServer, RawHttp, SseClient, call, http_server, request, stdio_client
 
 MEBIBYTE = 1024 * 1024

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from mempalace_mcp.cli import token as tokens
-from mempalace_mcp.protocol.accounts import account_of, belongs_to_us, can_tell
+from mempalace_mcp.cli import manage as tokens
+from mempalace_mcp.server.http_connections import account_of, belongs_to_us, can_tell
 from tests.protocol.clients import PATIENCE, ROOT, RawHttp, SseClient, call, end, request
 
 T = TypeVar("T")

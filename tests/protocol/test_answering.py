@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from mempalace_mcp.protocol.answering import Answering
+from mempalace_mcp.server.session import Answering
 
 CLOSED = b'"error":{"code":-32000,"message":"Connection closed"}'
 

@@ -5,8 +5,7 @@ import socket
 import pytest
 
 from mempalace_mcp.core.errors import ConfigurationError
-from mempalace_mcp.protocol.binding import listen
-from mempalace_mcp.protocol.exposure import Exposure
+from mempalace_mcp.server.security import Exposure, listen
 
 
 def addresses(host: str, port: int = 0) -> set[str]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from mempalace_mcp.protocol.body import SMALL_BYTES, Bodies
-from mempalace_mcp.protocol.lines import MAX_MESSAGE_BYTES
+from mempalace_mcp.server.http_messages import SMALL_BYTES, Bodies
+from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
 from tests.protocol.clients import RawHttp
 from tests.protocol.serving import served
 

@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.core.access import Access
-from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.process.services import Offer, services_of
-from mempalace_mcp.protocol.calls import BRIEF_BYTES, Answer, Call, Calls
-from mempalace_mcp.protocol.origin import Origin
+from mempalace_mcp.core.call_context import Access, Deadline
+from mempalace_mcp.daemon.daemon_session import Offer, services_of
 from mempalace_mcp.runtime.activity import Transport
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.writer import GROUP_LIMIT
+from mempalace_mcp.server.calls import BRIEF_BYTES, Answer, Call, Calls
+from mempalace_mcp.server.request_context import Origin
 from tests.palace.support import opened
 
 FACT = {"subject": "Ada", "predicate": "works at", "object": "Acme"}

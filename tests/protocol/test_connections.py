@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.protocol.connections import HEAD_BYTES, Connections
-from mempalace_mcp.protocol.exchanges import Exchanges
+from mempalace_mcp.server.http_connections import HEAD_BYTES, Connections
+from mempalace_mcp.server.streamable_http import Exchanges
 from tests.protocol.clients import PATIENCE, RawHttp
 from tests.protocol.serving import served
 

@@ -7,9 +7,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mempalace_mcp.protocol.envelope import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, Message, Refusal, read_message
-from mempalace_mcp.protocol.lines import EDGE_BYTES, Overlong
-from mempalace_mcp.protocol.strict_json import MAX_DEPTH, MAX_VALUES
+from mempalace_mcp.server.jsonrpc import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    MAX_DEPTH,
+    MAX_VALUES,
+    PARSE_ERROR,
+    Message,
+    Refusal,
+    read_message,
+)
+from mempalace_mcp.server.lines import EDGE_BYTES, Overlong
 
 CALL = b'{"jsonrpc":"2.0","id":%s,"method":"tools/call","params":{"name":"echo","arguments":%s}}'
 

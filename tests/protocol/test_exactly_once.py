@@ -15,16 +15,16 @@ from urllib.parse import urlsplit
 import anyio
 import pytest
 
+from mempalace_mcp.core.call_context import ReceiptKey
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.core.receipt import ReceiptKey
-from mempalace_mcp.process.services import Offer, services_of
-from mempalace_mcp.protocol.envelope import Message, read_message
-from mempalace_mcp.protocol.origin import Origin
-from mempalace_mcp.protocol.plain import PlainServer
-from mempalace_mcp.protocol.receipt import CLIENT_SCOPE, receipt_key
-from mempalace_mcp.protocol.session import Session
+from mempalace_mcp.daemon.daemon_session import Offer, services_of
 from mempalace_mcp.runtime.activity import Activity, Transport
 from mempalace_mcp.runtime.app import App
+from mempalace_mcp.server.calls import CLIENT_SCOPE, receipt_key
+from mempalace_mcp.server.jsonrpc import Message, read_message
+from mempalace_mcp.server.methods import PlainServer
+from mempalace_mcp.server.request_context import Origin
+from mempalace_mcp.server.session import Session
 from tests.palace.support import opened
 from tests.protocol.clients import (
     INITIALIZED,

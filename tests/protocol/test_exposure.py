@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core.errors import ConfigurationError
-from mempalace_mcp.protocol.exposure import Certificate, Exposure
+from mempalace_mcp.server.security import Certificate, Exposure
 
 FILES = Path(__file__).parent / "certificates"
 CERTIFICATE = Certificate(FILES / "certificate.pem", FILES / "key.pem")

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from mcp.server.runner import ServerRunner
 from mcp_types import methods, version
 
-from mempalace_mcp.core.access import FULL, Access
-from mempalace_mcp.process.services import Offer, services_of
-from mempalace_mcp.protocol import envelope, requests, revisions
-from mempalace_mcp.protocol.handshake import revision_for
-from mempalace_mcp.protocol.plain import PlainServer
-from mempalace_mcp.protocol.resources import PAGE
-from mempalace_mcp.protocol.services import Services
+from mempalace_mcp.core.call_context import FULL, Access
+from mempalace_mcp.daemon.daemon_session import Offer, services_of
+from mempalace_mcp.server import calls, handshake, jsonrpc
+from mempalace_mcp.server.handshake import revision_for
+from mempalace_mcp.server.methods import PlainServer
+from mempalace_mcp.server.resources import PAGE
+from mempalace_mcp.server.services import Services
 from tests.palace.support import opened
 from tests.protocol.clients import HANDSHAKE_REVISIONS, INITIALIZED, call, initialize, modern, request
 from tests.protocol.doors import EchoServices, Pool, echo_services
@@ -277,7 +277,7 @@ def test_what_is_accepted_the_sdk_accepts(offer: dict[str, Any]) -> None:
 
 
 def test_the_words_of_the_protocol_are_the_sdks() -> None:
-    assert revisions.HANDSHAKE_REVISIONS == version.HANDSHAKE_PROTOCOL_VERSIONS
-    assert (envelope.INVALID_PARAMS, requests.INTERNAL_ERROR) == (mcp_types.INVALID_PARAMS, mcp_types.INTERNAL_ERROR)
-    assert revisions.CONNECTION_CLOSED == mcp_types.CONNECTION_CLOSED
-    assert revisions.PROTOCOL_VERSION == mcp_types.PROTOCOL_VERSION_META_KEY
+    assert handshake.HANDSHAKE_REVISIONS == version.HANDSHAKE_PROTOCOL_VERSIONS
+    assert (jsonrpc.INVALID_PARAMS, calls.INTERNAL_ERROR) == (mcp_types.INVALID_PARAMS, mcp_types.INTERNAL_ERROR)
+    assert handshake.CONNECTION_CLOSED == mcp_types.CONNECTION_CLOSED
+    assert handshake.PROTOCOL_VERSION == mcp_types.PROTOCOL_VERSION_META_KEY

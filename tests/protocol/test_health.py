@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from mempalace_mcp.protocol.health import health_document
-from mempalace_mcp.protocol.http import build_http
-from mempalace_mcp.runtime import reasons
+from mempalace_mcp.runtime import health
 from mempalace_mcp.runtime.activity import Activity
-from mempalace_mcp.runtime.health import Health
-from mempalace_mcp.runtime.reasons import Concern, Reason
+from mempalace_mcp.runtime.health import Concern, Health, Reason
+from mempalace_mcp.server.http import build_http
+from mempalace_mcp.server.monitoring import health_document
 from mempalace_mcp.storage.vectors.model import Cause
 from tests.protocol.doors import echo_services
 
@@ -51,7 +50,7 @@ def broken() -> Any:
 
 
 def test_texts_and_paths_are_withheld() -> None:
-    concern = Concern(reasons.INDEX_REBUILDING, "the index at /home/somebody is being rebuilt")
+    concern = Concern(health.INDEX_REBUILDING, "the index at /home/somebody is being rebuilt")
     watched = Health(Activity(5), (("some", Secretive), ("broken", broken)), (lambda: concern,))
     document = health_document(watched.snapshot())
     assert document["components"] == {
@@ -89,10 +88,10 @@ def client(concerns: list[Concern]) -> Iterator[TestClient]:
 
 def test_failing_is_503_and_degraded_is_200(client: TestClient, concerns: list[Concern]) -> None:
     assert client.get("/health").json()["status"] == "ok"
-    concerns[:] = [Concern(reasons.DISK_LOW, "little space is left")]
+    concerns[:] = [Concern(health.DISK_LOW, "little space is left")]
     response = client.get("/health")
     assert (response.status_code, response.json()["status"]) == (200, "degraded")
-    concerns[:] = [Concern(reasons.WRITER_DEAD, "the writer has ended")]
+    concerns[:] = [Concern(health.WRITER_DEAD, "the writer has ended")]
     response = client.get("/health")
     assert (response.status_code, response.json()["reasons"]) == (503, ["writer_dead"])
 
@@ -101,11 +100,11 @@ def test_failing_is_503_and_degraded_is_200(client: TestClient, concerns: list[C
     ("reason", "live", "ready"),
     [
         (None, 200, 200),
-        (reasons.DISK_LOW, 200, 200),
-        (reasons.EXECUTOR_FULL, 200, 503),
-        (reasons.PALACE_MISSING, 200, 503),
-        (reasons.INDEXER_DEAD, 503, 200),
-        (reasons.WRITER_DEAD, 503, 503),
+        (health.DISK_LOW, 200, 200),
+        (health.EXECUTOR_FULL, 200, 503),
+        (health.PALACE_MISSING, 200, 503),
+        (health.INDEXER_DEAD, 503, 200),
+        (health.WRITER_DEAD, 503, 503),
     ],
 )
 def test_a_restart_is_asked_for_only_where_it_helps(

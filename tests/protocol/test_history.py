@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from mempalace_mcp.protocol.http import build_http
-from mempalace_mcp.runtime.history import describe_history
+from mempalace_mcp.runtime.activity import describe_history
+from mempalace_mcp.server.http import build_http
 from tests.protocol.clients import call, initialize
 from tests.protocol.doors import EchoServices, echo_services
 from tests.protocol.wire import served

@@ -13,8 +13,8 @@ from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from mempalace_mcp.core.errors import ConfigurationError
-from mempalace_mcp.protocol.http import serve_http
-from mempalace_mcp.protocol.lines import MAX_MESSAGE_BYTES
+from mempalace_mcp.server.http import serve_http
+from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
 from tests.protocol.clients import (
     HANDSHAKE_REVISIONS,
     INITIALIZED,

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mempalace_mcp.protocol.lines import EDGE_BYTES, LineSplitter, Overlong
+from mempalace_mcp.server.lines import EDGE_BYTES, LineSplitter, Overlong
 
 
 def split(chunks: list[bytes], limit: int = 1 << 20) -> list[bytes | Overlong]:

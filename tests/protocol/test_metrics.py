@@ -11,14 +11,12 @@ from typing import Any, ClassVar
 import pytest
 from starlette.testclient import TestClient
 
-from mempalace_mcp.process.services import Offer, services_of
-from mempalace_mcp.protocol.http import build_http
-from mempalace_mcp.protocol.metrics import METRICS, exposition
-from mempalace_mcp.runtime import reasons
+from mempalace_mcp.daemon.daemon_session import Offer, services_of
+from mempalace_mcp.runtime import health
 from mempalace_mcp.runtime.activity import Activity, Outcome, Transport
-from mempalace_mcp.runtime.diagnostics import Diagnostics
-from mempalace_mcp.runtime.health import Health
-from mempalace_mcp.runtime.reasons import REASONS, Concern, Status
+from mempalace_mcp.runtime.health import REASONS, Concern, Diagnostics, Health, Status
+from mempalace_mcp.server.http import build_http
+from mempalace_mcp.server.monitoring import METRICS, exposition
 from tests.palace.support import opened
 
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
@@ -105,7 +103,7 @@ def test_a_whole_process_keeps_to_the_format(page: str) -> None:
 
 
 def test_what_holds_is_1() -> None:
-    concern = Concern(reasons.LOG_LARGE, "a path: /home/somebody")
+    concern = Concern(health.LOG_LARGE, "a path: /home/somebody")
     report = Health(Activity(5), checks=(lambda: concern,)).snapshot()
     families = parse(exposition(report))
     verify(families)

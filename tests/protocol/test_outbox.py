@@ -8,7 +8,7 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 
-from mempalace_mcp.protocol.outbox import LOST_BYTES, ROOM_BYTES, Outbox
+from mempalace_mcp.server.flow import LOST_BYTES, ROOM_BYTES, Outbox
 
 LARGE = b"x" * (ROOM_BYTES // 2)
 

@@ -10,9 +10,9 @@ from typing import Any
 import anyio
 import pytest
 
-from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.protocol.progress import PERIOD_SECONDS, Progress
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.runtime.context import AppContext
+from mempalace_mcp.server.calls import PERIOD_SECONDS, Progress
 from tests.palace.support import opened
 from tests.protocol.clients import (
     MODERN_REVISION,

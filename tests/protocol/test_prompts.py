@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.core.access import FULL, Access
-from mempalace_mcp.palace.tokens import estimate_tokens
-from mempalace_mcp.process.services import Offer
+from mempalace_mcp.core.call_context import FULL, Access
+from mempalace_mcp.daemon.daemon_session import Offer
+from mempalace_mcp.palace.token_estimate import estimate_tokens
 from tests.protocol.clients import modern, request
 from tests.protocol.wire import PalaceWire, palace_session
 

@@ -13,7 +13,7 @@ import pytest
 from mcp import ClientSession
 from mcp.client.sse import sse_client
 
-from mempalace_mcp.cli import token as tokens
+from mempalace_mcp.cli import manage as tokens
 from tests.protocol.clients import HttpServer, SseClient, http_server
 from tests.protocol.test_accounts import served
 

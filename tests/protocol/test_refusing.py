@@ -14,8 +14,8 @@ from mcp.client.client import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
-from mempalace_mcp.cli import token as tokens
-from mempalace_mcp.protocol.lines import MAX_MESSAGE_BYTES
+from mempalace_mcp.cli import manage as tokens
+from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
 from tests.protocol.clients import (
     MODERN_REVISION,
     HttpServer,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.core.access import Access
-from mempalace_mcp.protocol.resources import PAGE, PROVENANCE
-from mempalace_mcp.protocol.uris import write_uri
+from mempalace_mcp.core.call_context import Access
 from mempalace_mcp.runtime.activity import Outcome
+from mempalace_mcp.server.resources import PAGE, PROVENANCE
+from mempalace_mcp.server.subscriptions import write_uri
 from tests.protocol.clients import HANDSHAKE_REVISIONS, modern, request
 from tests.protocol.wire import palace_session, served
 

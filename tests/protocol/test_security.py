@@ -17,11 +17,11 @@ from typing import Any
 import httpx
 import pytest
 
-from mempalace_mcp.cli import token as tokens
+from mempalace_mcp.cli import manage as tokens
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import ConfigurationError
-from mempalace_mcp.process.hello import settings_of
-from mempalace_mcp.protocol.tokens import FILE
+from mempalace_mcp.daemon.ipc import settings_of
+from mempalace_mcp.server.auth import FILE
 from tests.protocol.clients import PATIENCE, ROOT, call, end, request
 from tests.protocol.test_exposure import CERTIFICATE
 

@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
-from mempalace_mcp.protocol.calls import MAX_ANSWER_BYTES
-from mempalace_mcp.protocol.plain import PlainServer
-from mempalace_mcp.protocol.session import Session
-from mempalace_mcp.protocol.turns import BACKLOG_BYTES, MAX_AT_WORK
 from mempalace_mcp.runtime.activity import Outcome, Transport
+from mempalace_mcp.server.calls import MAX_ANSWER_BYTES
+from mempalace_mcp.server.flow import BACKLOG_BYTES, MAX_AT_WORK
+from mempalace_mcp.server.methods import PlainServer
+from mempalace_mcp.server.session import Session
 from tests.protocol.clients import (
     HANDSHAKE_REVISIONS,
     INITIALIZED,

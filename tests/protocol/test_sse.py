@@ -9,8 +9,8 @@ import pytest
 from mcp import ClientSession
 from mcp.client.sse import sse_client
 
-from mempalace_mcp.protocol.plain import PlainServer
-from mempalace_mcp.protocol.sse import SESSION_LIMIT, SseDoor
+from mempalace_mcp.server.methods import PlainServer
+from mempalace_mcp.server.sse import SESSION_LIMIT, SseDoor
 from tests.protocol.clients import (
     HANDSHAKE_REVISIONS,
     MODERN_REVISION,

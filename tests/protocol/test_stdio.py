@@ -13,7 +13,7 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client.client import Client
 from mcp.client.stdio import stdio_client as sdk_stdio_client
 
-from mempalace_mcp.protocol.lines import MAX_MESSAGE_BYTES
+from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
 from tests.protocol.clients import (
     COMMAND,
     HANDSHAKE_REVISIONS,

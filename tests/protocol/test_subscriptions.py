@@ -11,18 +11,17 @@ from typing import Any
 import anyio
 import pytest
 
-from mempalace_mcp.core.access import Access
+from mempalace_mcp.core.call_context import Access
 from mempalace_mcp.core.errors import Forbidden, InvalidArgument
 from mempalace_mcp.core.ids import new_id
 from mempalace_mcp.core.model import Changes
-from mempalace_mcp.process.services import Offer, services_of
-from mempalace_mcp.protocol.binding import listen as listener_on
-from mempalace_mcp.protocol.http import LOOPBACK, serve_on
-from mempalace_mcp.protocol.plain import PlainServer
-from mempalace_mcp.protocol.session import Session
-from mempalace_mcp.protocol.subscriptions import MAX_FOLLOWED, MAX_STREAMS, UPDATED, Follower
-from mempalace_mcp.protocol.uris import write_uri
+from mempalace_mcp.daemon.daemon_session import Offer, services_of
 from mempalace_mcp.runtime.activity import Transport
+from mempalace_mcp.server.http import LOOPBACK, serve_on
+from mempalace_mcp.server.methods import PlainServer
+from mempalace_mcp.server.security import listen as listener_on
+from mempalace_mcp.server.session import Session
+from mempalace_mcp.server.subscriptions import MAX_FOLLOWED, MAX_STREAMS, UPDATED, Follower, write_uri
 from tests.palace.support import opened
 from tests.protocol.clients import INITIALIZED, MODERN_REVISION, RawHttp, event, initialize, modern, request
 from tests.protocol.wire import PalaceWire, palace_session

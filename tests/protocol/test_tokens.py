@@ -9,11 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mempalace_mcp.core.access import Access
+from mempalace_mcp.core.call_context import Access
 from mempalace_mcp.core.errors import ConfigurationError, PalaceError
-from mempalace_mcp.protocol.glance import Glance
-from mempalace_mcp.protocol.keyring import Keyring, Watch
-from mempalace_mcp.protocol.tokens import FILE, Token, digest_of, new_token, read_token, read_tokens, write_tokens
+from mempalace_mcp.server.auth import (
+    FILE,
+    Glance,
+    Keyring,
+    Token,
+    Watch,
+    digest_of,
+    new_token,
+    read_token,
+    read_tokens,
+    write_tokens,
+)
 
 DIGEST = "0" * 64
 

@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
-from mempalace_mcp.process.services import Offer, services_of
-from mempalace_mcp.protocol.plain import PlainServer
-from mempalace_mcp.protocol.session import Session
+from mempalace_mcp.daemon.daemon_session import Offer, services_of
 from mempalace_mcp.runtime.activity import Transport
 from mempalace_mcp.runtime.app import App
+from mempalace_mcp.server.methods import PlainServer
+from mempalace_mcp.server.session import Session
 from tests.palace.support import opened
 from tests.protocol.clients import INITIALIZED, MODERN_REVISION, initialize, request
 

@@ -7,7 +7,7 @@ from pydantic import AnyUrl
 
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.text import Name, read_name
-from mempalace_mcp.protocol.uris import MAX_URI_CHARACTERS, Address, read_uri, write_uri
+from mempalace_mcp.server.subscriptions import MAX_URI_CHARACTERS, Address, read_uri, write_uri
 
 
 def as_name(text: str) -> Name | None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.core.access import Access
-from mempalace_mcp.process.services import Offer, services_of
+from mempalace_mcp.core.call_context import Access
+from mempalace_mcp.daemon.daemon_session import Offer, services_of
 from tests.palace.support import opened
 from tests.protocol.clients import (
     PATIENCE,

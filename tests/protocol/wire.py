@@ -10,15 +10,15 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
-from mempalace_mcp.core.access import FULL, Access
-from mempalace_mcp.process.services import AppServices, Offer, services_of
-from mempalace_mcp.protocol.envelope import Message, read_message
-from mempalace_mcp.protocol.origin import Origin
-from mempalace_mcp.protocol.plain import PlainServer, SessionServer
-from mempalace_mcp.protocol.services import Services
-from mempalace_mcp.protocol.session import Session
+from mempalace_mcp.core.call_context import FULL, Access
+from mempalace_mcp.daemon.daemon_session import AppServices, Offer, services_of
 from mempalace_mcp.runtime.activity import Transport
 from mempalace_mcp.runtime.app import App
+from mempalace_mcp.server.jsonrpc import Message, read_message
+from mempalace_mcp.server.methods import PlainServer, SessionServer
+from mempalace_mcp.server.request_context import Origin
+from mempalace_mcp.server.services import Services
+from mempalace_mcp.server.session import Session
 from tests.palace.support import opened
 from tests.protocol.clients import INITIALIZED, initialize, request
 

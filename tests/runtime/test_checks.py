@@ -15,19 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import DeadlineExceeded, PalaceCorrupt, PalaceError, PalaceMissing, StorageFull
 from mempalace_mcp.embedding.background import BackgroundEmbedder
-from mempalace_mcp.embedding.bundle import BUNDLED
-from mempalace_mcp.embedding.encoder import MiniLm
+from mempalace_mcp.embedding.encoder import BUNDLED, MiniLm
 from mempalace_mcp.runtime.app import App
-from mempalace_mcp.runtime.checks import Examined, Limits, checks
-from mempalace_mcp.runtime.disk import DiskWatch
 from mempalace_mcp.runtime.executor import Executor
-from mempalace_mcp.runtime.reasons import Status
+from mempalace_mcp.runtime.health import Examined, Limits, Status, checks
+from mempalace_mcp.runtime.monitor import DiskWatch
 from mempalace_mcp.runtime.writer import WriterThread
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import Transaction
 from tests.palace.support import opened
 from tests.storage.support import Child, add_wing, small_disk, soon
 from tests.storage.vectors.support import World, advance_all, index_of

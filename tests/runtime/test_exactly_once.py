@@ -15,12 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import Conflict, NotFound, PalaceError, StorageError
 from mempalace_mcp.runtime.writer import WriterThread
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.receipts import ExactlyOnce, ReceiptStatistics
-from mempalace_mcp.storage.transaction import Transaction, Work
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import ExactlyOnce, ReceiptStatistics, Transaction, Work
 from tests.palace.support import opened
 from tests.storage.receipt_support import keyed, receipts
 from tests.storage.support import add_wing, fresh_database, soon, wings

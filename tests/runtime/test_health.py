@@ -7,11 +7,19 @@ import time
 from dataclasses import dataclass
 
 from mempalace_mcp import __version__
-from mempalace_mcp.runtime import reasons
+from mempalace_mcp.runtime import health as reasons
 from mempalace_mcp.runtime.activity import Activity, Transport
-from mempalace_mcp.runtime.health import LONG_EXECUTION_SECONDS, SLOW_LOOP_SECONDS, Check, Gauge, Health
-from mempalace_mcp.runtime.loop import Heartbeat
-from mempalace_mcp.runtime.reasons import REASONS, Concern, Status
+from mempalace_mcp.runtime.event_loop import Heartbeat
+from mempalace_mcp.runtime.health import (
+    LONG_EXECUTION_SECONDS,
+    REASONS,
+    SLOW_LOOP_SECONDS,
+    Check,
+    Concern,
+    Gauge,
+    Health,
+    Status,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from mempalace_mcp.core.errors import Busy, InvalidArgument, NotFound
-from mempalace_mcp.runtime.activity import Activity, SessionActivity, Transport
-from mempalace_mcp.runtime.history import describe_history
+from mempalace_mcp.runtime.activity import Activity, SessionActivity, Transport, describe_history
 
 
 def run(session: SessionActivity, tool: str, error: Exception | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mempalace_mcp.runtime.line import FairLine
+from mempalace_mcp.runtime.executor import FairLine
 
 
 def drained(line: FairLine[str]) -> str:

@@ -9,7 +9,7 @@ import pytest
 GNU = hasattr(ctypes.CDLL(None), "malloc_info")
 THREADS = """
 import ctypes, threading
-from mempalace_mcp.runtime.memory import share_one_heap
+from mempalace_mcp.runtime.monitor import share_one_heap
 
 {prepare}
 library = ctypes.CDLL(None)

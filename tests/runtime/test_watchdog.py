@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import pytest
 
 from mempalace_mcp.runtime.activity import Activity
+from mempalace_mcp.runtime.event_loop import Heartbeat, run_loop
 from mempalace_mcp.runtime.health import Health
-from mempalace_mcp.runtime.loop import Heartbeat, run_loop
-from mempalace_mcp.runtime.watchdog import Watchdog
+from mempalace_mcp.runtime.monitor import Watchdog
 
 LATE = 0.2
 PATIENCE = 20.0
@@ -36,7 +36,7 @@ class Kennel(logging.Handler):
 
 @pytest.fixture
 def kennel() -> Iterator[Kennel]:
-    handler, logger = Kennel(), logging.getLogger("mempalace_mcp.runtime.watchdog")
+    handler, logger = Kennel(), logging.getLogger("mempalace_mcp.runtime.monitor")
     logger.addHandler(handler)
     yield handler
     logger.removeHandler(handler)

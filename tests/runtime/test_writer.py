@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import Busy, Cancelled, Conflict, DeadlineExceeded, PalaceError, PalaceMissing
 from mempalace_mcp.runtime.writer import GROUP_LIMIT, WriterThread
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import Transaction
 from tests.storage.support import Child, add_wing, fresh_database, soon, wings
 
 

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.config import load_settings
-from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.palace.summary import ImportSummary
-from mempalace_mcp.process.services import Offer, services_of
-from mempalace_mcp.protocol.http import serve_http
+from mempalace_mcp.daemon.daemon_session import Offer, services_of
+from mempalace_mcp.palace.importing import ImportSummary
 from mempalace_mcp.runtime.app import App, open_app
 from mempalace_mcp.runtime.context import AppContext
-from mempalace_mcp.runtime.loop import run_loop
+from mempalace_mcp.runtime.event_loop import run_loop
+from mempalace_mcp.server.http import serve_http
 
 LEAKED_DESCRIPTORS = 3
 LEAKED_OBJECTS = 20_000

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-from mempalace_mcp.process.address import Address
+from mempalace_mcp.daemon.ipc import Address
 from tests.process.support import answer_to, bridge
 from tests.protocol.clients import RawHttp, SseClient, StdioClient, call, request
 from tests.soak.chores import Chore, arrival, chores, first_fact

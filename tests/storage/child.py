@@ -12,12 +12,11 @@ import sys
 from pathlib import Path
 from typing import TypeVar
 
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.core.locks import FileLock
-from mempalace_mcp.storage.database import DATABASE_FILE, LOCK_FILE, Database
-from mempalace_mcp.storage.receipts import ExactlyOnce
-from mempalace_mcp.storage.transaction import Transaction, Work
+from mempalace_mcp.storage.sqlite.database import DATABASE_FILE, LOCK_FILE, Database
+from mempalace_mcp.storage.transactions import ExactlyOnce, Transaction, Work
 from tests.storage.receipt_support import keyed
 from tests.storage.support import add_wing, soon, wings
 

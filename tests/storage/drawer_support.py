@@ -14,10 +14,10 @@ from mempalace_mcp.core.text import Name, read_name
 from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.lexical import Lexicon
-from mempalace_mcp.storage.migrations import load_migrations
-from mempalace_mcp.storage.passages import keep_tokens, read_texts_after
-from mempalace_mcp.storage.tokens import Tokenizer
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.sqlite.fulltext import keep_tokens, read_texts_after
+from mempalace_mcp.storage.sqlite.migrations import load_migrations
+from mempalace_mcp.storage.token_cache import Tokenizer
+from mempalace_mcp.storage.transactions import Transaction
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from mempalace_mcp.core.clock import DAY, Instant
 from mempalace_mcp.core.model import Direction, Fact, FactAdded, GraphAnswer, NewFact
 from mempalace_mcp.core.text import Name, read_entity
 from mempalace_mcp.storage.graph import GraphStore
-from mempalace_mcp.storage.migrations import load_migrations, migrate
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.sqlite.migrations import load_migrations, migrate
+from mempalace_mcp.storage.transactions import Transaction
 
 START = clock.parse("2026-01-01", "start")
 MIGRATIONS = load_migrations()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.core.receipt import ReceiptKey
-from mempalace_mcp.storage.database import Database
+from mempalace_mcp.core.call_context import Deadline, ReceiptKey
+from mempalace_mcp.storage.sqlite.database import Database
 
 DIGEST = b"of the request  "
 

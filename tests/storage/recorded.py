@@ -12,11 +12,10 @@ from pathlib import Path
 
 from mempalace_mcp.core.errors import Conflict
 from mempalace_mcp.core.model import NewDrawer
-from mempalace_mcp.storage.database import Database
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.lexical import Lexicon
-from mempalace_mcp.storage.receipts import ExactlyOnce
-from mempalace_mcp.storage.transaction import Transaction, Unit, Work
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import ExactlyOnce, Transaction, Unit, Work
 from tests.storage.drawer_support import place, whole
 from tests.storage.receipt_support import keyed
 from tests.storage.recorder import Kind, Recorder

@@ -13,10 +13,10 @@ from typing import Self
 from unittest import SkipTest
 
 from mempalace_mcp.core import clock
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Instant
-from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.transaction import Transaction, Work
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import Transaction, Work
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core.errors import Conflict, InvalidArgument, PalaceError, StorageFull, StorageReadOnly
-from mempalace_mcp.storage.database import Database
+from mempalace_mcp.storage.sqlite.database import Database
 from tests.storage.support import Child, add_wing, fresh_database, small_disk, soon, wings
 
 

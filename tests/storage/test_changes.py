@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 
 from mempalace_mcp.core.model import DrawerChanges
-from mempalace_mcp.storage.changes import changes_since
-from mempalace_mcp.storage.transaction import Stamp
+from mempalace_mcp.storage.queries import changes_since
+from mempalace_mcp.storage.transactions import Stamp
 from tests.storage.drawer_support import Cabinet, cabinet, name
 
 

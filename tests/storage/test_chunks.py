@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mempalace_mcp.core.model import DrawerFilter, ModelStamp, Priority
-from mempalace_mcp.storage.chunks import PendingCounts
+from mempalace_mcp.storage.drawers import PendingCounts
 from tests.storage.drawer_support import EVERY, Cabinet, cabinet
 
 MODEL = ModelStamp("minilm", "int8", 384)

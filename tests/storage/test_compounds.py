@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mempalace_mcp.storage.compounds import compounds, joined
+from mempalace_mcp.storage.word_forms import compounds, joined
 
 
 @pytest.mark.parametrize(

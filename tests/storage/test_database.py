@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core import flock
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Instant
-from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -24,8 +24,8 @@ from mempalace_mcp.core.errors import (
     SchemaTooNew,
     StorageError,
 )
-from mempalace_mcp.storage.database import LOCK_FILE, Database
-from mempalace_mcp.storage.transaction import Stamp, Transaction
+from mempalace_mcp.storage.sqlite.database import LOCK_FILE, Database
+from mempalace_mcp.storage.transactions import Stamp, Transaction
 from tests.storage.support import Child, add_wing, fresh_database, soon, wings
 
 

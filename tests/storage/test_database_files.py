@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core.errors import PalaceCorrupt, PalaceMissing, StorageFull, StorageReadOnly
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.failures import explain
-from mempalace_mcp.storage.transaction import Transaction, Unit
+from mempalace_mcp.storage.sqlite.connection import explain
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import Transaction, Unit
 from tests.storage.support import Child, add_wing, fresh_database, small_disk, soon, wings
 
 PAGE = 4096

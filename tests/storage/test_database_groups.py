@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import (
     Cancelled,
     Conflict,
@@ -21,8 +21,8 @@ from mempalace_mcp.core.errors import (
     SchemaTooNew,
     StorageError,
 )
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.transaction import Stamp, Transaction, Unit
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import Stamp, Transaction, Unit
 from tests.storage.support import Child, add_wing, fresh_database, soon, wings
 
 

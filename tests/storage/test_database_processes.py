@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import DeadlineExceeded
 from tests.storage.support import Child, add_wing, fresh_database, soon, wings
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mempalace_mcp.storage.folding import fold, without_invisible
+from mempalace_mcp.storage.word_forms import fold, without_invisible
 
 
 @pytest.mark.parametrize(

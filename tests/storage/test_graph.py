@@ -11,8 +11,8 @@ import pytest
 from mempalace_mcp.core.errors import Conflict, InvalidArgument, NotFound, PalaceError
 from mempalace_mcp.core.model import Fact
 from mempalace_mcp.storage.graph import GraphStore
-from mempalace_mcp.storage.names import Names
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.queries import Names
+from mempalace_mcp.storage.transactions import Transaction
 from tests.storage.graph_support import Graph, day, file_drawer, fresh_graph, named, new_fact
 from tests.storage.support import fresh_database, soon
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mempalace_mcp.core.errors import Conflict, InvalidArgument, NotFound, PalaceError
 from mempalace_mcp.core.model import Direction, Fact
 from mempalace_mcp.core.text import name_key
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.transactions import Transaction
 from tests.storage.graph_support import START, Graph, fresh_graph, named, new_fact
 
 Instant = int

@@ -9,7 +9,7 @@ import pytest
 
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Fact
-from mempalace_mcp.storage import graph_listing
+from mempalace_mcp.storage import graph_queries
 from tests.storage.graph_support import Graph, day, fresh_graph, new_fact
 
 
@@ -137,10 +137,10 @@ class TestStatistics:
 
     def test_the_predicates_shown_are_bounded(self, graph: Graph) -> None:
         with graph.unit() as tx:
-            for number in range(graph_listing.PREDICATES_SHOWN + 7):
+            for number in range(graph_queries.PREDICATES_SHOWN + 7):
                 graph.store.add(tx, new_fact("Ada", f"predicate {number:03}", "x"))
             graph.store.add(tx, new_fact("Bob", "predicate 056", "x"))
         statistics = graph.store.statistics(graph.connection, day(0))
-        assert len(statistics.predicates) == graph_listing.PREDICATES_SHOWN
-        assert statistics.predicate_count == graph_listing.PREDICATES_SHOWN + 7
+        assert len(statistics.predicates) == graph_queries.PREDICATES_SHOWN
+        assert statistics.predicate_count == graph_queries.PREDICATES_SHOWN + 7
         assert list(statistics.predicates)[:2] == ["predicate 056", "predicate 000"]

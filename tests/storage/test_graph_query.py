@@ -9,7 +9,7 @@ import pytest
 
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Direction
-from mempalace_mcp.storage import graph_query
+from mempalace_mcp.storage import graph_queries
 from tests.storage.graph_support import Graph, day, fresh_graph, new_fact
 
 
@@ -146,23 +146,23 @@ class TestDepth:
 
     def test_the_entities_visited_are_bounded_and_the_answer_says_so(self, graph: Graph) -> None:
         with graph.unit() as tx:
-            for number in range(graph_query.MAX_ENTITIES + 5):
+            for number in range(graph_queries.MAX_ENTITIES + 5):
                 graph.store.add(tx, new_fact("hub", "has", f"leaf {number}", None, None if number % 2 else day(-1)))
                 graph.store.add(tx, new_fact(f"leaf {number}", "weighs", f"{number} grams"))
         near = graph.query("hub", depth=1)
-        assert (near.total, near.truncated) == (graph_query.MAX_ENTITIES + 5, False)
+        assert (near.total, near.truncated) == (graph_queries.MAX_ENTITIES + 5, False)
         far = graph.query("hub", depth=2, limit=3000)
         assert far.truncated
-        assert far.total == near.total + graph_query.MAX_ENTITIES - 1
+        assert far.total == near.total + graph_queries.MAX_ENTITIES - 1
         visited = {fact.subject for fact in far.facts} - {"hub"}
-        assert {f"leaf {number}" for number in range(1, graph_query.MAX_ENTITIES + 5, 2)} <= visited
+        assert {f"leaf {number}" for number in range(1, graph_queries.MAX_ENTITIES + 5, 2)} <= visited
 
     def test_as_many_entities_as_allowed_are_not_too_many(self, graph: Graph) -> None:
         with graph.unit() as tx:
-            for number in range(graph_query.MAX_ENTITIES - 1):
+            for number in range(graph_queries.MAX_ENTITIES - 1):
                 graph.store.add(tx, new_fact("hub", "has", f"leaf {number}"))
         answer = graph.query("hub", depth=5)
-        assert (answer.total, answer.truncated) == (graph_query.MAX_ENTITIES - 1, False)
+        assert (answer.total, answer.truncated) == (graph_queries.MAX_ENTITIES - 1, False)
 
 
 class TestNames:

@@ -3,11 +3,11 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.storage import inspection
-from mempalace_mcp.storage.connection import Connection
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.core.call_context import Deadline
+from mempalace_mcp.storage.sqlite import inspection
+from mempalace_mcp.storage.sqlite.connection import Connection
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import Transaction
 
 
 def fill(tx: Transaction) -> None:

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.errors import PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
-from mempalace_mcp.storage import bm25, lexical, questions
-from mempalace_mcp.storage.matching import Matching, any_of
-from mempalace_mcp.storage.passages import keep_tokens, read_texts_after
-from mempalace_mcp.storage.terms import read_query
-from mempalace_mcp.storage.tokens import TOKENIZER, Tokenizer
+from mempalace_mcp.storage import lexical
+from mempalace_mcp.storage import lexical as questions
+from mempalace_mcp.storage.query_terms import read_query
+from mempalace_mcp.storage.sqlite import fulltext
+from mempalace_mcp.storage.sqlite.fulltext import Matching, any_of, keep_tokens, read_texts_after
+from mempalace_mcp.storage.token_cache import TOKENIZER, Tokenizer
 from tests.storage.drawer_support import EVERY, Cabinet, cabinet
 
 LARGE = lexical.SMALL_TABLE + 5_000
@@ -410,9 +411,9 @@ def test_the_totals_are_those_of_fts5(texts: list[str], data: st.DataObject) -> 
         gone = data.draw(st.sets(st.sampled_from(ids)))
         palace.delete(*gone)
         palace.purge()
-        kept = bm25.read_collection(palace.connection)
-        palace.write(bm25.count_anew)
-        counted = bm25.read_collection(palace.connection)
+        kept = fulltext.read_collection(palace.connection)
+        palace.write(fulltext.count_anew)
+        counted = fulltext.read_collection(palace.connection)
         assert kept.rows == counted.rows == len({*ids}) - len(gone)
         assert kept.tokens == pytest.approx(counted.tokens, abs=2), "but for letters that SQLite does not know yet"
 

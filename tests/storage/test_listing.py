@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Drawer, DrawerFilter, NewDrawer, RoomCount
-from mempalace_mcp.storage.filters import condition_of, conditions_by_room
+from mempalace_mcp.storage.queries import condition_of, conditions_by_room
 from tests.storage.drawer_support import EVERY, Cabinet, cabinet, place, whole
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core.errors import PalaceCorrupt, SchemaTooNew
-from mempalace_mcp.storage.connection import Connection, open_writer
-from mempalace_mcp.storage.migrations import Migration, load_migrations, migrate, schema_version, verify_schema
+from mempalace_mcp.storage.sqlite.connection import Connection, open_writer
+from mempalace_mcp.storage.sqlite.migrations import Migration, load_migrations, migrate, schema_version, verify_schema
 
 FIRST = Migration(1, "0001_first.sql", "CREATE TABLE state (seq INTEGER); INSERT INTO state VALUES (7);")
 SECOND = Migration(

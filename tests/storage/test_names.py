@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.text import name_key
-from mempalace_mcp.storage.names import Names
+from mempalace_mcp.storage.queries import Names
 from tests.storage.drawer_support import Cabinet, cabinet, name, whole
 from tests.storage.graph_support import fresh_graph
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.transactions import Transaction
 from tests.process.support import PACKAGE, laboratory
 from tests.storage import recorded, recorder
 from tests.storage.power import Disk, acknowledged, torn
@@ -131,7 +131,7 @@ def test_the_log_is_synced_before_each_acknowledgement(events: list[Event]) -> N
 @recording
 def test_a_palace_that_does_not_wait_for_the_disk_loses_writes(tmp_path: Path) -> None:
     """Otherwise the tests above would prove nothing."""
-    change = {"storage/connection.py": ('synchronous="FULL"', 'synchronous="NORMAL"')}
+    change = {"storage/sqlite/connection.py": ('synchronous="FULL"', 'synchronous="NORMAL"')}
     careless = record(tmp_path, laboratory(tmp_path / "package", change))
     dice = random.Random(1)
     assert lost_in_cuts(careless, moments(careless, "after acknowledgements", dice), tmp_path, dice) > 0

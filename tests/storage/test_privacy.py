@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.vectors.record import directories
+from mempalace_mcp.core.call_context import Deadline
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.vectors.manifest import directories
 
 OTHERS = 0o077
 

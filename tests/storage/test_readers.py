@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.storage.connection import Connection, open_reader
-from mempalace_mcp.storage.readers import PoolClosed, ReaderPool
+from mempalace_mcp.storage.sqlite.connection import Connection, PoolClosed, ReaderPool, open_reader
 
 
 class Opener:

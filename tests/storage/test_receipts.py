@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import DAY, SECOND
-from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import (
     Busy,
     Cancelled,
@@ -24,10 +24,9 @@ from mempalace_mcp.core.errors import (
     StorageFull,
 )
 from mempalace_mcp.core.model import Filed
-from mempalace_mcp.storage import receipts as module
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.receipts import ExactlyOnce, ReceiptStatistics, prune
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage import transactions as module
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import ExactlyOnce, ReceiptStatistics, Transaction, prune
 from tests.storage.receipt_support import keyed, receipts
 from tests.storage.support import Child, add_wing, fresh_database, small_disk, soon, wings
 

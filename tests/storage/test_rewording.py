@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core.errors import SchemaTooNew
-from mempalace_mcp.storage import bm25
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.migrations import load_migrations, verify_schema
-from mempalace_mcp.storage.passages import keep_tokens
-from mempalace_mcp.storage.rewording import reword_stale
+from mempalace_mcp.storage.lexical import reword_stale
+from mempalace_mcp.storage.sqlite import fulltext
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.sqlite.fulltext import keep_tokens
+from mempalace_mcp.storage.sqlite.migrations import load_migrations, verify_schema
 from tests.storage.drawer_support import Cabinet, cabinet
 from tests.storage.support import soon
 
@@ -57,9 +57,9 @@ def aged() -> Iterator[tuple[Cabinet, list[str]]]:
 def test_earlier_words_find_until_all_is_indexed_anew(aged: tuple[Cabinet, list[str]]) -> None:
     palace, ids = aged
     earlier = dict(zip(ids, ("зелёный", "LAMPOILSTORE", "C", "plain"), strict=True))
-    assert bm25.read_collection(palace.connection).rows == len(ids)
+    assert fulltext.read_collection(palace.connection).rows == len(ids)
     for left in range(len(ids), -1, -1):
-        assert bm25.read_collection(palace.connection).stale == left
+        assert fulltext.read_collection(palace.connection).stale == left
         for place, drawer in enumerate(ids):
             if place < left:
                 assert palace.found(earlier[drawer])[:1] == [drawer]
@@ -77,9 +77,9 @@ def test_indexing_anew_keeps_totals_and_what_was_said(aged: tuple[Cabinet, list[
     while palace.write(lambda tx: reword_stale(tx, palace.lexicon, 3)):
         pass
     assert palace.seq() == before + 3, "nobody hears of it"
-    kept = bm25.read_collection(palace.connection)
-    palace.write(bm25.count_anew)
-    assert kept == bm25.read_collection(palace.connection)
+    kept = fulltext.read_collection(palace.connection)
+    palace.write(fulltext.count_anew)
+    assert kept == fulltext.read_collection(palace.connection)
     assert palace.found("елка") == [new]
     assert palace.get(ids[0]).content == "зелёный маяк"
 
@@ -103,10 +103,10 @@ def test_a_program_that_does_not_know_the_schema_is_refused(aged: tuple[Cabinet,
 CHILD = """
 import sys
 from pathlib import Path
-from mempalace_mcp.core.deadline import Deadline
-from mempalace_mcp.storage.database import Database
+from mempalace_mcp.core.call_context import Deadline
+from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.lexical import Lexicon
-from mempalace_mcp.storage.rewording import reword_stale
+from mempalace_mcp.storage.lexical import reword_stale
 database, lexicon = Database(Path(sys.argv[1])), Lexicon()
 while database.write(lambda tx: reword_stale(tx, lexicon, 7), Deadline()):
     print("some", flush=True)
@@ -130,7 +130,7 @@ def test_a_kill_in_the_middle_costs_nothing(tmp_path: Path) -> None:
         child.wait()
         child.stdout.close()
     with closing(Database(tmp_path)) as database, database.read() as reader:
-        left = bm25.read_collection(reader).stale
+        left = fulltext.read_collection(reader).stale
         assert 0 < left <= count - 3 * 4 * 7
     with closing(Database(tmp_path)) as database:
         with closing(sqlite3.connect(database.path, isolation_level=None)) as connection:
@@ -140,8 +140,8 @@ def test_a_kill_in_the_middle_costs_nothing(tmp_path: Path) -> None:
                 pass
             for question in ("елка", "oil store", "n7"):
                 assert set(palace.found(question, limit=count)) >= {ids[7]}
-            kept = bm25.read_collection(connection)
-            palace.write(bm25.count_anew)
-            assert kept == bm25.read_collection(connection)
+            kept = fulltext.read_collection(connection)
+            palace.write(fulltext.count_anew)
+            assert kept == fulltext.read_collection(connection)
             palace.lexicon.close()
         assert database.integrity() == []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mempalace_mcp.storage.spellings import codes, hashes, spellings
-from mempalace_mcp.storage.terms import read_query, searchable
+from mempalace_mcp.storage.query_terms import read_query, searchable
+from mempalace_mcp.storage.word_forms import codes, hashes, spellings
 
 
 @pytest.mark.parametrize(

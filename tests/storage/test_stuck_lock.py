@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import DeadlineExceeded
 from mempalace_mcp.core.locks import FileLock
-from mempalace_mcp.storage.database import LOCK_FILE, Database
-from mempalace_mcp.storage.opening import locked_to_open
+from mempalace_mcp.storage.sqlite.database import LOCK_FILE, Database
+from mempalace_mcp.storage.sqlite.opening import locked_to_open
 from tests.storage.support import add_wing, fresh_database, soon, wings
 
 

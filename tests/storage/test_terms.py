@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.model import Span
-from mempalace_mcp.storage.terms import Term, count_tokens, is_symbolic, kin_of, passage_text, read_query, searchable
-from mempalace_mcp.storage.tokens import Tokenizer
+from mempalace_mcp.storage.query_terms import (
+    Term,
+    count_tokens,
+    is_symbolic,
+    kin_of,
+    passage_text,
+    read_query,
+    searchable,
+)
+from mempalace_mcp.storage.token_cache import Tokenizer
 
 
 def asked(query: str) -> list[str]:

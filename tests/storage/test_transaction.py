@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mempalace_mcp.core.errors import NotFound
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.transaction import Transaction, Unit
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import Transaction, Unit
 from tests.storage.support import add_wing, fresh_database, soon, wings
 
 Run = Callable[[Callable[[Transaction], Any]], Any]

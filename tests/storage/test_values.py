@@ -19,7 +19,7 @@ from mempalace_mcp.core import errors, model
 from mempalace_mcp.core.errors import Busy, NotFound, PalaceError
 from mempalace_mcp.core.model import Changes, CheckpointReport, Deletion, Drawer, Fact, FactAdded, Filed, NewFact
 from mempalace_mcp.core.text import Name
-from mempalace_mcp.storage.values import decode, encode
+from mempalace_mcp.storage.transactions import decode, encode
 
 DATACLASSES = [kind for kind in vars(model).values() if dataclasses.is_dataclass(kind) and kind is not Changes] + [Name]
 """All but what only readings return: the results of writes are kept, theirs are not."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from mempalace_mcp.palace.importers.bytestream import real_path
-from mempalace_mcp.palace.importers.cutting import fits
-from mempalace_mcp.palace.importers.dating import DATE_REASONS
+from mempalace_mcp.palace.importers.dates import DATE_REASONS
 from mempalace_mcp.palace.importers.discovery import OUTSIDE, FoundFile, discover
-from mempalace_mcp.palace.importers.document import Document, Problem, Said, SkippedFile, SkippedLines
-from mempalace_mcp.palace.importers.exchange import LONGEST_DOCUMENT as LONGEST_EXCHANGE
-from mempalace_mcp.palace.importers.exchange import rendered
-from mempalace_mcp.palace.importers.opening import is_within
+from mempalace_mcp.palace.importers.files import (
+    Document,
+    Problem,
+    Said,
+    SkippedFile,
+    SkippedLines,
+    fits,
+    is_within,
+    real_path,
+)
 from mempalace_mcp.palace.importers.reading import default_wing, read, read_real, wing_of_real
-from mempalace_mcp.palace.importers.states import state_of
+from mempalace_mcp.palace.importers.transcript import LONGEST_DOCUMENT as LONGEST_EXCHANGE
+from mempalace_mcp.palace.importers.transcript import rendered, state_of
 
 __all__ = [
     "DATE_REASONS",

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mempalace_mcp.palace.importers.document import Source
+from mempalace_mcp.palace.importers.files import Source
 from mempalace_mcp.palace.importers.naming import MEMORY, SESSIONS, is_home, is_inside, named_by_slug
 from mempalace_mcp.palace.importers.transcript import Beginning, beginning_of
 

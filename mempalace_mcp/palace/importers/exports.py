@@ -8,9 +8,17 @@ from dataclasses import replace
 from itertools import islice
 from typing import BinaryIO
 
-from mempalace_mcp.palace.importers.bytestream import open_file, read_text
-from mempalace_mcp.palace.importers.document import Document, Problem, SkippedFile, Source
-from mempalace_mcp.palace.importers.lines import Tally, is_record, read_records
+from mempalace_mcp.palace.importers.files import (
+    Document,
+    Problem,
+    SkippedFile,
+    Source,
+    Tally,
+    is_record,
+    open_file,
+    read_records,
+    read_text,
+)
 from mempalace_mcp.palace.importers.naming import SESSIONS
 from mempalace_mcp.palace.importers.notes import read_plain_text
 from mempalace_mcp.palace.importers.transcript import LARGEST_TRANSCRIPT, read_transcript

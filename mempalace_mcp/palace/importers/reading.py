@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 
-from mempalace_mcp.core.zone import UTC_ZONE, Zone
-from mempalace_mcp.palace.importers.bytestream import real_path
+from mempalace_mcp.core.clock import UTC_ZONE, Zone
 from mempalace_mcp.palace.importers.claude_folders import folder_of_notes, project_of_history, working_folder
-from mempalace_mcp.palace.importers.document import Document, Importer, Problem, SkippedFile, Source
 from mempalace_mcp.palace.importers.exports import read_any_text, read_json
+from mempalace_mcp.palace.importers.files import Document, Importer, Problem, SkippedFile, Source, real_path
 from mempalace_mcp.palace.importers.naming import SESSIONS, project_folder, room_of, wing_of
 from mempalace_mcp.palace.importers.notes import read_markdown, read_plain_text
 from mempalace_mcp.palace.importers.transcript import beginning_of, read_transcript

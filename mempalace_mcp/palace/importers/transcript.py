@@ -1,30 +1,264 @@
-"""Reads transcripts of Claude Code: one document for each exchange, or several for a long one."""
+"""Transcripts of agents: exchanges out of turns, sub-agents among them.
+
+An exchange as it is read: what the user says and all that is said until the user speaks again.
+
+By what a file is known to be as it was, without reading all of it.
+
+What sub-agents found: the task each was given and its report. What one says at work is noise to others, and one that
+was stopped at work has not reported.
+
+Reads transcripts of Claude Code: one document for each exchange, or several for a long one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from itertools import islice
+from pathlib import Path
 from typing import BinaryIO
 
-from mempalace_mcp.palace.importers.bytestream import MEBIBYTE, open_file, unstorable
-from mempalace_mcp.palace.importers.document import Document, Problem, SkippedFile, Source
-from mempalace_mcp.palace.importers.exchange import LONGEST_DOCUMENT, Exchange
-from mempalace_mcp.palace.importers.identity import Identities, Named, hashed
-from mempalace_mcp.palace.importers.lines import Record, Tally, is_record, read_records
-from mempalace_mcp.palace.importers.queueing import read_queue
-from mempalace_mcp.palace.importers.subagents import SubAgents
+from mempalace_mcp.core.blobs import readable_length
+from mempalace_mcp.core.model import Metadata
+from mempalace_mcp.core.text import MAX_CONTENT_BYTES
+from mempalace_mcp.palace.importers import files
+from mempalace_mcp.palace.importers.files import (
+    MEBIBYTE,
+    Document,
+    Problem,
+    Record,
+    Said,
+    SkippedFile,
+    Source,
+    Tally,
+    cut,
+    fits,
+    is_record,
+    open_file,
+    read_records,
+    unstorable,
+)
+from mempalace_mcp.palace.importers.naming import SUBAGENTS
 from mempalace_mcp.palace.importers.turns import (
+    Identities,
+    Named,
     Speaker,
     Turn,
+    assistant_text,
+    calls_tools,
+    hashed,
     label,
+    made_turn,
     presented_plans,
     queued_turn,
+    read_queue,
     refusal_of,
     turn_of,
+    user_text,
 )
 
-__all__ = ["LARGEST_TRANSCRIPT", "LONGEST_DOCUMENT", "Beginning", "beginning_of", "read_transcript"]
+LONGEST_DOCUMENT = 8_000
+"""Characters of one document, those of blobs not counted; a longer exchange is several, cut between turns where
+possible."""
+
+_LARGEST = MAX_CONTENT_BYTES // 2
+"""Characters of several turns in one document, blobs and all: the rest is for what takes more than a byte."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """The turns of an exchange that are not in a document yet, and what is known of it as a whole."""
+
+    source: Source
+    room: str
+    more: Metadata = field(default_factory=dict)
+    is_answered: bool = False
+    opening: Turn | None = None
+    said: list[Said] = field(default_factory=list)
+    length: int = 0
+    """Characters that are in no blob."""
+    size: int = 0
+    """All characters."""
+
+    def is_over(self, turn: Turn) -> bool:
+        """Does this turn begin the next exchange? What has no question, as its file was cut, ends with the next."""
+        if turn.speaker is not Speaker.USER or turn.goes_on or self.opening is None:
+            return False
+        return self.is_answered or self.opening.speaker is not Speaker.USER
+
+    def add(self, named: Named) -> Iterator[Document]:
+        """Take a turn in; yields the parts that are thereby complete, which no later turn changes."""
+        turn, name = named.turn, named.name
+        if named.changed:
+            if self._replace(hashed(name, "0"), turn.text):
+                return
+            name = f"{name}:{hashed(turn.text)}"
+        self.opening = self.opening or turn
+        self.is_answered = self.is_answered or turn.speaker is Speaker.ASSISTANT
+        for number, piece in enumerate(cut(turn.text, LONGEST_DOCUMENT)):
+            if not piece.strip():
+                continue
+            length = readable_length(piece)
+            if self.length + length > LONGEST_DOCUMENT or self.size + len(piece) > _LARGEST:
+                yield from self.finish()
+            key = hashed(name, str(number))
+            before = hashed(named.before, str(number)) if named.before is not None else None
+            self.said.append(Said(key, hashed(piece), turn.speaker, piece, turn.said_at, before))
+            self.length += length
+            self.size += len(piece)
+
+    def finish(self) -> Iterator[Document]:
+        """The part read so far, if there is one."""
+        if not self.said or self.opening is None:
+            return
+        yield Document(
+            key=f"{self.said[0].key & (1 << 64) - 1:016x}",
+            room=self.room,
+            content=rendered(self.said),
+            source_file=self.source.name,
+            occurred_at=self.opening.said_at,
+            metadata=self._metadata(self.opening),
+            said=tuple(self.said),
+        )
+        self.said, self.length, self.size = [], 0, 0
+
+    def _replace(self, key: int, text: str) -> bool:
+        """Let a turn that was written again at greater length take the place of its shorter self."""
+        for position, said in enumerate(self.said):
+            if said.key == key and text.startswith(said.text) and fits(text, LONGEST_DOCUMENT):
+                self.said[position] = Said(key, hashed(text), said.speaker, text, said.said_at)
+                self.length += readable_length(text) - readable_length(said.text)
+                self.size += len(text) - len(said.text)
+                return True
+        return False
+
+    def _metadata(self, opening: Turn) -> Metadata:
+        known = {
+            "session_id": opening.session_id,
+            "git_branch": opening.git_branch,
+            "cwd": opening.cwd,
+            "record": opening.record,
+        }
+        return {name: value for name, value in known.items() if value} | dict(self.more)
+
+
+def rendered(said: Sequence[Said], after: str | None = None) -> str:
+    """The text of a drawer: each side named when it begins to speak, `after` being who spoke before."""
+    texts = []
+    for each in said:
+        texts.append(each.text if each.speaker == after else f"{each.speaker}: {each.text}")
+        after = each.speaker
+    return "\n\n".join(texts)
+
+
+READERS = 2
+"""To be raised when the readers find more in the same files: then all of them are read anew."""
+
+_STATE_HEAD, _TAIL = 1_024, 8_192
+_DIGEST_BYTES = 16
+
+
+def state_of(path: Path) -> str | None:
+    """Size, time of the last change, and a digest of the beginning and the end; None if that cannot be told.
+
+    Programs append to their files or write them anew, so that either the size or the end is another one.
+    """
+    try:
+        descriptor = files.open_regular_file(path)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            digest = blake2b(file.read(_STATE_HEAD), digest_size=_DIGEST_BYTES)
+            file.seek(max(0, status.st_size - _TAIL))
+            digest.update(file.read(_TAIL))
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return f"{READERS}:{status.st_size}:{status.st_mtime_ns}:{digest.hexdigest()}"
+
+
+_OWN_BUSINESS = ("acompact", "aprompt_suggestion")
+"""How the ids of the agents begin by which the client itself sums up and suggests."""
+_WARM_UP = "Warmup"
+
+
+@dataclass(slots=True)
+class _Round:
+    """A task of a sub-agent and its report so far. One that has reported may be given another task."""
+
+    task: Turn | None
+    report: list[Turn] = field(default_factory=list)
+    message: str | None = None
+    """The id of the message that reports; each of its blocks is a record of its own."""
+
+    def add(self, said: Turn, message: str | None) -> None:
+        """Take in what may be the report or a further block of it; of several messages the last one is."""
+        if message is None or message != self.message:
+            self.report.clear()
+        self.report.append(said)
+        self.message = message
+
+
+@dataclass(slots=True)
+class SubAgents:
+    """Gathers the records of the sub-agents in one file; several may be at work at a time."""
+
+    agents: dict[str, list[_Round]] = field(default_factory=dict)
+    roots: dict[str, str] = field(default_factory=dict)
+    """The agent of each record, where records do not name it themselves."""
+
+    def add(self, record: Record) -> None:
+        """Take in a record that has `isSidechain`."""
+        rounds = self.agents.setdefault(self._agent_of(record), [])
+        if record.get("isMeta") or record.get("isApiErrorMessage"):
+            return
+        match record:
+            case {"type": "user", "message": {"content": content}} if not rounds or rounds[-1].report:
+                if text := user_text(content):
+                    rounds.append(_Round(made_turn(record, Speaker.TASK, text)))
+            case {"type": "assistant", "message": {"content": content, **message}}:
+                if not rounds:
+                    rounds.append(_Round(None))
+                if calls_tools(content):
+                    rounds[-1].report.clear()  # what it said before it went on with its work
+                elif text := assistant_text(content):
+                    rounds[-1].add(made_turn(record, Speaker.REPORT, text), label(message.get("id")))
+
+    def documents(self, source: Source, identities: Identities) -> Iterator[Document]:
+        """One for each report, or several for a long one."""
+        for name, rounds in self.agents.items():
+            if name.startswith(_OWN_BUSINESS):
+                continue
+            for each in rounds:
+                if not each.report or (each.task is not None and each.task.text == _WARM_UP):
+                    continue
+                exchange = Exchange(source, SUBAGENTS, _named(name))
+                for named in filter(None, map(identities.admit, filter(None, (each.task, *each.report)))):
+                    yield from exchange.add(named)
+                yield from exchange.finish()
+
+    def _agent_of(self, record: Record) -> str:
+        named = label(record.get("agentId"))
+        if named is not None:
+            return named
+        uuid, parent = label(record.get("uuid")), label(record.get("parentUuid"))
+        root = self.roots.get(parent or "", f"~{uuid or ''}" if parent is None else f"~{parent}")
+        if uuid is not None:
+            self.roots[uuid] = root
+        return root
+
+
+def _named(name: str) -> Metadata:
+    return {} if name.startswith("~") else {"agent_id": name}
+
 
 LARGEST_TRANSCRIPT = 256 * MEBIBYTE
 

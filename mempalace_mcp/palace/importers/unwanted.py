@@ -10,8 +10,8 @@ import os
 import re
 from pathlib import Path
 
-from mempalace_mcp.palace.importers import opening
-from mempalace_mcp.palace.importers.properties import has_placeholder
+from mempalace_mcp.palace.importers import files
+from mempalace_mcp.palace.importers.naming import has_placeholder
 
 LOCK = "a lock of an office program"
 BACKUP = "a backup of an editor"
@@ -83,7 +83,7 @@ def reason_by_beginning(path: Path) -> str | None:
     Whoever reads it says what is wrong with it then.
     """
     try:
-        descriptor = opening.open_file(path)
+        descriptor = files.open_regular_file(path)
         try:
             data = os.read(descriptor, _BEGINNING)
         finally:

@@ -1,21 +1,309 @@
-"""The exact matrix: every vector of the log beyond some position, scanned as a whole."""
+"""The exact index: a matrix of all vectors in a mapped file, and the answers of it.
+
+A matrix of vectors that grows at its end, kept out of anonymous memory where possible.
+
+What is known of each row of the exact matrix, as columns of integers.
+
+Ranked candidates of one part of the index, before SQLite has its say.
+
+The join of ranked candidates with SQLite, which decides what is live and what matches.
+
+The exact matrix: every vector of the log beyond some position, scanned as a whole.
+"""
 
 from __future__ import annotations
 
+import math
+import mmap
+import os
 import sqlite3
+import tempfile
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mempalace_mcp.core.errors import PalaceCorrupt
-from mempalace_mcp.storage.vectors import truth
-from mempalace_mcp.storage.vectors.blocks import BLOCK_ROWS, Blocks
-from mempalace_mcp.storage.vectors.candidates import Scores
-from mempalace_mcp.storage.vectors.columns import Columns, Mask
-from mempalace_mcp.storage.vectors.model import Difference
-from mempalace_mcp.storage.vectors.truth import Moment, RowFilter, Vectors
+from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.vectors import log
+from mempalace_mcp.storage.vectors.log import ROW_FIELDS, Integers, Moment, RowFilter, Vectors
+from mempalace_mcp.storage.vectors.model import Difference, Neighbour
+
+BLOCK_ROWS = 32_768
+
+
+class Blocks:
+    """Rows in blocks of `BLOCK_ROWS`, written to an unlinked file and read through read-only mappings.
+
+    Rows are written with `write`, never by storing into a mapping: on a full disk the latter is a fatal signal. Where
+    the file cannot be had or cannot grow, the rows live in ordinary memory. Rows once written never change, so that
+    readers need no lock; extending does.
+    """
+
+    def __init__(self, directory: Path, dimension: int) -> None:
+        self.dimension = dimension
+        self.rows = 0
+        self._directory = directory
+        self._block_bytes = BLOCK_ROWS * dimension * 4
+        self._blocks: tuple[Vectors, ...] = ()
+        self._file: FileIO | None = None
+        self._mapped = True  # whether the file takes further rows
+
+    @property
+    def views(self) -> tuple[Vectors, ...]:
+        """The blocks as they are; rows beyond `rows` hold nothing."""
+        return self._blocks
+
+    @property
+    def bytes_mapped(self) -> int:
+        """Bytes held by the file."""
+        return self.rows * self.dimension * 4 - self.bytes_memory
+
+    @property
+    def bytes_memory(self) -> int:
+        """Bytes held in anonymous memory."""
+        rows = sum(
+            min(BLOCK_ROWS, self.rows - number * BLOCK_ROWS)
+            for number, block in enumerate(self._blocks)
+            if block.flags.writeable
+        )
+        return rows * self.dimension * 4
+
+    def extend(self, rows: int, vectors: Vectors) -> None:
+        """Add vectors behind the first `rows` rows; what may lie there is left over from an attempt that failed."""
+        self.rows = rows
+        while len(vectors):
+            block, offset = divmod(self.rows, BLOCK_ROWS)
+            part = np.ascontiguousarray(vectors[: BLOCK_ROWS - offset], np.float32)
+            self._write(block, offset, part)
+            self.rows += len(part)
+            vectors = vectors[len(part) :]
+
+    def close(self) -> None:
+        """Let go of the file; what it holds can be read until the last reader of each block is gone."""
+        self._mapped = False
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write(self, block: int, offset: int, part: Vectors) -> None:
+        if self._mapped:
+            try:
+                if block == len(self._blocks):
+                    self._blocks = (*self._blocks, self._map(block))
+                self._write_file(block * self._block_bytes + offset * self.dimension * 4, part)
+            except (OSError, ValueError):  # no room, no permission, or a file system that cannot map
+                self._mapped = False
+            else:
+                return
+        self._write_memory(block, offset, part)
+
+    def _map(self, block: int) -> Vectors:
+        if self._file is None:
+            descriptor, name = tempfile.mkstemp(dir=self._directory)
+            self._file = os.fdopen(descriptor, "w+b", buffering=0)
+            Path(name).unlink()
+        self._file.truncate((block + 1) * self._block_bytes)
+        mapping = mmap.mmap(
+            self._file.fileno(), self._block_bytes, access=mmap.ACCESS_READ, offset=block * self._block_bytes
+        )
+        return np.frombuffer(mapping, np.float32).reshape(BLOCK_ROWS, self.dimension)
+
+    def _write_file(self, start: int, part: Vectors) -> None:
+        assert self._file is not None
+        self._file.seek(start)
+        data = part.data.cast("B")
+        while data:
+            data = data[self._file.write(data) :]
+
+    def _write_memory(self, block: int, offset: int, part: Vectors) -> None:
+        if block < len(self._blocks) and not self._blocks[block].flags.writeable:
+            copy = np.empty((BLOCK_ROWS, self.dimension), np.float32)
+            copy[:offset] = self._blocks[block][:offset]
+            self._blocks = (*self._blocks[:block], copy)
+        elif block == len(self._blocks):
+            self._blocks = (*self._blocks, np.empty((BLOCK_ROWS, self.dimension), np.float32))
+        self._blocks[block][offset : offset + len(part)] = part
+
+
+_GONE = len(ROW_FIELDS)
+_POSITION, _CHUNK, _DRAWER, _WING, _ROOM, _WHEN_AT, _SEQ, _LIVE = range(_GONE)
+_FIRST_CAPACITY = 1024
+
+Mask = NDArray[np.bool_]
+
+
+class Columns:
+    """Position, chunk, drawer, wing, room, date, change number, live and gone; rows ascend by position.
+
+    Position and chunk of a row never change; whoever holds those views may read on while rows are added.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.gone = 0
+        self._table = np.zeros((_GONE + 1, _FIRST_CAPACITY), np.int64)
+
+    @property
+    def positions(self) -> Integers:
+        return self._table[_POSITION, : self.count]
+
+    @property
+    def chunks(self) -> Integers:
+        return self._table[_CHUNK, : self.count]
+
+    @property
+    def rows(self) -> Integers:
+        """The fields `ROW_FIELDS` of the rows whose vectors still exist."""
+        return self._table[:_GONE, : self.count][:, self._table[_GONE, : self.count] == 0]
+
+    @property
+    def live(self) -> int:
+        """How many rows belong to live drawers."""
+        return int(np.count_nonzero(self._table[_LIVE, : self.count]))
+
+    def dead(self, first: int) -> int:
+        """How many rows from `first` on belong to deleted drawers, or to none."""
+        return self.count - first - int(np.count_nonzero(self._table[_LIVE, first : self.count]))
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return self._table.nbytes
+
+    def append(self, fields: Integers) -> None:
+        """Add rows given as the columns `ROW_FIELDS`."""
+        count = self.count + fields.shape[1]
+        if count > self._table.shape[1]:
+            table = np.zeros((_GONE + 1, max(count, 2 * self._table.shape[1])), np.int64)
+            table[:, : self.count] = self._table[:, : self.count]
+            self._table = table
+        self._table[:_GONE, self.count : count] = fields
+        self.count = count
+
+    def rows_of(self, drawers: Integers) -> Integers:
+        """The indexes of the rows of these drawers."""
+        return np.flatnonzero(np.isin(self._table[_DRAWER, : self.count], drawers))
+
+    def drawers_at(self, rows: Integers) -> Integers:
+        drawers: Integers = self._table[_DRAWER, rows]
+        return drawers
+
+    def update(self, rows: Integers, changes: Integers) -> None:
+        """Write what the drawers of these rows have become: columns id, wing, room, when_at, seq, live by id."""
+        place = np.searchsorted(changes[0], self._table[_DRAWER, rows])
+        for field, column in zip((_WING, _ROOM, _WHEN_AT, _SEQ, _LIVE), changes[1:], strict=True):
+            self._table[field, rows] = column[place]
+        self._table[_LIVE, rows] &= 1 - self._table[_GONE, rows]
+
+    def keep(self, rows: Integers, positions: Integers, seq: int) -> None:
+        """Of these rows, mark those as gone whose position is not among the given ones, as seen at `seq`."""
+        vanished = rows[~np.isin(self._table[_POSITION, rows], positions) & (self._table[_GONE, rows] == 0)]
+        self._table[_GONE, vanished] = 1
+        self._table[_LIVE, vanished] = 0
+        self._table[_SEQ, vanished] = np.maximum(self._table[_SEQ, vanished], seq)
+        self.gone += len(vanished)
+
+    def eligible(self, first: int, stop: int, seq: int, row_filter: RowFilter) -> Mask:
+        """Which rows from `first` to `stop` a reader at `seq` must consider.
+
+        Those that match, and those whose drawer has changed since: what such a reader sees of them, SQLite knows.
+        """
+        table = self._table[:, first:stop]
+        mask: Mask = table[_LIVE] != 0
+        if row_filter.wing is not None:
+            mask &= table[_WING] == row_filter.wing
+        if row_filter.rooms is not None:
+            mask &= np.isin(table[_ROOM], row_filter.rooms)
+        if row_filter.drawers is not None:
+            mask &= np.isin(table[_DRAWER], row_filter.drawers)
+        if row_filter.since is not None:
+            mask &= table[_WHEN_AT] >= row_filter.since
+        if row_filter.before is not None:
+            mask &= table[_WHEN_AT] < row_filter.before
+        mask |= table[_SEQ] > seq
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The best rows of one part. Each is what SQLite must still hold: the chunk's vector at a position in a range.
+
+    `floor` is the cosine below which the part may hold further rows; minus infinity when these are all.
+    """
+
+    chunks: Integers
+    cosines: NDArray[np.float32]
+    first: Integers
+    last: Integers
+    floor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The cosine of every row of a part, minus infinity for those that are out of the question."""
+
+    chunks: Integers
+    positions: Integers
+    cosines: NDArray[np.float32]
+    eligible: int
+
+    def best(self, count: int) -> Candidates:
+        """The `count` best rows in any order, all of them if there are fewer."""
+        if count < self.eligible:
+            order = np.argpartition(self.cosines, len(self.cosines) - count)[len(self.cosines) - count :]
+            floor = float(self.cosines[order].min())
+        else:
+            order = np.flatnonzero(self.cosines > -np.inf)
+            floor = -math.inf
+        positions = self.positions[order]
+        return Candidates(self.chunks[order], self.cosines[order], positions, positions, floor)
+
+
+_SPARE_ROWS = 14
+_WIDENING = 4
+
+
+def nearest_live(
+    connection: sqlite3.Connection,
+    limit: int,
+    drawer_filter: DrawerFilter,
+    best: Callable[[int], Sequence[Candidates] | None],
+) -> list[Neighbour] | None:
+    """The `limit` best candidates that SQLite confirms.
+
+    `best` gives the candidates of each part, so and so many per part. They are widened until enough of those are
+    confirmed that no row beyond them can outrank, or there are no more; None when `best` gives up.
+    """
+    count = limit + _SPARE_ROWS
+    while (parts := best(count)) is not None:
+        confirmed = _confirmed(connection, drawer_filter, parts)
+        floor = max(part.floor for part in parts)
+        certain = [neighbour for neighbour in confirmed if neighbour.cosine >= floor]
+        if len(certain) >= limit or floor == -np.inf:
+            return certain[:limit]
+        count *= _WIDENING
+    return None
+
+
+def _confirmed(
+    connection: sqlite3.Connection, drawer_filter: DrawerFilter, parts: Sequence[Candidates]
+) -> list[Neighbour]:
+    chunks = np.unique(np.concatenate([part.chunks for part in parts])).tolist()
+    live = log.live_positions(connection, chunks, drawer_filter)
+    cosines: dict[int, float] = {}
+    for part in parts:
+        rows = zip(part.chunks.tolist(), part.cosines.tolist(), part.first.tolist(), part.last.tolist(), strict=True)
+        for chunk, cosine, first, last in rows:
+            if first <= live.get(chunk, -1) <= last:
+                cosines[chunk] = cosine
+    ranked = sorted(cosines.items(), key=lambda item: (-item[1], item[0]))
+    return [Neighbour(chunk, cosine) for chunk, cosine in ranked]
+
 
 _GATHER_ROWS = 4096
 _WASTE_ROWS = 1000
@@ -78,7 +366,7 @@ class ExactIndex:
         """Load the rows of live drawers, before anybody else uses it."""
         with self._lock:
             self._read_log(connection, moment, live=True)
-            self._absent = truth.count_after(connection, self.after) - self._columns.count
+            self._absent = log.count_after(connection, self.after) - self._columns.count
 
     def catch_up(self, connection: sqlite3.Connection, moment: Moment) -> None:
         """Load what the connection sees beyond what is loaded."""
@@ -106,9 +394,9 @@ class ExactIndex:
             columns = self._columns
             if moment.seq < self._seq or moment.position < self._position:
                 return
-            present = truth.count_after(connection, self.after)
+            present = log.count_after(connection, self.after)
             if present != columns.count - columns.gone + self._absent:
-                columns.keep(np.arange(columns.count), truth.entries(connection)[0], moment.seq)
+                columns.keep(np.arange(columns.count), log.entries(connection)[0], moment.seq)
                 self._absent = present - (columns.count - columns.gone)
 
     def differences(self, connection: sqlite3.Connection, moment: Moment, sample: int) -> list[Difference]:
@@ -119,7 +407,7 @@ class ExactIndex:
             chunks, positions = self._columns.chunks, self._columns.positions
             views = self._blocks.views
         found: list[Difference] = []
-        for fields, _ in truth.rows_after(connection, self.after):
+        for fields, _ in log.rows_after(connection, self.after):
             for row in fields.T:
                 mine = have.pop(int(row[0]), None)
                 if mine is None:
@@ -130,7 +418,7 @@ class ExactIndex:
         found += [Difference("exact", row[1], "not in SQLite") for row in have.values()]
         picked = np.unique(np.linspace(0, len(chunks) - 1, min(sample, len(chunks)), dtype=np.int64))
         wanted = {int(positions[row]): int(row) for row in picked}
-        for position, chunk, vector in truth.vectors_at(connection, list(wanted)):
+        for position, chunk, vector in log.vectors_at(connection, list(wanted)):
             mine_vector = views[wanted[position] // BLOCK_ROWS][wanted[position] % BLOCK_ROWS]
             if not np.array_equal(mine_vector, vector):
                 found.append(Difference("exact", chunk, "another vector"))
@@ -148,21 +436,21 @@ class ExactIndex:
 
     def _read_log(self, connection: sqlite3.Connection, moment: Moment, *, live: bool) -> None:
         if moment.position > self._position:
-            for fields, vectors in truth.rows_after(connection, self._position, live=live):
+            for fields, vectors in log.rows_after(connection, self._position, live=live):
                 if vectors.shape[1] != self._blocks.dimension:
-                    raise PalaceCorrupt("the palace holds vectors of different lengths", hint=truth.REINDEX)
+                    raise PalaceCorrupt("the palace holds vectors of different lengths", hint=log.REINDEX)
                 self._blocks.extend(self._columns.count, vectors)
                 self._columns.append(fields)
                 self._position = int(fields[0, -1])
             self._position = moment.position
 
     def _apply_changes(self, connection: sqlite3.Connection, moment: Moment) -> None:
-        changes = truth.changes_after(connection, self._seq)
+        changes = log.changes_after(connection, self._seq)
         rows = self._columns.rows_of(changes[0])
         if len(rows):
             drawers = np.unique(self._columns.drawers_at(rows))
             self._columns.update(rows, changes)
-            self._columns.keep(rows, truth.positions_of_drawers(connection, drawers.tolist()), moment.seq)
+            self._columns.keep(rows, log.positions_of_drawers(connection, drawers.tolist()), moment.seq)
         self._seq = moment.seq
 
 

@@ -14,11 +14,10 @@ import numpy as np
 
 from mempalace_mcp.core.errors import ModelMismatch
 from mempalace_mcp.core.model import DrawerFilter
-from mempalace_mcp.storage.vectors import truth
-from mempalace_mcp.storage.vectors.candidates import Candidates
-from mempalace_mcp.storage.vectors.chroma import CachedClient
-from mempalace_mcp.storage.vectors.exact import ExactIndex
-from mempalace_mcp.storage.vectors.join import nearest_live
+from mempalace_mcp.storage.vectors import log
+from mempalace_mcp.storage.vectors.chroma import CachedClient, ChromaPrefix
+from mempalace_mcp.storage.vectors.exact import Candidates, ExactIndex, nearest_live
+from mempalace_mcp.storage.vectors.log import Moment, RowFilter, Vectors
 from mempalace_mcp.storage.vectors.model import (
     Cause,
     ChromaState,
@@ -28,8 +27,6 @@ from mempalace_mcp.storage.vectors.model import (
     Serving,
     VectorStatistics,
 )
-from mempalace_mcp.storage.vectors.prefix import ChromaPrefix
-from mempalace_mcp.storage.vectors.truth import Moment, RowFilter, Vectors
 
 Read = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
@@ -93,7 +90,7 @@ class VectorIndex:
             ModelMismatch: the query has another dimension than the palace's vectors.
             PalaceCorrupt: the palace's vectors differ in length.
         """
-        with truth.snapshot(connection) as moment:
+        with log.snapshot(connection) as moment:
             if moment.dimension == 0 or limit < 1:
                 return []
             query = _unit(query, moment.dimension)
@@ -104,7 +101,7 @@ class VectorIndex:
                 if found is not None:
                     return found
             exact = self._caught_up(connection, moment, 0)
-            rows = truth.row_filter(connection, drawer_filter)
+            rows = log.row_filter(connection, drawer_filter)
             scores = exact.scores(connection, moment, query, rows, 0)
             return nearest_live(connection, limit, drawer_filter, lambda count: [scores.best(count)]) or []
 
@@ -114,7 +111,7 @@ class VectorIndex:
         Raises:
             ModelMismatch, PalaceCorrupt: as `nearest`.
         """
-        found, vectors = truth.vectors_of(connection, chunks)
+        found, vectors = log.vectors_of(connection, chunks)
         if len(found) == 0:
             return {}
         return dict(zip(found.tolist(), (vectors @ _unit(query, vectors.shape[1])).tolist(), strict=True))
@@ -147,7 +144,7 @@ class VectorIndex:
             self._drop_exact()
             self._resume_at, self._tidied = 0.0, -1
             if self._mode != "exact":
-                with truth.snapshot(connection) as moment:
+                with log.snapshot(connection) as moment:
                     self._prefix.open(connection, moment)
         differences = self.verify(connection)
         return Reconnection(before, self.statistics(), differences)
@@ -164,7 +161,7 @@ class VectorIndex:
 
     def verify(self, connection: sqlite3.Connection) -> list[Difference]:
         """Where the parts disagree with SQLite: ids all compared, vectors sampled. Loads the whole exact matrix."""
-        with truth.snapshot(connection) as moment:
+        with log.snapshot(connection) as moment:
             exact = self._caught_up(connection, moment, 0)
             return [
                 *exact.differences(connection, moment, _SAMPLE_ROWS),
@@ -271,7 +268,7 @@ class VectorIndex:
             self._replace_exact(None)
 
     def _advance(self, database_read: Read, limit: int) -> int:
-        with database_read() as connection, truth.snapshot(connection) as moment:
+        with database_read() as connection, log.snapshot(connection) as moment:
             self._position = max(self._position, moment.position)
             self._tidy_exact(connection, moment)
             if self._mode == "exact" or not self._prefix.open(connection, moment):
@@ -304,7 +301,7 @@ def _unit(query: Vectors, dimension: int) -> Vectors:
     if query.shape != (dimension,):
         raise ModelMismatch(
             f"the query has {query.size} dimensions, the palace's vectors have {dimension}",
-            hint=f"Use the model that made the palace. Or: {truth.REINDEX}",
+            hint=f"Use the model that made the palace. Or: {log.REINDEX}",
         )
     length = float(np.linalg.norm(query))
     return np.ascontiguousarray(query / length if length > 0 else query, np.float32)

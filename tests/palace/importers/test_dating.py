@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mempalace_mcp.core import clock
-from mempalace_mcp.core.zone import read_zone
-from mempalace_mcp.palace.importers.dates import DateFault, read_date
-from mempalace_mcp.palace.importers.dating import DATE_REASONS, date_note, date_of_name
-from mempalace_mcp.palace.importers.document import SkippedLines
-from mempalace_mcp.palace.summary import ImportSummary
+from mempalace_mcp.core.clock import read_zone
+from mempalace_mcp.palace.importers.dates import DATE_REASONS, DateFault, date_note, date_of_name, read_date
+from mempalace_mcp.palace.importers.files import SkippedLines
+from mempalace_mcp.palace.importing import ImportSummary
 from tests.palace.importers.support import documents, problems
 from tests.palace.support import opened
 

@@ -9,7 +9,7 @@ import pytest
 
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.palace.importers import FoundFile, SkippedFile, discover, read_real
-from mempalace_mcp.palace.importers.opening import open_file, open_folder
+from mempalace_mcp.palace.importers.files import open_folder, open_regular_file
 from tests.palace.support import opened
 
 SECRET = "The secret is zebra.\n"
@@ -101,11 +101,11 @@ def test_no_descriptor_stays_open(root: Path) -> None:
     before = len(os.listdir("/dev/fd"))  # noqa: PTH208 - the listing's own descriptor counts in both
     (root / "link").symlink_to(root)
     for path in (root / "sub" / "note.md", Path("/")):
-        os.close(open_file(path))
+        os.close(open_regular_file(path))
     os.close(open_folder(root))
     for path in (root / "nothing", root / "link" / "sub" / "note.md", root / "link", root / "sub" / "note.md" / "x"):
         with pytest.raises(OSError):  # noqa: PT011 - each in its own way
-            open_file(path)
+            open_regular_file(path)
         with pytest.raises(OSError):  # noqa: PT011 - each in its own way
             open_folder(path)
     assert len(os.listdir("/dev/fd")) == before  # noqa: PTH208

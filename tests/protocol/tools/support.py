@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import PalaceError
-from mempalace_mcp.protocol.tools.table import ToolTable, build_tools
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.context import AppContext
+from mempalace_mcp.server.tools.registry import ToolTable, build_tools
 from tests.palace.support import opened, seq_of
 
 DRAWER = {"wing": "Kitchen", "room": "tea", "content": "Ada drinks Darjeeling in the morning."}

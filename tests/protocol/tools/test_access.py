@@ -10,17 +10,16 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.core.access import FULL, Access
+from mempalace_mcp.core.call_context import FULL, Access, Deadline
 from mempalace_mcp.core.clock import Calendar
-from mempalace_mcp.core.deadline import Deadline
 from mempalace_mcp.core.errors import Forbidden, NotFound, PalaceError, ReadOnly
 from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.palace.access_control import ClosedGraph, WingDiary, WingDrawers
 from mempalace_mcp.palace.arguments import read_drawer
-from mempalace_mcp.palace.limiting import ClosedGraph, WingDiary, WingDrawers
-from mempalace_mcp.palace.searching import WIDER_POOL
-from mempalace_mcp.protocol.tools.table import build_tools
-from mempalace_mcp.protocol.tools.tool import Effect
+from mempalace_mcp.palace.search import WIDER_POOL
 from mempalace_mcp.runtime.context import AppContext
+from mempalace_mcp.server.tools.registry import build_tools
+from mempalace_mcp.server.tools.tool import Effect
 from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.graph import GraphStore

@@ -10,10 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mempalace_mcp.protocol.tools.coercion import coerce
-from mempalace_mcp.protocol.tools.schema import Schema, input_schema
-from mempalace_mcp.protocol.tools.table import FULL, build_tools
-from mempalace_mcp.protocol.tools.validation import read_arguments
+from mempalace_mcp.server.tools.registry import FULL, build_tools
+from mempalace_mcp.server.tools.schema import Schema, coerce, input_schema, read_arguments
 from tests.protocol.tools.support import DRAWER, Client, refusal
 
 TABLE = build_tools("full")

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mempalace_mcp.protocol.tools.table import build_tools
 from mempalace_mcp.runtime.activity import Transport
+from mempalace_mcp.server.tools.registry import build_tools
 from tests.palace.support import opened
 from tests.protocol.tools.support import Client
 

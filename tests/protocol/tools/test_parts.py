@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.palace.tokens import estimate_tokens
-from mempalace_mcp.protocol.tools.parts import MIN_TOKENS, TOKENS
+from mempalace_mcp.palace.token_estimate import estimate_tokens
+from mempalace_mcp.server.tools.answers import MIN_TOKENS, TOKENS
 from tests.protocol.tools.support import DRAWER, Client
 
 SLACK = 200

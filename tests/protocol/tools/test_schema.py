@@ -9,9 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from mcp_types import ListToolsResult, Tool
 
-from mempalace_mcp.protocol.tools.arguments import Arguments, Limit
-from mempalace_mcp.protocol.tools.schema import Schema, input_schema, outline, output_schema
-from mempalace_mcp.protocol.tools.table import CORE, FULL, Profile, build_tools
+from mempalace_mcp.server.tools.registry import CORE, FULL, Profile, build_tools
+from mempalace_mcp.server.tools.schema import Arguments, Limit, Schema, input_schema, outline, output_schema
 
 CORE_BYTES, FULL_BYTES = 16_000, 32_000
 PLAIN = {

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.core.deadline import Deadline
+from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import Cancelled, ConfigurationError
-from mempalace_mcp.protocol.tools.table import Profile, build_tools
+from mempalace_mcp.server.tools.registry import Profile, build_tools
 from tests.protocol.tools.support import Untouched, refusal
 
 CORE = [

@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import SearchMode
-from mempalace_mcp.protocol.tools.arguments import Arguments
-from mempalace_mcp.protocol.tools.drawers import DrawerArguments
-from mempalace_mcp.protocol.tools.schema import input_schema
-from mempalace_mcp.protocol.tools.search import CheckDuplicateArguments, SearchArguments
-from mempalace_mcp.protocol.tools.table import build_tools
-from mempalace_mcp.protocol.tools.validation import nearest, read_arguments
+from mempalace_mcp.server.tools.drawers import DrawerArguments
+from mempalace_mcp.server.tools.registry import build_tools
+from mempalace_mcp.server.tools.schema import Arguments, input_schema, nearest, read_arguments
+from mempalace_mcp.server.tools.search import CheckDuplicateArguments, SearchArguments
 from tests.protocol.tools.support import refusal
 
 TABLE = build_tools("full")

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.vectors.blocks import BLOCK_ROWS, Blocks
-from mempalace_mcp.storage.vectors.remote import RemoteSession
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.vectors.chroma_process import RemoteSession
+from mempalace_mcp.storage.vectors.exact import BLOCK_ROWS, Blocks
 from tests.storage.vectors.support import (
     advance_all,
     chroma_directory,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.storage.database import Database
+from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.vectors.index import VectorIndex
 from tests.storage.support import fresh_database
 from tests.storage.vectors.support import ROWS, World, advance_all, index_of

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from mempalace_mcp.core.model import DrawerFilter
-from mempalace_mcp.storage.chunks import renew_vectors
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.filters import condition_of
-from mempalace_mcp.storage.transaction import Transaction, Work
+from mempalace_mcp.storage.drawers import renew_vectors
+from mempalace_mcp.storage.queries import condition_of
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import Transaction, Work
 from mempalace_mcp.storage.vectors.index import VectorIndex
+from mempalace_mcp.storage.vectors.log import Vectors
 from mempalace_mcp.storage.vectors.model import Difference
-from mempalace_mcp.storage.vectors.truth import Vectors
 from tests.storage.support import soon
 
 DIMENSION = 16

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mempalace_mcp.storage.vectors.blocks import BLOCK_ROWS, Blocks
-from mempalace_mcp.storage.vectors.truth import Vectors
+from mempalace_mcp.storage.vectors.exact import BLOCK_ROWS, Blocks
+from mempalace_mcp.storage.vectors.log import Vectors
 from tests.storage.vectors.support import unit_vectors
 
 DIMENSION = 8

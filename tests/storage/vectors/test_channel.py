@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mempalace_mcp.storage.vectors.channel import Channel, Frame, Kind
+from mempalace_mcp.storage.vectors.chroma_process import Channel, Frame, Kind
 from tests.storage.vectors.support import unit_vectors
 
 FRAME = Frame(Kind.UPSERT, np.arange(5), unit_vectors(5, 1), "text")

@@ -12,11 +12,11 @@ import numpy as np
 import psutil
 import pytest
 
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.vectors.index import VectorIndex
+from mempalace_mcp.storage.vectors.log import Vectors
 from mempalace_mcp.storage.vectors.model import ChromaState
-from mempalace_mcp.storage.vectors.truth import Vectors
 from tests.storage.support import fresh_database
 from tests.storage.vectors.support import (
     ROWS,

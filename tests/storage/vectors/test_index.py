@@ -12,8 +12,8 @@ import pytest
 
 from mempalace_mcp.core.errors import ModelMismatch, PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
-from mempalace_mcp.storage.database import Database
-from mempalace_mcp.storage.transaction import Transaction
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.vectors.index import VectorIndex
 from mempalace_mcp.storage.vectors.model import ChromaState
 from tests.storage.vectors.support import (

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.storage.vectors.record import (
+from mempalace_mcp.storage.vectors.log import Moment
+from mempalace_mcp.storage.vectors.manifest import (
+    DATABASE,
     Record,
+    Stamp,
     begin_directory,
     boot_identity,
     doubt,
     load_record,
     remove_record,
+    stamp_files,
     store_record,
 )
-from mempalace_mcp.storage.vectors.stamp import DATABASE, Stamp, stamp_files
-from mempalace_mcp.storage.vectors.truth import Moment
 
 MOMENT = Moment("palace", 5, 100, 16)
 

@@ -17,11 +17,11 @@ import psutil
 import pytest
 
 from mempalace_mcp.core.errors import StorageError
-from mempalace_mcp.storage.database import Database
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.vectors.chroma_process import RemoteSession
 from mempalace_mcp.storage.vectors.index import VectorIndex
+from mempalace_mcp.storage.vectors.manifest import DATABASE, take_stamp
 from mempalace_mcp.storage.vectors.model import ChromaState
-from mempalace_mcp.storage.vectors.remote import RemoteSession
-from mempalace_mcp.storage.vectors.stamp import DATABASE, take_stamp
 from tests.storage.support import fresh_database
 from tests.storage.vectors.support import (
     ROWS,
@@ -187,7 +187,7 @@ def test_the_child_has_nothing_of_its_parent(tmp_path: Path, filled: VectorIndex
     ("module", "foreign"),
     [
         ("mempalace_mcp.storage.vectors.index", ["chromadb", "onnxruntime", "mcp"]),
-        ("mempalace_mcp.storage.vectors.child", ["onnxruntime", "tokenizers", "mcp"]),
+        ("mempalace_mcp.storage.vectors.chroma_worker", ["onnxruntime", "tokenizers", "mcp"]),
     ],
 )
 def test_each_side_imports_what_it_needs(module: str, foreign: list[str]) -> None:

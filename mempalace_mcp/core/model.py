@@ -1,0 +1,435 @@
+"""What a palace holds and answers: drawers, passages, facts, diaries and pages of them, as frozen dataclasses.
+
+Drawers: what is filed, where it stands, what becomes of it.
+
+The temporal knowledge graph: facts, and answers about them.
+
+Pages, diaries, checkpoints, and the palace as a whole.
+
+Search: how it ranks, and what it finds.
+
+The values that travel between the layers. All are frozen; instants are UTC microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.text import Name
+
+Metadata = Mapping[str, Any]
+
+
+class Priority(StrEnum):
+    """What is embedded first: what an agent just said, or a mass of imported text."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStamp:
+    """What made the vectors of a palace. Vectors of different stamps are never mixed."""
+
+    name: str
+    quantization: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a drawer stands."""
+
+    wing: Name
+    room: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a drawer's content, in characters, half open: what is embedded and indexed as one chunk."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A stored chunk with its text."""
+
+    chunk: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewDrawer:
+    """What the caller wants filed. Texts and names have been verified."""
+
+    place: Place
+    content: str
+    source_file: str | None = None
+    added_by: str | None = None
+    occurred_at: Instant | None = None
+    metadata: Metadata = field(default_factory=dict)
+    priority: Priority = Priority.INTERACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Drawer:
+    """A filed text with everything known about it. `version` counts from 1 and grows with each update."""
+
+    drawer_id: str
+    wing: str
+    room: str
+    content: str
+    source_file: str | None
+    added_by: str | None
+    occurred_at: Instant | None
+    created_at: Instant
+    updated_at: Instant
+    deleted_at: Instant | None
+    version: int
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class DrawerVersion:
+    """What a drawer said before an update."""
+
+    version: int
+    wing: str
+    room: str
+    content: str
+    source_file: str | None
+    occurred_at: Instant | None
+    metadata: Metadata
+    replaced_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """The outcome of filing one drawer: a new one, or the live one that says the same."""
+
+    drawer_id: str
+    created: bool
+    near_duplicate_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrawerChanges:
+    """What an update replaces; None leaves a field as it is."""
+
+    content: str | None = None
+    wing: Name | None = None
+    room: Name | None = None
+    source_file: str | None = None
+    occurred_at: Instant | None = None
+    metadata: Metadata | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrawerFilter:
+    """Which drawers: names by key; `since` inclusive, `before` exclusive, of occurred_at or else created_at.
+
+    `within` are the only wings that count, whatever `wing` asks for. `asked` is what the instants were read from.
+    """
+
+    wing: str | None = None
+    room: str | None = None
+    source_file: str | None = None
+    since: Instant | None = None
+    before: Instant | None = None
+    within: tuple[str, ...] | None = None
+    asked: tuple[str | None, str | None] = field(default=(None, None), compare=False)
+
+    @property
+    def question(self) -> DrawerFilter:
+        """The same for every page of a listing: what `now` and `today` stand for goes on from one to the next."""
+        return self if self.asked == (None, None) else replace(self, since=None, before=None)
+
+    @property
+    def is_empty(self) -> bool:
+        """True when every drawer matches."""
+        return self == DrawerFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class RoomCount:
+    """A room and its live drawers."""
+
+    wing: str
+    room: str
+    drawers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Drawers asked for by id, in the order asked, and the ids that no live drawer has."""
+
+    drawers: Sequence[Drawer]
+    missing: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a deletion did or, as a dry run, would do; `sample` shows the first few drawers concerned."""
+
+    matched: int
+    deleted: int
+    dry_run: bool
+    missing: Sequence[str]
+    sample: Sequence[Drawer]
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """Which drawers are live again, and which ids are not in the trash."""
+
+    restored: Sequence[str]
+    missing: Sequence[str]
+
+
+class Direction(StrEnum):
+    """Which facts of an entity: where it is the subject, the object, or either."""
+
+    OUTGOING = "outgoing"
+    INCOMING = "incoming"
+    BOTH = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class NewFact:
+    """A fact to record. `valid_from` is inclusive, `valid_to` exclusive; None means unbounded."""
+
+    subject: Name
+    predicate: Name
+    object: str
+    valid_from: Instant | None = None
+    valid_to: Instant | None = None
+    confidence: float | None = None
+    source_drawer_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A recorded fact: true in the world during [valid_from, valid_to), known to the palace during
+    [recorded_at, retracted_at). An open end is None."""
+
+    fact_id: str
+    subject: str
+    predicate: str
+    object: str
+    valid_from: Instant | None
+    valid_to: Instant | None
+    recorded_at: Instant
+    retracted_at: Instant | None
+    confidence: float | None
+    source_drawer_id: str | None
+
+    def holds_at(self, instant: Instant) -> bool:
+        """Is it true in the world at that instant?"""
+        return not self.begins_after(instant) and (self.valid_to is None or instant < self.valid_to)
+
+    def begins_after(self, instant: Instant) -> bool:
+        """Is it still to come at that instant?"""
+        return self.valid_from is not None and instant < self.valid_from
+
+
+@dataclass(frozen=True, slots=True)
+class FactAdded:
+    """The outcome of recording a fact: a new one, or the identical one that was there."""
+
+    fact: Fact
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """How a name was understood: as the entity stored under it, or as none. `suggestions` are names like it."""
+
+    asked: str
+    entity: str | None
+    suggestions: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GraphAnswer:
+    """Facts about an entity, nearest first; `depths` counts their hops from 1, `total` counts them before the limit.
+
+    Within a hop come those that hold at the instant `at`, then those to come, then those that ended. `truncated` says
+    that there are more entities around than were visited: then `total` is of the visited ones alone. `next_cursor` is
+    None when no facts follow.
+    """
+
+    resolved: Resolved
+    facts: Sequence[Fact]
+    depths: Sequence[int]
+    total: int
+    at: Instant
+    truncated: bool
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphStatistics:
+    """Sizes of the knowledge graph, of what is believed now. A fact is `current`, `ended`, or still to come (`future`).
+
+    `predicates` holds the most used ones with the number of their facts, `predicate_count` counts all of them.
+    """
+
+    entities: int
+    facts: int
+    current: int
+    future: int
+    ended: int
+    predicates: Mapping[str, int]
+    predicate_count: int
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a listing; `total` counts all that match, `next_cursor` is opaque and None at the end."""
+
+    items: Sequence[T]
+    total: int
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DiaryEntry:
+    """One entry of an agent's diary; it is also a drawer and can be searched."""
+
+    drawer_id: str
+    agent: str
+    topic: str
+    content: str
+    written_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointItem:
+    """The outcome of one drawer or fact of a checkpoint."""
+
+    id: str
+    created: bool
+    near_duplicate_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointReport:
+    """What a checkpoint stored, in the order given."""
+
+    drawers: Sequence[CheckpointItem]
+    facts: Sequence[CheckpointItem]
+    diary: DiaryEntry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Taxonomy:
+    """Wings, rooms and their live drawers."""
+
+    rooms: Sequence[RoomCount]
+    drawers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wing:
+    """A wing, its rooms that hold drawers, and the live drawers in all of them."""
+
+    name: str
+    rooms: Sequence[RoomCount]
+    drawers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room and its newest drawers, a page of them."""
+
+    wing: str
+    name: str
+    drawers: Page[Drawer]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Names that fit what was begun, the best first; `total` counts all that fit."""
+
+    values: Sequence[str]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What was filed, changed, moved, deleted or restored: the places concerned, as keys of wing and room, and those
+    of the drawers asked about."""
+
+    places: frozenset[tuple[str, str]]
+    drawers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class WakeUp:
+    """What a new session needs, within a token budget: the text, and what it is made of."""
+
+    text: str
+    tokens: int
+    drawers: int
+    truncated: bool
+
+
+class SearchMode(StrEnum):
+    """Which side ranks: both, meaning alone, or words alone."""
+
+    HYBRID = "hybrid"
+    SEMANTIC = "semantic"
+    KEYWORD = "keyword"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One drawer found: its best passage, which begins at the character `start`, and why it ranks where it does.
+
+    `semantic` is the cosine of the passage to the query, `lexical` its bm25 divided as the ranking formula says;
+    None where that side did not take part.
+    """
+
+    drawer: Drawer
+    passage: str
+    start: int
+    score: float
+    semantic: float | None
+    lexical: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search found; `degraded` says in words which side is missing, `pending` counts chunks without vector."""
+
+    hits: Sequence[Hit]
+    mode: SearchMode
+    degraded: str | None
+    pending: int
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A live drawer that says the same or nearly the same. `kind` is `exact`, `normalized` or `similar`."""
+
+    drawer: Drawer
+    kind: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateReport:
+    """What `check_duplicate` found, best first."""
+
+    matches: Sequence[Duplicate]
+    degraded: str | None

@@ -1,0 +1,316 @@
+"""The daemon from its first line on: its lock, its log, its socket.
+
+The daemon's log: whatever reaches stderr, in a file of bounded size with two before it.
+
+A folder for sockets that nobody else can enter.
+
+The daemon's socket: a path in a private folder, or where there are no such sockets, loopback and a token.
+
+The first moments of a daemon that a bridge has started: it takes its seat, and says that it is ready or why not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import secrets
+import socket
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mempalace_mcp import __version__
+from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.core.files import is_file
+from mempalace_mcp.daemon import ipc as addresses
+from mempalace_mcp.daemon.connector import Seat
+from mempalace_mcp.daemon.ipc import Address
+
+MAX_BYTES = 1024 * 1024
+KEPT = 2
+_STDOUT, _STDERR = 1, 2
+
+
+class Log:
+    """Points the process's stdout and stderr to the file, native code's included, and begins a new one in time."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def files(self) -> list[Path]:
+        """All that there are, oldest first.
+
+        Raises:
+            StorageError: their directory cannot be reached.
+        """
+        return [file for file in (*(self._numbered(n) for n in range(KEPT, 0, -1)), self._file) if is_file(file)]
+
+    def take_output(self) -> None:
+        """From here on everything goes there, or nowhere if there can be no such file."""
+        try:
+            descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError:
+            descriptor = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(descriptor, _STDOUT)
+            os.dup2(descriptor, _STDERR)
+        finally:
+            os.close(descriptor)
+
+    def rotate(self) -> None:
+        """Begin a new file if this one is full. What cannot be renamed goes on growing."""
+        try:
+            if self._file.stat().st_size <= MAX_BYTES:
+                return
+            for number in range(KEPT, 0, -1):
+                earlier = self._file if number == 1 else self._numbered(number - 1)
+                if earlier.exists():
+                    earlier.replace(self._numbered(number))
+            self.take_output()
+        except OSError:
+            return
+
+    def _numbered(self, number: int) -> Path:
+        return self._file.with_name(f"{self._file.name}.{number}")
+
+
+LONGEST_SOCKET_PATH = 100
+"""In bytes. The smallest system takes 104, with the byte that ends it."""
+
+SOCKET_SUFFIX = ".sock"
+_NAME_BYTES = 8
+_ROOM_FOR_NAMES = 50
+"""In bytes, for what comes behind such a folder in the path of a socket."""
+
+_PRIVATE = 0o700
+
+
+def runtime_folder(palace: str) -> str:
+    """The folder: in `XDG_RUNTIME_DIR` if that is this user's alone, else in the one for temporary files, else in the
+    palace, which can be written where nothing else can.
+
+    Raises:
+        ConfigurationError: none can be made whose path is short enough.
+    """
+    for parent in _parents():
+        folder = os.path.join(parent, f"mempalace-mcp-{_user()}")
+        if _is_short(folder) and _is_ours(folder):
+            return folder
+    folder = os.path.join(palace, "run")
+    if _is_short(folder) and _is_ours(folder):
+        return folder
+    return _new_folder()
+
+
+def new_name(palace: str, suffix: str) -> str:
+    """A path in the folder that nobody can guess.
+
+    Raises:
+        ConfigurationError: there is no folder.
+    """
+    return os.path.join(runtime_folder(palace), os.urandom(_NAME_BYTES).hex() + suffix)
+
+
+def _parents() -> Iterator[str]:
+    if given := os.environ.get("XDG_RUNTIME_DIR"):
+        yield given
+    if found := _temporary():
+        yield found
+    yield "/tmp"
+
+
+def _temporary() -> str | None:
+    """The folder for temporary files, if there is one: all of the system may be read-only."""
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return None
+
+
+def _new_folder() -> str:
+    """One that nobody has made before: somebody else has the usual ones."""
+    with contextlib.suppress(OSError):
+        folder = tempfile.mkdtemp(prefix="mempalace-mcp-")
+        if _is_short(folder):
+            return folder
+        os.rmdir(folder)
+    raise ConfigurationError(
+        "there is no folder for the daemon's socket",
+        hint="Set XDG_RUNTIME_DIR to a folder of this user that can be written, with a path of at most "
+        f"{LONGEST_SOCKET_PATH - _ROOM_FOR_NAMES} bytes.",
+    )
+
+
+def _is_short(folder: str) -> bool:
+    return len(os.fsencode(folder)) + len(os.sep) + 2 * _NAME_BYTES + len(SOCKET_SUFFIX) <= LONGEST_SOCKET_PATH
+
+
+def _is_ours(folder: str) -> bool:
+    """Make the folder if it is missing; is it a folder, of this user, and closed to others?"""
+    try:
+        os.mkdir(folder, _PRIVATE)
+    except FileExistsError:
+        pass
+    except OSError:
+        return False
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode):
+        return False
+    return os.name == "nt" or (status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) == _PRIVATE)
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+
+
+BACKLOG = 1024
+_TOKEN_BYTES = 32
+_DEAD_AFTER_SECONDS = 60.0
+"""A socket that refuses may be one that is just being born; after that it is not."""
+
+_PROBE_SECONDS = 0.2
+
+
+@contextlib.contextmanager
+def listening(
+    palace: str, http: str | None = None, *, loopback: bool = sys.platform == "win32"
+) -> Iterator[tuple[socket.socket, Address]]:
+    """A listening socket of that palace and its address; a path is removed before the block is left.
+
+    Raises:
+        ConfigurationError: there is no folder for it.
+        OSError: there is no place to listen.
+    """
+    address = Address(pid=os.getpid(), version=__version__, started=time.time(), http=http)
+    listener = socket.socket(socket.AF_INET if loopback else socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if loopback:
+            listener.bind(("127.0.0.1", 0))
+            address.port, address.token = listener.getsockname()[1], secrets.token_hex(_TOKEN_BYTES)
+        else:
+            path = new_name(palace, SOCKET_SUFFIX)
+            sweep(Path(path).parent)
+            listener.bind(path)
+            address.path = path
+            Path(path).chmod(0o600)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+        yield listener, address
+    finally:
+        if address.path is not None:
+            Path(address.path).unlink(missing_ok=True)
+        listener.close()
+
+
+def abandoned(folder: Path) -> Iterator[Path]:
+    """What processes have left that were killed: sockets at which nobody listens."""
+    for path in folder.glob(f"*{SOCKET_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _DEAD_AFTER_SECONDS and _refuses(path):
+                yield path
+
+
+def sweep(folder: Path) -> int:
+    """Remove what is abandoned; returns how many sockets."""
+    paths = list(abandoned(folder))
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return len(paths)
+
+
+def _refuses(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+        return False
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Be the daemon of a palace, or a process for one session alone, until there is no reason to; the exit code."""
+    options = _parser().parse_args(arguments)
+    seat = None if options.private else _seat(options.palace, options.seat)
+    if seat is None and not options.private:
+        _say({"ready": False})  # somebody else has the seat
+        return 0
+    os.chdir(Path(os.sep).absolute())
+    try:
+        return _serve_or_say(options, seat)
+    finally:
+        if seat is not None:
+            seat.close()
+
+
+def _serve_or_say(options: argparse.Namespace, seat: Seat | None) -> int:
+    """Serve; what stops that is told to whoever started this process before it is logged, for the disk may be full."""
+    from mempalace_mcp.core.errors import PalaceError
+    from mempalace_mcp.core.files import explain_os_error
+
+    try:
+        _serve(options.palace, seat)
+    except PalaceError as error:
+        _say({"error": error.as_dict()})
+        with contextlib.suppress(OSError):
+            print(f"mempalace-mcp daemon: {error.message}", file=sys.stderr)
+        return 1
+    except (OSError, ExceptionGroup) as error:
+        if (cause := _only_cause(error)) is not None:
+            path = cause.filename if isinstance(cause.filename, str) else options.palace
+            _say({"error": explain_os_error(cause, Path(path)).as_dict()})
+        raise
+    return 0
+
+
+def _only_cause(error: Exception) -> OSError | None:
+    """The system's error behind it, if there is no other: a group of tasks wraps what stops one of them."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, OSError) else None
+
+
+def _serve(palace: str, seat: Seat | None) -> None:
+    from mempalace_mcp.core.config import load_settings
+    from mempalace_mcp.core.logs import configure_logging
+    from mempalace_mcp.daemon.daemon import run_daemon
+    from mempalace_mcp.runtime.app import open_app
+
+    settings = load_settings(os.environ, palace)
+    configure_logging(settings.log_level)
+    log = Log(settings.palace / addresses.LOG)
+
+    def ready(address: Address) -> None:
+        _say({"ready": True} if seat else {"ready": True, "address": address.told})
+        log.take_output()
+
+    log.rotate()
+    run_daemon(lambda: open_app(settings), seat, ready)
+
+
+def _seat(palace: str, descriptor: int | None) -> Seat | None:
+    file = os.path.join(palace, addresses.LOCK)
+    seat = Seat.take(file) if descriptor is None else Seat.inherit(file, descriptor)
+    if seat is not None:
+        seat.sign()
+    return seat
+
+
+def _say(outcome: Mapping[str, Any]) -> None:
+    """One line for whoever started this process; stdout is theirs until then."""
+    with contextlib.suppress(OSError):  # they did not wait, and others will come
+        os.write(1, json.dumps(outcome).encode() + b"\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mempalace-mcp daemon run", allow_abbrev=False)
+    parser.add_argument("--palace", required=True, help="directory of the palace")
+    parser.add_argument("--seat", type=int, help="descriptor of the lock, which is held")
+    parser.add_argument("--private", action="store_true", help="serve one session alone, and say here at which address")
+    return parser

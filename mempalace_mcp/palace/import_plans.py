@@ -1,0 +1,383 @@
+"""What an import does with the drawers of a source: which stay, change, come and go.
+
+What is to be done about the parts of a note: a part is known by its file and its name, such as a heading.
+
+Finds the drawers that earlier versions filed from transcripts, without the keys of the records they hold.
+
+They are known by when the exchange began and by what they say. What several of them say, because several files held it,
+is folded into one; the others go into the trash, except those that a fact names as its source or somebody has edited.
+
+What is to be done about an exchange from a transcript: what was said is filed once, whatever files hold it.
+
+A drawer holds what some records said. What new records say joins the drawer of what stands before them, if it still
+ends with that, and is a drawer of its own otherwise. Nothing that a drawer says is taken away, for a file that lacks it
+proves nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from mempalace_mcp.core.model import DrawerChanges
+from mempalace_mcp.palace.importers import LONGEST_EXCHANGE, Document, Said, fits, rendered
+from mempalace_mcp.storage import imports
+from mempalace_mcp.storage.imports import ImportedDrawer, ImportedPart, text_digest
+
+
+@dataclass(frozen=True, slots=True)
+class PartsPlan:
+    """What some parts of a note ask for: new drawers, changes, and what is as it was.
+
+    `restored` are to be brought back from the trash, where they are because their file did not have them for a while;
+    what they are to say now is among the `changed`. `kept` somebody has edited, and their part says something else now.
+    `discarded` somebody has deleted, None for each that is purged; so are those that `follow` a file that has been
+    moved.
+    """
+
+    fresh: Sequence[Document]
+    changed: Sequence[tuple[ImportedDrawer, Document]]
+    moved: Sequence[tuple[ImportedDrawer, Document]]
+    restored: Sequence[ImportedDrawer]
+    unchanged: Sequence[ImportedDrawer]
+    kept: Sequence[ImportedDrawer]
+    discarded: Sequence[int | None]
+    follow: Sequence[tuple[ImportedDrawer, Document]]
+
+    @property
+    def held(self) -> list[ImportedDrawer]:
+        """The drawers that hold the parts."""
+        return [*self.unchanged, *self.kept, *self.restored, *(drawer for drawer, _ in (*self.changed, *self.moved))]
+
+    @property
+    def in_trash(self) -> list[int | None]:
+        """The drawers that somebody has deleted."""
+        return [*self.discarded, *(drawer.row for drawer, _ in self.follow)]
+
+    @property
+    def is_idle(self) -> bool:
+        """Is there nothing to do?"""
+        return not (self.fresh or self.changed or self.moved or self.restored or self.follow)
+
+
+def plan_parts(
+    connection: sqlite3.Connection,
+    documents: Sequence[Document],
+    before: Mapping[str, ImportedPart],
+    is_gone: Callable[[str], bool],
+) -> PartsPlan:
+    """What is to be done about these documents of a file; `before` are the parts that it had."""
+    known = [before[each.key] for each in documents if each.key in before]
+    drawers = imports.imported_drawers(connection, {part.drawer for part in known if part.drawer is not None})
+    moved: list[tuple[ImportedDrawer, Document]] = []
+    follow: list[tuple[ImportedDrawer, Document]] = []
+    plan = PartsPlan(
+        fresh := [], changed := [], moved, restored := [], unchanged := [], kept := [], discarded := [], follow
+    )
+    for document in documents:
+        part = before.get(document.key)
+        drawer = None if part is None or part.drawer is None else drawers.get(part.drawer)
+        digest = text_digest(document.content)
+        comes_back = part is not None and part.gone and drawer is not None and not drawer.live
+        if comes_back and drawer is not None:
+            restored.append(drawer)
+        if part is None or drawer is None or not (drawer.live or comes_back):
+            if part is not None and part.digest == digest and not part.gone:
+                discarded.append(part.drawer)
+            elif (home := _home_of(connection, document, is_gone)) is not None:
+                (moved if home.live else follow).append((home, document))
+            elif any(map(is_gone, imports.purged_parts(connection, document.key, digest))):
+                discarded.append(None)
+            else:
+                fresh.append(document)
+        elif part.digest != digest and drawer.edited:
+            kept.append(drawer)
+        elif part.digest != digest or (drawer.occurred_at is None and document.occurred_at is not None):
+            changed.append((drawer, document))  # or a later version of the program has found out when it was
+        elif not comes_back:
+            unchanged.append(drawer)
+    return plan
+
+
+def changes_of(drawer: ImportedDrawer, document: Document) -> DrawerChanges:
+    """What of a drawer follows its file. What somebody edited stays, and so does all metadata."""
+    return DrawerChanges(
+        content=None if drawer.edited else document.content,
+        occurred_at=document.occurred_at,
+    )
+
+
+def _home_of(
+    connection: sqlite3.Connection, document: Document, is_gone: Callable[[str], bool]
+) -> ImportedDrawer | None:
+    """The drawer of the same part with the same text whose file is gone: the file has been moved. What somebody has
+    deleted is known again, so that it stays so."""
+    same = imports.same_parts(connection, document.key, document.content)
+    row = next((row for row, path in same if path != document.source_file and is_gone(path)), None)
+    return None if row is None else imports.imported_drawers(connection, [row]).get(row)
+
+
+_LABEL = re.compile(r"(?:User|Assistant): ")
+_LABELS = re.compile(r"(?:\A|(?<=\n\n))(?:User|Assistant): ")
+
+
+@dataclass(frozen=True, slots=True)
+class Recognized:
+    """The drawer of each record by its key, the digests of the records, what the drawers that were looked at say, and
+    which of them may be folded or need not be looked for again."""
+
+    homes: Mapping[int, int] = field(default_factory=dict)
+    digests: Mapping[int, int] = field(default_factory=dict)
+    texts: Mapping[int, str] = field(default_factory=dict)
+    found: Sequence[ImportedDrawer] = ()
+    cited: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """Drawers to fold and into which, and those that need not be looked for again."""
+
+    folds: Sequence[tuple[ImportedDrawer, int]] = ()
+    settled: frozenset[int] = frozenset()
+
+
+def covers(text: str, older: str) -> bool:
+    """Does the text say all that the older one says, line by line and in that order, whatever it says in between?"""
+    if text.startswith(older):
+        return True
+    position = 0
+    for line in older.splitlines():
+        said = _LABEL.sub("", line, count=1).strip()
+        found = text.find(said, position)
+        if found < 0:
+            return False
+        position = found + len(said)
+    return True
+
+
+def recognize(
+    connection: sqlite3.Connection, document: Document, known: Mapping[int, int | None], path: str
+) -> Recognized:
+    """Which drawers of earlier versions say what the document says; `known` are the drawers of records that are."""
+    if not imports.has_unidentified(connection):
+        return Recognized()
+    times = {each.said_at for each in document.said} | {document.occurred_at}
+    text = document.said[0].text if document.occurred_at is None else None
+    found = imports.unidentified(connection, sorted(time for time in times if time is not None), path, text)
+    texts = {row: imports.imported_text(connection, drawer) for row, drawer in found.items()}
+    cited = {row for row, drawer in found.items() if len(found) > 1 and imports.is_cited(connection, drawer.drawer_id)}
+    ranked = sorted(
+        found.values(),
+        key=lambda each: (not each.live, each.row not in cited, not each.edited, -len(each.content), each.row),
+    )
+    homes: dict[int, int] = {}
+    for said in document.said:
+        home = next((each.row for each in ranked if said.text in texts[each.row]), None)
+        if said.key not in known and home is not None:
+            homes[said.key] = home
+    unknown = [said for said in document.said if said.key not in known and said.key not in homes]
+    if unknown and document.occurred_at is not None:
+        before = imports.unidentified_before(connection, document.occurred_at, path)
+        earlier = {row: imports.imported_text(connection, drawer) for row, drawer in before.items()}
+        for said in unknown:
+            home = next((row for row, older in earlier.items() if _says(older, said.text)), None)
+            if home is not None:
+                homes[said.key] = home
+        begun = {before[row].occurred_at for row in homes.values() if row in before}
+        ranked += (drawer for drawer in before.values() if drawer.occurred_at in begun)
+        texts |= earlier
+    digests = {said.key: said.digest for said in document.said if said.key in homes}
+    return Recognized(homes, digests, texts, ranked, frozenset(cited))
+
+
+def fold(recognized: Recognized, document: Document, contents: Mapping[int, str]) -> Folding:
+    """What becomes of the drawers that were looked at; `contents` is what the live drawers of the document say now.
+
+    One that says more than the document is looked for again: earlier versions began some exchanges elsewhere.
+    """
+    folds: list[tuple[ImportedDrawer, int]] = []
+    homes = set(recognized.homes.values())
+    settled = {row for row in homes if covers(document.content, recognized.texts[row])}
+    for drawer in recognized.found:
+        if drawer.row in homes:
+            continue
+        older = recognized.texts[drawer.row]
+        into = next((row for row, text in contents.items() if row != drawer.row and covers(text, older)), None)
+        if into is None:
+            continue
+        settled.add(drawer.row)
+        if drawer.live and not drawer.edited and drawer.row not in recognized.cited:
+            folds.append((drawer, into))
+    return Folding(folds, frozenset(settled))
+
+
+def _says(text: str, said: str) -> bool:
+    """Does the text have these words as paragraphs of their own?"""
+    paragraphs = f"\n\n{_LABELS.sub('', text)}\n\n"
+    return f"\n\n{said}\n\n" in paragraphs or f"\n\n{said.strip()}\n\n" in paragraphs
+
+
+_LABEL_CHARACTERS = 200
+"""Characters by which naming the speakers may make a drawer longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a drawer is to say, and the records that it then holds besides."""
+
+    drawer: ImportedDrawer
+    content: str
+    said: Sequence[Said]
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangePlan:
+    """What a document asks for: new drawers, and what becomes of the `known` ones that hold some of it already.
+
+    `discarded` are the drawers in the trash that hold some of it, None among them for those that are purged. `renamed`
+    is what was filed when it was queued, with its drawer, and has a record now.
+    """
+
+    fresh: Sequence[Document]
+    updates: Sequence[Update]
+    moved: Sequence[ImportedDrawer]
+    known: Sequence[ImportedDrawer]
+    discarded: frozenset[int | None]
+    recognized: Recognized
+    folding: Folding
+    renamed: Sequence[tuple[int, Said]]
+
+    @property
+    def is_idle(self) -> bool:
+        """Is there nothing to do?"""
+        found = self.recognized.homes or self.folding.settled
+        return not (self.fresh or self.updates or self.moved or found or self.renamed)
+
+
+def plan_exchange(
+    connection: sqlite3.Connection, document: Document, path: str, is_gone: Callable[[str], bool]
+) -> ExchangePlan:
+    """What is to be done about a document from the file at `path`."""
+    keys = [said.key for said in document.said]
+    utterances = imports.utterances(connection, [*keys, *filter(None, (said.before for said in document.said))])
+    homes: dict[int, int | None] = {key: utterances[key].drawer for key in keys if key in utterances}
+    queued = [said for said in document.said if said.key not in homes and said.before in utterances]
+    homes |= {said.key: utterances[said.before].drawer for said in queued if said.before is not None}
+    recognized = recognize(connection, document, homes, path)
+    homes |= recognized.homes
+    drawers = imports.imported_drawers(connection, {row for row in homes.values() if row is not None})
+    live = {row: drawer for row, drawer in drawers.items() if drawer.live}
+    layout = _Layout(document, homes, live)
+    changed = [said for said in document.said if said.key in utterances and utterances[said.key].digest != said.digest]
+    fresh, updates = layout.arrange(changed)
+    contents = {row: drawer.content for row, drawer in live.items()}
+    contents |= {update.drawer.row: update.content for update in updates}
+    return ExchangePlan(
+        fresh=[_part(document, said) for said in fresh],
+        updates=updates,
+        moved=[each for each in live.values() if _has_moved(each, path, is_gone)],
+        known=list(live.values()),
+        discarded=frozenset(homes[key] for key in homes if homes[key] not in live),
+        recognized=recognized,
+        folding=fold(recognized, document, contents),
+        renamed=[(home, said) for said in queued if (home := homes[said.key]) is not None],
+    )
+
+
+@dataclass(slots=True)
+class _Layout:
+    """What a document says, and which drawers say some of it already."""
+
+    document: Document
+    homes: dict[int, int | None]
+    live: dict[int, ImportedDrawer]
+
+    def arrange(self, changed: Sequence[Said]) -> tuple[list[Sequence[Said]], list[Update]]:
+        """What becomes drawers of its own, and what is added to drawers that are there."""
+        fresh: list[Sequence[Said]] = []
+        runs: dict[int, list[tuple[int, int]]] = {}
+        rewritten: dict[int, list[Said]] = {}
+        for start, stop in self._unknown():
+            target = self._neighbour(start, stop)
+            if target is None:
+                fresh.append(self.document.said[start:stop])
+            else:
+                runs.setdefault(target, []).append((start, stop))
+        for said in changed:
+            home = self.homes[said.key]
+            if home in self.live and home is not None:
+                rewritten.setdefault(home, []).append(said)
+        updates = []
+        for row in sorted(runs.keys() | rewritten.keys()):
+            update, left = self._grown(self.live[row], runs.get(row, []), rewritten.get(row, []))
+            fresh += left
+            updates += [] if update is None else [update]
+        return fresh, updates
+
+    def _unknown(self) -> list[tuple[int, int]]:
+        """Where no drawer is known to say it: half-open ranges."""
+        ranges: list[tuple[int, int]] = []
+        for position, said in enumerate(self.document.said):
+            if said.key in self.homes:
+                continue
+            if ranges and ranges[-1][1] == position:
+                ranges[-1] = (ranges[-1][0], position + 1)
+            else:
+                ranges.append((position, position + 1))
+        return ranges
+
+    def _neighbour(self, start: int, stop: int) -> int | None:
+        """The live drawer of what stands before, or at the beginning of what follows."""
+        beside = start - 1 if start > 0 else stop
+        if beside >= len(self.document.said):
+            return None
+        home = self.homes[self.document.said[beside].key]
+        return home if home in self.live else None
+
+    def _grown(
+        self, drawer: ImportedDrawer, runs: list[tuple[int, int]], rewritten: list[Said]
+    ) -> tuple[Update | None, list[Sequence[Said]]]:
+        """The drawer with what is new to it, and what is left for others. What somebody edited stays as it is."""
+        said = self.document.said
+        new = [each for start, stop in runs for each in said[start:stop]]
+        keys = {each.key for each in new}
+        whole = [each for each in said if each.key in keys or self.homes.get(each.key) == drawer.row]
+        content = rendered(whole)
+        if not drawer.edited and _fits(content) and covers(content, drawer.content):
+            return Update(drawer, content, [*new, *rewritten]), []
+        left: list[Sequence[Said]] = []
+        taken: list[Said] = []
+        content = drawer.content
+        for start, stop in runs:
+            before = said[start - 1] if start > 0 else None
+            longer = f"{content}\n\n{rendered(said[start:stop], after=before.speaker)}" if before else ""
+            if before and not drawer.edited and content.endswith(before.text) and _fits(longer):
+                content, taken = longer, [*taken, *said[start:stop]]
+            else:
+                left.append(said[start:stop])
+        for each in rewritten:
+            longer = f"{content}\n\n{rendered([each])}"
+            if covers(content, each.text):
+                continue  # it has become shorter, and what it said stays
+            if not drawer.edited and _fits(longer):
+                content, taken = longer, [*taken, each]
+            else:
+                left.append([each])
+        return (Update(drawer, content, taken) if taken else None), left
+
+
+def _fits(content: str) -> bool:
+    return fits(content, LONGEST_EXCHANGE + _LABEL_CHARACTERS)
+
+
+def _part(document: Document, said: Sequence[Said]) -> Document:
+    if tuple(said) == document.said:
+        return document
+    return replace(document, content=rendered(said), said=tuple(said))
+
+
+def _has_moved(drawer: ImportedDrawer, path: str, is_gone: Callable[[str], bool]) -> bool:
+    """Is the drawer's file gone, and does it name it still?"""
+    return drawer.path != path and drawer.source_file == drawer.path and is_gone(drawer.path)

@@ -1,0 +1,193 @@
+"""The application over HTTP: its routes, and the server that listens.
+
+The HTTP doors: `/mcp`, `/sse` with `/messages/`, and the probes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mempalace_mcp.core.errors import InvalidArgument
+from mempalace_mcp.runtime.monitor import sockets_at_a_door
+from mempalace_mcp.server.auth import Keyring, Watch
+from mempalace_mcp.server.calls import Calls
+from mempalace_mcp.server.http_connections import Connections
+from mempalace_mcp.server.http_messages import HttpRefusal, NothingHere
+from mempalace_mcp.server.methods import PlainServer
+from mempalace_mcp.server.monitoring import health_routes, history_route
+from mempalace_mcp.server.sdk import build_server
+from mempalace_mcp.server.security import Exposure, HostGuard, Listening, TokenGuard, listen
+from mempalace_mcp.server.services import Services
+from mempalace_mcp.server.sse import MESSAGES_PATH, SseDoor
+from mempalace_mcp.server.stdio import stop_on_signal
+from mempalace_mcp.server.streamable_http import Exchanges, StreamableDoor
+
+BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 60
+SHUTDOWN_SECONDS = 2
+
+LOOPBACK = Exposure()
+
+
+@dataclass(frozen=True)
+class Guarding:
+    """By what callers are known: the connections of the server, and the tokens, if there may be any."""
+
+    connections: Connections
+    keyring: Keyring | None = None
+    watch: Watch | None = None
+
+
+def build_http(services: Services, exposure: Exposure = LOOPBACK, guarding: Guarding | None = None) -> Starlette:
+    """The application, for whom the guard lets in or, without one, for everybody who reaches it; `state.close` ends its
+    streams, before the server waits for open responses."""
+    streamable = StreamableDoor(build_server(services, Calls(services), sessions=False), services.activity)
+    sse = SseDoor(PlainServer(services), services.activity)
+
+    async def close() -> None:
+        streamable.close()
+        await sse.close()
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with streamable.run(), anyio.create_task_group() as tasks:
+            tasks.start_soon(services.health.watch)
+            tasks.start_soon(services.feed.watch)
+            yield
+            tasks.cancel_scope.cancel()
+
+    routes = [
+        *(Route(path, streamable) for path in ("/mcp", "/mcp/")),
+        *(Route(path, sse) for path in ("/sse", "/sse/", MESSAGES_PATH, MESSAGES_PATH.rstrip("/"))),
+        *health_routes(services.health),
+        history_route(services.activity),
+    ]
+    guards = []
+    if guarding is not None:
+        guards.append(Middleware(TokenGuard, guarding.keyring, guarding.watch, guarding.connections))
+    application = Starlette(
+        routes=routes,
+        middleware=[Middleware(HostGuard, exposure), Middleware(Known, [route.path for route in routes]), *guards],
+        exception_handlers={405: _refuse_method},
+        lifespan=lifespan,
+    )
+    application.router.redirect_slashes = False
+    application.state.close = close
+    return application
+
+
+class Known:
+    """Answers 404 where there is nothing, whoever asks: it is no secret, and clients without a token look around."""
+
+    def __init__(self, app: ASGIApp, paths: list[str]) -> None:
+        self._app = app
+        self._paths = frozenset(paths)
+        self._nothing = NothingHere()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        known = scope["type"] == "lifespan" or scope["path"] in self._paths
+        await (self._app if known else self._nothing)(scope, receive, send)
+
+
+async def _refuse_method(request: Request, error: Exception) -> Response:
+    fields = getattr(error, "headers", None)
+    wrong = InvalidArgument(f"{request.url.path} is only read", argument="method", hint="GET it.")
+    return HttpRefusal(405, wrong, fields).plain()
+
+
+async def serve_http(services: Services, host: str, port: int, ready: Callable[[int], None]) -> None:
+    """Serve until a stop signal comes. `ready` is told the port, which the system chooses if it is 0.
+
+    Raises:
+        ConfigurationError: the host is not loopback, or the port is taken.
+    """
+    exposure = Exposure(host)
+    with listen(exposure, port) as listening, stop_on_signal() as stop:
+        await serve_on(services, listening, ready, stop, exposure)
+
+
+async def serve_on(
+    services: Services,
+    listening: Listening,
+    ready: Callable[[int], None],
+    stop: anyio.Event,
+    exposure: Exposure = LOOPBACK,
+    keyring: Keyring | None = None,
+) -> None:
+    """Serve on sockets that listen, until `stop` is set. `ready` is told the port."""
+    connections = Connections(sockets_at_a_door())
+    with contextlib.ExitStack() as ending:
+        watch = None if keyring is None else Watch(keyring)
+        if watch is not None:
+            ending.callback(watch.close)
+        application = build_http(services, exposure, Guarding(connections, keyring, watch))
+        protocol: Any = connections
+        certificate = exposure.certificate
+        config = uvicorn.Config(
+            Exchanges(application, connections),
+            http=protocol,
+            backlog=BACKLOG,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # else a client could say from where it comes
+            ws="none",
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            ssl_certfile=certificate.file if certificate else None,
+            ssl_keyfile=certificate.key if certificate else None,
+        )
+        await _Server(config, application.state.close, ready, stop).serve(listening.sockets)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that tells when it is ready, ends its streams when it stops, and then just returns."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        close_streams: Callable[[], Awaitable[None]],
+        ready: Callable[[int], None],
+        stop: anyio.Event,
+    ) -> None:
+        super().__init__(config)
+        self._close_streams = close_streams
+        self._ready = ready
+        self._stop = stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            self._ready(sockets[0].getsockname()[1])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._close_streams()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at the event; signals are not this server's to catch, and to raise again, as Uvicorn does."""
+        waiting = asyncio.get_running_loop().create_task(self._exit_at_stop())
+        try:
+            yield
+        finally:
+            waiting.cancel()
+
+    async def _exit_at_stop(self) -> None:
+        await self._stop.wait()
+        self.should_exit = True

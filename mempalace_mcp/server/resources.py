@@ -1,0 +1,217 @@
+"""Resources, and completions of their addresses.
+
+The palace as resources: drawers are texts, rooms and wings are listings of what is in them.
+
+Names for what a person has begun to type into an argument of a prompt or a variable of a resource template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from types import MappingProxyType
+from typing import Any
+
+from mcp_types import CompleteRequestParams, PromptReference
+
+from mempalace_mcp.core.clock import show
+from mempalace_mcp.core.errors import NotFound
+from mempalace_mcp.core.model import Completion, Drawer, Room, Wing
+from mempalace_mcp.core.text import excerpt
+from mempalace_mcp.server.calls import verify_no_cursor
+from mempalace_mcp.server.prompts import find_prompt
+from mempalace_mcp.server.services import Services
+from mempalace_mcp.server.subscriptions import DRAWER_TEMPLATE, ROOM_TEMPLATE, WING_TEMPLATE, read_uri, write_uri
+from mempalace_mcp.server.tools.answers import Json, drawer_preview, drawer_whole, present, to_json
+from mempalace_mcp.server.tools.overview import largest
+from mempalace_mcp.server.tools.schema import readable
+
+PAGE = 50
+PROVENANCE = "mempalace/drawer"
+"""The key in `_meta` of everything that is known of a drawer beside its text."""
+
+_JSON = "application/json"
+_PLAIN = "text/plain"
+_MARKDOWN = "text/markdown"
+_MARKDOWN_SUFFIXES = (".md", ".markdown")
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The addresses of one kind of place, and their variables."""
+
+    name: str
+    title: str
+    description: str
+    uri: str
+    variables: tuple[str, ...]
+    mime_type: str | None = None
+
+    def listed(self) -> Json:
+        """As `resources/templates/list` shows it."""
+        shown = {"name": self.name, "title": self.title, "description": self.description, "uriTemplate": self.uri}
+        return present({**shown, "mimeType": self.mime_type})
+
+
+TEMPLATES = (
+    Template(
+        name="wing",
+        title="Wing",
+        description="The rooms of a wing and how many drawers each has.",
+        uri=WING_TEMPLATE,
+        variables=("wing",),
+        mime_type=_JSON,
+    ),
+    Template(
+        name="room",
+        title="Room",
+        description="The newest drawers of a room, each with the beginning of its text.",
+        uri=ROOM_TEMPLATE,
+        variables=("wing", "room"),
+        mime_type=_JSON,
+    ),
+    Template(
+        name="drawer",
+        title="Drawer",
+        description="A text, verbatim, with its provenance in _meta.",
+        uri=DRAWER_TEMPLATE,
+        variables=("wing", "room", "drawer"),
+    ),
+)
+
+
+def list_resources(services: Services, cursor: str | None) -> Json:
+    """Drawers, newest first, a page of them.
+
+    Raises:
+        InvalidArgument: there is no such page.
+    """
+    page = services.tool_context.palace.list_drawers(limit=PAGE, cursor=cursor)
+    return present({"resources": [_listed(drawer) for drawer in page.items], "nextCursor": page.next_cursor})
+
+
+def list_templates(services: Services, cursor: str | None) -> Json:
+    """The addresses of everything.
+
+    Raises:
+        InvalidArgument: there is no such page.
+    """
+    verify_no_cursor(cursor, "templates")
+    return {"resourceTemplates": [template.listed() for template in TEMPLATES]}
+
+
+def read_resource(services: Services, uri: str) -> Json:
+    """What is at the address.
+
+    Raises:
+        InvalidArgument: it is no address of a palace.
+        NotFound: there is nothing.
+    """
+    return {"contents": [_contents(services.tool_context.palace, uri)]}
+
+
+def drawer_uri(drawer: Drawer) -> str:
+    """Where a drawer stands now."""
+    return write_uri(drawer.wing, drawer.room, drawer.drawer_id)
+
+
+def provenance(drawer: Drawer) -> Json:
+    """All that is known of a drawer beside its text, as `_meta`."""
+    return {PROVENANCE: {key: value for key, value in drawer_whole(drawer).items() if key != "content"}}
+
+
+def media_type(drawer: Drawer) -> str:
+    """Markdown if it comes from such a file; plain text otherwise, for nothing is known about it."""
+    suffix = PurePath(drawer.source_file or "").suffix.lower()
+    return _MARKDOWN if suffix in _MARKDOWN_SUFFIXES else _PLAIN
+
+
+def _listed(drawer: Drawer) -> Json:
+    return {
+        "uri": drawer_uri(drawer),
+        "name": drawer.drawer_id,
+        "title": excerpt(drawer.content.strip().partition("\n")[0]),
+        "description": f"{drawer.wing} / {drawer.room}",
+        "mimeType": media_type(drawer),
+        "size": len(drawer.content.encode()),
+        "annotations": {"lastModified": show(drawer.updated_at)},
+    }
+
+
+def _contents(palace: Any, uri: str) -> Json:
+    place = read_uri(uri)
+    if place.room is None:
+        return _listing(uri, _wing_shown(palace.get_wing(place.wing)))
+    if place.drawer is None:
+        return _listing(uri, _room_shown(palace.get_room(place.wing, place.room)))
+    drawer = palace.get_drawer(place.wing, place.room, place.drawer)
+    return {"uri": uri, "mimeType": media_type(drawer), "text": drawer.content, "_meta": provenance(drawer)}
+
+
+def _listing(uri: str, content: Json) -> Json:
+    return {"uri": uri, "mimeType": _JSON, "text": to_json(content)}
+
+
+def _wing_shown(wing: Wing) -> Json:
+    rooms = [
+        {"room": room.room, "drawers": room.drawers, "uri": write_uri(room.wing, room.room)}
+        for room in largest(wing.rooms)
+    ]
+    return {"wing": wing.name, "drawers": wing.drawers, "rooms": rooms, "truncated": len(rooms) < len(wing.rooms)}
+
+
+def _room_shown(room: Room) -> Json:
+    newest = [{"uri": drawer_uri(drawer), **drawer_preview(drawer)} for drawer in room.drawers.items]
+    return {"wing": room.wing, "room": room.name, "drawers": room.drawers.total, "newest": newest}
+
+
+Complete = Callable[[Any, str, Mapping[str, str]], Completion]
+"""Asks the palace for names, given what was begun and the other arguments."""
+
+_NOTHING = Completion((), 0)
+_COMPLETIONS: Mapping[str, Complete] = MappingProxyType(
+    {
+        "wing": lambda palace, begun, others: palace.complete_wing(begun),
+        "room": lambda palace, begun, others: palace.complete_room(begun, wing=others.get("wing")),
+        "agent_name": lambda palace, begun, others: palace.complete_agent(begun),
+        "entity": lambda palace, begun, others: palace.complete_entity(begun),
+    }
+)
+"""By the name of the argument or variable; the others cannot be guessed."""
+
+
+def complete(services: Services, params: CompleteRequestParams) -> Json:
+    """At most 100 names: those that begin so, then those that hold it, without regard to case.
+
+    Raises:
+        NotFound: there is no such prompt, template or argument.
+        PalaceError: the palace refuses what was begun.
+    """
+    argument, others = params.argument, (params.context and params.context.arguments) or {}
+    known = _arguments(services, params)
+    if argument.name not in known:
+        raise NotFound(
+            f"there is no argument {readable(argument.name)}",
+            argument="argument.name",
+            hint=f"Known: {', '.join(known)}.",
+        )
+    complete_name = _COMPLETIONS.get(argument.name)
+    palace = services.tool_context.palace
+    names = complete_name(palace, argument.value, others) if complete_name else _NOTHING
+    shown = list(names.values)
+    return {"completion": {"values": shown, "total": names.total, "hasMore": names.total > len(shown)}}
+
+
+def _arguments(services: Services, params: CompleteRequestParams) -> tuple[str, ...]:
+    """The arguments of the prompt or template in question."""
+    if isinstance(params.ref, PromptReference):
+        return tuple(find_prompt(services.tools.names, params.ref.name).arguments.model_fields)
+    for template in TEMPLATES:
+        if template.uri == params.ref.uri:
+            return template.variables
+    raise NotFound(
+        f"there is no resource template {readable(params.ref.uri)}",
+        argument="ref.uri",
+        hint=f"There are {', '.join(template.uri for template in TEMPLATES)}.",
+    )

@@ -1,0 +1,230 @@
+"""The HTTP+SSE door of the oldest revision: `GET /sse` streams the answers to what is posted to `/messages/`."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import secrets
+import time
+
+import anyio
+from starlette.datastructures import Headers, QueryParams
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from mempalace_mcp.core.errors import Busy, InvalidArgument, NotFound
+from mempalace_mcp.runtime.activity import Activity, Transport
+from mempalace_mcp.server.http_messages import (
+    EVENTS,
+    RETRY_SECONDS,
+    Bodies,
+    HttpRefusal,
+    accepts,
+    id_in,
+    route_of,
+    sends_json,
+)
+from mempalace_mcp.server.methods import SessionServer
+from mempalace_mcp.server.security import access_of, messages_address
+from mempalace_mcp.server.session import Session
+
+logger = logging.getLogger(__name__)
+
+SESSION_LIMIT = 256
+IDLE_SECONDS = 600.0
+"""A client that has asked nothing for so long makes room for a new one, when there is none."""
+
+PING_SECONDS = 15.0
+RETRY_MILLISECONDS = 500
+"""After which clients reconnect whose stream was cut; by themselves they wait for seconds."""
+
+DRAIN_SECONDS = 1.0
+"""For calls in flight when the server stops."""
+
+MESSAGES_PATH = "/messages/"
+_METHODS = "GET the stream, POST the messages"
+_NOT_A_STREAM = HttpRefusal(
+    405, InvalidArgument("/sse is a stream", hint=f"{_METHODS} to {MESSAGES_PATH}"), {"Allow": "GET, HEAD"}
+)
+_NOT_A_MESSAGE = HttpRefusal(405, InvalidArgument("messages are posted", hint=f"{_METHODS}."), {"Allow": "POST"})
+_NO_EVENTS = HttpRefusal(406, InvalidArgument(f"/sse is a stream of {EVENTS}", argument="Accept", hint="Accept that."))
+_NOT_JSON = HttpRefusal(415, InvalidArgument("a message is application/json", argument="Content-Type", hint="Say so."))
+_NO_SESSION = HttpRefusal(
+    404, NotFound("there is no such session", argument="session_id", hint="GET /sse opens one, and says its address.")
+)
+_NO_ROOM = HttpRefusal(
+    503,
+    Busy(
+        "no more sessions can be served now", hint=f"Try again in {RETRY_SECONDS} seconds.", retry_after=RETRY_SECONDS
+    ),
+    {"Retry-After": str(RETRY_SECONDS)},
+)
+_SESSION_ID = re.compile(r"[0-9a-f]{32}")
+_FIELDS = (
+    ("content-type", "text/event-stream; charset=utf-8"),
+    ("cache-control", "no-store"),
+    ("x-accel-buffering", "no"),
+)
+_HEADERS = [(name.encode(), value.encode()) for name, value in _FIELDS]
+
+
+class SseDoor:
+    """An ASGI application for both paths, and the sessions they share."""
+
+    def __init__(
+        self,
+        server: SessionServer,
+        activity: Activity,
+        session_limit: int = SESSION_LIMIT,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self._server = server
+        self._activity = activity
+        self._session_limit = session_limit
+        self._idle_seconds = idle_seconds
+        self._sessions: dict[tuple[str, str], Session] = {}
+        """By the name of the token that opened it, which alone may post to it, and its id."""
+        self._heard: dict[tuple[str, str], float] = {}
+        """When its client last posted something."""
+        self._clients: dict[tuple[str, str], str] = {}
+        """The id by which a client is known again when it reconnects."""
+        self._bodies = Bodies()
+        self._stopping = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        serve = self._messages if f"{route_of(scope)}/" == MESSAGES_PATH else self._stream
+        await serve(scope, receive, send)
+
+    async def close(self) -> None:
+        """Admit nobody any more, answer what is in flight if that is soon, and end every stream."""
+        self._stopping = True
+        async with anyio.create_task_group() as tasks:
+            for session in list(self._sessions.values()):
+                tasks.start_soon(_end, session)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            await _NOT_A_STREAM(scope, receive, send)
+        elif not accepts(scope, EVENTS):
+            await _NO_EVENTS(scope, receive, send)
+        elif scope["method"] == "HEAD":
+            await Response(None, 200, dict(_FIELDS))(scope, receive, send)
+        elif self._stopping or not self._has_room():
+            await _NO_ROOM(scope, receive, send)
+        else:
+            await self._serve(scope, receive, _EventStream(send))
+
+    def _has_room(self) -> bool:
+        """True if one more session can be served, now that one that was idle for long has ended if it must."""
+        if len(self._sessions) < self._session_limit:
+            return True
+        waiting = ((heard, key) for key, heard in self._heard.items() if not self._sessions[key].in_flight)
+        heard, key = min(waiting, default=(math.inf, ("", "")))
+        if time.monotonic() - heard < self._idle_seconds:
+            return False
+        logger.info("an idle session makes room for a new one")
+        self._forget(key).abort()
+        return True
+
+    async def _serve(self, scope: Scope, receive: Receive, events: _EventStream) -> None:
+        activity = self._activity.open(Transport.SSE)
+        session = Session(self._server, activity, events.message)
+        session_id = secrets.token_hex(16)
+        client_id = _client_id(scope)
+        key = access_of(scope).name, session_id
+        self._sessions[key] = session
+        self._heard[key] = time.monotonic()
+        self._clients[key] = client_id
+        try:
+            await events.begin(messages_address(scope, f"{MESSAGES_PATH}?session_id={session_id}"), client_id)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_abort_when_gone, receive, session)
+                tasks.start_soon(events.keep_alive)
+                await session.serve()
+                tasks.cancel_scope.cancel()
+            await events.end()
+        finally:
+            if key in self._sessions:
+                self._forget(key)
+            session.abort()
+            activity.close()
+
+    def _forget(self, key: tuple[str, str]) -> Session:
+        del self._heard[key], self._clients[key]
+        return self._sessions.pop(key)
+
+    async def _messages(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._accept(scope, receive)
+        await response(scope, receive, send)
+
+    async def _accept(self, scope: Scope, receive: Receive) -> Response | HttpRefusal:
+        """Hand the message to its session first and say 202 then: a session that ends in between promises nothing."""
+        if scope["method"] != "POST":
+            return _NOT_A_MESSAGE
+        if not sends_json(scope):
+            return _NOT_JSON
+        access = access_of(scope)
+        key = access.name, QueryParams(scope["query_string"]).get("session_id", "")
+        session = self._sessions.get(key)
+        if session is None:
+            return _NO_SESSION
+        self._heard[key] = time.monotonic()
+        async with self._bodies.read(scope, receive) as body:
+            if isinstance(body, Response):
+                return body
+            try:
+                await session.receive(body, access, self._clients.get(key))
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                return _NO_SESSION.answer(id_in(body, whole=True))
+            return Response("Accepted", 202)
+
+
+class _EventStream:
+    """The response of `GET /sse`, one whole event at a time."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._writing = anyio.Lock()
+
+    async def begin(self, endpoint: str, client_id: str) -> None:
+        """Say where messages are to be posted, and what a client shows when it reconnects."""
+        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        event = f"event: endpoint\r\ndata: {endpoint}\r\nid: {client_id}\r\nretry: {RETRY_MILLISECONDS}\r\n\r\n"
+        await self._write(event.encode())
+
+    async def message(self, message: bytes) -> None:
+        """Send one message of the protocol."""
+        await self._write(b"event: message\r\ndata: " + message + b"\r\n\r\n")
+
+    async def keep_alive(self) -> None:
+        """Send comments for ever, so that nobody on the way takes silence for death."""
+        while True:
+            await anyio.sleep(PING_SECONDS)
+            await self._write(b": ping\r\n\r\n")
+
+    async def end(self) -> None:
+        """Say that nothing more comes."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write(self, data: bytes) -> None:
+        async with self._writing:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+def _client_id(scope: Scope) -> str:
+    """That of the client's stream before this one, which it shows if that was cut, or a new one."""
+    shown = Headers(scope=scope).get("last-event-id", "")
+    return shown if _SESSION_ID.fullmatch(shown) else secrets.token_hex(16)
+
+
+async def _abort_when_gone(receive: Receive, session: Session) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    session.abort()
+
+
+async def _end(session: Session) -> None:
+    await session.drain(DRAIN_SECONDS)
+    session.abort()
+    await session.finished.wait()

@@ -1,0 +1,155 @@
+"""Finding drawers, and finding out whether one is there already."""
+
+from __future__ import annotations
+
+from typing import Annotated, NotRequired
+
+from pydantic import Field
+
+from mempalace_mcp.core.call_context import Deadline
+from mempalace_mcp.core.model import Duplicate, Hit, SearchMode, SearchResult
+from mempalace_mcp.palace.search import MAX_TOKENS, MIN_TOKENS
+from mempalace_mcp.server.tools.answers import (
+    LISTING_TOKENS,
+    Json,
+    Quoting,
+    count_fitting,
+    drawer_place,
+    drawer_preview,
+    passage_shown,
+    present,
+    quoting,
+    rounded,
+)
+from mempalace_mcp.server.tools.schema import Arguments, Content, Limit, Query, Share
+from mempalace_mcp.server.tools.tool import Tool, ToolContext
+
+
+class SearchArguments(Arguments):
+    """What to look for, where, and how much of it."""
+
+    query: Query
+    wing: Annotated[str, Field(description="Project or person")] | None = None
+    room: Annotated[str, Field(description="Topic")] | None = None
+    source_file: Annotated[str, Field(description="Where the text is from")] | None = None
+    since: Annotated[str, Field(description="Date it happened, else was filed")] | None = None
+    before: Annotated[str, Field(description="Exclusive")] | None = None
+    limit: Limit = 5
+    mode: Annotated[SearchMode, Field(strict=False)] = SearchMode.HYBRID
+    max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS, description="Of all passages")] | None = None
+
+
+class SearchAnswer(Quoting):
+    """Hits, best first; `degraded` says in words which side of the search is missing, if one is."""
+
+    results: list[Json]
+    count: NotRequired[int]
+    mode: NotRequired[str]
+    degraded: str | None
+    pending: NotRequired[int]
+    truncated: NotRequired[bool]
+    hint: NotRequired[str]
+
+
+class CheckDuplicateArguments(Arguments):
+    """The text in question and where to look."""
+
+    content: Content
+    threshold: Annotated[Share, Field(description="Least similarity")] = 0.9
+    wing: str | None = None
+    room: str | None = None
+
+
+class CheckDuplicateAnswer(Quoting):
+    """Drawers that say the same, best first."""
+
+    is_duplicate: bool
+    matches: list[Json]
+    degraded: NotRequired[str | None]
+
+
+def search(context: ToolContext, arguments: SearchArguments, deadline: Deadline) -> SearchAnswer:
+    result = context.palace.search(
+        arguments.query,
+        wing=arguments.wing,
+        room=arguments.room,
+        source_file=arguments.source_file,
+        since=arguments.since,
+        before=arguments.before,
+        limit=arguments.limit,
+        mode=arguments.mode,
+        max_tokens=arguments.max_tokens,
+    )
+    hits = [_hit(hit) for hit in result.hits]
+    shown = hits[: count_fitting(hits, LISTING_TOKENS)] if arguments.max_tokens is None else hits
+    answer = SearchAnswer(
+        results=shown,
+        count=len(shown),
+        mode=result.mode.value,
+        degraded=result.degraded,
+        pending=result.pending,
+        truncated=result.truncated or len(shown) < len(hits),
+    )
+    told: SearchAnswer = {**answer, **quoting(shown)}
+    hint = _TOO_LONG if len(shown) < len(hits) else _hint(result)
+    return {**told, "hint": hint} if hint else told
+
+
+def _hit(hit: Hit) -> Json:
+    scores = {
+        "score": rounded(hit.score),
+        "semantic": None if hit.semantic is None else rounded(hit.semantic),
+        "lexical": None if hit.lexical is None else rounded(hit.lexical),
+    }
+    return present(drawer_place(hit.drawer) | passage_shown(hit) | scores)
+
+
+_TOO_LONG = "Cut to what clients take: give max_tokens to see more, or filters to see others."
+
+
+def _hint(result: SearchResult) -> str | None:
+    if result.truncated:
+        return "Cut to max_tokens: raise it to see more, or get the whole drawers by their ids."
+    if result.hits:
+        return None
+    if result.mode is SearchMode.KEYWORD or result.degraded or result.pending:
+        return "Nothing was found. Use other words, or fewer filters."
+    return "The palace is empty, or the filters leave nothing of it: get_taxonomy names the wings and rooms."
+
+
+def check_duplicate(
+    context: ToolContext, arguments: CheckDuplicateArguments, deadline: Deadline
+) -> CheckDuplicateAnswer:
+    report = context.palace.check_duplicate(
+        arguments.content, threshold=arguments.threshold, wing=arguments.wing, room=arguments.room
+    )
+    return {
+        "is_duplicate": bool(report.matches),
+        "matches": [_match(match) for match in report.matches],
+        "degraded": report.degraded,
+        **quoting(report.matches),
+    }
+
+
+def _match(match: Duplicate) -> Json:
+    return {**drawer_preview(match.drawer), "kind": match.kind, "similarity": rounded(match.similarity)}
+
+
+SEARCH = Tool(
+    name="search",
+    title="Search",
+    description="Search by meaning and exact words. Returns each drawer's best passage; {get_drawers} has the whole.",
+    arguments=SearchArguments,
+    answer=SearchAnswer,
+    run=search,
+    within_wings=True,
+)
+CHECK_DUPLICATE = Tool(
+    name="check_duplicate",
+    title="Check duplicate",
+    description="Find the drawers that say the same as a text, or nearly.",
+    arguments=CheckDuplicateArguments,
+    answer=CheckDuplicateAnswer,
+    run=check_duplicate,
+    within_wings=True,
+)

@@ -1,0 +1,294 @@
+"""What was imported: which drawer holds what a record of a transcript said, or a part of a note, and what files held.
+
+None of it is in the drawers themselves: whatever somebody changes there, a drawer stays known.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.storage.rows import content_hash, json_array
+from mempalace_mcp.storage.transactions import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedFile:
+    """A file that was imported: its state when it was last read whole, and the drawers that hold what it said then."""
+
+    row: int
+    state: str | None
+    drawers: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedDrawer:
+    """A drawer that an import filed. `path` is the file as the import knows it, which somebody may have renamed in the
+    drawer; `edited` tells that somebody has changed its text."""
+
+    row: int
+    drawer_id: str
+    live: bool
+    edited: bool
+    content: str
+    source_file: str | None
+    path: str
+    wing: str
+    occurred_at: Instant | None
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """Where a record's words are: `drawer` is None once that drawer was purged."""
+
+    drawer: int | None
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedPart:
+    """Where a part of a note is. `gone` tells that the import discarded it because its file no longer had it."""
+
+    part: str
+    digest: str
+    drawer: int | None
+    gone: bool
+
+
+def text_digest(content: str) -> str:
+    """What a drawer is compared by, to tell whether somebody has edited it."""
+    return content_hash(content).hex()
+
+
+def find_file(connection: sqlite3.Connection, path: str) -> ImportedFile | None:
+    """What is known of a file, if anything is."""
+    row = connection.execute("SELECT id, state, drawers FROM import_files WHERE path = ?", (path,)).fetchone()
+    return ImportedFile(*row) if row else None
+
+
+def save_file(tx: Transaction, path: str, state: str | None, drawers: int) -> None:
+    """Remember a file that was read."""
+    tx.connection.execute(
+        "UPDATE import_files SET state = ?, drawers = ? WHERE id = ?", (state, drawers, ensure_file(tx, path))
+    )
+
+
+def ensure_file(tx: Transaction, path: str) -> int:
+    """The row of a file, made if there is none."""
+    tx.connection.execute("INSERT OR IGNORE INTO import_files (path) VALUES (?)", (path,))
+    return int(tx.connection.execute("SELECT id FROM import_files WHERE path = ?", (path,)).fetchone()[0])
+
+
+def utterances(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, Utterance]:
+    """Those of the records that are known."""
+    rows = connection.execute(
+        "SELECT s.key, s.drawer, s.digest FROM json_each(?) AS wanted CROSS JOIN said s ON s.key = wanted.value",
+        (json_array(keys),),
+    )
+    return {key: Utterance(drawer, digest) for key, drawer, digest in rows}
+
+
+def save_utterances(tx: Transaction, drawer: int, said: Iterable[tuple[int, int]]) -> None:
+    """Remember which drawer holds the words of records, given as key and digest."""
+    tx.connection.executemany(
+        "INSERT INTO said (key, drawer, digest) VALUES (?, ?, ?)"
+        " ON CONFLICT (key) DO UPDATE SET drawer = excluded.drawer, digest = excluded.digest",
+        [(key, drawer, digest) for key, digest in said],
+    )
+
+
+def imported_drawers(connection: sqlite3.Connection, rows: Iterable[int]) -> dict[int, ImportedDrawer]:
+    """Drawers that imports filed, by row; in the trash or not."""
+    found = connection.execute(
+        "SELECT d.id, d.drawer_id, d.deleted_at IS NULL, lower(hex(d.content_hash)) <> i.digest, d.content,"
+        " d.source_file, f.path, w.name, d.occurred_at, i.digest"
+        " FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.id = wanted.value"
+        " CROSS JOIN imported i ON i.drawer = d.id CROSS JOIN import_files f ON f.id = i.file"
+        " CROSS JOIN wings w ON w.id = d.wing",
+        (json_array(sorted(rows)),),
+    )
+    return {
+        row: ImportedDrawer(row, drawer_id, bool(live), bool(edited), *rest)
+        for row, drawer_id, live, edited, *rest in found
+    }
+
+
+def imported_text(connection: sqlite3.Connection, drawer: ImportedDrawer) -> str:
+    """What an import wrote into a drawer, if it is still known, whatever somebody made of it."""
+    if drawer.edited:
+        versions = connection.execute(
+            "SELECT content FROM versions WHERE drawer = ? ORDER BY version DESC", (drawer.row,)
+        )
+        return next((text for (text,) in versions if text_digest(text) == drawer.digest), drawer.content)
+    return drawer.content
+
+
+def save_imported(tx: Transaction, drawer_id: str, path: str, content: str) -> int:
+    """Remember that an import has written this text into a drawer, and from which file; returns the drawer's row."""
+    (row,) = tx.connection.execute("SELECT id FROM drawers WHERE drawer_id = ?", (drawer_id,)).fetchone()
+    tx.connection.execute(
+        "INSERT INTO imported (drawer, file, digest) VALUES (?, ?, ?)"
+        " ON CONFLICT (drawer) DO UPDATE SET file = excluded.file, digest = excluded.digest",
+        (row, ensure_file(tx, path), text_digest(content)),
+    )
+    return int(row)
+
+
+def save_path(tx: Transaction, drawer: int, path: str) -> None:
+    """Remember that the file of a drawer has another path now."""
+    tx.connection.execute("UPDATE imported SET file = ? WHERE drawer = ?", (ensure_file(tx, path), drawer))
+
+
+def parts_of(connection: sqlite3.Connection, path: str) -> dict[str, ImportedPart]:
+    """The parts of a note by name."""
+    rows = connection.execute(
+        "SELECT p.part, p.digest, p.drawer, p.gone FROM parts p JOIN import_files f ON f.id = p.file WHERE f.path = ?",
+        (path,),
+    )
+    return {part: ImportedPart(part, digest, drawer, bool(gone)) for part, digest, drawer, gone in rows}
+
+
+def same_parts(connection: sqlite3.Connection, part: str, content: str) -> list[tuple[int, str]]:
+    """The drawers that hold such a part of a note and say just this, each with its file: the live ones, the newest
+    first, then those that somebody has deleted."""
+    return connection.execute(
+        "SELECT d.id, f.path FROM drawers d JOIN parts p ON p.drawer = d.id JOIN import_files f ON f.id = p.file"
+        " WHERE d.content_hash = ? AND d.content = ? AND p.part = ? AND (d.deleted_at IS NULL OR NOT p.gone)"
+        " ORDER BY d.deleted_at IS NOT NULL, d.id DESC",
+        (content_hash(content), content, part),
+    ).fetchall()
+
+
+def purged_parts(connection: sqlite3.Connection, part: str, digest: str) -> list[str]:
+    """The files that had such a part of a note which somebody has deleted, and whose drawer is no more."""
+    rows = connection.execute(
+        "SELECT f.path FROM parts p JOIN import_files f ON f.id = p.file"
+        " WHERE p.drawer IS NULL AND p.digest = ? AND p.part = ? AND NOT p.gone",
+        (digest, part),
+    )
+    return [path for (path,) in rows]
+
+
+def save_part(tx: Transaction, path: str, part: str, drawer: int, digest: str) -> None:
+    """Remember which drawer holds a part of a note, and the digest of its text in the file."""
+    tx.connection.execute(
+        "INSERT INTO parts (file, part, drawer, digest) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (file, part) DO UPDATE SET drawer = excluded.drawer, digest = excluded.digest, gone = 0",
+        (ensure_file(tx, path), part, drawer, digest),
+    )
+
+
+def forget_part(tx: Transaction, drawer: int) -> None:
+    """Whatever part of a note the drawer was, it is none now."""
+    tx.connection.execute("DELETE FROM parts WHERE drawer = ?", (drawer,))
+
+
+def mark_gone(tx: Transaction, drawers: Sequence[int]) -> None:
+    """Remember that these were discarded because their files no longer have them."""
+    tx.connection.execute(
+        "UPDATE parts SET gone = 1 WHERE drawer IN (SELECT value FROM json_each(?))", (json_array(drawers),)
+    )
+
+
+def keep_parts(tx: Transaction, drawers: Sequence[int]) -> None:
+    """Their files have these again."""
+    tx.connection.execute(
+        "UPDATE parts SET gone = 0 WHERE drawer IN (SELECT value FROM json_each(?))", (json_array(drawers),)
+    )
+
+
+def notes_below(connection: sqlite3.Connection, folder: str) -> dict[str, list[int]]:
+    """The live drawers of notes in a folder, whose path ends with a separator, and below it: rows by file."""
+    notes: dict[str, list[int]] = {}
+    rows = connection.execute(
+        "SELECT f.path, d.id FROM import_files f JOIN parts p ON p.file = f.id"
+        " JOIN drawers d ON d.id = p.drawer WHERE f.path >= ? AND f.path < ? AND d.deleted_at IS NULL ORDER BY f.path",
+        (folder, folder + "\U0010ffff"),
+    )
+    for path, row in rows:
+        notes.setdefault(path, []).append(row)
+    return notes
+
+
+def places_of_file(connection: sqlite3.Connection, path: str) -> Mapping[str, int]:
+    """How many live drawers an import filed from a file, by wing."""
+    rows = connection.execute(
+        "SELECT w.name, count(*) FROM import_files f JOIN imported i ON i.file = f.id JOIN drawers d ON d.id = i.drawer"
+        " JOIN wings w ON w.id = d.wing WHERE f.path = ? AND d.deleted_at IS NULL GROUP BY w.id",
+        (path,),
+    )
+    return dict(rows.fetchall())
+
+
+def discarded_of_file(connection: sqlite3.Connection, path: str) -> int:
+    """How many of a file's drawers somebody has deleted since."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM import_files f JOIN imported i ON i.file = f.id JOIN drawers d ON d.id = i.drawer"
+        " LEFT JOIN parts p ON p.drawer = d.id WHERE f.path = ? AND d.deleted_at IS NOT NULL"
+        " AND (p.drawer IS NOT NULL AND NOT p.gone OR EXISTS (SELECT 1 FROM said s WHERE s.drawer = d.id))",
+        (path,),
+    ).fetchone()
+    return int(count)
+
+
+def has_unidentified(connection: sqlite3.Connection) -> bool:
+    """Are there drawers from transcripts whose records are not known?"""
+    return connection.execute("SELECT 1 FROM unidentified LIMIT 1").fetchone() is not None
+
+
+def unidentified(
+    connection: sqlite3.Connection, times: Sequence[Instant], path: str, text: str | None
+) -> dict[int, ImportedDrawer]:
+    """The drawers whose records are not known, of these times; with `text` those of no time too that came from the
+    file and hold it."""
+    rows = {
+        row
+        for (row,) in connection.execute(
+            "SELECT u.drawer FROM json_each(?) AS wanted CROSS JOIN unidentified u ON u.occurred_at = wanted.value",
+            (json_array(times),),
+        )
+    }
+    if text is not None:
+        found = connection.execute(
+            "SELECT u.drawer FROM import_files f JOIN imported i ON i.file = f.id JOIN unidentified u"
+            " ON u.drawer = i.drawer JOIN drawers d ON d.id = u.drawer"
+            " WHERE f.path = ? AND u.occurred_at IS NULL AND instr(d.content, ?)",
+            (path, text),
+        )
+        rows |= {row for (row,) in found}
+    return imported_drawers(connection, rows)
+
+
+def unidentified_before(connection: sqlite3.Connection, time: Instant, path: str) -> dict[int, ImportedDrawer]:
+    """The drawers whose records are not known of the last moment before this time, in the file and in all of them."""
+    rows = connection.execute(
+        "SELECT drawer FROM unidentified"
+        " WHERE occurred_at = (SELECT max(occurred_at) FROM unidentified WHERE occurred_at < :time)"
+        " UNION SELECT u.drawer FROM import_files f JOIN imported i ON i.file = f.id"
+        " JOIN unidentified u ON u.drawer = i.drawer WHERE f.path = :path AND u.occurred_at = ("
+        "SELECT max(u.occurred_at) FROM import_files f JOIN imported i ON i.file = f.id"
+        " JOIN unidentified u ON u.drawer = i.drawer WHERE f.path = :path AND u.occurred_at < :time)",
+        {"time": time, "path": path},
+    )
+    return imported_drawers(connection, [row for (row,) in rows])
+
+
+def identified(tx: Transaction, drawers: Iterable[int]) -> None:
+    """These drawers need no longer be recognized."""
+    tx.connection.execute(
+        "DELETE FROM unidentified WHERE drawer IN (SELECT value FROM json_each(?))", (json_array(sorted(drawers)),)
+    )
+
+
+def is_cited(connection: sqlite3.Connection, drawer_id: str) -> bool:
+    """Does a fact name the drawer as its source?"""
+    row = connection.execute("SELECT 1 FROM facts WHERE source_drawer_id = ? LIMIT 1", (drawer_id,)).fetchone()
+    return row is not None
+
+
+def fold(tx: Transaction, drawer: int, into: int) -> None:
+    """What one drawer was known to say is said by another one."""
+    tx.connection.execute("UPDATE said SET drawer = ? WHERE drawer = ?", (into, drawer))

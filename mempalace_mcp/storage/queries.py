@@ -1,0 +1,364 @@
+"""What is asked of drawers: listings by filters, pages of them, names of wings and rooms, what has changed.
+
+Cursors of listings: opaque to clients, bound to the question they were made for.
+
+A `DrawerFilter` as SQL: conditions on the table `drawers` under the name `d`, which hold for live drawers only.
+
+Names that fit what somebody has begun to write: those that begin with it, then those that hold it somewhere.
+
+Reading drawers: by id, by filter, page by page, counted.
+
+What has become of drawers since a moment, seen from any process: each unit of work leaves its number in them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import sqlite3
+import struct
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mempalace_mcp.core.errors import InvalidArgument
+from mempalace_mcp.core.model import (
+    Changes,
+    Completion,
+    Drawer,
+    DrawerFilter,
+    DrawerVersion,
+    Duplicate,
+    Page,
+    Place,
+    RoomCount,
+)
+from mempalace_mcp.core.text import Name, name_key
+from mempalace_mcp.storage import rows
+from mempalace_mcp.storage import rows as places
+from mempalace_mcp.storage.rows import json_array
+from mempalace_mcp.storage.transactions import Stamp
+
+Position = tuple[int, ...]
+"""The sort key of the last row that was shown."""
+
+GREATEST = 2**63 - 1
+"""No part of a sort key is beyond it, nor below its negative."""
+
+
+def encode_cursor(position: Position, question: object) -> str:
+    """The cursor for what follows a position in the listing that answers `question` (told apart by its repr)."""
+    return base64.urlsafe_b64encode(_layout(position).pack(*position, _fingerprint(question))).decode("ascii")
+
+
+def decode_cursor(cursor: str | None, question: object, beginning: Position) -> Position:
+    """The position a cursor stands for; without a cursor, the beginning, which has as many parts.
+
+    Raises:
+        InvalidArgument: it is no cursor, or one of another listing.
+    """
+    if cursor is None:
+        return beginning
+    try:
+        packed = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
+        *position, fingerprint = _layout(beginning).unpack(packed)
+    except (UnicodeEncodeError, binascii.Error, struct.error):
+        raise _refusal("is not a cursor that this palace has given") from None
+    if fingerprint != _fingerprint(question):
+        raise _refusal("belongs to a listing with other filters")
+    return tuple(position)
+
+
+def _layout(position: Position) -> struct.Struct:
+    return struct.Struct(f">{len(position)}q8s")
+
+
+def _fingerprint(question: object) -> bytes:
+    return hashlib.blake2b(repr(question).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def _refusal(problem: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"cursor {problem}",
+        argument="cursor",
+        hint="Give the next_cursor of the last page together with the same filters, or leave it out to begin anew.",
+    )
+
+
+_WITHIN = "w.key IN (SELECT value FROM json_each(:within))"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The text after WHERE, the values of its named parameters, and the index that answers it in the order of time."""
+
+    sql: str
+    values: dict[str, Any]
+    index: str
+
+    @property
+    def source(self) -> str:
+        """What stands between FROM and the rest of a query that reads drawers alone."""
+        return f"drawers d INDEXED BY {self.index} WHERE {self.sql}"
+
+
+def condition_of(drawers: DrawerFilter) -> Condition:
+    """Live drawers that match. A wing or room that nobody has matches nothing."""
+    clauses = {
+        "d.wing = (SELECT id FROM wings WHERE key = :wing)": drawers.wing,
+        f"d.wing IN (SELECT w.id FROM wings w WHERE {_WITHIN})": drawers.within,
+        "d.room IN (SELECT id FROM rooms WHERE key = :room)": drawers.room,
+        **_beside_place(drawers),
+    }
+    return Condition(" AND ".join(["d.deleted_at IS NULL", *_given(clauses)]), _values(drawers), _index_for(drawers))
+
+
+def conditions_by_room(connection: sqlite3.Connection, drawers: DrawerFilter) -> list[Condition]:
+    """The same drawers as `condition_of`, as one condition per room that they may stand in.
+
+    Each condition has at most one place, so that its index gives its drawers in the order of time.
+    """
+    if drawers.room is None:
+        return [condition_of(drawers)]
+    sql = " AND ".join(["d.room = :one_room", "d.deleted_at IS NULL", *_given(_beside_place(drawers))])
+    values, index = _values(drawers), _index_for(drawers)
+    return [Condition(sql, values | {"one_room": room}, index) for room, _ in rooms_of(connection, drawers)]
+
+
+def count_drawers(connection: sqlite3.Connection, drawers: DrawerFilter) -> int:
+    """How many live drawers match; read off the rooms where only the place matters."""
+    if not _given(_beside_place(drawers)):
+        return sum(count for _, count in rooms_of(connection, drawers))
+    condition = condition_of(drawers)
+    row = connection.execute(f"SELECT count(*) FROM {condition.source}", condition.values).fetchone()
+    return int(row[0])
+
+
+def _index_for(drawers: DrawerFilter) -> str:
+    """By the most telling of the conditions; the planner has no statistics to choose by."""
+    if drawers.source_file is not None:
+        return "drawers_by_source"
+    if drawers.room is not None:
+        return "drawers_by_room"
+    return "drawers_by_when" if drawers.wing is None else "drawers_by_wing"
+
+
+def rooms_of(connection: sqlite3.Connection, drawers: DrawerFilter) -> list[tuple[int, int]]:
+    """The rooms that the place of a filter means, by row, each with the number of its live drawers."""
+    clauses = {"w.key = :wing": drawers.wing, _WITHIN: drawers.within, "r.key = :room": drawers.room}
+    where = " AND ".join(_given(clauses)) or "true"
+    return connection.execute(
+        f"SELECT r.id, r.drawers FROM rooms r JOIN wings w ON w.id = r.wing WHERE {where}", _values(drawers)
+    ).fetchall()
+
+
+def _beside_place(drawers: DrawerFilter) -> dict[str, Any]:
+    return {
+        "d.source_file = :source_file": drawers.source_file,
+        "d.when_at >= :since": drawers.since,
+        "d.when_at < :before": drawers.before,
+    }
+
+
+def _given(clauses: Mapping[str, Any]) -> list[str]:
+    return [clause for clause, value in clauses.items() if value is not None]
+
+
+def _values(drawers: DrawerFilter) -> dict[str, Any]:
+    return {
+        "wing": drawers.wing,
+        "within": None if drawers.within is None else json_array(drawers.within),
+        "room": drawers.room,
+        "source_file": drawers.source_file,
+        "since": drawers.since,
+        "before": drawers.before,
+    }
+
+
+_AFTER_ALL_TEXT = "\U0010ffff"
+
+_IN_WINGS = "(:within IS NULL OR wings.key IN (SELECT value FROM json_each(:within)))"
+_WINGS = f"""
+    SELECT key, name FROM wings
+    WHERE EXISTS (SELECT 1 FROM rooms WHERE rooms.wing = wings.id AND rooms.drawers > 0) AND {_IN_WINGS}
+"""
+_ROOMS = f"""
+    SELECT rooms.key, min(rooms.name) AS name FROM rooms JOIN wings ON wings.id = rooms.wing
+    WHERE rooms.drawers > 0 AND {_IN_WINGS} GROUP BY rooms.key
+"""
+_ROOMS_OF_WING = f"""
+    SELECT rooms.key, rooms.name FROM rooms JOIN wings ON wings.id = rooms.wing
+    WHERE rooms.drawers > 0 AND wings.key = :wing AND {_IN_WINGS}
+"""
+_ENTITIES = "SELECT key, name FROM entities WHERE :within IS NULL"
+
+_AGENTS = f"""
+    WITH RECURSIVE agents (key) AS (
+        SELECT min(agent) FROM diary
+        UNION ALL SELECT (SELECT min(agent) FROM diary WHERE agent > agents.key) FROM agents WHERE key IS NOT NULL
+    )
+    SELECT key, (SELECT name FROM diary WHERE agent = agents.key ORDER BY drawer LIMIT 1) AS name FROM agents
+    WHERE EXISTS (
+        SELECT 1 FROM diary JOIN drawers ON drawers.id = diary.drawer JOIN wings ON wings.id = drawers.wing
+        WHERE diary.agent = agents.key AND drawers.deleted_at IS NULL AND {_IN_WINGS}
+    )
+"""
+"""From one agent to the next through the index, past all entries of each."""
+
+
+class Names:
+    """Completes names of what is live, without case, at most `limit` of them, in alphabetical order of their keys.
+
+    `within` are the only wings, by key, that count; entities belong to none of them.
+    """
+
+    def __init__(self, within: Sequence[str] | None = None) -> None:
+        self._within = None if within is None else json_array(within)
+
+    def wings(self, connection: sqlite3.Connection, begun: str, limit: int) -> Completion:
+        """Wings with drawers in them."""
+        return self._complete(connection, _WINGS, begun, limit)
+
+    def rooms(self, connection: sqlite3.Connection, begun: str, limit: int, wing: str | None = None) -> Completion:
+        """Rooms with drawers in them, of one wing by key or of all; those of the same name are one."""
+        return self._complete(connection, _ROOMS if wing is None else _ROOMS_OF_WING, begun, limit, wing)
+
+    def agents(self, connection: sqlite3.Connection, begun: str, limit: int) -> Completion:
+        """Agents that have written in their diary."""
+        return self._complete(connection, _AGENTS, begun, limit)
+
+    def entities(self, connection: sqlite3.Connection, begun: str, limit: int) -> Completion:
+        """Entities of the knowledge graph."""
+        return self._complete(connection, _ENTITIES, begun, limit)
+
+    def _complete(
+        self, connection: sqlite3.Connection, source: str, begun: str, limit: int, wing: str | None = None
+    ) -> Completion:
+        key = name_key(begun.lstrip())
+        values = {"key": key, "beyond": key + _AFTER_ALL_TEXT, "wing": wing, "within": self._within}
+
+        def names(condition: str, count: int) -> list[str]:
+            sql = f"SELECT name FROM ({source}) WHERE {condition} ORDER BY key LIMIT :count"
+            return [name for (name,) in connection.execute(sql, {**values, "count": count})]
+
+        found = names("key BETWEEN :key AND :beyond", limit)
+        if key and len(found) < limit:
+            found += names("instr(key, :key) > 0 AND key NOT BETWEEN :key AND :beyond", limit - len(found))
+        sql = f"SELECT count(*) FROM ({source}) WHERE instr(key, :key) > 0"
+        (total,) = connection.execute(sql, values).fetchone()
+        return Completion(found, total)
+
+
+NEWEST: Position = (GREATEST, GREATEST)
+"""Before the newest drawer there can be: its instant and row."""
+
+ALL = -1
+"""As a limit: everything there is."""
+
+
+class DrawerListing:
+    """What reads drawers. Newest means latest `occurred_at`, else `created_at`; then latest filed."""
+
+    def get(self, connection: sqlite3.Connection, drawer_ids: Sequence[str], *, deleted: bool = False) -> list[Drawer]:
+        """Drawers by id, in the order asked, those not found left out; with `deleted` also those in the trash."""
+        drawers = rows.read_drawers(connection, "drawer_id", drawer_ids)
+        return [drawer for drawer in drawers if deleted or drawer.deleted_at is None]
+
+    def page(
+        self, connection: sqlite3.Connection, filter: DrawerFilter, limit: int, cursor: str | None
+    ) -> Page[Drawer]:
+        """Live drawers that match, newest first.
+
+        Raises:
+            InvalidArgument: the cursor is none, or one of another filter.
+        """
+        keys = _newest(connection, filter, limit + 1, decode_cursor(cursor, filter.question, NEWEST))
+        shown = keys[:limit]
+        return Page(
+            items=rows.read_drawers(connection, "id", [drawer for _, drawer in shown]),
+            total=count_drawers(connection, filter),
+            next_cursor=encode_cursor(shown[-1], filter.question) if len(keys) > limit else None,
+        )
+
+    def matching(self, connection: sqlite3.Connection, filter: DrawerFilter, limit: int) -> list[str]:
+        """Ids of live drawers that match, newest first; all of them when the limit is -1."""
+        keys = rows.json_array([drawer for _, drawer in _newest(connection, filter, limit, NEWEST)])
+        found = connection.execute(
+            "SELECT d.drawer_id FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.id = wanted.value"
+            " ORDER BY wanted.key",
+            (keys,),
+        )
+        return [row[0] for row in found]
+
+    def count(self, connection: sqlite3.Connection, filter: DrawerFilter) -> int:
+        """How many live drawers match."""
+        return count_drawers(connection, filter)
+
+    def versions(self, connection: sqlite3.Connection, drawer_id: str) -> list[DrawerVersion]:
+        """What a drawer said before each of its updates, oldest first."""
+        return rows.read_versions(connection, drawer_id)
+
+    def duplicates(
+        self, connection: sqlite3.Connection, content: str, filter: DrawerFilter, limit: int
+    ) -> list[Duplicate]:
+        """Live drawers that say the same, byte for byte or after normalization: the exact ones first, newest first."""
+        condition = condition_of(filter)
+        found = connection.execute(
+            f"SELECT d.id, d.content_hash = :exact FROM drawers d WHERE d.normalized_hash = :normalized"
+            f" AND {condition.sql} ORDER BY 2 DESC, d.when_at DESC, d.id DESC LIMIT :limit",
+            condition.values
+            | {"exact": rows.content_hash(content), "normalized": rows.normalized_hash(content), "limit": limit},
+        ).fetchall()
+        drawers = rows.read_drawers(connection, "id", [row[0] for row in found])
+        kinds = ["exact" if exact else "normalized" for _, exact in found]
+        return [Duplicate(drawer, kind, 1.0) for drawer, kind in zip(drawers, kinds, strict=True)]
+
+    def taxonomy(self, connection: sqlite3.Connection, wing: str | None) -> list[RoomCount]:
+        """Rooms with live drawers, of one wing by key or of all, by name."""
+        return places.read_taxonomy(connection, wing)
+
+    def find_wing(self, connection: sqlite3.Connection, key: str) -> Name | None:
+        """The wing of that key, also an empty one."""
+        return places.find_wing(connection, key)
+
+    def find_room(self, connection: sqlite3.Connection, wing: str, room: str) -> Place | None:
+        """The room of these keys, also an empty one."""
+        return places.find_room(connection, wing, room)
+
+
+def _newest(connection: sqlite3.Connection, filter: DrawerFilter, limit: int, after: Position) -> list[Position]:
+    """Sort keys (instant, row) of the live drawers that match and follow a position, newest first."""
+    keys: list[Position] = []
+    for condition in conditions_by_room(connection, filter):
+        keys += connection.execute(
+            f"SELECT d.when_at, d.id FROM {condition.source} AND (d.when_at, d.id) < (:after, :after_id)"
+            " ORDER BY d.when_at DESC, d.id DESC LIMIT :limit",
+            condition.values | {"after": after[0], "after_id": after[1], "limit": limit},
+        )
+    keys.sort(reverse=True)
+    return keys if limit == ALL else keys[:limit]
+
+
+def changes_since(connection: sqlite3.Connection, stamp: Stamp, drawer_ids: Collection[str]) -> Changes:
+    """The places whose drawers changed after that unit of work, those that drawers left included, and which of the
+    drawers in question did. What was purged had been deleted before."""
+    places = connection.execute(
+        "SELECT DISTINCT w.key, r.key FROM drawers d JOIN rooms r ON r.id = d.room JOIN wings w ON w.id = d.wing"
+        " WHERE d.seq > ?",
+        (stamp.seq,),
+    ).fetchall()
+    left = connection.execute(
+        "SELECT DISTINCT v.wing, v.room FROM drawers d JOIN versions v ON v.drawer = d.id"
+        " WHERE d.seq > ? AND v.replaced_at > ?",
+        (stamp.seq, stamp.instant),
+    )
+    changed = connection.execute(
+        "SELECT d.drawer_id FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.drawer_id = wanted.value"
+        " WHERE d.seq > ?",
+        (json_array(list(drawer_ids)), stamp.seq),
+    )
+    return Changes(
+        places=frozenset([*places, *((name_key(wing), name_key(room)) for wing, room in left)]),
+        drawers=frozenset(drawer_id for (drawer_id,) in changed),
+    )

@@ -1,0 +1,459 @@
+"""Connections to SQLite: how they are set up, pooled, and what their failures mean.
+
+How every connection to the palace is opened, and how we know that its files are still the ones on disk.
+
+What SQLite's result codes mean for the palace.
+
+Units of work become durable: several in one transaction, each in a savepoint of its own.
+
+A bounded pool of connections that read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import random
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.errors import (
+    Busy,
+    ConfigurationError,
+    PalaceCorrupt,
+    PalaceError,
+    PalaceMissing,
+    StorageError,
+    StorageFull,
+    StorageReadOnly,
+)
+from mempalace_mcp.core.files import foreign_owner, how_to_be_let
+from mempalace_mcp.storage.transactions import Stamp, Transaction, Unit
+
+WAL_PAGES_PER_CHECKPOINT = 1000
+WAL_BYTES_KEPT = 64 * 1024 * 1024
+_READ_BUSY_MILLISECONDS = 5_000
+"""Readers meet a lock only while another process recovers or removes the write-ahead log."""
+_STATEMENTS_CACHED = 256
+
+OLDEST_SQLITE = (3, 38, 0)
+"""The first one with `->>`; strict tables came with 3.37."""
+
+FileIdentity = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Device and inode of the database and of its write-ahead log; None for a file that is not there.
+
+    `frozen` adds size and time of change, for a database that is read as if nobody could ever write it.
+    """
+
+    database: FileIdentity | None
+    log: FileIdentity | None
+    frozen: bool = False
+
+    @staticmethod
+    def of(path: Path, frozen: bool = False) -> Identity:
+        """What lies at the path of the database, and beside it, now."""
+        return Identity(_identity(os.fspath(path), frozen), _identity(f"{path}-wal", frozen), frozen)
+
+
+def verify_sqlite(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> None:
+    """Return if the SQLite that Python brings can do what the palace needs.
+
+    Raises:
+        ConfigurationError: it is too old.
+    """
+    if version < OLDEST_SQLITE:
+        shown, needed = (".".join(map(str, each)) for each in (version, OLDEST_SQLITE))
+        raise ConfigurationError(
+            f"this Python ({sys.executable}) comes with SQLite {shown}, and a palace needs {needed} or newer",
+            hint="Install mempalace-mcp for a newer Python, or for one that brings a newer SQLite.",
+        )
+
+
+def verify_identity(path: Path, expected: Identity) -> None:
+    """Return if the files at the path are the ones that were opened.
+
+    SQLite itself acknowledges writes into files that have been removed.
+
+    Raises:
+        PalaceMissing: one of them was removed or replaced.
+    """
+    found = Identity.of(path, expected.frozen)
+    if found == expected:
+        return
+    if found.database != expected.database:
+        file, there = path, found.database
+    else:
+        file, there = log_of(path), found.log
+    raise PalaceMissing(
+        f"{file} was {'replaced' if there else 'removed'} while the palace was open; nothing is acknowledged",
+        hint="Put the palace's files in order, then reconnect.",
+    )
+
+
+def is_there(path: Path) -> bool:
+    """Is there a file that can be seen? Unlike `Path.exists`, no error where the directory is closed to us."""
+    return _identity(os.fspath(path), frozen=False) is not None
+
+
+def log_of(path: Path) -> Path:
+    """The write-ahead log of the database."""
+    return Path(f"{path}-wal")
+
+
+def shared_memory_of(path: Path) -> Path:
+    """The index of the write-ahead log, which all who use the database write, also to read."""
+    return Path(f"{path}-shm")
+
+
+class Connection(sqlite3.Connection):
+    """A connection that can end every statement begun on it.
+
+    A cursor that was not read to its end keeps its snapshot beyond `COMMIT` and `ROLLBACK`, and whatever holds it, such
+    as the traceback of an error, would leave the next user of the connection in the past.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
+        """A new cursor."""
+        cursor = super().cursor(factory)
+        self._cursors.add(cursor)
+        return cursor
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """Run a statement on a new cursor, which is returned."""
+        cursor: sqlite3.Cursor = self.cursor()
+        return cursor.execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
+        """Run a statement with each of the parameters on a new cursor, which is returned."""
+        cursor: sqlite3.Cursor = self.cursor()
+        return cursor.executemany(sql, parameters)
+
+    def close_cursors(self) -> None:
+        """End what was begun; the cursors cannot be used any more."""
+        for cursor in list(self._cursors):
+            cursor.close()
+        self._cursors.clear()
+
+    def roll_back(self) -> None:
+        """End statements and transaction, if there are any."""
+        self.close_cursors()
+        if self.in_transaction:
+            self.execute("ROLLBACK")
+
+
+def open_writer(path: Path) -> Connection:
+    """A connection for writing, in WAL mode, that never waits by itself: the database retries under its deadline.
+
+    Must be called with the write lock held.
+    """
+    return _connect(
+        path,
+        "mode=rw",
+        busy_timeout=0,
+        journal_mode="WAL",
+        synchronous="FULL",
+        foreign_keys="ON",
+        wal_autocheckpoint=WAL_PAGES_PER_CHECKPOINT,
+        journal_size_limit=WAL_BYTES_KEPT,
+        temp_store="MEMORY",  # or else SQLite keeps what a savepoint may roll back in a file of its own
+        secure_delete="ON",  # what is purged must not stay in free pages
+    )
+
+
+def open_reader(path: Path, options: str = "mode=rw") -> Connection:
+    """A connection that cannot write. It is opened for both where possible, because reading WAL needs shared memory."""
+    return _connect(path, options, busy_timeout=_READ_BUSY_MILLISECONDS, query_only="ON")
+
+
+def _connect(path: Path, options: str, **pragmas: int | str) -> Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{options}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=_STATEMENTS_CACHED,
+        factory=Connection,
+    )
+    try:
+        for name, value in pragmas.items():
+            connection.execute(f"PRAGMA {name} = {value}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _identity(file: str, frozen: bool) -> FileIdentity | None:
+    try:
+        status = os.stat(file)  # noqa: PTH116 (on the path of every read: twice as fast as Path)
+    except OSError:
+        return None
+    if frozen:
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_dev, status.st_ino
+
+
+_PRIMARY = 0xFF
+"""Extended result codes carry the primary one in their lowest byte."""
+_NEARLY_FULL_BYTES = 64 * 1024
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_FORBIDDEN = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+_UNREADABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def code_of(error: sqlite3.Error) -> int:
+    """The primary result code; SQLITE_MISUSE for errors that stem from the Python module itself."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & _PRIMARY
+
+
+def is_passing(error: sqlite3.Error) -> bool:
+    """Is another connection in the way, so that the same transaction may succeed later?"""
+    return code_of(error) in _PASSING
+
+
+def explain(error: sqlite3.Error, path: Path) -> PalaceError:
+    """The palace's error for one of SQLite's about the database at `path`."""
+    code = code_of(error)
+    if not is_there(path):
+        return PalaceMissing(f"{path} is not there any more", hint="Put the file back, then reconnect.")
+    if code in _PASSING:
+        return Busy(f"another program holds {path} ({error})", hint="Try again.")
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(path.parent)):
+        return StorageFull(
+            f"no space left for {path}; nothing of this call was written", hint="Free some space, then try again."
+        )
+    if code in _FORBIDDEN:
+        files = [path, *(Path(f"{path}{suffix}") for suffix in ("-wal", "-shm"))]
+        file = next(filter(foreign_owner, files), path)
+        return StorageReadOnly(f"{file} cannot be written ({error})", hint=how_to_be_let(file))
+    if code in _UNREADABLE:
+        return PalaceCorrupt(
+            f"SQLite cannot read {path} ({error})", hint="Stop every server of this palace and restore a backup."
+        )
+    if code == sqlite3.SQLITE_IOERR:
+        return StorageError(f"reading or writing {path} failed ({error})", hint="Check the disk and the system log.")
+    return PalaceError(
+        f"SQLite refused a statement ({error})", hint="This is a fault of the program; please report it."
+    )
+
+
+def _is_full(directory: Path) -> bool:
+    """Is there no room for this user? A quota shows only to who writes."""
+    if hasattr(os, "statvfs"):
+        room = os.statvfs(directory)
+        if room.f_bavail * room.f_frsize < _NEARLY_FULL_BYTES:
+            return True
+    try:
+        with tempfile.TemporaryFile(dir=directory, buffering=0) as probe:
+            probe.write(bytes(_NEARLY_FULL_BYTES))
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return error.errno in _FULL
+    return False
+
+
+_FIRST_PAUSE_SECONDS = 0.001
+_LONGEST_PAUSE_SECONDS = 0.1
+
+
+class TransactionLost(Exception):
+    """Raised when SQLite has ended the transaction by itself, as a full disk makes it do: nothing may follow in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a unit came to, told to its caller only when the transaction is durable."""
+
+    unit: Unit[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Backoff:
+    """Pauses between attempts: exponential with full jitter.
+
+    Formula: Marc Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
+    """
+
+    def __init__(self) -> None:
+        self._longest = _FIRST_PAUSE_SECONDS
+
+    def pause(self) -> None:
+        """Sleep before the next attempt."""
+        time.sleep(random.uniform(0, self._longest))
+        self._longest = min(2 * self._longest, _LONGEST_PAUSE_SECONDS)
+
+
+def commit_units(
+    connection: Connection,
+    units: Sequence[Unit[Any]],
+    now: Callable[[], Instant],
+    verify: Callable[[sqlite3.Connection], None],
+) -> list[Outcome]:
+    """Run the units in one transaction and commit it. A unit that raises leaves nothing of itself behind.
+
+    `verify` looks at the palace inside the transaction, before the first unit.
+
+    Raises:
+        TransactionLost: SQLite rolled everything back; nothing of any unit is stored.
+        sqlite3.Error: `BEGIN` or `COMMIT` failed, or another connection was in the way; nothing is stored.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        verify(connection)
+        outcomes = _run(connection, units, now)
+        connection.execute("COMMIT" if any(outcome.error is None for outcome in outcomes) else "ROLLBACK")
+    except BaseException:  # nothing may stay begun
+        connection.roll_back()
+        raise
+    return outcomes
+
+
+def _run(connection: Connection, units: Sequence[Unit[Any]], now: Callable[[], Instant]) -> list[Outcome]:
+    """Run each of them, and save the last stamp of those that did not fail, once for all."""
+    run = _run_in_savepoint if len(units) > 1 else _run_alone
+    outcomes: list[Outcome] = []
+    last: Stamp | None = None
+    for unit in units:
+        transaction = Transaction(connection, now, last)
+        outcome = run(connection, unit, transaction)
+        outcomes.append(outcome)
+        if outcome.error is None:
+            last = transaction.last_stamp
+    if last is not None:
+        last.save(connection)
+    return outcomes
+
+
+def _run_alone(connection: Connection, unit: Unit[Any], transaction: Transaction) -> Outcome:
+    try:
+        outcome = Outcome(unit, result=unit.work(transaction))
+    except BaseException as error:  # noqa: BLE001 (whatever it is belongs to the caller, who gets it)
+        outcome = Outcome(unit, error=error)
+    connection.close_cursors()
+    _verify_transaction(connection, outcome.error)
+    return outcome
+
+
+def _run_in_savepoint(connection: Connection, unit: Unit[Any], transaction: Transaction) -> Outcome:
+    point = transaction.here()
+    outcome = _run_alone(connection, unit, transaction)
+    if outcome.error is not None:
+        connection.execute(f"ROLLBACK TO {point}")
+    connection.execute(f"RELEASE {point}")
+    return outcome
+
+
+def _verify_transaction(connection: sqlite3.Connection, error: BaseException | None) -> None:
+    """Go on only inside the transaction: without it the next statement would commit by itself."""
+    if not connection.in_transaction:
+        raise TransactionLost from error
+    if isinstance(error, sqlite3.Error) and is_passing(error):
+        raise error
+
+
+WAIT_SECONDS = 10.0
+"""How long a thread waits for a connection: longer means that somebody never gives one back."""
+CLOSE_SECONDS = 5.0
+"""How long closing waits for readers at work; those left over close their connection when they are done."""
+
+
+class PoolClosed(Exception):
+    """Raised when a connection is asked of a pool that is closed."""
+
+
+class ReaderPool:
+    """Opens connections when they are first needed and lends each to one thread at a time."""
+
+    def __init__(self, open_connection: Callable[[], Connection], limit: int) -> None:
+        self.limit = limit
+        self._open_connection = open_connection
+        self._idle: list[Connection] = []
+        self._lent = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @property
+    def lent(self) -> int:
+        """How many connections are in use."""
+        return self._lent
+
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[Connection]:
+        """A connection for the length of a block; whatever transaction it has left is rolled back.
+
+        Raises:
+            Busy: all of them have been in use for the whole waiting time.
+            PoolClosed: the pool is closed.
+            sqlite3.Error: no connection can be opened.
+        """
+        connection = self._take()
+        try:
+            yield connection
+        finally:
+            self._give_back(connection)
+
+    def close(self) -> None:
+        """Refuse further readers, wait a little for those at work, close the rest. Idempotent."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._lent, CLOSE_SECONDS)
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _take(self) -> Connection:
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._closed or self._lent < self.limit, WAIT_SECONDS):
+                raise Busy(f"all {self.limit} connections for reading are in use", hint="Try again.")
+            if self._closed:
+                raise PoolClosed
+            self._lent += 1
+            if self._idle:
+                return self._idle.pop()
+        try:
+            return self._open_connection()
+        except BaseException:  # whatever it was, the place is free again
+            with self._changed:
+                self._lent -= 1
+                self._changed.notify_all()
+            raise
+
+    def _give_back(self, connection: Connection) -> None:
+        usable = _rolled_back(connection)
+        with self._changed:
+            self._lent -= 1
+            keep = usable and not self._closed
+            if keep:
+                self._idle.append(connection)
+            self._changed.notify_all()
+        if not keep:
+            connection.close()
+
+
+def _rolled_back(connection: Connection) -> bool:
+    try:
+        connection.roll_back()
+    except sqlite3.Error:
+        return False
+    return True

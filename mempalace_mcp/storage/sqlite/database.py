@@ -1,0 +1,440 @@
+"""The database of a palace in SQLite: snapshots for readers, one transaction for each group of writes.
+
+Figures of the database: what health, metrics and status tell about it.
+
+The truth: one SQLite file, used by any number of threads and processes at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mempalace_mcp.core import clock
+from mempalace_mcp.core.call_context import COMMAND_SECONDS, Deadline
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.errors import (
+    Busy,
+    PalaceCorrupt,
+    PalaceError,
+    PalaceMissing,
+    StorageError,
+    StorageFull,
+    StorageReadOnly,
+)
+from mempalace_mcp.core.files import create_directory, create_file
+from mempalace_mcp.core.locks import FileLock
+from mempalace_mcp.storage.sqlite.backup import BackupReport, Progress, back_up
+from mempalace_mcp.storage.sqlite.connection import (
+    Backoff,
+    Outcome,
+    PoolClosed,
+    TransactionLost,
+    commit_units,
+    explain,
+    is_passing,
+    is_there,
+    log_of,
+    verify_sqlite,
+)
+from mempalace_mcp.storage.sqlite.migrations import load_migrations, verify_schema
+from mempalace_mcp.storage.sqlite.opening import (
+    FOREIGN,
+    OPENING_SECONDS,
+    Opened,
+    checkpoint,
+    close_to_others,
+    is_complete,
+    leaving_nothing_behind,
+    locked_to_open,
+    open_patiently,
+    open_to_read,
+)
+from mempalace_mcp.storage.transactions import Unit, Work
+
+
+@dataclass(frozen=True, slots=True)
+class FileStatistics:
+    """What the file system says: sizes in bytes, None for a file that is not there.
+
+    `available` is false once the files were removed or replaced, or the database closed.
+    """
+
+    available: bool
+    database_bytes: int | None
+    log_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStatistics:
+    """The figures of `FileStatistics`; times in seconds; counts since the database was opened.
+
+    `writable` is false where the directory does not allow writing. `damaged` says that SQLite could not read
+    something since the files were opened. `groups` counts commits of more than one unit, `retries` attempts repeated
+    because a foreign connection was in the way. `last_error` is the code with which storage, or waiting for it, refused
+    the last write; None once a write has been committed since.
+    """
+
+    available: bool
+    writable: bool
+    damaged: bool
+    database_bytes: int | None
+    log_bytes: int | None
+    commits: int
+    groups: int
+    largest_group: int
+    retries: int
+    locks: int
+    lock_wait_total: float
+    lock_wait_max: float
+    readers_in_use: int
+    readers_limit: int
+    reopened: int
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointResult:
+    """What a checkpoint did; `complete` is false when a reader kept part of the write-ahead log from being moved."""
+
+    complete: bool
+    log_pages: int
+    moved_pages: int
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counts behind the statistics; changed with the write lock held, `damaged` and `last_error` excepted."""
+
+    commits: int = 0
+    groups: int = 0
+    largest_group: int = 0
+    retries: int = 0
+    locks: int = 0
+    lock_wait_total: float = 0.0
+    lock_wait_max: float = 0.0
+    reopened: int = 0
+    damaged: bool = False
+    last_error: str | None = None
+
+    def locked(self, waited: float) -> None:
+        """The lock was had after so many seconds."""
+        self.locks += 1
+        self.lock_wait_total += waited
+        self.lock_wait_max = max(self.lock_wait_max, waited)
+
+    def committed(self, units: int) -> None:
+        """So many units became durable together."""
+        self.last_error = None
+        self.commits += units > 0
+        self.groups += units > 1
+        self.largest_group = max(self.largest_group, units)
+
+
+T = TypeVar("T")
+
+DATABASE_FILE = "palace.db"
+LOCK_FILE = "write.lock"
+
+
+class Database:
+    """The palace's file, open. Thread-safe; each process opens its own. A `Writer`.
+
+    A directory that does not allow writing, or has no room for it, is opened to be read, where SQLite can do that, and
+    writing is tried again with each write.
+
+    Raises:
+        StorageReadOnly, StorageFull, StorageError: the directory or the file cannot be used.
+        PalaceCorrupt: the file is not a palace.
+        SchemaTooNew: a newer version has written it.
+        DeadlineExceeded: others held the write lock for a minute, and opening had something to write.
+    """
+
+    def __init__(self, directory: Path, *, now: Callable[[], Instant] = clock.now, readers: int = 8) -> None:
+        verify_sqlite()
+        self.directory = directory
+        self.path = directory / DATABASE_FILE
+        self._now = now
+        self._readers = readers
+        self._process = os.getpid()
+        self._steps = load_migrations()
+        self._counters = Counters()
+        self._opened: Opened | None = None
+        create_directory(directory)
+        close_to_others(directory)
+        self._lock = FileLock(directory / LOCK_FILE)
+        try:
+            self._open(create=True)
+        except BaseException:  # half a database must leave no descriptor
+            self._lock.close()
+            raise
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection that sees one consistent snapshot for the length of a block, and cannot write.
+
+        Raises:
+            Busy: all connections were in use for the whole waiting time.
+            PalaceMissing: the file was removed or replaced.
+            SchemaTooNew, PalaceCorrupt, StorageError: it cannot be read.
+        """
+        with self._explained(), contextlib.ExitStack() as stack:
+            opened, connection = self._lend(stack)
+            opened.verify()
+            connection.execute("BEGIN")
+            verify_schema(connection, len(self._steps))
+            yield connection
+            if opened.identity.frozen:
+                opened.verify()
+
+    def write(self, work: Work[T], deadline: Deadline) -> T:
+        """Run the unit in a transaction of its own and return its result once it is durable.
+
+        Raises:
+            PalaceError: refused by the unit itself, or by storage; then nothing of it was written.
+        """
+        unit = Unit(work, deadline)
+        self.write_group([unit])
+        return unit.outcome.result()
+
+    def write_group(self, units: Sequence[Unit[Any]]) -> None:
+        """Commit the units together, and settle every one of them. One that fails does not harm the others."""
+        longest = max((unit.deadline for unit in units), key=lambda deadline: deadline.remaining)
+        try:
+            with self._explained(), self._locked(longest):
+                begun = [unit for unit in units if unit.begin()]
+                if begun:
+                    self._commit(begun)
+        except PalaceError as error:
+            self._refuse(units, error)
+
+    def awaited(self) -> str:
+        """What a write waits for, as an error message names it."""
+        return self._lock.describe()
+
+    def checkpoint(self) -> CheckpointResult:
+        """Move the write-ahead log into the file and cut it to nothing, as far as readers allow.
+
+        Raises:
+            PalaceError: as `write`.
+        """
+        with self._explained(), self._locked(Deadline(COMMAND_SECONDS)):
+            opened = self._current()
+            opened.verify()
+            return CheckpointResult(*checkpoint(opened.writing()))
+
+    def integrity(self) -> list[str]:
+        """What SQLite finds wrong with the file; empty if nothing.
+
+        Raises:
+            PalaceError: as `read`.
+        """
+        with self.read() as connection:
+            problems = [row[0] for row in connection.execute("PRAGMA integrity_check(100)") if row[0] != "ok"]
+            orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
+        return problems + [f"row {row} of {table} refers to nothing in {other}" for table, row, other, _ in orphans]
+
+    def backup(self, destination: Path, progress: Progress | None = None) -> BackupReport:
+        """Copy the palace, as it is now, to a new file.
+
+        Raises:
+            PalaceError: as `read` and `back_up`.
+        """
+        with self.read() as connection:
+            return back_up(connection, destination, progress)
+
+    def reopen(self) -> None:
+        """Use the files that are at the path now. On failure the database stays as it was.
+
+        Raises:
+            PalaceMissing: there are none.
+            PalaceError: as opening.
+        """
+        self._current()
+        self._open(create=False)
+        self._counters.reopened += 1
+        self._counters.last_error = None
+        self._counters.damaged = False
+
+    def files(self) -> FileStatistics:
+        """A look at the files, which takes as long as the file system does."""
+        opened = self._opened
+        available = opened is not None and opened.is_there()
+        return FileStatistics(available, database_bytes=_size(self.path), log_bytes=_size(log_of(self.path)))
+
+    def statistics(self, files: FileStatistics | None = None) -> DatabaseStatistics:
+        """Sizes, waits and counts; never waits for a lock, nor for the disk if the look at the files is given."""
+        counters, opened, files = self._counters, self._opened, files or self.files()
+        return DatabaseStatistics(
+            available=files.available,
+            writable=opened is not None and opened.writer is not None,
+            damaged=counters.damaged,
+            database_bytes=files.database_bytes,
+            log_bytes=files.log_bytes,
+            commits=counters.commits,
+            groups=counters.groups,
+            largest_group=counters.largest_group,
+            retries=counters.retries,
+            locks=counters.locks,
+            lock_wait_total=counters.lock_wait_total,
+            lock_wait_max=counters.lock_wait_max,
+            readers_in_use=opened.readers.lent if opened else 0,
+            readers_limit=self._readers,
+            reopened=counters.reopened,
+            last_error=counters.last_error,
+        )
+
+    def close(self) -> None:
+        """Checkpoint and close. Idempotent; does nothing in a forked child, whose parent may still write."""
+        opened = self._opened
+        if opened is None or self._process != os.getpid():
+            return
+        self._opened = None
+        opened.readers.close()
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(PalaceError):  # a directory that is gone or read-only has no lock to hold
+                stack.enter_context(self._lock.hold(Deadline(OPENING_SECONDS)))
+            opened.close()
+        self._lock.close()
+
+    def _open(self, *, create: bool) -> None:
+        """Open the files at the path, with the write lock held if possible, and close those that were open before."""
+        deadline = Deadline(COMMAND_SECONDS)
+        try:
+            with self._explained(), locked_to_open(self._lock, deadline, self._needs_no_lock) as is_held:
+                if self._opened is not None:
+                    self._opened.rescue_log()
+                cleaning = leaving_nothing_behind(self.path) if is_held else contextlib.nullcontext()
+                with cleaning, self._explained():
+                    if create and not is_there(self.path):
+                        create_file(self.path)
+                    self._use(open_patiently(self.path, self._steps, self._readers, self._now, deadline))
+        except (StorageReadOnly, StorageFull) as refusal:
+            if not is_there(self.path):
+                raise
+            with self._explained():
+                self._use(open_to_read(self.path, self._steps, self._readers, refusal))
+            self._counters.last_error = refusal.code
+
+    def _needs_no_lock(self) -> bool:
+        return self._opened is None and is_complete(self.path, self._steps)
+
+    def _use(self, opened: Opened) -> None:
+        earlier, self._opened = self._opened, opened
+        if earlier is not None:
+            earlier.close()
+
+    def _lend(self, stack: contextlib.ExitStack) -> tuple[Opened, sqlite3.Connection]:
+        while True:
+            opened = self._current()
+            if isinstance(opened.refusal, StorageFull) and not opened.is_there():  # others have found space
+                self._open(create=False)
+                opened = self._current()
+            try:
+                return opened, stack.enter_context(opened.readers.lend())
+            except PoolClosed:
+                if self._opened is opened:  # otherwise it was closed, or reopened, in between
+                    raise PalaceMissing(f"{self.path} could not be reopened", hint="Reconnect.") from None
+
+    @contextlib.contextmanager
+    def _locked(self, deadline: Deadline) -> Iterator[None]:
+        if self._current().refusal is not None:
+            self._open(create=False)  # somebody may have made room, or let us write, by now
+        self._current().writing()
+        started = time.monotonic()
+        with self._lock.hold(deadline):
+            self._counters.locked(time.monotonic() - started)
+            yield
+
+    def _commit(self, units: Sequence[Unit[Any]]) -> None:
+        """Commit the units together; if the transaction breaks, each alone."""
+        try:
+            outcomes = self._attempt(units)
+        except (TransactionLost, sqlite3.Error) as error:
+            self._current().renew_writer()
+            if len(units) == 1:
+                self._refuse(units, self._explanation(error))
+                return
+            for unit in units:
+                self._commit([unit])
+        else:
+            for outcome in outcomes:
+                self._settle(outcome)
+
+    def _settle(self, outcome: Outcome) -> None:
+        if outcome.error is None:
+            outcome.unit.outcome.set_result(outcome.result)
+        elif isinstance(outcome.error, sqlite3.Error):
+            self._refuse([outcome.unit], self._explanation(outcome.error))
+        else:
+            outcome.unit.refuse(outcome.error)
+
+    def _attempt(self, units: Sequence[Unit[Any]]) -> list[Outcome]:
+        """Commit the units, however often a foreign connection is in the way, as long as their deadlines allow."""
+        opened, backoff = self._current(), Backoff()
+        while units := [unit for unit in units if unit.in_time(FOREIGN)]:
+            opened.verify()
+            try:
+                outcomes = commit_units(opened.writing(), units, self._now, self._verify_schema)
+            except sqlite3.Error as error:
+                if not is_passing(error):
+                    raise
+                self._counters.retries += 1
+                backoff.pause()
+            else:
+                opened.verify()
+                self._counters.committed(sum(outcome.error is None for outcome in outcomes))
+                return outcomes
+        return []
+
+    def _verify_schema(self, connection: sqlite3.Connection) -> None:
+        verify_schema(connection, len(self._steps))
+
+    def _current(self) -> Opened:
+        if self._process != os.getpid():
+            raise StorageError(
+                f"{self.path} was opened by process {self._process} before a fork",
+                hint="Open the palace anew in each process.",
+            )
+        opened = self._opened
+        if opened is None:
+            raise StorageError(f"{self.path} is closed", hint="Connect again.")
+        return opened
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._explanation(error) from error
+
+    def _explanation(self, error: sqlite3.Error | TransactionLost) -> PalaceError:
+        cause = error.__cause__ if isinstance(error, TransactionLost) else error
+        if isinstance(cause, sqlite3.Error):
+            explained = explain(cause, self.path)
+            self._counters.damaged |= isinstance(explained, PalaceCorrupt)
+            return explained
+        return StorageError("the transaction ended early; nothing was written", hint="Try again.")
+
+    def _refuse(self, units: Sequence[Unit[Any]], error: PalaceError) -> None:
+        """Give each caller an error of its own: one that is raised in several threads would grow with each."""
+        if isinstance(error, StorageError | Busy):
+            self._counters.last_error = error.code
+        for unit in units:
+            own = copy(error)
+            own.__cause__ = error
+            unit.refuse(own)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

@@ -1,0 +1,367 @@
+"""Chroma in a child process: the client of it, the frames between both, and the loop of the child.
+
+Messages between a process and its child over a socket: whole numbers, vectors and a text in one frame.
+
+One opened Chroma client on one directory; the only module that knows Chroma's interface.
+
+Imported by the child process alone: Chroma takes half a second and 40 MB, and its faults take the process along.
+
+A Chroma session in a child process, which neither stalls nor kills this one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import chromadb
+import numpy as np
+from chromadb.config import Settings
+from numpy.typing import NDArray
+
+from mempalace_mcp.core.errors import StorageError
+from mempalace_mcp.storage.vectors.exact import Candidates
+from mempalace_mcp.storage.vectors.log import Integers, Vectors
+
+_HEADER = struct.Struct("=4s5I")  # a multiple of 8 bytes, so that the numbers behind it are aligned
+_MAGIC = b"pala"
+_LARGEST = 512 * 1024 * 1024
+_PIECE = 1 << 20
+_MOMENT = 0.001
+
+
+class Kind(IntEnum):
+    """What a frame asks for, or that it answers."""
+
+    ANSWER = 0
+    FAILURE = 1
+    QUERY = 2
+    UPSERT = 3
+    DELETE = 4
+    CHUNKS = 5
+    VECTORS = 6
+    CLOSE = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message. What each part means depends on the kind."""
+
+    kind: Kind
+    integers: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    vectors: Vectors = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    text: str = ""
+
+    def encode(self) -> bytes:
+        """The frame as it is sent: magic, kind, four lengths, then the parts as they lie in memory."""
+        text = self.text.encode("utf-8", "replace")
+        header = _HEADER.pack(_MAGIC, self.kind, len(self.integers), *self.vectors.shape, len(text))
+        integers, vectors = np.asarray(self.integers, np.int64), np.asarray(self.vectors, np.float32)
+        return b"".join((header, integers.tobytes(), vectors.tobytes(), text))
+
+
+class Channel:
+    """One end of a connection. What has arrived in part is kept until the rest comes. Not thread-safe."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._arrived = bytearray()
+
+    def send(self, frame: Frame, seconds: float | None = None) -> None:
+        """Send a frame whole.
+
+        Raises:
+            OSError: the other end is gone, or (`TimeoutError`) did not take it in time; nothing more can be sent.
+        """
+        self._socket.settimeout(None if seconds is None else max(seconds, _MOMENT))
+        self._socket.sendall(frame.encode())
+
+    def receive(self, seconds: float | None = None) -> Frame:
+        """The next frame. What is there already is found even when no time is left.
+
+        Raises:
+            TimeoutError: it did not come in time; it may be waited for again.
+            EOFError: the other end is closed.
+            ValueError: what came is no frame.
+            OSError: the connection failed.
+        """
+        limit = None if seconds is None else time.monotonic() + seconds
+        self._await(_HEADER.size, limit)
+        magic, kind, count, rows, columns, length = _HEADER.unpack_from(self._arrived)
+        size = _HEADER.size + 8 * count + 4 * rows * columns + length
+        if magic != _MAGIC or size > _LARGEST:
+            raise ValueError("what came is no frame")
+        self._await(size, limit)
+        content = bytes(self._arrived[:size])
+        del self._arrived[:size]
+        return Frame(
+            Kind(kind),
+            np.frombuffer(content, np.int64, count, _HEADER.size),
+            np.frombuffer(content, np.float32, rows * columns, _HEADER.size + 8 * count).reshape(rows, columns),
+            content[size - length :].decode("utf-8"),
+        )
+
+    def close(self) -> None:
+        """Close this end; the other one sees it. Idempotent."""
+        self._socket.close()
+
+    def _await(self, size: int, limit: float | None) -> None:
+        """Read until so many bytes have arrived."""
+        while len(self._arrived) < size:
+            self._socket.settimeout(None if limit is None else max(limit - time.monotonic(), _MOMENT))
+            piece = self._socket.recv(min(size - len(self._arrived), _PIECE))
+            if not piece:
+                raise EOFError("the other end is closed")
+            self._arrived += piece
+
+
+_COLLECTION = "chunks"
+_PAGE = 10_000
+
+
+class ChromaSession:
+    """A `PersistentClient` with its collection. Holds ids and vectors, never a text. Not thread-safe.
+
+    Everything here may raise whatever Chroma raises, which includes panics that are no `Exception`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        settings = Settings(anonymized_telemetry=False)
+        self._client: Any = chromadb.PersistentClient(path=str(directory), settings=settings)
+        self._collection: Any = self._client.get_or_create_collection(
+            _COLLECTION, configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
+        )
+
+    def query(self, vector: Vectors, count: int) -> tuple[Integers, NDArray[np.float32]]:
+        """The `count` nearest rows and their cosines."""
+        answer = self._collection.query(query_embeddings=vector[np.newaxis], n_results=count, include=["distances"])
+        return np.array(answer["ids"][0], np.int64), 1 - np.array(answer["distances"][0], np.float32)
+
+    def upsert(self, chunks: Integers, vectors: Vectors) -> None:
+        """Add rows, or replace their vectors."""
+        self._collection.upsert(ids=_names(chunks), embeddings=vectors)
+
+    def delete(self, chunks: Integers) -> None:
+        """Mark rows as deleted; Chroma keeps their vectors on disk."""
+        self._collection.delete(ids=_names(chunks))
+
+    def chunks(self) -> Integers:
+        """The chunks of all rows, ascending."""
+        pages: list[Integers] = []
+        while not pages or len(pages[-1]) == _PAGE:
+            answer = self._collection.get(include=[], limit=_PAGE, offset=_PAGE * len(pages))
+            pages.append(np.array(answer["ids"], np.int64))
+        return np.sort(np.concatenate(pages))
+
+    def vectors(self, chunks: Integers) -> tuple[Integers, Vectors]:
+        """Those of the chunks that there are, and their vectors."""
+        if len(chunks) == 0:
+            return chunks, np.empty((0, 0), np.float32)
+        answer = self._collection.get(ids=_names(chunks), include=["embeddings"])
+        found = np.array(answer["ids"], np.int64)
+        return found, np.asarray(answer["embeddings"], np.float32).reshape(len(found), -1)
+
+    def close(self) -> None:
+        """Close the client, exactly once, and let go of the collection: it would keep the rest alive."""
+        client, self._client, self._collection = self._client, None, None
+        client.close()
+
+
+def _names(chunks: Integers) -> list[str]:
+    return [str(chunk) for chunk in chunks.tolist()]
+
+
+CALL_SECONDS = 60.0
+"""How long the child may take for anything but a query."""
+HANG_SECONDS = 5.0
+"""How long a query may stay unanswered before the child counts as hung."""
+_REAP_SECONDS = 5.0
+_TOLERANCE = 1e-4
+_PROGRAM = "mempalace_mcp.storage.vectors.chroma_worker"
+
+
+class RemoteSession:
+    """The parent's side of one child and its one `ChromaSession`. Not thread-safe.
+
+    Any failure ends the session: the child is killed and reaped before the error is raised. A query that is merely
+    slow is none: it gives None, and its answer is dropped when it comes.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Start the child and open the directory there.
+
+        Raises:
+            StorageError: Chroma cannot open it.
+            OSError: the child cannot be started.
+        """
+        self._process, self._channel, self._lifeline = _start(directory)
+        self._asked_at: float | None = time.monotonic()
+        with self._ending_on_failure():
+            self._receive(CALL_SECONDS)
+
+    @property
+    def pid(self) -> int:
+        """The child's process."""
+        return self._process.pid
+
+    def query(self, vector: Vectors, count: int, position: int, seconds: float) -> Candidates | None:
+        """The `count` nearest rows, None if the answer takes longer than `seconds`; `position` is how far the
+        collection follows the log.
+
+        Raises:
+            StorageError: the session failed and is over.
+        """
+        with self._ending_on_failure():
+            if self._asked_at is not None and self._receive_or_hang(0.0) is None:
+                return None
+            self._send(Frame(Kind.QUERY, np.array([count], np.int64), vector[np.newaxis]), seconds)
+            answer = self._receive_or_hang(seconds)
+            if answer is None:
+                return None
+            chunks, cosines = answer.integers, answer.vectors.ravel()
+            if len(chunks) != len(cosines):
+                raise ValueError("the answer does not fit the question")
+        floor = float(cosines.min()) if len(chunks) >= count else -np.inf
+        return Candidates(chunks, cosines, np.zeros_like(chunks), np.full_like(chunks, position), floor)
+
+    def upsert(self, chunks: Integers, vectors: Vectors, seconds: float = CALL_SECONDS) -> None:
+        """Add rows, or replace their vectors.
+
+        Raises:
+            StorageError: the session failed, or took longer than `seconds`, and is over.
+        """
+        self._call(Frame(Kind.UPSERT, chunks, vectors), seconds)
+
+    def delete(self, chunks: Integers) -> None:
+        """Mark rows as deleted; Chroma keeps their vectors on disk.
+
+        Raises:
+            StorageError: the session failed and is over.
+        """
+        self._call(Frame(Kind.DELETE, chunks))
+
+    def chunks(self) -> Integers:
+        """The chunks of all rows, ascending.
+
+        Raises:
+            StorageError: the session failed and is over.
+        """
+        return self._call(Frame(Kind.CHUNKS)).integers
+
+    def vectors(self, chunks: Sequence[int]) -> dict[int, Vectors]:
+        """The vectors of those of the chunks that there are.
+
+        Raises:
+            StorageError: the session failed and is over.
+        """
+        answer = self._call(Frame(Kind.VECTORS, np.array(chunks, np.int64)))
+        return dict(zip(answer.integers.tolist(), answer.vectors, strict=False))
+
+    def close(self) -> None:
+        """Close Chroma, then the child.
+
+        Raises:
+            StorageError: Chroma could not be closed; the child is gone all the same.
+        """
+        self._call(Frame(Kind.CLOSE))
+        self.kill()
+
+    def kill(self) -> None:
+        """End the child at once and reap it. Idempotent."""
+        self._process.kill()
+        with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: reaped when the next child is started
+            self._process.wait(_REAP_SECONDS)
+        self._channel.close()
+        lifeline, self._lifeline = self._lifeline, None
+        if lifeline is not None:
+            os.close(lifeline)
+
+    def _call(self, request: Frame, seconds: float = CALL_SECONDS) -> Frame:
+        with self._ending_on_failure():
+            if self._asked_at is not None:
+                self._receive(seconds)
+            self._send(request, seconds)
+            return self._receive(seconds)
+
+    def _send(self, request: Frame, seconds: float) -> None:
+        self._asked_at = time.monotonic()
+        self._channel.send(request, seconds)
+
+    def _receive_or_hang(self, seconds: float) -> Frame | None:
+        """The answer to the last request, None as long as there is hope for it."""
+        assert self._asked_at is not None
+        try:
+            return self._receive(seconds)
+        except TimeoutError:
+            if time.monotonic() - self._asked_at > HANG_SECONDS:
+                raise
+            return None
+
+    def _receive(self, seconds: float) -> Frame:
+        answer = self._channel.receive(seconds)
+        if answer.kind is not Kind.ANSWER:
+            raise StorageError(f"Chroma failed: {answer.text}")
+        self._asked_at = None
+        return answer
+
+    @contextmanager
+    def _ending_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError, ValueError) as error:
+            self.kill()
+            status = self._process.returncode
+            raise StorageError(f"Chroma's process failed: {error} (exit status {status})") from error
+        except BaseException:  # an interrupt between question and answer too
+            self.kill()
+            raise
+
+
+def agrees(held: Vectors | None, vector: Vectors) -> bool:
+    """Is the vector that Chroma holds the one of SQLite, but for rounding?"""
+    return held is not None and held.shape == vector.shape and bool(np.allclose(held, vector, atol=_TOLERANCE))
+
+
+def _start(directory: Path) -> tuple[subprocess.Popen[bytes], Channel, int | None]:
+    """Start the child: its process, the connection, and the writing end of its lifeline.
+
+    It gets a process group of its own, so that what is typed at a terminal does not reach it, but no session of its
+    own: Linux balances sessions against each other and would disregard its niceness.
+    """
+    ours, theirs = socket.socketpair()
+    reading, writing = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", _PROGRAM, str(directory.absolute()), str(reading)],
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(reading,),
+            process_group=0,
+            cwd="/",
+            env=_environment(),
+        )
+    except BaseException:  # nobody would close them
+        ours.close()
+        os.close(writing)
+        raise
+    finally:
+        theirs.close()
+        os.close(reading)
+    return process, Channel(ours), writing
+
+
+def _environment() -> dict[str, str]:
+    """This process's, so that the same packages are found, with one thread for each computation."""
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    return {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}

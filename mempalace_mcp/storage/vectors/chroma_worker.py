@@ -1,0 +1,95 @@
+"""The process that runs Chroma: `python -m mempalace_mcp.storage.vectors.chroma_worker DIRECTORY LIFELINE`.
+
+It answers the frames that come over the socket at standard input, one after the other. Its parent decides when it
+ends. The first failure is told and is its end. LIFELINE is the number of a pipe's reading end whose writing end the
+parent alone holds: when that closes, however the parent died, the kernel kills this process, even while Chroma's
+native code runs and no Python does, or while it is stopped. (`PR_SET_PDEATHSIG` would end it with the parent's
+*thread* that started it.)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from mempalace_mcp.storage.vectors.chroma_process import Channel, ChromaSession, Frame, Kind
+
+NICENESS = 5
+_UMASK = 0o077
+_LONGEST_TEXT = 1000
+
+
+def main(directory: Path, lifeline: int) -> None:
+    """Serve until the parent closes the connection or something fails; does not return."""
+    os.umask(_UMASK)
+    _leave_signals_to_parent()
+    _end_with_parent(lifeline)
+    _yield_to_others()
+    channel = Channel(socket.socket(fileno=sys.stdin.fileno()))
+    try:
+        _serve(channel, directory)
+    except EOFError:
+        pass
+    except BaseException as error:  # noqa: BLE001 - a panic in Chroma's native code is no Exception
+        with suppress(OSError):
+            channel.send(Frame(Kind.FAILURE, text=f"{type(error).__name__}: {error}"[:_LONGEST_TEXT]))
+    os._exit(0)  # without another write by Chroma's destructors
+
+
+def _serve(channel: Channel, directory: Path) -> None:
+    session = ChromaSession(directory)
+    channel.send(Frame(Kind.ANSWER))
+    while True:
+        channel.send(_answer(session, channel.receive()))
+
+
+def _answer(session: ChromaSession, request: Frame) -> Frame:
+    match request.kind:
+        case Kind.QUERY:
+            chunks, cosines = session.query(request.vectors[0], int(request.integers[0]))
+            return Frame(Kind.ANSWER, chunks, cosines[np.newaxis])
+        case Kind.UPSERT:
+            session.upsert(request.integers, request.vectors)
+        case Kind.DELETE:
+            session.delete(request.integers)
+        case Kind.CHUNKS:
+            return Frame(Kind.ANSWER, session.chunks())
+        case Kind.VECTORS:
+            return Frame(Kind.ANSWER, *session.vectors(request.integers))
+        case Kind.CLOSE:
+            session.close()
+        case _:
+            raise ValueError(f"{request.kind.name} is no request")
+    return Frame(Kind.ANSWER)
+
+
+def _leave_signals_to_parent() -> None:
+    """A service manager tells every process of a service to end; the parent needs this one to close its files."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end_with_parent(lifeline: int) -> None:
+    """Let the kernel kill this process when the lifeline closes (Linux); elsewhere it ends by itself, later."""
+    if sys.platform == "linux":
+        import fcntl
+
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
+
+
+def _yield_to_others() -> None:
+    """Let the processes that somebody waits for go first."""
+    with suppress(OSError):
+        os.nice(NICENESS)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,193 @@
+"""What the vector indexes read from SQLite: the log of vectors, changes of drawers, and who is live."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mempalace_mcp.core.errors import PalaceCorrupt
+from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.queries import condition_of, rooms_of
+
+Vectors = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+ROW_FIELDS = ("position", "chunk", "drawer", "wing", "room", "when_at", "seq", "live")
+_ROW = "v.position, v.chunk, c.drawer, d.wing, d.room, d.when_at, d.seq, d.deleted_at IS NULL"
+_JOINED = "vectors v JOIN chunks c ON c.id = v.chunk JOIN drawers d ON d.id = c.drawer"
+_FETCH = 1024
+REINDEX = "Run `mempalace-mcp daemon stop`, then `mempalace-mcp reindex --vectors`: it computes all vectors anew."
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a connection sees: of which palace, up to which change and which position of the log, and how many numbers
+    a vector has there (0 when there is none)."""
+
+    palace: str
+    seq: int
+    position: int
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowFilter:
+    """A `DrawerFilter` in the numbers of this palace; None matches everything."""
+
+    wing: int | None = None
+    rooms: Integers | None = None
+    drawers: Integers | None = None
+    since: int | None = None
+    before: int | None = None
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[Moment]:
+    """Read at one moment: within the transaction that is open, or else within one of its own."""
+    own = not connection.in_transaction
+    if own:
+        connection.execute("BEGIN")
+    try:
+        yield _moment(connection)
+    finally:
+        if own and connection.in_transaction:
+            connection.execute("COMMIT")
+
+
+def _moment(connection: sqlite3.Connection) -> Moment:
+    row = connection.execute(
+        "SELECT palace_id, seq, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'vectors'), 0),"
+        " coalesce((SELECT length(embedding) / 4 FROM vectors LIMIT 1), 0) FROM state"
+    ).fetchone()
+    return Moment(*row)
+
+
+def rows_after(
+    connection: sqlite3.Connection, position: int, *, live: bool = False
+) -> Iterator[tuple[Integers, Vectors]]:
+    """The log beyond a position in ascending order, some rows at a time: fields as columns, and vectors.
+
+    `live` leaves out the rows of deleted drawers.
+    """
+    cursor = connection.execute(
+        f"SELECT {_ROW}, v.embedding FROM {_JOINED} WHERE v.position > ?"
+        f" {'AND d.deleted_at IS NULL' if live else ''} ORDER BY v.position",
+        (position,),
+    )
+    while rows := cursor.fetchmany(_FETCH):
+        yield np.array([row[:-1] for row in rows], np.int64).T, _matrix([row[-1] for row in rows])
+
+
+def log_after(connection: sqlite3.Connection, position: int, limit: int) -> tuple[Integers, Integers, Vectors]:
+    """Positions, chunks and vectors of at most `limit` rows beyond a position, in ascending order."""
+    rows = connection.execute(
+        "SELECT position, chunk, embedding FROM vectors WHERE position > ? ORDER BY position LIMIT ?",
+        (position, limit),
+    ).fetchall()
+    positions = np.array([row[0] for row in rows], np.int64)
+    chunks = np.array([row[1] for row in rows], np.int64)
+    return positions, chunks, _matrix([row[2] for row in rows])
+
+
+def vectors_of(connection: sqlite3.Connection, chunks: Sequence[int]) -> tuple[Integers, Vectors]:
+    """The vectors of those of the chunks that have one."""
+    rows = connection.execute(
+        "SELECT v.chunk, v.embedding FROM json_each(?) j CROSS JOIN vectors v ON v.chunk = j.value",
+        (json.dumps(list(chunks)),),
+    ).fetchall()
+    return np.array([row[0] for row in rows], np.int64), _matrix([row[1] for row in rows])
+
+
+def changes_after(connection: sqlite3.Connection, seq: int) -> Integers:
+    """Drawers changed after a point of the palace's history by id: columns id, wing, room, when_at, seq, live.
+
+    The plus sign keeps SQLite from reading all drawers in the order of their ids.
+    """
+    rows = connection.execute(
+        "SELECT id, wing, room, when_at, seq, deleted_at IS NULL FROM drawers WHERE seq > ? ORDER BY +id", (seq,)
+    ).fetchall()
+    return np.array(rows, np.int64).reshape(-1, 6).T
+
+
+def positions_of_drawers(connection: sqlite3.Connection, drawers: Sequence[int]) -> Integers:
+    """The positions of all vectors that these drawers have."""
+    return _integers(
+        connection.execute(
+            "SELECT v.position FROM json_each(?) j"
+            " CROSS JOIN chunks c ON c.drawer = j.value CROSS JOIN vectors v ON v.chunk = c.id",
+            (json.dumps(list(drawers)),),
+        ).fetchall()
+    )
+
+
+def count_after(connection: sqlite3.Connection, position: int) -> int:
+    """How many vectors the log holds beyond a position."""
+    if position == 0:
+        return int(connection.execute("SELECT count(*) FROM vectors").fetchone()[0])
+    return int(connection.execute("SELECT count(*) FROM vectors WHERE position > ?", (position,)).fetchone()[0])
+
+
+def entries(connection: sqlite3.Connection) -> Integers:
+    """Every vector there is: columns position and chunk, by position."""
+    rows = connection.execute("SELECT position, chunk FROM vectors ORDER BY chunk").fetchall()
+    columns = np.array(rows, np.int64).reshape(-1, 2).T
+    return np.ascontiguousarray(columns[:, np.argsort(columns[0], kind="stable")])
+
+
+def vectors_at(connection: sqlite3.Connection, positions: Sequence[int]) -> Iterator[tuple[int, int, Vectors]]:
+    """Position, chunk and vector of those of the positions that there are."""
+    for position, chunk, blob in connection.execute(
+        "SELECT v.position, v.chunk, v.embedding FROM json_each(?) j CROSS JOIN vectors v ON v.position = j.value",
+        (json.dumps(list(positions)),),
+    ):
+        yield position, chunk, np.frombuffer(blob, "<f4")
+
+
+def live_positions(
+    connection: sqlite3.Connection, chunks: Sequence[int], drawer_filter: DrawerFilter
+) -> dict[int, int]:
+    """Of these chunks, those with a vector whose drawer is live and matches, each with the vector's position."""
+    condition = condition_of(drawer_filter)
+    rows = connection.execute(
+        "SELECT v.chunk, v.position FROM json_each(:chunks) j CROSS JOIN vectors v ON v.chunk = j.value"
+        f" CROSS JOIN chunks c ON c.id = v.chunk CROSS JOIN drawers d ON d.id = c.drawer WHERE {condition.sql}",
+        {"chunks": json.dumps(list(chunks)), **condition.values},
+    )
+    return dict(rows.fetchall())
+
+
+def row_filter(connection: sqlite3.Connection, drawer_filter: DrawerFilter) -> RowFilter:
+    """The filter in numbers; a wing, room or file that is unknown gives an empty set of rooms or drawers."""
+    wing = rooms = drawers = None
+    if drawer_filter.wing is not None:
+        row = connection.execute("SELECT id FROM wings WHERE key = ?", (drawer_filter.wing,)).fetchone()
+        wing = row[0] if row else -1
+    if drawer_filter.room is not None or drawer_filter.within is not None:
+        rooms = _integers([(room,) for room, _ in rooms_of(connection, drawer_filter)])
+    if drawer_filter.source_file is not None:
+        drawers = _integers(
+            connection.execute("SELECT id FROM drawers WHERE source_file = ?", (drawer_filter.source_file,)).fetchall()
+        )
+    return RowFilter(wing, rooms, drawers, drawer_filter.since, drawer_filter.before)
+
+
+def _matrix(blobs: Sequence[bytes]) -> Vectors:
+    """Raises:
+    PalaceCorrupt: the vectors differ in length.
+    """
+    if not blobs:
+        return np.empty((0, 0), np.float32)
+    size = len(blobs[0])
+    if size == 0 or size % 4 or any(len(blob) != size for blob in blobs):
+        raise PalaceCorrupt("the palace holds vectors of different lengths", hint=REINDEX)
+    return np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), -1)
+
+
+def _integers(rows: Sequence[tuple[int]]) -> Integers:
+    return np.array([row[0] for row in rows], np.int64)
