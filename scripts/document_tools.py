@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mempalace_mcp.server.tools.registry import Offer, build_tools
+from mempalace_mcp.server.tools.registry import ListedTool, build_tools
 
 DESTINATION = Path(__file__).parents[1] / "docs" / "tools.md"
 HEAD = """\
@@ -95,7 +95,7 @@ def document() -> str:
     return HEAD + "".join(_section(offer, name in core) for name, offer in offers.items())
 
 
-def _section(offer: Offer, is_core: bool) -> str:
+def _section(offer: ListedTool, is_core: bool) -> str:
     tool, schema = offer.definition, offer.schema
     hints = [hint.removesuffix("Hint") for hint, given in tool["annotations"].items() if given is True]
     profile = "" if is_core else " · only with `--tools full`"

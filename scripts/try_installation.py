@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import mempalace_mcp
-from mempalace_mcp.storage.vectors.chroma_process import RemoteSession
+from mempalace_mcp.storage.vectors.chroma_process import ChromaProcess
 
 ROWS = 1100
 """Beyond 1000 Chroma writes its own index files."""
@@ -46,7 +46,7 @@ def keep_vectors(directory: Path) -> None:
     vectors = np.random.default_rng(1).standard_normal((ROWS, DIMENSION)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     for attempt in range(2):
-        session = RemoteSession(directory)
+        session = ChromaProcess(directory)
         if attempt == 0:
             for start in range(0, ROWS, 100):
                 session.upsert(np.arange(start, start + 100), vectors[start : start + 100])

@@ -13,7 +13,7 @@ from mempalace_mcp.cli.commands import commands
 from mempalace_mcp.cli.session_options import session_parser
 from mempalace_mcp.core.config import SETTINGS
 from mempalace_mcp.core.errors import PalaceError
-from mempalace_mcp.runtime.health import REASONS, Diagnostics, Reason, Status
+from mempalace_mcp.runtime.health import REASONS, Diagnostics, HealthCode, Status
 from mempalace_mcp.server.tools.registry import build_tools
 from scripts.document_tools import document
 
@@ -91,7 +91,7 @@ def test_the_readme_shows_what_the_demonstration_prints() -> None:
 
 
 @pytest.mark.parametrize("reason", REASONS, ids=lambda reason: reason.code)
-def test_every_reason_not_to_be_well_has_a_remedy(reason: Reason) -> None:
+def test_every_reason_not_to_be_well_has_a_remedy(reason: HealthCode) -> None:
     rows = [
         line for line in OPERATIONS.splitlines() if line.startswith(("| `", "| **`")) and f"`{reason.code}`" in line
     ]

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mempalace_mcp.core.config import SETTINGS
-from tests.process.support import served
+from tests.daemon.support import served
 
 ROOT = Path(__file__).parents[1]
 LINES = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text(encoding="utf-8")).splitlines()

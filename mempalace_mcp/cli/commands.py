@@ -93,12 +93,12 @@ def serve(
         configure_logging(settings.log_level)
         from mempalace_mcp.cli.manage import connecting
         from mempalace_mcp.cli.serve import serve_http
-        from mempalace_mcp.daemon.daemon_session import Offer
+        from mempalace_mcp.daemon.daemon_session import ToolSelection
         from mempalace_mcp.runtime.app import open_app
-        from mempalace_mcp.server.security import Exposure
+        from mempalace_mcp.server.security import ListenSettings
 
         names = allowed_host or settings.allowed_hosts
-        exposure = Exposure.read(settings.host if host is None else host, names, certificate, key)
+        exposure = ListenSettings.read(settings.host if host is None else host, names, certificate, key)
         door = settings.port if port is None else port
 
         def announce(address: str, token: str | None) -> None:
@@ -110,7 +110,7 @@ def serve(
             click.echo(json.dumps(told) if as_json else plain)
             sys.stdout.flush()
 
-        offer = Offer(tools, read_only, tool_prefix)
+        offer = ToolSelection(tools, read_only, tool_prefix)
         serve_http(settings, lambda: open_app(settings), offer, exposure, door, announce)
 
 

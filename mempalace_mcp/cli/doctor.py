@@ -36,11 +36,11 @@ from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.model import ModelStamp
 from mempalace_mcp.daemon import control
 from mempalace_mcp.daemon import ipc as addresses
-from mempalace_mcp.daemon.connector import Seat
+from mempalace_mcp.daemon.connector import DaemonLock
 from mempalace_mcp.daemon.entry import abandoned, runtime_folder, sweep
 from mempalace_mcp.embedding.encoder import BUNDLED, verify_bundle
 from mempalace_mcp.runtime import health
-from mempalace_mcp.runtime.health import Limits, Reason
+from mempalace_mcp.runtime.health import HealthCode, Limits
 from mempalace_mcp.storage.sqlite.connection import WAL_BYTES_KEPT, log_of, verify_sqlite
 from mempalace_mcp.storage.sqlite.database import DATABASE_FILE, LOCK_FILE, Database
 from mempalace_mcp.storage.sqlite.inspection import Inspection, damages, inspect
@@ -53,7 +53,7 @@ Repair = Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorIssue:
     """A code from a closed set, a sentence, what a person can do, and the repair if there is a safe one."""
 
     code: str
@@ -62,13 +62,13 @@ class Finding:
     repair: Repair | None = None
 
     @classmethod
-    def of(cls, reason: Reason, message: str, repair: Repair | None = None) -> Finding:
+    def of(cls, reason: HealthCode, message: str, repair: Repair | None = None) -> DoctorIssue:
         """What a process that serves would call by the same name."""
         return cls(reason.code, message, reason.remedy, repair)
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class DoctorContext:
     """The palace that is examined, what its daemon tells of itself, or why that does not answer."""
 
     settings: Settings
@@ -86,39 +86,39 @@ class Patient:
         return self.daemon is not None or self.silence is not None
 
 
-Examination = Callable[[Patient], Iterator[Finding]]
+Examination = Callable[[DoctorContext], Iterator[DoctorIssue]]
 """Looks at one part of the palace. What another part makes impossible to see is not found twice."""
 
 
-def patient_of(settings: Settings) -> Patient:
+def doctor_context(settings: Settings) -> DoctorContext:
     """The palace, and what its daemon says of itself."""
     try:
-        return Patient(settings, control.describe(settings.palace), None)
+        return DoctorContext(settings, control.describe(settings.palace), None)
     except (Busy, Forbidden) as error:
-        return Patient(settings, None, error)
+        return DoctorContext(settings, None, error)
 
 
-def examine_daemon(patient: Patient) -> Iterator[Finding]:
+def examine_daemon(patient: DoctorContext) -> Iterator[DoctorIssue]:
     """Its health, and what is left of those before it."""
     if patient.silence is not None:
         remedy = patient.silence.hint or "Kill that process; sessions start another and lose nothing."
-        yield Finding("daemon_silent", patient.silence.message, remedy)
+        yield DoctorIssue("daemon_silent", patient.silence.message, remedy)
     if patient.daemon is not None:
         for reason in patient.daemon.get("health", {}).get("reasons", ()):
             message = f"process {patient.daemon['pid']} says: {reason['message']}"
-            yield Finding(reason["code"], message, reason["remedy"])
+            yield DoctorIssue(reason["code"], message, reason["remedy"])
     file = patient.directory / addresses.FILE
     if not patient.is_served and file.exists():
         message, remedy = f"{file} is of a process that is gone", "Nothing: the next one replaces it."
-        yield Finding("stale_address", message, remedy, partial(_forget, file))
+        yield DoctorIssue("stale_address", message, remedy, partial(_forget, file))
     folder = Path(runtime_folder(str(patient.directory)))
     if left := list(abandoned(folder)):
         message = f"{output.count(len(left), 'socket')} in {folder} are of processes that are gone"
-        yield Finding("stale_sockets", message, "Nothing: the next daemon removes them.", partial(_sweep, folder))
+        yield DoctorIssue("stale_sockets", message, "Nothing: the next daemon removes them.", partial(_sweep, folder))
 
 
 def _forget(file: Path) -> str:
-    seat = Seat.take(str(file.with_name(addresses.LOCK)))
+    seat = DaemonLock.take(str(file.with_name(addresses.LOCK)))
     if seat is None:
         raise Busy("a daemon has just begun")
     try:
@@ -132,7 +132,7 @@ def _sweep(folder: Path) -> str:
     return f"removed {output.count(sweep(folder), 'socket')}"
 
 
-def examine_files(patient: Patient) -> Iterator[Finding]:
+def examine_files(patient: DoctorContext) -> Iterator[DoctorIssue]:
     """Presence, permissions, space.
 
     Raises:
@@ -141,23 +141,25 @@ def examine_files(patient: Patient) -> Iterator[Finding]:
     directory = patient.directory
     if not is_file(directory / DATABASE_FILE):
         message = f"there is no {DATABASE_FILE} in {directory}"
-        yield Finding("palace_absent", message, "Restore a backup, or name the palace with --palace or PALACE_PATH.")
+        yield DoctorIssue(
+            "palace_absent", message, "Restore a backup, or name the palace with --palace or PALACE_PATH."
+        )
     if not directory.is_dir():
         return
     yield from _permissions(directory)
     free = shutil.disk_usage(directory).free
     if free < Limits().free_bytes:
-        yield Finding.of(health.DISK_LOW, f"{output.size(free)} are left on the disk of {directory}")
+        yield DoctorIssue.of(health.DISK_LOW, f"{output.size(free)} are left on the disk of {directory}")
 
 
-def _permissions(directory: Path) -> Iterator[Finding]:
+def _permissions(directory: Path) -> Iterator[DoctorIssue]:
     """What is not the palace's in its directory is nobody's business here."""
     if closed := [path for path in own_paths(directory) if not os.access(path, os.R_OK | os.W_OK)]:
-        yield Finding.of(health.STORAGE_READ_ONLY, f"this user cannot write {_names(closed)}")
+        yield DoctorIssue.of(health.STORAGE_READ_ONLY, f"this user cannot write {_names(closed)}")
     if found := list(exposed(directory)):
         names = _names(each.path for each in found)
         message, remedy = f"other users have access to {names}", f"chmod go-rwx {directory} and these files."
-        yield Finding("permissions", message, remedy, partial(_close_to_others, found))
+        yield DoctorIssue("permissions", message, remedy, partial(_close_to_others, found))
 
 
 def _close_to_others(found: Iterable[Exposed]) -> str:
@@ -174,7 +176,7 @@ LOCK_SECONDS = 2.0
 """A write lock that is held for longer is held by somebody who is stuck, or imports much."""
 
 
-def examine_truth(patient: Patient) -> Iterator[Finding]:
+def examine_truth(patient: DoctorContext) -> Iterator[DoctorIssue]:
     """The database, its log and its lock."""
     path = patient.directory / DATABASE_FILE
     if not path.is_file():
@@ -182,46 +184,46 @@ def examine_truth(patient: Patient) -> Iterator[Finding]:
     try:
         verify_sqlite()
     except ConfigurationError as error:
-        yield Finding("sqlite_old", error.message, error.hint or "")
+        yield DoctorIssue("sqlite_old", error.message, error.hint or "")
         return
     try:
         found, damaged = inspect(path), damages(path)
     except PalaceError as error:
-        yield Finding(error.code, error.message, error.hint or health.PALACE_CORRUPT.remedy)
+        yield DoctorIssue(error.code, error.message, error.hint or health.PALACE_CORRUPT.remedy)
         return
     if found.schema > found.newest_schema:
         message = f"the palace has schema {found.schema}; this version of the program knows {found.newest_schema}"
-        yield Finding.of(health.SCHEMA_TOO_NEW, message)
+        yield DoctorIssue.of(health.SCHEMA_TOO_NEW, message)
     if damaged:
-        yield Finding.of(health.PALACE_CORRUPT, f"SQLite finds {path} damaged: {'; '.join(damaged)}")
+        yield DoctorIssue.of(health.PALACE_CORRUPT, f"SQLite finds {path} damaged: {'; '.join(damaged)}")
         return
     yield from _log(patient)
     yield from _lock(patient)
 
 
-def _log(patient: Patient) -> Iterator[Finding]:
+def _log(patient: DoctorContext) -> Iterator[DoctorIssue]:
     log = log_of(patient.directory / DATABASE_FILE)
     size = log.stat().st_size if log.is_file() else 0
     if size > WAL_BYTES_KEPT:
         message = f"the write-ahead log has {output.size(size)}; some reader stays open for long, or did"
-        yield Finding.of(health.LOG_LARGE, message, partial(_checkpoint, patient))
+        yield DoctorIssue.of(health.LOG_LARGE, message, partial(_checkpoint, patient))
 
 
-def _checkpoint(patient: Patient) -> str:
+def _checkpoint(patient: DoctorContext) -> str:
     with closing(Database(patient.directory)) as database:
         if not database.checkpoint().complete:
             raise Busy("a reader keeps the write-ahead log from shrinking")
     return "moved the write-ahead log into the file"
 
 
-def _lock(patient: Patient) -> Iterator[Finding]:
+def _lock(patient: DoctorContext) -> Iterator[DoctorIssue]:
     with closing(FileLock(patient.directory / LOCK_FILE)) as lock:
         try:
             lock.acquire(Deadline(LOCK_SECONDS))
         except StorageError:  # it cannot be opened, which the permissions show
             return
         except Busy:
-            yield Finding.of(health.LOCK_HELD, f"{lock.describe()}, is not given back")
+            yield DoctorIssue.of(health.LOCK_HELD, f"{lock.describe()}, is not given back")
 
 
 INDEX = "index"
@@ -229,13 +231,13 @@ INDEX_LOCK = "index.lock"
 EMBED_LOCK = "embed.lock"
 
 
-def examine_vectors(patient: Patient) -> Iterator[Finding]:
+def examine_vectors(patient: DoctorContext) -> Iterator[DoctorIssue]:
     """The model first; without a truth that can be read there is nothing to compare the rest with."""
     own = None
     try:
         own = verify_bundle(BUNDLED).stamp
     except EmbedderBroken as error:
-        yield Finding.of(health.EMBEDDER_MISSING, error.message)
+        yield DoctorIssue.of(health.EMBEDDER_MISSING, error.message)
     try:
         verify_sqlite()
         found = inspect(patient.directory / DATABASE_FILE)
@@ -245,18 +247,18 @@ def examine_vectors(patient: Patient) -> Iterator[Finding]:
     yield from _chroma(patient, found)
 
 
-def _embeddings(patient: Patient, found: Inspection, own: ModelStamp | None) -> Iterator[Finding]:
+def _embeddings(patient: DoctorContext, found: Inspection, own: ModelStamp | None) -> Iterator[DoctorIssue]:
     if own is not None and found.stamp not in (None, own):
         message = f"the vectors stem from {_name(found.stamp)}, and the model of this version is {_name(own)}"
-        yield Finding("model_mismatch", message, REINDEX)
+        yield DoctorIssue("model_mismatch", message, REINDEX)
     elif found.pending and not patient.is_served and _is_free(patient, EMBED_LOCK):
         passages = output.count(found.pending, "passage")
         message = f"{passages} can be found by words alone, and nobody is at it"
         remedy = "Start a session, or run `mempalace-mcp doctor --fix`."
-        yield Finding("embeddings_pending", message, remedy, partial(_rebuild, patient))
+        yield DoctorIssue("embeddings_pending", message, remedy, partial(_rebuild, patient))
 
 
-def _chroma(patient: Patient, found: Inspection) -> Iterator[Finding]:
+def _chroma(patient: DoctorContext, found: Inspection) -> Iterator[DoctorIssue]:
     """Whoever holds Chroma knows best how it is; a daemon tells in its health."""
     index = patient.directory / INDEX
     if found.moment is None or not directories(index) or not _is_free(patient, INDEX_LOCK):
@@ -265,10 +267,10 @@ def _chroma(patient: Patient, found: Inspection) -> Iterator[Finding]:
     if doubts is not None:
         message = f"Chroma's files cannot be trusted: {doubts}"
         remedy = "Nothing: they are built anew when they are next needed."
-        yield Finding("index_doubtful", message, remedy, partial(_discard_and_rebuild, patient))
+        yield DoctorIssue("index_doubtful", message, remedy, partial(_discard_and_rebuild, patient))
 
 
-def _discard_and_rebuild(patient: Patient) -> str:
+def _discard_and_rebuild(patient: DoctorContext) -> str:
     with closing(FileLock(patient.directory / INDEX_LOCK)) as lock:
         if not lock.try_acquire():
             raise Busy("another process has begun to use Chroma's files")
@@ -276,7 +278,7 @@ def _discard_and_rebuild(patient: Patient) -> str:
     return _rebuild(patient)
 
 
-def _rebuild(patient: Patient) -> str:
+def _rebuild(patient: DoctorContext) -> str:
     differences, figures = rebuild(patient.settings)
     if differences:
         raise StorageError(f"the index differs from the truth in {output.count(len(differences), 'place')}")
@@ -287,7 +289,7 @@ def _name(stamp: ModelStamp | None) -> str:
     return f"{stamp.name} ({stamp.quantization}, {stamp.dimension} numbers)" if stamp else "none"
 
 
-def _is_free(patient: Patient, name: str) -> bool:
+def _is_free(patient: DoctorContext, name: str) -> bool:
     """Does no process hold this lock? A lock that cannot be opened is not free either."""
     with closing(FileLock(patient.directory / name)) as lock:
         try:
@@ -300,17 +302,17 @@ EXAMINATIONS: tuple[Examination, ...] = (examine_files, examine_truth, examine_v
 
 
 @dataclass(frozen=True, slots=True)
-class Treated:
+class CheckResult:
     """A finding and what was done: `mended` tells how, `failed` why not; neither if nothing was tried."""
 
-    finding: Finding
+    finding: DoctorIssue
     mended: str | None = None
     failed: str | None = None
 
 
 def doctor(settings: Settings, fix: bool, as_json: bool) -> tuple[str, bool]:
     """What to tell, and whether the palace is well now."""
-    treated = [_treat(finding) if fix else Treated(finding) for finding in _examine(settings)]
+    treated = [_treat(finding) if fix else CheckResult(finding) for finding in _examine(settings)]
     well = all(each.mended is not None for each in treated)
     if as_json:
         told = {"palace": str(settings.palace), "well": well, "sqlite": sqlite3.sqlite_version}
@@ -319,9 +321,9 @@ def doctor(settings: Settings, fix: bool, as_json: bool) -> tuple[str, bool]:
     return "\n\n".join([*map(_as_text, treated), verdict]), well
 
 
-def _examine(settings: Settings) -> Iterator[Finding]:
+def _examine(settings: Settings) -> Iterator[DoctorIssue]:
     """Everything, each code once: what the daemon says as well is what we have seen."""
-    patient, seen = patient_of(settings), set[str]()
+    patient, seen = doctor_context(settings), set[str]()
     for examine in EXAMINATIONS:
         for finding in examine(patient):
             if finding.code not in seen:
@@ -329,24 +331,24 @@ def _examine(settings: Settings) -> Iterator[Finding]:
                 yield finding
 
 
-def _treat(finding: Finding) -> Treated:
+def _treat(finding: DoctorIssue) -> CheckResult:
     if finding.repair is None:
-        return Treated(finding)
+        return CheckResult(finding)
     try:
-        return Treated(finding, mended=finding.repair())
+        return CheckResult(finding, mended=finding.repair())
     except PalaceError as error:
-        return Treated(finding, failed=error.message)
+        return CheckResult(finding, failed=error.message)
     except OSError as error:
-        return Treated(finding, failed=str(error))
+        return CheckResult(finding, failed=str(error))
 
 
-def _as_json(treated: Treated) -> dict[str, str | None]:
+def _as_json(treated: CheckResult) -> dict[str, str | None]:
     finding = treated.finding
     told = {"code": finding.code, "message": finding.message, "remedy": finding.remedy}
     return {**told, "mended": treated.mended, "failed": treated.failed}
 
 
-def _as_text(treated: Treated) -> str:
+def _as_text(treated: CheckResult) -> str:
     finding = treated.finding
     lines = [f"{finding.code}: {output.harmless(finding.message)}"]
     if treated.failed is not None:

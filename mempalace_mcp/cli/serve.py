@@ -9,14 +9,14 @@ from pathlib import Path
 from mempalace_mcp.cli import manage
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import ConfigurationError
-from mempalace_mcp.daemon.control import refuse_if_served, take_seat
-from mempalace_mcp.daemon.daemon import HttpDoor, run_daemon
-from mempalace_mcp.daemon.daemon_session import Offer, services_of
+from mempalace_mcp.daemon.control import refuse_if_served, take_daemon_lock
+from mempalace_mcp.daemon.daemon import HttpTransport, run_daemon
+from mempalace_mcp.daemon.daemon_session import ToolSelection, services_of
 from mempalace_mcp.runtime.app import App
-from mempalace_mcp.runtime.health import TOKENS_WRONG, Concern
+from mempalace_mcp.runtime.health import TOKENS_WRONG, HealthIssue
 from mempalace_mcp.server import auth, http, http_connections
-from mempalace_mcp.server.auth import Keyring
-from mempalace_mcp.server.security import Exposure, Listening, listen
+from mempalace_mcp.server.auth import TokenStore
+from mempalace_mcp.server.security import ListeningSocket, ListenSettings, listen
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ _ENCRYPT = "Give --certificate and --key, or put a proxy that encrypts in front.
 def serve_http(
     settings: Settings,
     open_app: Callable[[], App],
-    offer: Offer,
-    exposure: Exposure,
+    offer: ToolSelection,
+    exposure: ListenSettings,
     port: int,
     announce: Callable[[str, str | None], None],
 ) -> None:
@@ -39,7 +39,7 @@ def serve_http(
         PalaceError: the palace is served over HTTP already, cannot be opened, or the port is taken; the tokens are
             wrong, or there is none where one is needed.
     """
-    keyring = Keyring(settings.palace / auth.FILE, settings.token)
+    keyring = TokenStore(settings.palace / auth.FILE, settings.token)
     with _listen(settings, exposure, port, keyring) as listening:
         url = exposure.url(listening.port)
         if exposure.is_open:
@@ -48,12 +48,16 @@ def serve_http(
         def ready(port: int) -> None:
             announce(url, None if keyring.guarding or http_connections.can_tell() else _first_token(settings.palace))
 
-        def door(app: App) -> HttpDoor:
-            app.health.examine_also(lambda: None if keyring.problem is None else Concern(TOKENS_WRONG, keyring.problem))
+        def door(app: App) -> HttpTransport:
+            app.health.examine_also(
+                lambda: None if keyring.problem is None else HealthIssue(TOKENS_WRONG, keyring.problem)
+            )
             services = services_of(app, offer)
-            return HttpDoor(url, lambda leaving: http.serve_on(services, listening, ready, leaving, exposure, keyring))
+            return HttpTransport(
+                url, lambda leaving: http.serve_on(services, listening, ready, leaving, exposure, keyring)
+            )
 
-        seat = take_seat(str(settings.palace))
+        seat = take_daemon_lock(str(settings.palace))
         try:
             run_daemon(open_app, seat, lambda _: None, door)
         finally:
@@ -65,7 +69,7 @@ def _first_token(palace: Path) -> str:
     return manage.new(palace, _FIRST_NAME, auth.WRITE, [], as_json=False)
 
 
-def _listen(settings: Settings, exposure: Exposure, port: int, keyring: Keyring) -> Listening:
+def _listen(settings: Settings, exposure: ListenSettings, port: int, keyring: TokenStore) -> ListeningSocket:
     """Who keeps us from listening is most likely another `serve` of this palace, and then worth more than the port."""
     try:
         return listen(exposure, port, keyring)

@@ -18,7 +18,7 @@ from mempalace_mcp.core.errors import Cancelled, DeadlineExceeded
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class Principal:
     """`name` is that of the caller's token; it is empty where the door itself is the protection.
 
     Without `writes` nothing may be changed. `wings`, by key and sorted, are the only ones it may see or change, and
@@ -35,7 +35,7 @@ class Access:
         return self.writes and self.wings is None
 
 
-FULL = Access()
+FULL = Principal()
 """Of this user's own sessions, and of everybody where no tokens are asked for."""
 
 IDEMPOTENCY_KEY = "_meta.idempotencyKey"
@@ -43,7 +43,7 @@ IDEMPOTENCY_KEY = "_meta.idempotencyKey"
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiptKey:
+class IdempotencyKey:
     """Who asks (`scope`), which of its calls this is (`key`), and what it asks for (`digest` of the whole request).
 
     A call that has the same scope and key as an earlier one is its repetition, and must have the same digest.
@@ -53,7 +53,7 @@ class ReceiptKey:
     key: str
     digest: bytes
 
-    def of_write(self, number: int) -> ReceiptKey:
+    def of_write(self, number: int) -> IdempotencyKey:
         """The key of one of the call's writes, counted from 0."""
         return replace(self, key=f"{self.key}/{number}")
 
@@ -80,7 +80,7 @@ class Deadline:
     long call is: what is done, out of what if that is known, and what it is; what is done never becomes less.
     """
 
-    def __init__(self, seconds: float = TOOL_SECONDS, *, receipt: ReceiptKey | None = None) -> None:
+    def __init__(self, seconds: float = TOOL_SECONDS, *, receipt: IdempotencyKey | None = None) -> None:
         self.seconds = seconds
         self.receipt = receipt
         self.report: Report = _nobody

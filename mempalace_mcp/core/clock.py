@@ -193,14 +193,14 @@ FIRST_INSTANT: Instant = from_datetime(datetime.min.replace(tzinfo=UTC))
 LAST_INSTANT: Instant = from_datetime(datetime.max.replace(tzinfo=UTC))
 
 
-def show(instant: Instant) -> str:
+def format_instant(instant: Instant) -> str:
     """ISO 8601 with `Z`; the fraction is left out when it is zero."""
     return to_datetime(instant).isoformat().replace("+00:00", "Z")
 
 
-def show_optional(instant: Instant | None) -> str | None:
+def format_optional_instant(instant: Instant | None) -> str | None:
     """Like `show`; None stays None."""
-    return None if instant is None else show(instant)
+    return None if instant is None else format_instant(instant)
 
 
 def day_of(instant: Instant, zone: Zone) -> date:

@@ -22,7 +22,7 @@ AT_MOST = 4
 PATIENCE_SECONDS = 0.05
 
 
-class Turnstile:
+class ConcurrencyLimiter:
     """Lets about as many threads through at a time as there are processors; nobody waits long, whatever holds them up.
 
     Threads that compute side by side take the interpreter's lock from each other: on two processors eight searches at

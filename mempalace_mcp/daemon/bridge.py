@@ -29,8 +29,16 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from mempalace_mcp.daemon.connector import Connector, Unavailable, jittered
-from mempalace_mcp.daemon.ipc import AGAIN, ALONE, OWN_MESSAGE, SUSPECT, Connection, Frame, Outflow
-from mempalace_mcp.daemon.pending import Entry, Journal, parse
+from mempalace_mcp.daemon.ipc import (
+    OWN_MESSAGE,
+    REDELIVERED,
+    RUN_ALONE,
+    RUNNING_ALONE,
+    DaemonConnection,
+    Frame,
+    WriteBuffer,
+)
+from mempalace_mcp.daemon.pending import PendingRequest, PendingRequests, parse
 from mempalace_mcp.server.lines import LineSplitter, Overlong
 
 _READ_BYTES = 65536
@@ -57,7 +65,7 @@ class Client:
         on_gone: Callable[[], None] = lambda: None,
     ) -> None:
         self._source = source
-        self._out = Outflow(sink, lambda data: os.write(sink, data), ROOM_BYTES, on_room, on_gone)
+        self._out = WriteBuffer(sink, lambda data: os.write(sink, data), ROOM_BYTES, on_room, on_gone)
 
     @property
     def has_room(self) -> bool:
@@ -106,10 +114,10 @@ END_AFTER = 15
 """Ticks of silence. They are counted, not measured: while this process or the machine sleeps, there are none."""
 
 
-class Patience:
+class LivenessCheck:
     """With one daemon."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: DaemonConnection) -> None:
         self._connection = connection
         self._silence = 0
 
@@ -142,7 +150,7 @@ _METHOD = "notifications/progress"
 _MAX_TOKENS = 256
 
 
-class Progress:
+class ProgressFilter:
     """The last value of each token, of the latest ones."""
 
     def __init__(self) -> None:
@@ -197,10 +205,10 @@ class Bridge:
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
         self._client = Client(on_room=self._go_on, on_gone=_end)
-        self._journal = Journal()
-        self._progress = Progress()
+        self._journal = PendingRequests()
+        self._progress = ProgressFilter()
         self._sending = threading.Lock()
-        self._connection: Connection | None = None
+        self._connection: DaemonConnection | None = None
         self._cautious = False
         self._version: str | None = None
         self._dismissed = False
@@ -259,12 +267,12 @@ class Bridge:
                 continue
             self._converse(connection)
 
-    def _converse(self, connection: Connection) -> None:
+    def _converse(self, connection: DaemonConnection) -> None:
         """Serve through one daemon until it is gone."""
         began = time.monotonic()
         graceful = False
         self._resume(connection)
-        patience = Patience(connection)
+        patience = LivenessCheck(connection)
         for frame in connection.frames(TICK_SECONDS, lambda: patience.wait(owed=not self._journal.is_empty)):
             patience.heard()
             graceful = self._receive(frame) or graceful
@@ -279,7 +287,7 @@ class Bridge:
         if not graceful:
             self._back_off(time.monotonic() - began)
 
-    def _resume(self, connection: Connection) -> None:
+    def _resume(self, connection: DaemonConnection) -> None:
         """Tell a new daemon all that it must know, then what is in flight."""
         with self._sending:
             entries = self._journal.in_flight()
@@ -309,8 +317,8 @@ class Bridge:
                 return
             self._send_entry(connection, entry)
 
-    def _send_entry(self, connection: Connection, entry: Entry) -> None:
-        mark = SUSPECT if entry.deaths >= DEATHS_UNTIL_SUSPECT else AGAIN if entry.again else ""
+    def _send_entry(self, connection: DaemonConnection, entry: PendingRequest) -> None:
+        mark = RUN_ALONE if entry.deaths >= DEATHS_UNTIL_SUSPECT else REDELIVERED if entry.again else ""
         with contextlib.suppress(OSError):  # the daemon is gone, which whoever receives will see
             connection.send(Frame(entry.sequence, entry.line, mark))
 
@@ -322,7 +330,7 @@ class Bridge:
             if self._progress.is_news(frame.line):
                 self._client.write(frame.line)
             return False
-        if frame.mark == ALONE:
+        if frame.mark == RUNNING_ALONE:
             suspect = self._journal.find(frame.sequence)
             if suspect is not None:
                 suspect.alone = True
@@ -349,21 +357,21 @@ class Bridge:
             self._connector.defer()
         return leave is not None
 
-    def _refuse_proven(self, entries: list[Entry]) -> None:
+    def _refuse_proven(self, entries: list[PendingRequest]) -> None:
         """Answer the requests that have shown to be the death of daemons."""
         for entry in entries:
             if entry.deaths_alone >= DEATHS_ALONE:
-                from mempalace_mcp.daemon.refusals import deadly
+                from mempalace_mcp.daemon.refusals import poison_message
 
                 self._journal.settle(entry.sequence)  # for good: no daemon is told it again
-                self._refuse(entry, deadly())
+                self._refuse(entry, poison_message())
 
     def _refuse_all(self, trouble: Unavailable) -> None:
         for entry in self._journal.in_flight():
             self._client.wait_for_reading()
             self._refuse(entry, trouble.error)
 
-    def _refuse(self, entry: Entry, error: dict[str, object]) -> None:
+    def _refuse(self, entry: PendingRequest, error: dict[str, object]) -> None:
         from mempalace_mcp.daemon.refusals import refuse
 
         self._journal.refuse(entry.sequence)

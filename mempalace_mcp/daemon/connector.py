@@ -26,10 +26,20 @@ from collections.abc import Callable, Mapping
 from mempalace_mcp import __version__
 from mempalace_mcp.core import flock
 from mempalace_mcp.daemon import ipc as addresses
-from mempalace_mcp.daemon.ipc import LOG, Address, Connection, Hello, Refused, greet, identity_of, is_newer, settings_of
+from mempalace_mcp.daemon.ipc import (
+    LOG,
+    ClientHello,
+    DaemonAddress,
+    DaemonConnection,
+    Refused,
+    identity_of,
+    is_newer,
+    open_connection,
+    settings_of,
+)
 
 
-class Seat:
+class DaemonLock:
     """The lock, held."""
 
     def __init__(self, path: str, descriptor: int) -> None:
@@ -37,7 +47,7 @@ class Seat:
         self.descriptor = descriptor
 
     @classmethod
-    def take(cls, path: str) -> Seat | None:
+    def take(cls, path: str) -> DaemonLock | None:
         """Take the seat if it is free.
 
         Raises:
@@ -57,7 +67,7 @@ class Seat:
             os.close(descriptor)
 
     @classmethod
-    def wait(cls, path: str) -> Seat:
+    def wait(cls, path: str) -> DaemonLock:
         """Take the seat as soon as it is free.
 
         Raises:
@@ -75,7 +85,7 @@ class Seat:
             os.close(descriptor)
 
     @classmethod
-    def inherit(cls, path: str, descriptor: int) -> Seat:
+    def inherit(cls, path: str, descriptor: int) -> DaemonLock:
         """Take over the seat from the process that started this one; children of this one do not get it."""
         os.set_inheritable(descriptor, False)
         return cls(path, descriptor)
@@ -105,7 +115,7 @@ START_SECONDS = 75.0
 _READ_BYTES = 65536
 
 
-class Launch:
+class LaunchedDaemon:
     """A daemon being born. Its stdout is a pipe on which it says one line: that it is ready (and where, if no
     file tells that), or why it cannot be."""
 
@@ -145,7 +155,7 @@ class Launch:
                 _, self._status = os.waitpid(self.pid, 0)
 
 
-def launch(palace: str, seat: Seat | None = None) -> Launch:
+def launch(palace: str, seat: DaemonLock | None = None) -> LaunchedDaemon:
     """Start a daemon for the palace that holds the seat, or without one a process for one session alone.
 
     Raises:
@@ -178,7 +188,7 @@ def _open_log(palace: str) -> int:
 
 if sys.platform == "win32":
 
-    def _spawn(command: list[str], log: int) -> Launch:
+    def _spawn(command: list[str], log: int) -> LaunchedDaemon:
         import subprocess
 
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
@@ -186,11 +196,11 @@ if sys.platform == "win32":
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, creationflags=flags
         )
         assert child.stdout is not None
-        return Launch(child.pid, os.dup(child.stdout.fileno()))
+        return LaunchedDaemon(child.pid, os.dup(child.stdout.fileno()))
 
 else:
 
-    def _spawn(command: list[str], log: int) -> Launch:
+    def _spawn(command: list[str], log: int) -> LaunchedDaemon:
         source, sink = os.pipe()
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -204,7 +214,7 @@ else:
             raise
         finally:
             os.close(sink)
-        return Launch(pid, source)
+        return LaunchedDaemon(pid, source)
 
 
 UNREACHABLE_SECONDS = 5.0
@@ -248,7 +258,7 @@ class Connector:
         self._defers_until = 0.0
         self._failed_starts = 0
 
-    def connect(self, give_up: Callable[[], bool] = lambda: False) -> Connection:
+    def connect(self, give_up: Callable[[], bool] = lambda: False) -> DaemonConnection:
         """A connection to the daemon; waits while one is starting.
 
         Raises:
@@ -259,7 +269,7 @@ class Connector:
         pause = _SHORTEST_PAUSE
         while not give_up():
             self._see_to_directory()
-            address = Address.read(self._address_file)
+            address = DaemonAddress.read(self._address_file)
             if address is not None:
                 connection = self._try(address)
                 if connection is not None:
@@ -309,14 +319,14 @@ class Connector:
         except PalaceError as error:
             raise Unavailable(error.as_dict()) from error
 
-    def _try(self, address: Address) -> Connection | None:
+    def _try(self, address: DaemonAddress) -> DaemonConnection | None:
         """Connect to it, if it is there and takes us.
 
         Raises:
             Unavailable: it has no room.
         """
         try:
-            connection = greet(address, self._hello())
+            connection = open_connection(address, self._hello())
         except Refused as refusal:
             if refusal.code == "full":
                 raise self._unavailable("the daemon has as many sessions as it can serve") from refusal
@@ -329,9 +339,9 @@ class Connector:
         self._failed_starts = 0
         return connection
 
-    def _hello(self) -> Hello:
+    def _hello(self) -> ClientHello:
         profile, prefix, read_only = self._offer
-        return Hello(
+        return ClientHello(
             version=__version__,
             palace=identity_of(self.palace),
             bridge=self._bridge,
@@ -347,7 +357,7 @@ class Connector:
         if time.monotonic() < self._defers_until:
             return False
         try:
-            seat = Seat.take(self._seat_file)
+            seat = DaemonLock.take(self._seat_file)
         except FileNotFoundError:
             return True
         except OSError as error:
@@ -366,7 +376,7 @@ class Connector:
         self._await(launched)
         return True
 
-    def _await(self, launched: Launch) -> Address | None:
+    def _await(self, launched: LaunchedDaemon) -> DaemonAddress | None:
         """Wait for the daemon's word; its address, if no file tells that.
 
         Raises:
@@ -386,9 +396,9 @@ class Connector:
         if isinstance(error, dict):
             raise Unavailable(self._with_log(error))
         told = outcome.get("address")
-        return Address(**told) if isinstance(told, dict) else None
+        return DaemonAddress(**told) if isinstance(told, dict) else None
 
-    def _serve_alone(self, reason: str) -> Connection:
+    def _serve_alone(self, reason: str) -> DaemonConnection:
         """Start a process for this session alone, which shares the palace with whoever else has it."""
         try:
             address = self._await(launch(self.palace))

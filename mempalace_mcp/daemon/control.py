@@ -21,9 +21,19 @@ from mempalace_mcp import __version__
 from mempalace_mcp.core.errors import Busy, ConfigurationError, Forbidden, NotFound
 from mempalace_mcp.core.files import create_directory, explain_os_error
 from mempalace_mcp.daemon import ipc as addresses
-from mempalace_mcp.daemon.connector import Seat
+from mempalace_mcp.daemon.connector import DaemonLock
 from mempalace_mcp.daemon.entry import Log
-from mempalace_mcp.daemon.ipc import STATUS, STOP, TAKE_OVER, Address, Hello, Refused, greet, identity_of, peer_of
+from mempalace_mcp.daemon.ipc import (
+    STATUS,
+    STOP,
+    TAKE_OVER,
+    ClientHello,
+    DaemonAddress,
+    Refused,
+    identity_of,
+    open_connection,
+    peer_of,
+)
 
 STOP_SECONDS = 45.0
 """For a daemon to finish what is in flight and close the palace."""
@@ -60,7 +70,7 @@ def stop(palace: Path) -> Stopped | None:
         Busy: it does not go, or what is at its address is something else.
         Forbidden: it is another user's.
     """
-    address = Address.read(str(palace / addresses.FILE))
+    address = DaemonAddress.read(str(palace / addresses.FILE))
     http = address.http if address else None
     try:
         answer = _ask(palace, STOP)
@@ -83,7 +93,7 @@ def _wait_until_free(palace: Path, pid: int) -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _kill(address: Address) -> int:
+def _kill(address: DaemonAddress) -> int:
     """Kill the process that listens there; it, or 0 if nobody does, or the system does not say who: the address may be
     an old one, and its process number somebody else's by now."""
     try:
@@ -112,13 +122,13 @@ def logged(palace: Path) -> str:
     return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
 
 
-def request(purpose: str, palace: str) -> Hello:
+def request(purpose: str, palace: str) -> ClientHello:
     """The hello of a command.
 
     Raises:
         OSError: the palace is not there.
     """
-    return Hello(
+    return ClientHello(
         version=__version__,
         palace=identity_of(palace),
         bridge=os.urandom(16).hex(),
@@ -128,11 +138,11 @@ def request(purpose: str, palace: str) -> Hello:
 
 
 def _ask(palace: Path, purpose: str) -> dict[str, Any] | None:
-    address = Address.read(str(palace / addresses.FILE))
+    address = DaemonAddress.read(str(palace / addresses.FILE))
     if address is None or _is_free(palace):
         return None
     try:
-        connection = greet(address, request(purpose, str(palace)))
+        connection = open_connection(address, request(purpose, str(palace)))
     except PermissionError as error:
         raise Forbidden(
             f"the daemon, process {address.pid}, is another user's", hint="Ask as the user whose palace it is."
@@ -151,7 +161,7 @@ def _ask(palace: Path, purpose: str) -> dict[str, Any] | None:
 def _is_free(palace: Path) -> bool:
     """Has nobody the daemon's seat? Looking takes it for an instant, which others take for a start."""
     try:
-        seat = Seat.take(str(palace / addresses.LOCK)) if palace.is_dir() else None
+        seat = DaemonLock.take(str(palace / addresses.LOCK)) if palace.is_dir() else None
     except OSError:
         return False
     if seat is not None:
@@ -163,7 +173,7 @@ PATIENCE_SECONDS = 45.0
 """For a daemon to finish what is in flight and close the palace."""
 
 
-def take_seat(palace: str) -> Seat:
+def take_daemon_lock(palace: str) -> DaemonLock:
     """The seat of the palace's daemon, once it is free.
 
     The kernel keeps our place in the queue, so that none of the sessions that lose their daemon gets there before us.
@@ -174,8 +184,8 @@ def take_seat(palace: str) -> Seat:
         StorageError: the palace's directory or its lock cannot be made.
     """
     create_directory(Path(palace))
-    seat_file, waiting = os.path.join(palace, addresses.LOCK), Future[Seat]()
-    threading.Thread(target=wait_for_seat, args=(seat_file, waiting), name="seat", daemon=True).start()
+    seat_file, waiting = os.path.join(palace, addresses.LOCK), Future[DaemonLock]()
+    threading.Thread(target=wait_for_daemon_lock, args=(seat_file, waiting), name="seat", daemon=True).start()
     try:
         seat = _ask_until(waiting, palace)
     except OSError as error:
@@ -186,12 +196,12 @@ def take_seat(palace: str) -> Seat:
     return seat
 
 
-def _ask_until(waiting: Future[Seat], palace: str) -> Seat:
+def _ask_until(waiting: Future[DaemonLock], palace: str) -> DaemonLock:
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
         with suppress(TimeoutError):
             return waiting.result(_PAUSE_SECONDS)
-        address = Address.read(os.path.join(palace, addresses.FILE))
+        address = DaemonAddress.read(os.path.join(palace, addresses.FILE))
         if address is not None:
             _ask_holder(address, palace)
     raise Busy(
@@ -206,15 +216,15 @@ def refuse_if_served(palace: str) -> None:
     Raises:
         ConfigurationError: another process serves the palace over HTTP.
     """
-    address = Address.read(os.path.join(palace, addresses.FILE))
+    address = DaemonAddress.read(os.path.join(palace, addresses.FILE))
     if address is not None and address.http is not None:
         _ask_holder(address, palace)
 
 
-def wait_for_seat(seat_file: str, waiting: Future[Seat]) -> None:
+def wait_for_daemon_lock(seat_file: str, waiting: Future[DaemonLock]) -> None:
     """Give the seat to whoever waits as soon as it is free; if nobody wants it any more, give it back."""
     try:
-        seat = Seat.wait(seat_file)
+        seat = DaemonLock.wait(seat_file)
     except OSError as error:
         if waiting.set_running_or_notify_cancel():
             waiting.set_exception(error)
@@ -225,10 +235,10 @@ def wait_for_seat(seat_file: str, waiting: Future[Seat]) -> None:
         seat.close()
 
 
-def _ask_holder(address: Address, palace: str) -> None:
+def _ask_holder(address: DaemonAddress, palace: str) -> None:
     """Ask it to make room. A daemon that does says nothing else to us."""
     try:
-        greet(address, request(TAKE_OVER, palace)).close()
+        open_connection(address, request(TAKE_OVER, palace)).close()
     except Refused as refusal:
         if refusal.code == "serving":
             raise ConfigurationError(

@@ -23,10 +23,10 @@ from anyio.abc import TaskGroup
 
 from mempalace_mcp import __version__
 from mempalace_mcp.daemon import ipc as addresses
-from mempalace_mcp.daemon.connector import Seat
-from mempalace_mcp.daemon.daemon_session import Door
+from mempalace_mcp.daemon.connector import DaemonLock
+from mempalace_mcp.daemon.daemon_session import SocketServer
 from mempalace_mcp.daemon.entry import Log, listening
-from mempalace_mcp.daemon.ipc import Address, identity_of
+from mempalace_mcp.daemon.ipc import DaemonAddress, identity_of
 from mempalace_mcp.runtime import monitor
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.event_loop import run_loop
@@ -41,10 +41,12 @@ FIRST_SESSION_SECONDS = 30.0
 """A process leaves if the session for which it was started does not come for so long."""
 
 
-class Life:
+class IdleMonitor:
     """Looks around twice a second."""
 
-    def __init__(self, app: App, door: Door, address: Address, address_file: str, seat: Seat | None) -> None:
+    def __init__(
+        self, app: App, door: SocketServer, address: DaemonAddress, address_file: str, seat: DaemonLock | None
+    ) -> None:
         self._app = app
         self._door = door
         self._address = address
@@ -79,7 +81,7 @@ class Life:
             return None
         if not self._seat.is_current():
             return "retiring"
-        if Address.read(self._address_file) is None:
+        if DaemonAddress.read(self._address_file) is None:
             with contextlib.suppress(OSError):  # for want of space, perhaps: the next look tries again
                 self._address.write(self._address_file)
         if self._address.http is None:
@@ -116,7 +118,7 @@ ADMISSION_PAUSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class HttpDoor:
+class HttpTransport:
     """Where HTTP clients come in; `serve` lets them, until the event is set."""
 
     url: str
@@ -126,7 +128,7 @@ class HttpDoor:
 class Daemon:
     """Runs once, from `serve` to its end."""
 
-    def __init__(self, app: App, seat: Seat | None = None, http_door: HttpDoor | None = None) -> None:
+    def __init__(self, app: App, seat: DaemonLock | None = None, http_door: HttpTransport | None = None) -> None:
         self.app = app
         self.leaving = anyio.Event()
         self._reason = ""
@@ -134,7 +136,7 @@ class Daemon:
         self._seat = seat
         self._http = http_door
         self._started = time.time()
-        self._door: Door | None = None
+        self._door: SocketServer | None = None
 
     @property
     def reason(self) -> str:
@@ -177,7 +179,7 @@ class Daemon:
         view = self.app.process_status()
         return {**self.describe(), "view": {**view, "timezone": self.app.settings.zone.name}}
 
-    async def serve(self, ready: Callable[[Address], None]) -> None:
+    async def serve(self, ready: Callable[[DaemonAddress], None]) -> None:
         """Serve until there is a reason to leave; then finish what is in flight. `ready` hears when it listens.
 
         Raises:
@@ -186,18 +188,18 @@ class Daemon:
         """
         palace, url = str(self.app.settings.palace), self._http.url if self._http else None
         with stop_on_signal() as stop, listening(palace, url) as (plain, address):
-            self._door = Door(self, address)
+            self._door = SocketServer(self, address)
             async with anyio.create_task_group() as doors:
                 doors.start_soon(self._serve_http)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._leave_at, stop)
                     tasks.start_soon(_admit, plain, self._door, doors)
                     await self._live(
-                        Life(self.app, self._door, address, self._address_file, self._seat), address, ready
+                        IdleMonitor(self.app, self._door, address, self._address_file, self._seat), address, ready
                     )
                     tasks.cancel_scope.cancel()
 
-    async def _live(self, life: Life, address: Address, ready: Callable[[Address], None]) -> None:
+    async def _live(self, life: IdleMonitor, address: DaemonAddress, ready: Callable[[DaemonAddress], None]) -> None:
         """From the moment others can find this process, if they may, to the moment it takes nobody any more."""
         if self._seat is not None:
             address.write(self._address_file)
@@ -227,7 +229,7 @@ class Daemon:
         self.leave("signal")
 
 
-async def _admit(listener: socket.socket, door: Door, doors: TaskGroup) -> None:
+async def _admit(listener: socket.socket, door: SocketServer, doors: TaskGroup) -> None:
     """Take one connection after the other; while the system has no descriptor for one, it waits."""
     loop = asyncio.get_running_loop()
     while True:
@@ -241,9 +243,9 @@ async def _admit(listener: socket.socket, door: Door, doors: TaskGroup) -> None:
 
 def run_daemon(
     open_app: Callable[[], App],
-    seat: Seat | None,
-    ready: Callable[[Address], None],
-    http_door: Callable[[App], HttpDoor] | None = None,
+    seat: DaemonLock | None,
+    ready: Callable[[DaemonAddress], None],
+    http_door: Callable[[App], HttpTransport] | None = None,
 ) -> Mapping[str, Any]:
     """Open the palace, serve it, and close it before anybody else may have the seat. How it was when it left.
 

@@ -31,24 +31,24 @@ from anyio.abc import TaskGroup
 
 from mempalace_mcp import __version__
 from mempalace_mcp.core.bounded import LruMap
-from mempalace_mcp.core.call_context import Access
+from mempalace_mcp.core.call_context import Principal
 from mempalace_mcp.core.config import SETTINGS, load_settings
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.daemon.ipc import (
-    AGAIN,
-    ALONE,
+    CONTROL,
     MAX_FRAME_BYTES,
     MAX_HELLO_BYTES,
-    NOTICE,
     OWN_MESSAGE,
     PROTOCOL,
+    REDELIVERED,
+    RUN_ALONE,
+    RUNNING_ALONE,
     SESSION,
     STATUS,
     STOP,
-    SUSPECT,
-    Address,
+    ClientHello,
+    DaemonAddress,
     Frame,
-    Hello,
     identity_of,
     is_newer,
 )
@@ -61,18 +61,18 @@ from mempalace_mcp.runtime.health import Health
 from mempalace_mcp.runtime.monitor import sockets_at_a_door
 from mempalace_mcp.runtime.writer import WriterThread
 from mempalace_mcp.server.flow import Write
-from mempalace_mcp.server.handshake import RequestId
+from mempalace_mcp.server.initialize import RequestId
 from mempalace_mcp.server.jsonrpc import Message, Refusal, read_message
 from mempalace_mcp.server.lines import LineSplitter
-from mempalace_mcp.server.methods import PlainServer, SessionServer
-from mempalace_mcp.server.request_context import Origin
+from mempalace_mcp.server.methods import MethodServer, SessionServer
+from mempalace_mcp.server.request_context import RequestContext
 from mempalace_mcp.server.session import CANCELLED, Session
 from mempalace_mcp.server.stdio import DRAIN_AT_STOP_SECONDS
 from mempalace_mcp.server.tools.registry import Profile, ToolTable, build_tools, verify_prefix
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ToolSelection:
     """Which tools a door offers, and under which names.
 
     Raises:
@@ -103,7 +103,7 @@ class AppServices:
         """What changes in the palace."""
         return self.tool_context.feed
 
-    def granted(self, access: Access) -> AppServices:
+    def granted(self, access: Principal) -> AppServices:
         """The same services with the tools, and the palace behind their context, that this access may use."""
         if access.is_full:
             return self
@@ -123,7 +123,7 @@ class DaemonContext(AppContext):
         return {**super().status(), "daemon": dict(self._daemon()), "warnings": list(self._warnings)}
 
 
-def services_of(app: App, offer: Offer, context: AppContext | None = None) -> AppServices:
+def services_of(app: App, offer: ToolSelection, context: AppContext | None = None) -> AppServices:
     """The process and the tools, as the doors need them."""
     tools = build_tools(profile=offer.profile, read_only=offer.read_only, prefix=offer.prefix)
     return AppServices(tools, context or AppContext(app), app.executor, app.writer, app.activity, app.health)
@@ -132,7 +132,7 @@ def services_of(app: App, offer: Offer, context: AppContext | None = None) -> Ap
 _READ_BYTES = 65536
 
 
-class Wire:
+class SocketStream:
     """A `ByteStream` on a transport of the event loop: anyio's sockets register with the loop anew for each message,
     which takes a fifth of the time of a small call. Leaving the block closes it, whatever the other side has not read.
     """
@@ -195,7 +195,7 @@ class Wire:
             raise anyio.BrokenResourceError from error
 
 
-class Conversation(Session):
+class DaemonSession(Session):
     """`receive_frame` takes the bridge's frames one by one; `write` sends encoded ones."""
 
     tools_change = True
@@ -227,7 +227,7 @@ class Conversation(Session):
             anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
         """
         if frame.sequence == OWN_MESSAGE:
-            await self.send(Frame(OWN_MESSAGE, b"{}", NOTICE).encode())
+            await self.send(Frame(OWN_MESSAGE, b"{}", CONTROL).encode())
             return
         message = read_message(frame.line)
         if isinstance(message, Refusal):
@@ -235,10 +235,12 @@ class Conversation(Session):
         elif "method" in message.content and "id" in message.content:
             self._ids[frame.sequence] = message.content["id"]
             numbered = Message({**message.content, "id": frame.sequence}, message.fault)
-            origin = Origin.of_message(self._own_activity, message, len(frame.line), self._bridge, frame.sequence)
-            if frame.mark == AGAIN:
+            origin = RequestContext.of_message(
+                self._own_activity, message, len(frame.line), self._bridge, frame.sequence
+            )
+            if frame.mark == REDELIVERED:
                 origin = replace(origin, resent=True)
-            if frame.mark == SUSPECT:
+            if frame.mark == RUN_ALONE:
                 waiting = self._waiting[frame.sequence] = anyio.CancelScope()
                 self._tasks.start_soon(self._take_alone, waiting, numbered, origin)
             else:
@@ -246,7 +248,7 @@ class Conversation(Session):
         else:
             pointed = self._pointed(message)
             if pointed is not None and not self._give_up_waiting(pointed):
-                await self.take(pointed, Origin.of_message(self._own_activity, message, len(frame.line)))
+                await self.take(pointed, RequestContext.of_message(self._own_activity, message, len(frame.line)))
             await self._say(frame.sequence, b"")
 
     async def tell(self, message: bytes) -> None:
@@ -258,7 +260,7 @@ class Conversation(Session):
         assert isinstance(request_id, int)
         return Frame(request_id, super().encode_answer(self._restore(request_id), body)).encode()
 
-    async def unanswered(self, origin: Origin) -> None:
+    async def unanswered(self, origin: RequestContext) -> None:
         """The request was cancelled: the bridge can forget it."""
         await super().unanswered(origin)
         if origin.sequence is not None:
@@ -272,19 +274,19 @@ class Conversation(Session):
         async def say() -> None:
             with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                 notice = json.dumps({"goodbye": reason}).encode()
-                await self.send(Frame(OWN_MESSAGE, notice, NOTICE).encode())
+                await self.send(Frame(OWN_MESSAGE, notice, CONTROL).encode())
             said.set()
 
         self._tasks.start_soon(say)  # writes cannot be cancelled, waiting for them can
         await said.wait()
 
-    async def _take_alone(self, waiting: anyio.CancelScope, message: Message, origin: Origin) -> None:
+    async def _take_alone(self, waiting: anyio.CancelScope, message: Message, origin: RequestContext) -> None:
         """Run a request that may be the death of this process, with no other such one beside it."""
         assert origin.sequence is not None
         with waiting, contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             async with self._suspicion:
                 settled = self._suspects[origin.sequence] = anyio.Event()
-                await self.send(Frame(origin.sequence, b"", ALONE).encode())
+                await self.send(Frame(origin.sequence, b"", RUNNING_ALONE).encode())
                 if self._waiting.pop(origin.sequence, None):
                     await self.take(message, origin)
                     await settled.wait()
@@ -338,7 +340,7 @@ _OWN_SETTINGS = ("palace", "log_level", "token", "host", "port", "allowed_hosts"
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 
 
-class Host(Protocol):
+class DaemonHandle(Protocol):
     """The daemon, as its door needs it."""
 
     app: App
@@ -362,16 +364,16 @@ class Host(Protocol):
         ...
 
 
-class Door:
+class SocketServer:
     """Called with every new connection."""
 
-    def __init__(self, host: Host, address: Address) -> None:
+    def __init__(self, host: DaemonHandle, address: DaemonAddress) -> None:
         self._host = host
         self._address = address
         self._palace = identity_of(str(host.app.settings.palace))
         self._suspicion = anyio.Lock()
-        self._tools: LruMap[Offer, ToolTable] = LruMap(_OFFERS_KEPT)
-        self.sessions: dict[str, Hello] = {}
+        self._tools: LruMap[ToolSelection, ToolTable] = LruMap(_OFFERS_KEPT)
+        self.sessions: dict[str, ClientHello] = {}
         self.opened = 0
         self._connections = 0
         self._limit = sockets_at_a_door()
@@ -383,14 +385,14 @@ class Door:
             if self._connections > self._limit:
                 _turn_away(connection)
                 return
-            async with await Wire.on(connection) as wire:
+            async with await SocketStream.on(connection) as wire:
                 await self._receive(wire)
         except OSError as error:
             logger.debug("a connection ended before it began: %s", error)
         finally:
             self._connections -= 1
 
-    async def _receive(self, wire: Wire) -> None:
+    async def _receive(self, wire: SocketStream) -> None:
         try:
             with anyio.fail_after(HELLO_SECONDS):
                 greeting = await _greeting(wire)
@@ -401,7 +403,7 @@ class Door:
         except Exception:  # whatever one session does, the others go on; the trace is in the log
             logger.exception("a session failed")
 
-    async def _answer(self, wire: Wire, hello: Hello, rest: bytes) -> None:
+    async def _answer(self, wire: SocketStream, hello: ClientHello, rest: bytes) -> None:
         refusal = self._refusal(hello)
         if refusal is not None:
             await _say(wire, {"refused": refusal, "http": self._address.http, "pid": os.getpid()})
@@ -417,7 +419,7 @@ class Door:
             await _say(wire, welcome)
             await self._serve(wire, hello, rest)
 
-    def _refusal(self, hello: Hello) -> str | None:
+    def _refusal(self, hello: ClientHello) -> str | None:
         """Why not to serve it, if there is a reason. A process that was started to serve HTTP gives way to nobody."""
         if not hmac.compare_digest(hello.token.encode(), self._address.token.encode()):
             return "token"
@@ -435,14 +437,14 @@ class Door:
             return None
         return "retiring"
 
-    async def _serve(self, wire: Wire, hello: Hello, rest: bytes) -> None:
+    async def _serve(self, wire: SocketStream, hello: ClientHello, rest: bytes) -> None:
         activity = self._host.app.activity.open(Transport.SOCKET)
         self.sessions[hello.bridge] = hello
         self.opened += 1
         try:
             async with anyio.create_task_group() as tasks:
-                conversation = Conversation(
-                    PlainServer(self._services(hello)),
+                conversation = DaemonSession(
+                    MethodServer(self._services(hello)),
                     activity,
                     wire.send,
                     bridge=hello.bridge,
@@ -458,7 +460,7 @@ class Door:
                 del self.sessions[hello.bridge]
             activity.close()
 
-    async def _read_until_leaving(self, wire: Wire, conversation: Conversation, rest: bytes) -> None:
+    async def _read_until_leaving(self, wire: SocketStream, conversation: DaemonSession, rest: bytes) -> None:
         async with anyio.create_task_group() as tasks:
 
             async def cancel_at(event: anyio.Event) -> None:
@@ -473,7 +475,7 @@ class Door:
                 logger.debug("a bridge is gone: %s", error)
             tasks.cancel_scope.cancel()
 
-    async def _part(self, conversation: Conversation) -> None:
+    async def _part(self, conversation: DaemonSession) -> None:
         """When this process leaves, finish what is quickly done; the rest the bridge will give to the next one."""
         if self._host.leaving.is_set() and not conversation.broken.is_set():
             await conversation.drain(DRAIN_AT_STOP_SECONDS)
@@ -481,8 +483,8 @@ class Door:
                 await conversation.say_goodbye(self._host.reason)
         conversation.abort()
 
-    def _services(self, hello: Hello) -> AppServices:
-        offer = Offer(hello.profile, bool(hello.read_only), str(hello.prefix))  # type: ignore[arg-type]
+    def _services(self, hello: ClientHello) -> AppServices:
+        offer = ToolSelection(hello.profile, bool(hello.read_only), str(hello.prefix))  # type: ignore[arg-type]
         tools = self._tools.get(offer)
         if tools is None:
             tools = build_tools(profile=offer.profile, read_only=offer.read_only, prefix=offer.prefix)
@@ -491,7 +493,7 @@ class Door:
         context = DaemonContext(app, self._host.describe, self._differences(hello))
         return AppServices(tools, context, app.executor, app.writer, app.activity, app.health)
 
-    def _differences(self, hello: Hello) -> list[str]:
+    def _differences(self, hello: ClientHello) -> list[str]:
         """What the session's environment says about the palace, and this process does not follow."""
         own = self._host.app.settings
         try:
@@ -512,7 +514,7 @@ def _turn_away(connection: socket.socket) -> None:
         connection.send(_encoded({"refused": "full"}))
 
 
-async def _read(wire: Wire, conversation: Conversation, rest: bytes) -> None:
+async def _read(wire: SocketStream, conversation: DaemonSession, rest: bytes) -> None:
     """Take whole frames only: of the last one, a bridge that died may have sent a part."""
     lines = LineSplitter(MAX_FRAME_BYTES)
     data = rest
@@ -523,7 +525,7 @@ async def _read(wire: Wire, conversation: Conversation, rest: bytes) -> None:
         data = await wire.receive()
 
 
-async def _greeting(wire: Wire) -> tuple[Hello, bytes] | None:
+async def _greeting(wire: SocketStream) -> tuple[ClientHello, bytes] | None:
     """Who it is, and what came after the greeting; None for somebody who speaks otherwise, and is told so."""
     try:
         return await _read_hello(wire)
@@ -533,17 +535,17 @@ async def _greeting(wire: Wire) -> tuple[Hello, bytes] | None:
         return None
 
 
-async def _read_hello(wire: Wire) -> tuple[Hello, bytes]:
+async def _read_hello(wire: SocketStream) -> tuple[ClientHello, bytes]:
     data = b""
     while b"\n" not in data:
         data += await wire.receive()
         if len(data) > MAX_HELLO_BYTES:
             raise ValueError("the greeting is too long")
     line, _, rest = data.partition(b"\n")
-    return Hello.decode(line), rest
+    return ClientHello.decode(line), rest
 
 
-async def _say(wire: Wire, content: Mapping[str, Any]) -> None:
+async def _say(wire: SocketStream, content: Mapping[str, Any]) -> None:
     await wire.send(_encoded(content))
 
 

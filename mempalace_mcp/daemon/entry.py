@@ -29,8 +29,8 @@ from mempalace_mcp import __version__
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.core.files import is_file
 from mempalace_mcp.daemon import ipc as addresses
-from mempalace_mcp.daemon.connector import Seat
-from mempalace_mcp.daemon.ipc import Address
+from mempalace_mcp.daemon.connector import DaemonLock
+from mempalace_mcp.daemon.ipc import DaemonAddress
 
 MAX_BYTES = 1024 * 1024
 KEPT = 2
@@ -180,14 +180,14 @@ _PROBE_SECONDS = 0.2
 @contextlib.contextmanager
 def listening(
     palace: str, http: str | None = None, *, loopback: bool = sys.platform == "win32"
-) -> Iterator[tuple[socket.socket, Address]]:
+) -> Iterator[tuple[socket.socket, DaemonAddress]]:
     """A listening socket of that palace and its address; a path is removed before the block is left.
 
     Raises:
         ConfigurationError: there is no folder for it.
         OSError: there is no place to listen.
     """
-    address = Address(pid=os.getpid(), version=__version__, started=time.time(), http=http)
+    address = DaemonAddress(pid=os.getpid(), version=__version__, started=time.time(), http=http)
     listener = socket.socket(socket.AF_INET if loopback else socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if loopback:
@@ -249,7 +249,7 @@ def run(arguments: Sequence[str]) -> int:
             seat.close()
 
 
-def _serve_or_say(options: argparse.Namespace, seat: Seat | None) -> int:
+def _serve_or_say(options: argparse.Namespace, seat: DaemonLock | None) -> int:
     """Serve; what stops that is told to whoever started this process before it is logged, for the disk may be full."""
     from mempalace_mcp.core.errors import PalaceError
     from mempalace_mcp.core.files import explain_os_error
@@ -276,7 +276,7 @@ def _only_cause(error: Exception) -> OSError | None:
     return error if isinstance(error, OSError) else None
 
 
-def _serve(palace: str, seat: Seat | None) -> None:
+def _serve(palace: str, seat: DaemonLock | None) -> None:
     from mempalace_mcp.core.config import load_settings
     from mempalace_mcp.core.logs import configure_logging
     from mempalace_mcp.daemon.daemon import run_daemon
@@ -286,7 +286,7 @@ def _serve(palace: str, seat: Seat | None) -> None:
     configure_logging(settings.log_level)
     log = Log(settings.palace / addresses.LOG)
 
-    def ready(address: Address) -> None:
+    def ready(address: DaemonAddress) -> None:
         _say({"ready": True} if seat else {"ready": True, "address": address.told})
         log.take_output()
 
@@ -294,9 +294,9 @@ def _serve(palace: str, seat: Seat | None) -> None:
     run_daemon(lambda: open_app(settings), seat, ready)
 
 
-def _seat(palace: str, descriptor: int | None) -> Seat | None:
+def _seat(palace: str, descriptor: int | None) -> DaemonLock | None:
     file = os.path.join(palace, addresses.LOCK)
-    seat = Seat.take(file) if descriptor is None else Seat.inherit(file, descriptor)
+    seat = DaemonLock.take(file) if descriptor is None else DaemonLock.inherit(file, descriptor)
     if seat is not None:
         seat.sign()
     return seat

@@ -44,7 +44,7 @@ _PRIVATE = 0o600
 _GREETING_SECONDS = 5.0
 
 
-class Address:
+class DaemonAddress:
     """The daemon's process and its socket: a path, or on systems without such sockets a port of loopback and a token
     that only this user can read. `http` is its URL if it serves HTTP, `started` seconds since 1970."""
 
@@ -70,7 +70,7 @@ class Address:
         self.http = http
 
     @classmethod
-    def read(cls, file: str) -> Address | None:
+    def read(cls, file: str) -> DaemonAddress | None:
         """The address in the file; None if there is none that can be read."""
         try:
             with open(file, "rb") as stream:
@@ -100,7 +100,7 @@ class Address:
 
     def remove(self, file: str) -> None:
         """Remove the file, unless it tells of another process."""
-        found = Address.read(file)
+        found = DaemonAddress.read(file)
         if found is None or found.pid == self.pid:
             forget(file)
 
@@ -132,10 +132,10 @@ def forget(file: str) -> None:
 
 
 MAX_FRAME_BYTES = MAX_MESSAGE_BYTES + 64
-SUSPECT = "?"
-AGAIN = "~"
-ALONE = "!"
-NOTICE = "!"
+RUN_ALONE = "?"
+REDELIVERED = "~"
+RUNNING_ALONE = "!"
+CONTROL = "!"
 OWN_MESSAGE = 0
 
 
@@ -184,7 +184,7 @@ _OWN = ("PALACE_PATH", "PALACE_TOKEN")
 _LONGEST_SETTING = 4096
 
 
-class Hello:
+class ClientHello:
     """Who connects to the daemon, and what for.
 
     `palace` is the identity of the directory; `settings` are the variables of the environment that concern palaces.
@@ -223,7 +223,7 @@ class Hello:
         return json.dumps({"protocol": PROTOCOL, **fields}).encode("ascii") + b"\n"
 
     @classmethod
-    def decode(cls, data: bytes) -> Hello:
+    def decode(cls, data: bytes) -> ClientHello:
         """Read one.
 
         Raises:
@@ -293,7 +293,7 @@ _SURE_BYTES = 4096
 _CARRIED_BYTES = 65536
 
 
-class Outflow:
+class WriteBuffer:
     """What the reader does not take at once is kept, in order, and carried by a thread that lives no longer than that.
 
     `room_bytes` bounds nothing by itself: those who give look at `has_room` before they make more.
@@ -428,7 +428,7 @@ class Refused(Exception):
         self.answer = answer
 
 
-class Connection:
+class DaemonConnection:
     """Sent to by any thread, which never waits for that; received from by one.
 
     `on_room` is called when the daemon has read on, after it had left much unread.
@@ -439,7 +439,7 @@ class Connection:
         self.on_room: Callable[[], None] = lambda: None
         self._socket = stream
         self._rest = rest
-        self._out = Outflow(stream.fileno(), stream.send, _ROOM_BYTES, lambda: self.on_room())
+        self._out = WriteBuffer(stream.fileno(), stream.send, _ROOM_BYTES, lambda: self.on_room())
 
     @property
     def has_room(self) -> bool:
@@ -502,7 +502,7 @@ def peer_of(stream: socket.socket, told: int) -> int:
     return told
 
 
-def greet(address: Address, hello: Hello) -> Connection:
+def open_connection(address: DaemonAddress, hello: ClientHello) -> DaemonConnection:
     """Connect and say hello.
 
     Raises:
@@ -524,7 +524,7 @@ def greet(address: Address, hello: Hello) -> Connection:
     except BaseException:
         stream.close()
         raise
-    return Connection(stream, welcome, rest)
+    return DaemonConnection(stream, welcome, rest)
 
 
 def _read_line(stream: socket.socket) -> tuple[bytes, bytes]:

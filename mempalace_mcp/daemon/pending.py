@@ -29,7 +29,7 @@ Key = tuple[type, str | int | float]
 """The id of a request with its type: `"7"` and `7` are two."""
 
 
-class Entry:
+class PendingRequest:
     """One message of the client, or one that the bridge repeats on its own behalf (`own`).
 
     `is_request`: it will be answered soon, as far as can be told. What cannot be read will be, with a refusal.
@@ -98,20 +98,20 @@ def parse(line: bytes) -> Mapping[str, object]:
     return message if isinstance(message, dict) else {}
 
 
-class Journal:
+class PendingRequests:
     """The entries in flight in their order, and what the next daemon must be told of the session. Thread-safe.
 
     Bounded: `add` waits while there is no room.
     """
 
     def __init__(self) -> None:
-        self._entries: dict[int, Entry] = {}
-        self._ordered: dict[int, Entry] = {}
+        self._entries: dict[int, PendingRequest] = {}
+        self._ordered: dict[int, PendingRequest] = {}
         """Not sent: requests, and what keeps its place among them."""
-        self._others: dict[int, Entry] = {}
+        self._others: dict[int, PendingRequest] = {}
         """Not sent, and may overtake requests that wait."""
-        self._named: dict[Key, list[Entry]] = {}
-        self._long: dict[int, Entry] = {}
+        self._named: dict[Key, list[PendingRequest]] = {}
+        self._long: dict[int, PendingRequest] = {}
         """Their lines were not parsed: what they are called is found out when it matters."""
         self._bytes = self._standing = self._last = 0
         self._told: dict[object, bytes] = {}
@@ -119,19 +119,19 @@ class Journal:
         self.outstanding = 0
         """Requests sent and not settled."""
 
-    def add(self, line: bytes, *, own: bool = False) -> Entry:
+    def add(self, line: bytes, *, own: bool = False) -> PendingRequest:
         """The entry of a new message; a cancellation ends the request that it is about, or marks it as ending."""
         with self._changed:
             self._changed.wait_for(lambda: own or self._bytes < MAX_BYTES)
             self._last += 1
-            entry = Entry(self._last, line, own=own)
+            entry = PendingRequest(self._last, line, own=own)
             self._enter(entry)
             if entry.method == CANCELLED:
                 self._cancel(_key({"method": CANCELLED, "id": entry.parameter("requestId")}))
             self._changed.notify_all()
         return entry
 
-    def send_next(self, *, ask: bool) -> Entry | None:
+    def send_next(self, *, ask: bool) -> PendingRequest | None:
         """What is to be sent next, noted as sent; requests only if they may be asked now."""
         with self._changed:
             first = next(iter(self._ordered.values()), None)
@@ -139,21 +139,21 @@ class Journal:
                 first = None
             other = next(iter(self._others.values()), None)
             if first is not None and other is not None:
-                entry: Entry | None = min(first, other, key=lambda entry: entry.sequence)
+                entry: PendingRequest | None = min(first, other, key=lambda entry: entry.sequence)
             else:
                 entry = first or other
             if entry is not None:
                 self.note_sent(entry)
             return entry
 
-    def note_sent(self, entry: Entry) -> None:
+    def note_sent(self, entry: PendingRequest) -> None:
         """The message is on its way. To be noted before it goes: its answer may be as fast."""
         with self._changed:
             self._queue(entry).pop(entry.sequence, None)
             entry.sent = True
             self.outstanding += entry.is_request
 
-    def settle(self, sequence: int, answer: bytes = b"") -> Entry | None:
+    def settle(self, sequence: int, answer: bytes = b"") -> PendingRequest | None:
         """The daemon is done with a message; its entry, or None if it was none of ours."""
         with self._changed:
             entry = self._entries.get(sequence)
@@ -164,7 +164,7 @@ class Journal:
                 self._changed.notify_all()
         return entry
 
-    def refuse(self, sequence: int) -> Entry | None:
+    def refuse(self, sequence: int) -> PendingRequest | None:
         """The bridge answers a message itself, as there is no daemon. What begins a session is said to the next one:
         a client that goes on all the same does not say it again."""
         entry = self.settle(sequence, b'{"error":0}')
@@ -172,7 +172,7 @@ class Journal:
             self._told[entry.method] = entry.line
         return entry
 
-    def in_flight(self) -> list[Entry]:
+    def in_flight(self) -> list[PendingRequest]:
         """All that is unsettled, oldest first."""
         with self._changed:
             return list(self._entries.values())
@@ -182,7 +182,7 @@ class Journal:
         """Is everything settled, standing requests too?"""
         return not self._entries
 
-    def find(self, sequence: int) -> Entry | None:
+    def find(self, sequence: int) -> PendingRequest | None:
         """The entry of that number, if it is in flight."""
         return self._entries.get(sequence)
 
@@ -191,7 +191,7 @@ class Journal:
         """Has the client said that the handshake is done?"""
         return INITIALIZED in self._told
 
-    def replay(self) -> Iterator[Entry]:
+    def replay(self) -> Iterator[PendingRequest]:
         """Entries of our own for a new daemon, that bring it to where the old one was; earlier ones are dropped."""
         for entry in self.in_flight():
             if entry.own:
@@ -242,10 +242,10 @@ class Journal:
     def _has_work(self) -> bool:
         return len(self._entries) > self._standing
 
-    def _queue(self, entry: Entry) -> dict[int, Entry]:
+    def _queue(self, entry: PendingRequest) -> dict[int, PendingRequest]:
         return self._ordered if entry.keeps_its_place else self._others
 
-    def _enter(self, entry: Entry) -> None:
+    def _enter(self, entry: PendingRequest) -> None:
         self._entries[entry.sequence] = self._queue(entry)[entry.sequence] = entry
         self._bytes += entry.size
         self._standing += entry.is_standing
@@ -254,7 +254,7 @@ class Journal:
         elif entry.key is not None:
             self._named.setdefault(entry.key, []).append(entry)
 
-    def _leave(self, entry: Entry) -> None:
+    def _leave(self, entry: PendingRequest) -> None:
         del self._entries[entry.sequence]
         self._queue(entry).pop(entry.sequence, None)
         self._long.pop(entry.sequence, None)
@@ -279,7 +279,7 @@ class Journal:
             if not entry.sent:
                 self._leave(entry)
 
-    def _note(self, entry: Entry, answer: bytes) -> None:
+    def _note(self, entry: PendingRequest, answer: bytes) -> None:
         """Remember what gives a session its state, once it has been granted."""
         if entry.method not in (*_STATEFUL, _SUBSCRIBE, _UNSUBSCRIBE) or "error" in parse(answer or b"{}"):
             return

@@ -43,7 +43,7 @@ def refuse_overlong(line: Overlong) -> bytes:
     return refusal.answer()
 
 
-def deadly() -> dict[str, object]:
+def poison_message() -> dict[str, object]:
     """For a request that has ended daemon after daemon."""
     return PalaceError(
         "the server died each time it was given this request, also with no other one beside it",

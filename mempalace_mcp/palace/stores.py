@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mempalace_mcp.core.clock import Calendar, Instant
-from mempalace_mcp.core.limits import Turnstile
+from mempalace_mcp.core.limits import ConcurrencyLimiter
 from mempalace_mcp.embedding.background import BackgroundEmbedder
 from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
@@ -49,6 +49,6 @@ class Stores:
     embedder: BackgroundEmbedder
     now: Callable[[], Instant]
     filed: Callable[[], None]
-    turnstile: Turnstile
+    turnstile: ConcurrencyLimiter
     calendar: Calendar
     within: tuple[str, ...] | None = None

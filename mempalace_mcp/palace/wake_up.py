@@ -73,7 +73,7 @@ class Waking:
 
     def _fact(self, fact: Fact) -> str:
         since = None if fact.valid_from is None else f"since {self._date(fact.valid_from)}"
-        until = None if fact.valid_to is None else f"until {clock.show(fact.valid_to)}"
+        until = None if fact.valid_to is None else f"until {clock.format_instant(fact.valid_to)}"
         times = ", ".join(filter(None, (since, until)))
         return f"- {fact.subject} {fact.predicate} {fact.object}{f' ({times})' if times else ''}"
 

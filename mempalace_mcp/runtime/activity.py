@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any
 
 from mempalace_mcp.core.bounded import BoundedCounts, BoundedLog, LruMap
-from mempalace_mcp.core.clock import Instant, now, show
+from mempalace_mcp.core.clock import Instant, format_instant, now
 from mempalace_mcp.core.errors import Cancelled, NotFound, PalaceError
 from mempalace_mcp.storage.queries import GREATEST, decode_cursor, encode_cursor
 
@@ -303,7 +303,7 @@ def _call(session: SessionActivity, call: CallRecord) -> dict[str, Any]:
         "session": session.number,
         "tool": call.tool,
         "outcome": call.outcome.value,
-        "began_at": show(call.began),
+        "began_at": format_instant(call.began),
         "milliseconds": round(call.milliseconds, _MILLISECOND_DIGITS),
         "bytes_in": call.bytes_in,
         "bytes_out": call.bytes_out,
@@ -315,7 +315,7 @@ def _session(session: SessionActivity) -> dict[str, Any]:
         "session": session.number,
         "transport": session.transport.value,
         "client": session.client,
-        "opened_at": show(session.opened),
+        "opened_at": format_instant(session.opened),
         "outcomes": {outcome.value: count for outcome, count in session.outcomes.items()},
         "tools": session.tools.counts(),
     }

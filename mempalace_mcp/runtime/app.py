@@ -9,7 +9,7 @@ from typing import Any, Self
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Calendar
 from mempalace_mcp.core.config import Settings
-from mempalace_mcp.core.limits import Turnstile
+from mempalace_mcp.core.limits import ConcurrencyLimiter
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.embedding.background import BackgroundEmbedder
 from mempalace_mcp.palace.palace import Palace
@@ -28,7 +28,7 @@ from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.graph import GraphStore
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.sqlite.database import Database
-from mempalace_mcp.storage.transactions import ExactlyOnce
+from mempalace_mcp.storage.transactions import IdempotentWriter
 from mempalace_mcp.storage.vectors.index import VectorIndex
 
 EXECUTOR_THREADS = 16
@@ -42,7 +42,7 @@ class App:
         self.settings = settings
         self.database = Database(settings.palace)
         self.writer = WriterThread(self.database)
-        self.exactly_once = ExactlyOnce(self.writer)
+        self.exactly_once = IdempotentWriter(self.writer)
         self.embedder = BackgroundEmbedder()
         self.index = VectorIndex(settings.palace, mode=settings.index, stat_cooldown=settings.stat_cooldown)
         self.stores = self._compose()
@@ -133,7 +133,7 @@ class App:
             embedder=self.embedder,
             now=clock.now,
             filed=lambda: self.indexer.wake(),
-            turnstile=Turnstile(),
+            turnstile=ConcurrencyLimiter(),
             calendar=Calendar(self.settings.zone),
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mempalace_mcp.core.call_context import Access, Deadline
+from mempalace_mcp.core.call_context import Deadline, Principal
 from mempalace_mcp.core.errors import Forbidden
 from mempalace_mcp.palace.access_control import limited
 from mempalace_mcp.palace.importing import ImportSummary
@@ -36,7 +36,7 @@ class AppContext:
         """What changes in it."""
         return self._app.feed
 
-    def granted(self, access: Access) -> AppContext:
+    def granted(self, access: Principal) -> AppContext:
         """What tools need when they are called with this access."""
         return self if access.wings is None else LimitedContext(self._app, access.wings)
 

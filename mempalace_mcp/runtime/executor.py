@@ -27,7 +27,7 @@ from mempalace_mcp.runtime.event_loop import until_done
 T = TypeVar("T")
 
 
-class FairLine(Generic[T]):
+class FairQueue(Generic[T]):
     """What clients wait for, in the order of each client; the clients take turns. Not thread-safe."""
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class Executor:
         self._waiting_limit = waiting_limit
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="palace")
         self._changed = threading.Condition()
-        self._line: FairLine[_Call[Any]] = FairLine()
+        self._line: FairQueue[_Call[Any]] = FairQueue()
         self._at_work = 0
         self._running: dict[_Call[Any], float] = {}
         self._shares: Counter[Hashable] = Counter()

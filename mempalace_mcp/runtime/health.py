@@ -36,7 +36,7 @@ from mempalace_mcp.runtime.indexer import Indexer, IndexerStatistics
 from mempalace_mcp.runtime.monitor import DiskStatistics, DiskWatch, ProcessProbe, ProcessStatistics
 from mempalace_mcp.runtime.writer import WriterStatistics, WriterThread
 from mempalace_mcp.storage.sqlite.database import Database, DatabaseStatistics
-from mempalace_mcp.storage.transactions import ReceiptStatistics
+from mempalace_mcp.storage.transactions import IdempotencyStatistics
 from mempalace_mcp.storage.vectors.index import VectorIndex
 from mempalace_mcp.storage.vectors.model import Cause, ChromaState, VectorStatistics
 
@@ -50,7 +50,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class HealthCode:
     """Why a process is not `ok`, and what a person can do about it.
 
     `restart_helps` makes `/livez` fail, so it is set only where nothing but a restart helps; `refuses` says that new
@@ -65,10 +65,10 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Concern:
+class HealthIssue:
     """A reason that holds now, and a sentence for people about it."""
 
-    reason: Reason
+    reason: HealthCode
     message: str
 
     @property
@@ -82,12 +82,12 @@ class Concern:
         return self.reason.status
 
 
-def _failing(code: str, remedy: str, *, restart_helps: bool = False) -> Reason:
-    return Reason(code, Status.FAILING, remedy, restart_helps)
+def _failing(code: str, remedy: str, *, restart_helps: bool = False) -> HealthCode:
+    return HealthCode(code, Status.FAILING, remedy, restart_helps)
 
 
-def _degraded(code: str, remedy: str, *, restart_helps: bool = False, refuses: bool = False) -> Reason:
-    return Reason(code, Status.DEGRADED, remedy, restart_helps, refuses)
+def _degraded(code: str, remedy: str, *, restart_helps: bool = False, refuses: bool = False) -> HealthCode:
+    return HealthCode(code, Status.DEGRADED, remedy, restart_helps, refuses)
 
 
 PALACE_MISSING = _failing("palace_missing", "Put the palace's files back and call `reconnect`, or restart the server.")
@@ -207,7 +207,7 @@ def gather(
     writer, database = _of(WriterStatistics, told), _of(DatabaseStatistics, told)
     executor, disk = _of(ExecutorStatistics, told), _of(DiskStatistics, told)
     indexer, index = _of(IndexerStatistics, told), _of(VectorStatistics, told)
-    receipts = _of(ReceiptStatistics, told)
+    receipts = _of(IdempotencyStatistics, told)
     return Diagnostics(
         thread_count=read(threading.active_count),
         native_thread_count=process.native_threads,
@@ -270,7 +270,7 @@ _BEATS_PER_PROBE = 20
 Gauge = Callable[[], Any]
 """Returns the statistics dataclass of one component."""
 
-Check = Callable[[], Concern | None]
+Check = Callable[[], HealthIssue | None]
 """Looks at one component's memory and says what is wrong with it, if anything."""
 
 
@@ -279,7 +279,7 @@ class HealthReport:
     """One look at the process."""
 
     status: Status
-    reasons: Sequence[Concern]
+    reasons: Sequence[HealthIssue]
     version: str
     pid: int
     uptime_seconds: float
@@ -344,30 +344,30 @@ class Health:
             components=components,
         )
 
-    def _loop_concerns(self) -> list[Concern]:
+    def _loop_concerns(self) -> list[HealthIssue]:
         overdue, largest = self._heartbeat.overdue, self._heartbeat.largest_lag or 0.0
         if overdue > STUCK_LOOP_SECONDS:
-            return [Concern(EVENT_LOOP_STUCK, f"the event loop is {overdue:.1f} s late")]
+            return [HealthIssue(EVENT_LOOP_STUCK, f"the event loop is {overdue:.1f} s late")]
         if largest > SLOW_LOOP_SECONDS:
-            return [Concern(EVENT_LOOP_SLOW, f"the event loop was {largest:.1f} s late")]
+            return [HealthIssue(EVENT_LOOP_SLOW, f"the event loop was {largest:.1f} s late")]
         return []
 
 
-def _call_concerns(activity: ActivityStatistics | None) -> list[Concern]:
+def _call_concerns(activity: ActivityStatistics | None) -> list[HealthIssue]:
     oldest = activity.oldest_seconds if activity else None
     if oldest is None or oldest <= LONG_EXECUTION_SECONDS:
         return []
-    return [Concern(EXECUTION_LONG, f"a call has been running for {oldest:.0f} s")]
+    return [HealthIssue(EXECUTION_LONG, f"a call has been running for {oldest:.0f} s")]
 
 
-def _examine(check: Check) -> Concern | None:
+def _examine(check: Check) -> HealthIssue | None:
     try:
         return check()
     except Exception as error:  # noqa: BLE001 - what cannot be examined is not well, and the probe must answer
-        return Concern(CHECK_FAILED, f"a check failed: {type(error).__name__}")
+        return HealthIssue(CHECK_FAILED, f"a check failed: {type(error).__name__}")
 
 
-def _worst(concerns: Sequence[Concern]) -> Status:
+def _worst(concerns: Sequence[HealthIssue]) -> Status:
     found = {concern.status for concern in concerns}
     return next((status for status in (Status.FAILING, Status.DEGRADED) if status in found), Status.OK)
 
@@ -425,86 +425,86 @@ def checks(process: Examined, limits: Limits | None = None) -> Sequence[Check]:
     )
 
 
-def _palace(process: Examined) -> Concern | None:
+def _palace(process: Examined) -> HealthIssue | None:
     database = process.database.statistics(process.disk.files)
     if not database.available:
-        return Concern(PALACE_MISSING, "the palace's files were deleted or replaced")
+        return HealthIssue(PALACE_MISSING, "the palace's files were deleted or replaced")
     if database.damaged:
-        return Concern(PALACE_CORRUPT, "SQLite finds the palace's file damaged")
+        return HealthIssue(PALACE_CORRUPT, "SQLite finds the palace's file damaged")
     if not database.writable:
         reason = STORAGE_FULL if database.last_error == "storage_full" else STORAGE_READ_ONLY
-        return Concern(reason, "the palace was opened only to be read")
+        return HealthIssue(reason, "the palace was opened only to be read")
     return None
 
 
-def _refusal(process: Examined) -> Concern | None:
+def _refusal(process: Examined) -> HealthIssue | None:
     database = process.database.statistics(process.disk.files)
     reason = _REFUSALS.get(database.last_error or "")
     known = not database.available or database.damaged or not database.writable
     if reason is None or known:
         return None
-    return Concern(reason, f"storage refused the last write: {database.last_error}")
+    return HealthIssue(reason, f"storage refused the last write: {database.last_error}")
 
 
-def _writer(process: Examined, limits: Limits) -> Concern | None:
+def _writer(process: Examined, limits: Limits) -> HealthIssue | None:
     writer = process.writer.statistics()
     if not writer.alive:
-        return Concern(WRITER_DEAD, "the writer thread has ended")
+        return HealthIssue(WRITER_DEAD, "the writer thread has ended")
     if writer.waiting >= writer.waiting_limit:
-        return Concern(WRITER_FULL, "the queue of writes is full")
+        return HealthIssue(WRITER_FULL, "the queue of writes is full")
     if writer.oldest_waiting > limits.write_seconds:
-        return Concern(WRITER_WAITING, f"a write has been waiting for {writer.oldest_waiting:.0f} s")
+        return HealthIssue(WRITER_WAITING, f"a write has been waiting for {writer.oldest_waiting:.0f} s")
     return None
 
 
-def _disk(process: Examined, limits: Limits) -> Concern | None:
+def _disk(process: Examined, limits: Limits) -> HealthIssue | None:
     disk = process.disk.statistics()
     if disk.look_seconds > limits.look_seconds:
-        return Concern(DISK_SLOW, f"the file system has not answered for {disk.look_seconds:.0f} s")
+        return HealthIssue(DISK_SLOW, f"the file system has not answered for {disk.look_seconds:.0f} s")
     if disk.free_bytes is not None and disk.free_bytes < limits.free_bytes:
-        return Concern(DISK_LOW, f"{disk.free_bytes // 1024:,} KiB are left on the palace's disk")
+        return HealthIssue(DISK_LOW, f"{disk.free_bytes // 1024:,} KiB are left on the palace's disk")
     return None
 
 
-def _write_ahead_log(process: Examined, limits: Limits) -> Concern | None:
+def _write_ahead_log(process: Examined, limits: Limits) -> HealthIssue | None:
     size = process.disk.files.log_bytes or 0
     if size <= limits.log_bytes:
         return None
     message = f"the write-ahead log has {size // 1024:,} KiB and does not shrink; some reader stays open for long"
-    return Concern(LOG_LARGE, message)
+    return HealthIssue(LOG_LARGE, message)
 
 
-def _executor(process: Examined) -> Concern | None:
+def _executor(process: Examined) -> HealthIssue | None:
     executor = process.executor.statistics()
     if executor.waiting < executor.waiting_limit:
         return None
-    return Concern(EXECUTOR_FULL, "the line of calls before the executor is full")
+    return HealthIssue(EXECUTOR_FULL, "the line of calls before the executor is full")
 
 
-def _embedder(process: Examined) -> Concern | None:
+def _embedder(process: Examined) -> HealthIssue | None:
     failure = process.embedder.failure
     if failure is None:
         return None
-    return Concern(EMBEDDER_MISSING, f"search goes by words alone: {failure}")
+    return HealthIssue(EMBEDDER_MISSING, f"search goes by words alone: {failure}")
 
 
-def _indexer(process: Examined, limits: Limits) -> Concern | None:
+def _indexer(process: Examined, limits: Limits) -> HealthIssue | None:
     indexer = process.indexer.statistics()
     if indexer.started and not indexer.alive:
-        return Concern(INDEXER_DEAD, "the thread that computes vectors has ended")
+        return HealthIssue(INDEXER_DEAD, "the thread that computes vectors has ended")
     if indexer.failures >= limits.indexer_failures:
-        return Concern(INDEXER_FAILING, f"vectors are late: {indexer.last_error}")
+        return HealthIssue(INDEXER_FAILING, f"vectors are late: {indexer.last_error}")
     return None
 
 
-def _index(process: Examined) -> Concern | None:
-    concerns: dict[ChromaState, tuple[Reason, str]] = {
+def _index(process: Examined) -> HealthIssue | None:
+    concerns: dict[ChromaState, tuple[HealthCode, str]] = {
         ChromaState.BUILDING: (INDEX_REBUILDING, "Chroma holds less than half of the vectors"),
         ChromaState.FOREIGN: (INDEX_REBUILDING, "somebody else changed Chroma's files; they are built anew"),
         ChromaState.FAILED: (INDEX_FAILING, "Chroma failed and will be tried again"),
     }
     found = concerns.get(process.index.statistics().chroma_state)
-    return Concern(*found) if found else None
+    return HealthIssue(*found) if found else None
 
 
 def describe(

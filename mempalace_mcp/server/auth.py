@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mempalace_mcp.core.call_context import Access
+from mempalace_mcp.core.call_context import Principal
 from mempalace_mcp.core.errors import Busy, ConfigurationError, InvalidArgument
 from mempalace_mcp.core.files import PRIVATE_FILE, explain_os_error, sync_directory
 from mempalace_mcp.core.text import read_name
@@ -48,7 +48,7 @@ _HOLD = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0
 _Stamps = list[tuple[int, int, int, int, int]]
 
 
-class Glance:
+class FileChange:
     """Holds a file, if there is one, and its folder open from one look at them on: what the system knows of an open
     file it has in memory. A file that is made, removed or replaced changes its folder, or loses its name."""
 
@@ -101,10 +101,10 @@ class Token:
     wings: tuple[str, ...] | None = None
 
     @property
-    def access(self) -> Access:
+    def access(self) -> Principal:
         """What its bearer may do."""
         keys = None if self.wings is None else tuple(sorted({read_name(wing, "wing").key for wing in self.wings}))
-        return Access(self.name, self.scope == WRITE, keys)
+        return Principal(self.name, self.scope == WRITE, keys)
 
 
 def new_token() -> str:
@@ -253,7 +253,7 @@ LOOK_SECONDS = 5.0
 """A disk that has not answered by then is not waited for."""
 
 
-class Keyring:
+class TokenStore:
     """`look` reads the file if it has changed, everything else memory only. One that is wrong then changes nothing, and
     is a `problem`. A file that is removed takes its tokens along.
 
@@ -285,7 +285,7 @@ class Keyring:
         """Must callers show a token? As soon as there was one, for as long as the process lives."""
         return self._guarding
 
-    def access_of(self, presented: str) -> Access | None:
+    def access_of(self, presented: str) -> Principal | None:
         """What the bearer of a token may do; None if it is no token of ours. Takes as long whichever token it is."""
         digest = digest_of(presented)
         found = [token for token in (*self._own, *self._tokens) if hmac.compare_digest(token.digest, digest)]
@@ -320,9 +320,9 @@ class Watch:
     """Looks at a keyring's file in a thread of its own, for the disk it lies on may hang; and only if it may have
     changed, for that takes as long as a small call."""
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: TokenStore) -> None:
         self._keyring = keyring
-        self._glance: Glance | None = None
+        self._glance: FileChange | None = None
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="tokens", daemon=True)
         self._thread.start()
@@ -336,7 +336,7 @@ class Watch:
         if self._glance is not None and self._glance.shows_no_change():
             return
         loop = asyncio.get_running_loop()
-        looked: asyncio.Future[Glance] = loop.create_future()
+        looked: asyncio.Future[FileChange] = loop.create_future()
         self._asked.put((loop, looked))
         try:
             async with asyncio.timeout(LOOK_SECONDS):
@@ -351,24 +351,24 @@ class Watch:
         self._asked.put(None)
         self._hold(None)
 
-    def _hold(self, glance: Glance | None) -> None:
+    def _hold(self, glance: FileChange | None) -> None:
         if self._glance is not None and self._glance is not glance:
             self._glance.close()
         self._glance = glance
 
     def _run(self) -> None:
         while (asked := self._asked.get()) is not None:
-            glance = Glance(self._keyring.file)
+            glance = FileChange(self._keyring.file)
             self._keyring.look()
             loop, looked = asked
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
                 loop.call_soon_threadsafe(_settle, looked, glance)
 
 
-_Asked = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Glance]"]
+_Asked = tuple[asyncio.AbstractEventLoop, "asyncio.Future[FileChange]"]
 
 
-def _settle(looked: asyncio.Future[Glance], glance: Glance) -> None:
+def _settle(looked: asyncio.Future[FileChange], glance: FileChange) -> None:
     if looked.done():
         glance.close()
     else:

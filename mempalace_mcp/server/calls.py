@@ -24,11 +24,11 @@ from typing import Any
 
 import anyio
 
-from mempalace_mcp.core.call_context import IDEMPOTENCY_KEY, Access, Deadline, ReceiptKey
+from mempalace_mcp.core.call_context import IDEMPOTENCY_KEY, Deadline, IdempotencyKey, Principal
 from mempalace_mcp.core.errors import Conflict, Forbidden, InvalidArgument, NotFound, PalaceError, ReadOnly
-from mempalace_mcp.server.handshake import CLIENT_INFO, PROGRESS_TOKEN, PROTOCOL_VERSION
+from mempalace_mcp.server.initialize import CLIENT_INFO, PROGRESS_TOKEN, PROTOCOL_VERSION
 from mempalace_mcp.server.jsonrpc import CALL, INVALID_PARAMS
-from mempalace_mcp.server.request_context import Origin
+from mempalace_mcp.server.request_context import RequestContext
 from mempalace_mcp.server.services import Services
 from mempalace_mcp.server.tools.answers import Json, to_json
 
@@ -42,21 +42,21 @@ _DIGEST_BYTES = 16
 
 
 def receipt_key(
-    origin: Origin, tool: str, arguments: Mapping[str, Any], meta: Mapping[str, object]
-) -> ReceiptKey | None:
+    origin: RequestContext, tool: str, arguments: Mapping[str, Any], meta: Mapping[str, object]
+) -> IdempotencyKey | None:
     """The key that the client gave with the call, else the one its door gave, else None.
 
     Raises:
         InvalidArgument: the client's key is not a text of 1 to 128 characters.
     """
     if _META_KEY in meta:
-        return ReceiptKey(_scope(origin, meta), _verified(meta[_META_KEY]), _digest(tool, arguments))
+        return IdempotencyKey(_scope(origin, meta), _verified(meta[_META_KEY]), _digest(tool, arguments))
     if origin.receipt_scope is not None and origin.sequence is not None:
-        return ReceiptKey(origin.receipt_scope, str(origin.sequence), _digest(tool, arguments))
+        return IdempotencyKey(origin.receipt_scope, str(origin.sequence), _digest(tool, arguments))
     return None
 
 
-def _scope(origin: Origin, meta: Mapping[str, object]) -> str:
+def _scope(origin: RequestContext, meta: Mapping[str, object]) -> str:
     """Whose key it is. A client is known by its token, else by the session that it names, else by its own name."""
     if origin.access.name:
         return f"{CLIENT_SCOPE} {origin.access.name}"
@@ -97,7 +97,7 @@ Send = Callable[[float, float | None, str | None], Awaitable[None]]
 """Tells the client the progress, the total if it is known, and what that means."""
 
 
-class Progress:
+class ProgressReporter:
     """What one call has reported. `note` is called from its thread, `tell` runs beside it."""
 
     def __init__(self) -> None:
@@ -202,7 +202,7 @@ class Calls:
         self._services = services
         self._names = frozenset(str(definition["name"]) for definition in services.tools.definitions())
 
-    async def answer(self, call: Call, origin: Origin, progress: Progress | None = None) -> Answer:
+    async def answer(self, call: Call, origin: RequestContext, progress: ProgressReporter | None = None) -> Answer:
         """Run one call within its deadline, and count it; it notes in `progress` how far it is."""
         tool = call.tool if call.tool in self._names else "unknown"
         try:
@@ -222,21 +222,21 @@ class Calls:
             logger.exception("the tool %s failed", tool)
             return Answer.refusing(unexpected(error))
 
-    async def answer_and_tell(self, call: Call, origin: Origin, send: Send) -> Answer:
+    async def answer_and_tell(self, call: Call, origin: RequestContext, send: Send) -> Answer:
         """The same, and tell the client meanwhile how far it is."""
-        progress = Progress()
+        progress = ProgressReporter()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(progress.tell, send)
             answer = await self.answer(call, origin, progress)
             tasks.cancel_scope.cancel()
         return answer
 
-    def is_brief(self, call: Call, origin: Origin) -> bool:
+    def is_brief(self, call: Call, origin: RequestContext) -> bool:
         """True if the call is better run where it writes than in a thread of its own, whose turn it would wait for."""
         services = self._services
         return origin.size <= BRIEF_BYTES and services.tools.is_brief(call.tool) and services.writer.has_room
 
-    async def _run(self, call: Call, deadline: Deadline, origin: Origin) -> Answer:
+    async def _run(self, call: Call, deadline: Deadline, origin: RequestContext) -> Answer:
         work = partial(self._work, call, deadline, origin.access)
         try:
             if self.is_brief(call, origin):
@@ -245,7 +245,7 @@ class Calls:
         finally:
             deadline.cancel()  # whichever way this is left, nobody waits for the tool any more
 
-    def _work(self, call: Call, deadline: Deadline, access: Access) -> Answer:
+    def _work(self, call: Call, deadline: Deadline, access: Principal) -> Answer:
         deadline.check("a free worker")
         services = self._services.granted(access)
         return Answer.of(services.tools.call(services.tool_context, call.tool, call.arguments, deadline))
@@ -279,7 +279,7 @@ _CALLERS_FAULT = (InvalidArgument, NotFound, Conflict, Forbidden, ReadOnly)
 Work = Callable[[Services], Json]
 """Forms a result from what the caller may use. It runs in a thread."""
 
-Before = Callable[[Origin], Awaitable[None]]
+Before = Callable[[RequestContext], Awaitable[None]]
 
 
 class Requests:
@@ -288,7 +288,7 @@ class Requests:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def answer(self, origin: Origin, method: str, work: Work, *, before: Before | None = None) -> bytes:
+    async def answer(self, origin: RequestContext, method: str, work: Work, *, before: Before | None = None) -> bytes:
         """Do the work, and something else before it; its result in JSON.
 
         Raises:
@@ -310,14 +310,14 @@ class Requests:
             logger.exception("%s failed", method)
             raise unexpected(error) from None
 
-    async def _run(self, origin: Origin, work: Work) -> bytes:
+    async def _run(self, origin: RequestContext, work: Work) -> bytes:
         deadline = Deadline()
         try:
             return await self._services.executor.run(origin.client, self._work, work, deadline, origin.access)
         finally:
             deadline.cancel()
 
-    def _work(self, work: Work, deadline: Deadline, access: Access) -> bytes:
+    def _work(self, work: Work, deadline: Deadline, access: Principal) -> bytes:
         deadline.check("a free worker")
         return encode(work(self._services.granted(access)))
 

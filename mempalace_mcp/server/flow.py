@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from mempalace_mcp.server.handshake import RequestId
+from mempalace_mcp.server.initialize import RequestId
 
 logger = logging.getLogger(__name__)
 

@@ -24,40 +24,40 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.runtime.monitor import sockets_at_a_door
-from mempalace_mcp.server.auth import Keyring, Watch
+from mempalace_mcp.server.auth import TokenStore, Watch
 from mempalace_mcp.server.calls import Calls
 from mempalace_mcp.server.http_connections import Connections
 from mempalace_mcp.server.http_messages import HttpRefusal, NothingHere
-from mempalace_mcp.server.methods import PlainServer
+from mempalace_mcp.server.methods import MethodServer
 from mempalace_mcp.server.monitoring import health_routes, history_route
 from mempalace_mcp.server.sdk import build_server
-from mempalace_mcp.server.security import Exposure, HostGuard, Listening, TokenGuard, listen
+from mempalace_mcp.server.security import HostGuard, ListeningSocket, ListenSettings, TokenGuard, listen
 from mempalace_mcp.server.services import Services
-from mempalace_mcp.server.sse import MESSAGES_PATH, SseDoor
+from mempalace_mcp.server.sse import MESSAGES_PATH, SseTransport
 from mempalace_mcp.server.stdio import stop_on_signal
-from mempalace_mcp.server.streamable_http import Exchanges, StreamableDoor
+from mempalace_mcp.server.streamable_http import Exchanges, StreamableHttpTransport
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 60
 SHUTDOWN_SECONDS = 2
 
-LOOPBACK = Exposure()
+LOOPBACK = ListenSettings()
 
 
 @dataclass(frozen=True)
-class Guarding:
+class Guards:
     """By what callers are known: the connections of the server, and the tokens, if there may be any."""
 
     connections: Connections
-    keyring: Keyring | None = None
+    keyring: TokenStore | None = None
     watch: Watch | None = None
 
 
-def build_http(services: Services, exposure: Exposure = LOOPBACK, guarding: Guarding | None = None) -> Starlette:
+def build_http(services: Services, exposure: ListenSettings = LOOPBACK, guarding: Guards | None = None) -> Starlette:
     """The application, for whom the guard lets in or, without one, for everybody who reaches it; `state.close` ends its
     streams, before the server waits for open responses."""
-    streamable = StreamableDoor(build_server(services, Calls(services), sessions=False), services.activity)
-    sse = SseDoor(PlainServer(services), services.activity)
+    streamable = StreamableHttpTransport(build_server(services, Calls(services), sessions=False), services.activity)
+    sse = SseTransport(MethodServer(services), services.activity)
 
     async def close() -> None:
         streamable.close()
@@ -82,7 +82,11 @@ def build_http(services: Services, exposure: Exposure = LOOPBACK, guarding: Guar
         guards.append(Middleware(TokenGuard, guarding.keyring, guarding.watch, guarding.connections))
     application = Starlette(
         routes=routes,
-        middleware=[Middleware(HostGuard, exposure), Middleware(Known, [route.path for route in routes]), *guards],
+        middleware=[
+            Middleware(HostGuard, exposure),
+            Middleware(NotFoundGuard, [route.path for route in routes]),
+            *guards,
+        ],
         exception_handlers={405: _refuse_method},
         lifespan=lifespan,
     )
@@ -91,7 +95,7 @@ def build_http(services: Services, exposure: Exposure = LOOPBACK, guarding: Guar
     return application
 
 
-class Known:
+class NotFoundGuard:
     """Answers 404 where there is nothing, whoever asks: it is no secret, and clients without a token look around."""
 
     def __init__(self, app: ASGIApp, paths: list[str]) -> None:
@@ -116,18 +120,18 @@ async def serve_http(services: Services, host: str, port: int, ready: Callable[[
     Raises:
         ConfigurationError: the host is not loopback, or the port is taken.
     """
-    exposure = Exposure(host)
+    exposure = ListenSettings(host)
     with listen(exposure, port) as listening, stop_on_signal() as stop:
         await serve_on(services, listening, ready, stop, exposure)
 
 
 async def serve_on(
     services: Services,
-    listening: Listening,
+    listening: ListeningSocket,
     ready: Callable[[int], None],
     stop: anyio.Event,
-    exposure: Exposure = LOOPBACK,
-    keyring: Keyring | None = None,
+    exposure: ListenSettings = LOOPBACK,
+    keyring: TokenStore | None = None,
 ) -> None:
     """Serve on sockets that listen, until `stop` is set. `ready` is told the port."""
     connections = Connections(sockets_at_a_door())
@@ -135,7 +139,7 @@ async def serve_on(
         watch = None if keyring is None else Watch(keyring)
         if watch is not None:
             ending.callback(watch.close)
-        application = build_http(services, exposure, Guarding(connections, keyring, watch))
+        application = build_http(services, exposure, Guards(connections, keyring, watch))
         protocol: Any = connections
         certificate = exposure.certificate
         config = uvicorn.Config(

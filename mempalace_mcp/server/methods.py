@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 import anyio.to_thread
 
-from mempalace_mcp.core.call_context import Access
+from mempalace_mcp.core.call_context import Principal
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.server.calls import Calls, Requests, encode, is_plain_meta, refusal
-from mempalace_mcp.server.handshake import revision_for, welcome
+from mempalace_mcp.server.initialize import initialize_result, revision_for
 from mempalace_mcp.server.prompts import list_prompts
-from mempalace_mcp.server.request_context import Origin, subscriptions_of
+from mempalace_mcp.server.request_context import RequestContext, subscriptions_of
 from mempalace_mcp.server.resources import list_resources, list_templates
 from mempalace_mcp.server.services import Services
 from mempalace_mcp.server.subscriptions import RESOURCES
@@ -50,7 +50,7 @@ class Lists:
         """True if the method asks for one of them."""
         return method in _LISTS
 
-    async def answer(self, method: str, cursor: str | None, origin: Origin, *, followed: bool = True) -> bytes:
+    async def answer(self, method: str, cursor: str | None, origin: RequestContext, *, followed: bool = True) -> bytes:
         """That page of the list in JSON. If it is `followed`, a session that has seen the list of resources hears when
         it is another one.
 
@@ -61,14 +61,14 @@ class Lists:
         before = self._follow if followed and method == RESOURCES_LIST else None
         return await self._requests.answer(origin, method, lambda services: form(services, cursor), before=before)
 
-    async def _follow(self, origin: Origin) -> None:
+    async def _follow(self, origin: RequestContext) -> None:
         follower = subscriptions_of(origin).follower(origin.access)
         if follower is not None:
             follower.lists.add(RESOURCES)
             await follower.join(self._feed, again=origin.resent)
 
 
-Inquire = Callable[[Origin], Awaitable[bytes]]
+Inquire = Callable[[RequestContext], Awaitable[bytes]]
 """Forms the body of the answer to a request from there: its result or its error in JSON, with that key."""
 
 
@@ -82,7 +82,7 @@ class SessionServer(Protocol):
         be told that the list of tools has become another one."""
         ...
 
-    def answer(self, method: str, params: Mapping[str, Any] | None, access: Access) -> bytes | None:
+    def answer(self, method: str, params: Mapping[str, Any] | None, access: Principal) -> bytes | None:
         """The result of a plain request in JSON, or None if there is more to it."""
         ...
 
@@ -95,7 +95,7 @@ class SessionServer(Protocol):
         ...
 
 
-class PlainServer:
+class MethodServer:
     """Serves any number of sessions."""
 
     def __init__(self, services: Services) -> None:
@@ -111,9 +111,9 @@ class PlainServer:
         revision = revision_for(offer)
         if revision is None:
             return None
-        return encode(welcome(revision, self._services.tools.instructions, tools_change=tools_change))
+        return encode(initialize_result(revision, self._services.tools.instructions, tools_change=tools_change))
 
-    def answer(self, method: str, params: Mapping[str, Any] | None, access: Access) -> bytes | None:
+    def answer(self, method: str, params: Mapping[str, Any] | None, access: Principal) -> bytes | None:
         """The result of a plain request in JSON, or None if there is more to it."""
         if not _is_plain(params or {}, {"_meta"}):
             return None
@@ -139,13 +139,13 @@ class PlainServer:
             self._sdk_server = await anyio.to_thread.run_sync(_build_sdk_server, self._services, self.calls)
         return self._sdk_server
 
-    async def _list(self, method: str, cursor: str | None, origin: Origin) -> bytes:
+    async def _list(self, method: str, cursor: str | None, origin: RequestContext) -> bytes:
         try:
             return b'"result":' + await self._lists.answer(method, cursor, origin)
         except PalaceError as error:
             return b'"error":' + encode(refusal(error))
 
-    def _tools(self, access: Access) -> bytes:
+    def _tools(self, access: Principal) -> bytes:
         if not access.is_full:
             return _listing(self._services.granted(access))
         if self._listing is None:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mempalace_mcp.core.clock import show
+from mempalace_mcp.core.clock import format_instant
 from mempalace_mcp.core.errors import InvalidArgument, NotFound, PalaceError
 from mempalace_mcp.core.model import Fact, Hit
 from mempalace_mcp.core.text import excerpt, name_key, read_entity, read_name
@@ -311,7 +311,7 @@ def _count(hits: int) -> str:
 def _passage(hit: Hit) -> str:
     """The best passage of a drawer, under a line that says where it stands and how much of the whole it is."""
     drawer = hit.drawer
-    when = show(drawer.occurred_at or drawer.created_at)
+    when = format_instant(drawer.occurred_at or drawer.created_at)
     whole = len(drawer.content)
     part = "" if len(hit.passage) == whole else f", from character {hit.start:,} of {whole:,}"
     return f"--- {drawer.wing} / {drawer.room}, {when}, {drawer.drawer_id}{part} ---\n{hit.passage}"

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from mempalace_mcp.core.call_context import FULL, Access
+from mempalace_mcp.core.call_context import FULL, Principal
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.runtime.activity import SessionActivity
 from mempalace_mcp.server.jsonrpc import Message
@@ -17,7 +17,7 @@ _KEY = "mempalace_mcp.origin"
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class RequestContext:
     """The session a request belongs to, its size, what is wrong with its arguments if anything is, and what it may do.
 
     A door whose clients repeat messages by themselves says who the client is (`receipt_scope`) and which of its
@@ -32,7 +32,7 @@ class Origin:
     fault: InvalidArgument | None = None
     receipt_scope: str | None = None
     sequence: int | None = None
-    access: Access = FULL
+    access: Principal = FULL
     peer: tuple[str, int] | None = None
     request_id: str | int | None = None
     resent: bool = False
@@ -53,15 +53,15 @@ class Origin:
         size: int,
         receipt_scope: str | None = None,
         sequence: int | None = None,
-        access: Access = FULL,
+        access: Principal = FULL,
         peer: tuple[str, int] | None = None,
-    ) -> Origin:
+    ) -> RequestContext:
         """The origin of a message of that many bytes."""
         request_id = message.content.get("id")
         return cls(session, size, message.fault, receipt_scope, sequence, access, peer, request_id)
 
     @classmethod
-    def of_request(cls, request: object) -> Origin:
+    def of_request(cls, request: object) -> RequestContext:
         """What a door attached to the SDK's request context: the origin itself, or one in the scope of HTTP."""
         origin = request if isinstance(request, cls) else getattr(request, "scope", {}).get(_KEY)
         if not isinstance(origin, cls):
@@ -73,7 +73,7 @@ class Origin:
         return {**scope, _KEY: self}
 
 
-def subscriptions_of(origin: Origin) -> Subscriptions:
+def subscriptions_of(origin: RequestContext) -> Subscriptions:
     """What is followed where the request came from."""
     if origin.subscriptions is None:
         raise TypeError("a door attached no subscriptions to its request")

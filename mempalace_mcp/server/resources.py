@@ -15,7 +15,7 @@ from typing import Any
 
 from mcp_types import CompleteRequestParams, PromptReference
 
-from mempalace_mcp.core.clock import show
+from mempalace_mcp.core.clock import format_instant
 from mempalace_mcp.core.errors import NotFound
 from mempalace_mcp.core.model import Completion, Drawer, Room, Wing
 from mempalace_mcp.core.text import excerpt
@@ -135,7 +135,7 @@ def _listed(drawer: Drawer) -> Json:
         "description": f"{drawer.wing} / {drawer.room}",
         "mimeType": media_type(drawer),
         "size": len(drawer.content.encode()),
-        "annotations": {"lastModified": show(drawer.updated_at)},
+        "annotations": {"lastModified": format_instant(drawer.updated_at)},
     }
 
 

@@ -62,13 +62,13 @@ from mempalace_mcp import __version__
 from mempalace_mcp.core.errors import Forbidden, InvalidArgument, NotFound, PalaceError
 from mempalace_mcp.runtime.feed import ChangeFeed
 from mempalace_mcp.server.calls import Answer, Call, Calls, Requests, Work, refusal
-from mempalace_mcp.server.handshake import INITIALIZE, SERVER_NAME, SERVER_TITLE, RequestId
+from mempalace_mcp.server.initialize import INITIALIZE, SERVER_NAME, SERVER_TITLE, RequestId
 from mempalace_mcp.server.methods import PROMPTS_LIST, RESOURCES_LIST, TEMPLATES_LIST, Lists
 from mempalace_mcp.server.prompts import get_prompt
-from mempalace_mcp.server.request_context import Origin, subscriptions_of
+from mempalace_mcp.server.request_context import RequestContext, subscriptions_of
 from mempalace_mcp.server.resources import complete, read_resource
 from mempalace_mcp.server.services import Services
-from mempalace_mcp.server.subscriptions import MAX_FOLLOWED, Follower
+from mempalace_mcp.server.subscriptions import MAX_FOLLOWED, Subscriber
 
 RESOURCE_NOT_FOUND = -32002
 """Until 2025-11-25; later revisions say INVALID_PARAMS."""
@@ -108,14 +108,14 @@ class Handlers:
         return CompleteResult.model_validate_json(await self._answer(context, "completion/complete", work))
 
     async def _list(self, context: Context, method: str, params: Page) -> bytes:
-        origin, cursor = Origin.of_request(context.request), params.cursor if params else None
+        origin, cursor = RequestContext.of_request(context.request), params.cursor if params else None
         followed = context.protocol_version not in MODERN_PROTOCOL_VERSIONS
         async with origin.pacing():
             with refusing(context):
                 return await self._lists.answer(method, cursor, origin, followed=followed)
 
     async def _answer(self, context: Context, method: str, work: Work, uri: str | None = None) -> bytes:
-        origin = Origin.of_request(context.request)
+        origin = RequestContext.of_request(context.request)
         async with origin.pacing():
             with refusing(context, uri):
                 return await self._requests.answer(origin, method, work)
@@ -140,7 +140,7 @@ def refusing(context: Context, uri: str | None = None) -> Iterator[None]:
         raise MCPError(code=code, message=message, data=data) from None
 
 
-class Listening:
+class ChangeStreams:
     """What `resources/subscribe`, `resources/unsubscribe` and `subscriptions/listen` answer."""
 
     def __init__(self, feed: ChangeFeed) -> None:
@@ -191,14 +191,14 @@ class Listening:
 
 
 @contextmanager
-def _counted(context: Context, method: str) -> Iterator[Origin]:
+def _counted(context: Context, method: str) -> Iterator[RequestContext]:
     """Count the request, and refuse as every other one is refused."""
-    origin = Origin.of_request(context.request)
+    origin = RequestContext.of_request(context.request)
     with refusing(context), origin.session.call(method, origin.size):
         yield origin
 
 
-def _open(wishes: SubscriptionFilter, origin: Origin) -> tuple[Follower, SubscriptionFilter]:
+def _open(wishes: SubscriptionFilter, origin: RequestContext) -> tuple[Subscriber, SubscriptionFilter]:
     """A follower of all that can be granted, and what that is."""
     uris = wishes.resource_subscriptions or []
     if len(uris) > MAX_FOLLOWED:
@@ -212,7 +212,7 @@ def _open(wishes: SubscriptionFilter, origin: Origin) -> tuple[Follower, Subscri
         "tools": wishes.tools_list_changed,
         "prompts": wishes.prompts_list_changed,
     }
-    follower = Follower([kind for kind, wished in lists.items() if wished], origin.access.wings)
+    follower = Subscriber([kind for kind, wished in lists.items() if wished], origin.access.wings)
     for uri in uris:
         try:
             follower.follow(uri)
@@ -236,7 +236,7 @@ class PalaceServer(Server[Any]):
 def build_server(services: Services, calls: Calls, *, sessions: bool = True) -> PalaceServer:
     """The server for any number of sessions, or for a door that knows none: before 2026-07-28 its clients cannot be
     told of changes."""
-    tools, handlers, listening = _ToolHandlers(services, calls), Handlers(services), Listening(services.feed)
+    tools, handlers, listening = _ToolHandlers(services, calls), Handlers(services), ChangeStreams(services.feed)
     server = PalaceServer(
         SERVER_NAME,
         version=__version__,
@@ -273,7 +273,7 @@ class _ToolHandlers:
         """All tools that the caller may use on one page, always in the same order."""
         if params is not None and params.cursor:
             raise MCPError(code=INVALID_PARAMS, message="cursor is unknown: all tools are on the first page")
-        access = Origin.of_request(context.request).access
+        access = RequestContext.of_request(context.request).access
         return self._listing if access.is_full else _listing(self._services.granted(access))
 
     async def call_tool(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
@@ -288,13 +288,13 @@ class _ToolHandlers:
 
     async def _answer(self, context: Context, call: Call) -> Answer:
         """Run the call, and tell how far it is if the client asked for that."""
-        origin = Origin.of_request(context.request)
+        origin = RequestContext.of_request(context.request)
         if self._calls.is_brief(call, origin):
             return await self._run(context, call, origin)
         async with origin.pacing():
             return await self._run(context, call, origin)
 
-    async def _run(self, context: Context, call: Call, origin: Origin) -> Answer:
+    async def _run(self, context: Context, call: Call, origin: RequestContext) -> Answer:
         if context.meta is None or "progress_token" not in context.meta:
             return await self._calls.answer(call, origin)
         return await self._calls.answer_and_tell(call, origin, context.session.report_progress)
@@ -316,7 +316,7 @@ class Stage(Protocol):
         """Settle a request; the body is its result or its error, with that key."""
         ...
 
-    async def unanswered(self, origin: Origin) -> None:
+    async def unanswered(self, origin: RequestContext) -> None:
         """A request is settled, and nothing is to be written for it."""
         ...
 
@@ -362,7 +362,7 @@ class SdkSession:
         for message in rest:
             await self._sink.send(SessionMessage(_read(message)))
 
-    async def take(self, content: Mapping[str, Any], origin: Origin) -> None:
+    async def take(self, content: Mapping[str, Any], origin: RequestContext) -> None:
         """Take one verified message from there; returns when it has been handed over.
 
         Raises:

@@ -29,9 +29,9 @@ from typing import NoReturn
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mempalace_mcp.core.call_context import FULL, Access
+from mempalace_mcp.core.call_context import FULL, Principal
 from mempalace_mcp.core.errors import Busy, ConfigurationError, Forbidden, InvalidArgument, PalaceError, Unauthorized
-from mempalace_mcp.server.auth import Keyring, Watch
+from mempalace_mcp.server.auth import TokenStore, Watch
 from mempalace_mcp.server.http_connections import Connections
 from mempalace_mcp.server.http_messages import MESSAGE_PATHS, HttpRefusal, route_of
 
@@ -127,7 +127,7 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
-class Exposure:
+class ListenSettings:
     """`host` is the address to listen at; `names` are those by which clients may call it beside its own.
 
     An IPv6 address among the names is in brackets.
@@ -138,7 +138,7 @@ class Exposure:
     certificate: Certificate | None = None
 
     @classmethod
-    def read(cls, host: str, names: tuple[str, ...], certificate: Path | None, key: Path | None) -> Exposure:
+    def read(cls, host: str, names: tuple[str, ...], certificate: Path | None, key: Path | None) -> ListenSettings:
         """What the command line asks for.
 
         Raises:
@@ -226,7 +226,7 @@ _ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
-class Listening:
+class ListeningSocket:
     """Sockets at one port, closed with the block."""
 
     sockets: list[socket.socket]
@@ -237,7 +237,7 @@ class Listening:
         port: int = self.sockets[0].getsockname()[1]
         return port
 
-    def __enter__(self) -> Listening:
+    def __enter__(self) -> ListeningSocket:
         return self
 
     def __exit__(
@@ -250,7 +250,7 @@ class Listening:
             each.close()
 
 
-def listen(exposure: Exposure, port: int, keyring: Keyring | None = None) -> Listening:
+def listen(exposure: ListenSettings, port: int, keyring: TokenStore | None = None) -> ListeningSocket:
     """Sockets bound to the port, or to a free one if it is 0.
 
     Raises:
@@ -267,7 +267,7 @@ def listen(exposure: Exposure, port: int, keyring: Keyring | None = None) -> Lis
     while True:
         attempts -= 1
         try:
-            return Listening(_bind_all(_LOOPBACKS, port) if host == "localhost" else [_bind(host, port)])
+            return ListeningSocket(_bind_all(_LOOPBACKS, port) if host == "localhost" else [_bind(host, port)])
         except (OSError, OverflowError) as error:
             if attempts == 0:
                 raise ConfigurationError(
@@ -288,7 +288,7 @@ def _bind_all(hosts: tuple[str, ...], port: int) -> list[socket.socket]:
                 if error.errno not in _NO_SUCH_ADDRESS or (host == hosts[-1] and not bound):
                     raise
     except BaseException:
-        Listening(bound).__exit__(None, None, None)
+        ListeningSocket(bound).__exit__(None, None, None)
         raise
     return bound
 
@@ -325,7 +325,7 @@ _FOREIGN_PAGE = Forbidden(
 class HostGuard:
     """Answers 421 to a foreign Host and 403 to a foreign Origin, and passes everything else on, its headers trimmed."""
 
-    def __init__(self, app: ASGIApp, exposure: Exposure) -> None:
+    def __init__(self, app: ASGIApp, exposure: ListenSettings) -> None:
         self._app = app
         self._exposure = exposure
 
@@ -355,7 +355,7 @@ class TokenGuard:
     tell, and 403 to the pages in their browser.
     """
 
-    def __init__(self, app: ASGIApp, keyring: Keyring | None, watch: Watch | None, connections: Connections) -> None:
+    def __init__(self, app: ASGIApp, keyring: TokenStore | None, watch: Watch | None, connections: Connections) -> None:
         self._app = app
         self._keyring = keyring
         self._watch = watch
@@ -378,7 +378,7 @@ class TokenGuard:
         else:
             await self._app({**scope, _ACCESS: access}, receive, self._while_valid(scope, access, send))
 
-    def _while_valid(self, scope: Scope, access: Access, send: Send) -> Send:
+    def _while_valid(self, scope: Scope, access: Principal, send: Send) -> Send:
         """A `send` that ends a stream instead of going on once its token allows something else, or nothing."""
         has_ended = False
 
@@ -391,13 +391,13 @@ class TokenGuard:
 
         return send_on
 
-    async def _still_has(self, scope: Scope, access: Access) -> bool:
+    async def _still_has(self, scope: Scope, access: Principal) -> bool:
         try:
             return await self._access(scope) == access
         except (Unauthorized, Forbidden, Busy):
             return False
 
-    async def _access(self, scope: Scope) -> Access:
+    async def _access(self, scope: Scope) -> Principal:
         """What the caller may do.
 
         Raises:
@@ -415,7 +415,7 @@ class TokenGuard:
             raise Unauthorized("a token is needed, as the header Authorization: Bearer TOKEN", hint=_MAKE_ONE)
         return access
 
-    def _access_without_tokens(self, scope: Scope) -> Access:
+    def _access_without_tokens(self, scope: Scope) -> Principal:
         connection = self._connections.of(scope)
         if is_passed_on(scope):
             raise Unauthorized("a request that comes through a proxy needs a token, and there is none yet", hint=_FIRST)
@@ -437,10 +437,10 @@ def _trimmed(scope: Scope) -> Scope:
     return {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
 
 
-def access_of(scope: Scope) -> Access:
+def access_of(scope: Scope) -> Principal:
     """What the caller of a request that came through the guards may do."""
     access = scope.get(_ACCESS, FULL)
-    assert isinstance(access, Access)
+    assert isinstance(access, Principal)
     return access
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from mempalace_mcp.core.call_context import Access, Deadline
+from mempalace_mcp.core.call_context import Deadline, Principal
 from mempalace_mcp.runtime.activity import Activity
 from mempalace_mcp.runtime.feed import ChangeFeed
 from mempalace_mcp.runtime.health import Health
@@ -75,7 +75,7 @@ class Writer(Protocol):
 class Services(Protocol):
     """What a door is given: all of it. A handler of a request asks for what is `granted` to the request's access."""
 
-    def granted(self, access: Access) -> Services:
+    def granted(self, access: Principal) -> Services:
         """The same services with the tools, and the palace behind their context, that this access may use."""
         ...
 

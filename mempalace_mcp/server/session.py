@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import TaskGroup
 
-from mempalace_mcp.core.call_context import FULL, Access
+from mempalace_mcp.core.call_context import FULL, Principal
 from mempalace_mcp.runtime.activity import SessionActivity
 from mempalace_mcp.server.calls import Call, read_call
 from mempalace_mcp.server.flow import Outbox, Settle, Turn, Turns, Write
-from mempalace_mcp.server.handshake import (
+from mempalace_mcp.server.initialize import (
     CONNECTION_CLOSED,
     INITIALIZE,
     INITIALIZED,
@@ -43,8 +43,8 @@ from mempalace_mcp.server.handshake import (
 from mempalace_mcp.server.jsonrpc import Message, Refusal, read_message
 from mempalace_mcp.server.lines import Overlong
 from mempalace_mcp.server.methods import SessionServer
-from mempalace_mcp.server.request_context import Origin
-from mempalace_mcp.server.subscriptions import Follower, Subscriptions
+from mempalace_mcp.server.request_context import RequestContext
+from mempalace_mcp.server.subscriptions import Subscriber, Subscriptions
 from mempalace_mcp.server.tools.answers import present, to_json
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ CLOSED = b'"error":{"code":%d,"message":"Connection closed"}' % CONNECTION_CLOSE
 """The body that answers what the end of a session interrupts."""
 
 
-class Answering:
+class RequestTasks:
     """Begins, cancels and ends what a session is asked for."""
 
     def __init__(self, on_failure: Callable[[], None]) -> None:
@@ -172,7 +172,7 @@ class Session:
         self._tasks: TaskGroup
         self._turns = Turns(self._outbox)
         self._forming = anyio.Semaphore(MAX_UNREAD_ANSWERS, fast_acquire=True)
-        self._answering = Answering(self.close)
+        self._answering = RequestTasks(self.close)
         self._handshake: dict[str, Mapping[str, Any]] = {}
         """What was agreed without the SDK: the client's messages by their methods."""
         self._offer: RequestId | None = None
@@ -212,7 +212,7 @@ class Session:
                 self._subscriptions.close()
                 self.finished.set()
 
-    async def receive(self, data: bytes | Overlong, access: Access = FULL, client_id: str | None = None) -> None:
+    async def receive(self, data: bytes | Overlong, access: Principal = FULL, client_id: str | None = None) -> None:
         """Take one message from a caller with that access; returns when it has been handed over or refused.
 
         Raises:
@@ -225,10 +225,10 @@ class Session:
             await self._queue(Turn(len(answer), partial(self._begin_refusing, refuse), refuse))
         else:
             size = len(data) if isinstance(data, bytes) else 0
-            origin = Origin.of_message(self._activity, message, size, access=access)
+            origin = RequestContext.of_message(self._activity, message, size, access=access)
             await self.take(message, replace(origin, session_id=client_id))
 
-    async def take(self, message: Message, origin: Origin) -> None:
+    async def take(self, message: Message, origin: RequestContext) -> None:
         """Take one message that was read, from there; returns when it has been handed over, or waits for its turn.
 
         Raises:
@@ -294,7 +294,7 @@ class Session:
         """An answer as it is written."""
         return b'{"jsonrpc":"2.0","id":%b,%b}' % (json.dumps(request_id).encode(), body)
 
-    async def unanswered(self, origin: Origin) -> None:
+    async def unanswered(self, origin: RequestContext) -> None:
         """A request is settled, and nothing was written for it."""
         self._turns.settle()
 
@@ -320,7 +320,7 @@ class Session:
             finally:
                 self._turns.settle()
 
-    async def _take_request(self, content: Mapping[str, Any], origin: Origin) -> None:
+    async def _take_request(self, content: Mapping[str, Any], origin: RequestContext) -> None:
         self._is_modern = self._is_modern or is_enveloped(content)
         if not (self._is_shaken or self._is_modern or self._offer is not None) and needs_handshake(content):
             await self._assume_handshake()
@@ -342,7 +342,7 @@ class Session:
                 if self._sdk is not None:
                     await self._sdk.repeat(list(self._handshake.values()))
 
-    async def _take_notice(self, message: Message, origin: Origin) -> None:
+    async def _take_notice(self, message: Message, origin: RequestContext) -> None:
         """Take a message that is not to be answered. Without the SDK there is nothing that it could concern."""
         if self._cancel_call(message):
             return
@@ -356,7 +356,7 @@ class Session:
     def _is_shaken(self) -> bool:
         return bool(self._handshake) or (self._sdk is not None and self._sdk.shaken)
 
-    def _plain_result(self, content: Mapping[str, Any], origin: Origin) -> bytes | None:
+    def _plain_result(self, content: Mapping[str, Any], origin: RequestContext) -> bytes | None:
         """The result of a request that is answered without the SDK."""
         method, params = content["method"], content.get("params")
         if method == INITIALIZE:
@@ -367,7 +367,7 @@ class Session:
             return welcome
         return self._server.answer(method, params, origin.access) if self._is_shaken else None
 
-    def _plain_work(self, content: Mapping[str, Any], origin: Origin) -> Work | None:
+    def _plain_work(self, content: Mapping[str, Any], origin: RequestContext) -> Work | None:
         """What forms the answer to a call, or to another request that takes a while, without the SDK."""
         if call := read_call(content):
             work = partial(self._answer_to, call, origin)
@@ -377,7 +377,7 @@ class Session:
             return None
         return partial(self._work_when_read, partial(inquire, replace(origin, subscriptions=self._subscriptions)))
 
-    async def _hand_over(self, content: Mapping[str, Any], origin: Origin) -> None:
+    async def _hand_over(self, content: Mapping[str, Any], origin: RequestContext) -> None:
         """Let the SDK see to the message."""
         async with self._loading:
             sdk = self._sdk = self._sdk or await self._load_sdk()
@@ -407,7 +407,7 @@ class Session:
             await self._outbox.room()
             yield
 
-    async def _answer_to(self, call: Call, origin: Origin) -> bytes:
+    async def _answer_to(self, call: Call, origin: RequestContext) -> bytes:
         if call.progress_token is None:
             return b'"result":' + (await self._server.calls.answer(call, origin)).encoded
 
@@ -417,7 +417,7 @@ class Session:
 
         return b'"result":' + (await self._server.calls.answer_and_tell(call, origin, send)).encoded
 
-    async def _finish(self, request_id: RequestId, origin: Origin, body: bytes | None) -> None:
+    async def _finish(self, request_id: RequestId, origin: RequestContext, body: bytes | None) -> None:
         """Write the answer, which no cancelling interrupts, unless the client has cancelled the request itself."""
         with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             if body is None:
@@ -438,10 +438,10 @@ class Session:
         self._tasks.start_soon(turn.give_up, None)
         return True
 
-    def _begin_to_tell(self, follower: Follower) -> None:
+    def _begin_to_tell(self, follower: Subscriber) -> None:
         self._tasks.start_soon(self._tell_news, follower)
 
-    async def _tell_news(self, follower: Follower) -> None:
+    async def _tell_news(self, follower: Subscriber) -> None:
         """Tell the client the news, one by one, as fast as it reads."""
         while not self.broken.is_set() and (news := await follower.news()) is not None:
             for method, params in news:

@@ -69,7 +69,7 @@ _FIELDS = (
 _HEADERS = [(name.encode(), value.encode()) for name, value in _FIELDS]
 
 
-class SseDoor:
+class SseTransport:
     """An ASGI application for both paths, and the sessions they share."""
 
     def __init__(

@@ -25,7 +25,7 @@ import anyio.lowlevel
 
 from mempalace_mcp.runtime.activity import SessionActivity, Transport
 from mempalace_mcp.server.lines import LineSplitter
-from mempalace_mcp.server.methods import PlainServer, SessionServer
+from mempalace_mcp.server.methods import MethodServer, SessionServer
 from mempalace_mcp.server.services import Services
 from mempalace_mcp.server.session import Session
 
@@ -184,7 +184,7 @@ async def serve_stdio(services: Services) -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(services.health.watch)
                 tasks.start_soon(services.feed.watch)
-                await serve_stream(PlainServer(services), session, stream, stop)
+                await serve_stream(MethodServer(services), session, stream, stop)
                 tasks.cancel_scope.cancel()
     finally:
         session.close()

@@ -33,7 +33,6 @@ from starlette.types import Message as Event
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.runtime.activity import Activity, SessionActivity, Transport
 from mempalace_mcp.server.calls import encode_response, read_call
-from mempalace_mcp.server.handshake import INITIALIZE, PROGRESS_TOKEN
 from mempalace_mcp.server.http_connections import Connection, Connections
 from mempalace_mcp.server.http_messages import (
     EVENTS,
@@ -47,9 +46,10 @@ from mempalace_mcp.server.http_messages import (
     sends_json,
     with_types,
 )
+from mempalace_mcp.server.initialize import INITIALIZE, PROGRESS_TOKEN
 from mempalace_mcp.server.jsonrpc import Message, Refusal, read_message
 from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
-from mempalace_mcp.server.request_context import Origin
+from mempalace_mcp.server.request_context import RequestContext
 from mempalace_mcp.server.sdk import PalaceServer
 from mempalace_mcp.server.security import access_of
 from mempalace_mcp.server.subscriptions import Subscriptions
@@ -140,7 +140,7 @@ _NOT_ACCEPTED = HttpRefusal(
 )
 
 
-class StreamableDoor:
+class StreamableHttpTransport:
     """An ASGI application; `run` brackets its life. All its calls count as one session, for it knows no others."""
 
     def __init__(self, server: PalaceServer, activity: Activity) -> None:
@@ -189,7 +189,7 @@ class StreamableDoor:
             return
         shown = Headers(scope=scope).get(SESSION_ID, "")
         origin = replace(
-            Origin.of_message(session, message, len(body), access=access_of(scope), peer=scope.get("client")),
+            RequestContext.of_message(session, message, len(body), access=access_of(scope), peer=scope.get("client")),
             session_id=shown if _SHOWN_ID.fullmatch(shown) else None,
         )
         call = read_call(message.content) if accepts(scope, JSON) and not _is_modern(scope) else None

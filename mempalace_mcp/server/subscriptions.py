@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import anyio
 
-from mempalace_mcp.core.call_context import Access
+from mempalace_mcp.core.call_context import Principal
 from mempalace_mcp.core.errors import Busy, Forbidden, InvalidArgument
 from mempalace_mcp.core.ids import DRAWER, is_id
 from mempalace_mcp.core.model import Changes
@@ -40,7 +40,7 @@ _DOTS = (".", "..")
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ResourceAddress:
     """What an URI names, decoded: a wing, a room of it, or a drawer in that."""
 
     wing: str
@@ -53,7 +53,7 @@ def write_uri(wing: str, room: str | None = None, drawer: str | None = None) -> 
     return SCHEME + "/".join(_encode(part) for part in (wing, room, drawer) if part is not None)
 
 
-def read_uri(uri: str) -> Address:
+def read_uri(uri: str) -> ResourceAddress:
     """What the URI names; whether there is such a thing is another question.
 
     Raises:
@@ -66,7 +66,7 @@ def read_uri(uri: str) -> Address:
     parts = uri[len(SCHEME) :].split("/")
     if len(parts) > _PARTS:
         raise _refusal("has more than three parts; a slash in a name is written %2F")
-    return Address(*map(_decode, parts))
+    return ResourceAddress(*map(_decode, parts))
 
 
 def _encode(name: str) -> str:
@@ -108,7 +108,7 @@ News = tuple[str, dict[str, Any]]
 """The method of a notification, and its parameters."""
 
 
-class Follower:
+class Subscriber:
     """Follows some resources, and some lists (of `resources`, `tools`, `prompts`), as far as `wings` reach.
 
     With `once` a list is followed until its change is told: whoever wants to hear of the next one, lists again.
@@ -222,20 +222,20 @@ class Subscriptions:
     `tell` begins to tell a session the news of its follower; without it there is nobody to be told.
     """
 
-    def __init__(self, tell: Callable[[Follower], None] | None = None, max_streams: int = MAX_STREAMS) -> None:
+    def __init__(self, tell: Callable[[Subscriber], None] | None = None, max_streams: int = MAX_STREAMS) -> None:
         self._tell = tell
         self._max_streams = max_streams
-        self._follower: Follower | None = None
-        self._streams: set[Follower] = set()
+        self._follower: Subscriber | None = None
+        self._streams: set[Subscriber] = set()
 
-    def follower(self, access: Access) -> Follower | None:
+    def follower(self, access: Principal) -> Subscriber | None:
         """What the session follows, empty at first; None if this is no session."""
         if self._follower is None and self._tell is not None:
-            self._follower = Follower(wings=access.wings, once=True)
+            self._follower = Subscriber(wings=access.wings, once=True)
             self._tell(self._follower)
         return self._follower
 
-    def add(self, stream: Follower) -> None:
+    def add(self, stream: Subscriber) -> None:
         """Note a stream that is open until it is closed.
 
         Raises:
@@ -245,7 +245,7 @@ class Subscriptions:
             raise Busy(f"{self._max_streams} streams are open already", hint="Close one, or listen for more on one.")
         self._streams.add(stream)
 
-    def discard(self, stream: Follower) -> None:
+    def discard(self, stream: Subscriber) -> None:
         """The stream has ended."""
         stream.close()
         self._streams.discard(stream)

@@ -57,7 +57,7 @@ from mempalace_mcp.storage import graph_queries
 from mempalace_mcp.storage.graph_queries import (
     COLUMNS,
     SOURCE,
-    Moment,
+    PointInTime,
     Question,
     StoredName,
     View,
@@ -356,7 +356,7 @@ class GraphStore:
         """
         last = _last_write(connection)
         question = Question(entity, View(as_of, known_at), direction, depth, asked)
-        return graph_queries.query(connection, question, Moment(max(self._now(), last), last), limit, cursor)
+        return graph_queries.query(connection, question, PointInTime(max(self._now(), last), last), limit, cursor)
 
     def timeline(
         self, connection: sqlite3.Connection, entity: str | None, limit: int, cursor: str | None
@@ -441,12 +441,12 @@ def _holding(versions: Sequence[Version], moment: Instant, argument: str) -> lis
         return holding
     if holding or all(version.fact.begins_after(moment) for version in versions):
         raise InvalidArgument(
-            f"{argument} is {clock.show(moment)}, and the fact begins no earlier: {_intervals(versions)}",
+            f"{argument} is {clock.format_instant(moment)}, and the fact begins no earlier: {_intervals(versions)}",
             argument=argument,
             hint=f"Give an instant after the one from which the fact holds. {RETRACT}",
         )
     raise Conflict(
-        f"the fact does not hold at {clock.show(moment)}; it holds {_intervals(versions)}",
+        f"the fact does not hold at {clock.format_instant(moment)}; it holds {_intervals(versions)}",
         argument=argument,
         hint="It has ended already. To say that it holds during another interval too, add it with that interval. "
         + RETRACT,
@@ -455,8 +455,8 @@ def _holding(versions: Sequence[Version], moment: Instant, argument: str) -> lis
 
 def _intervals(versions: Sequence[Version]) -> str:
     shown = [
-        f"{version.fact.fact_id} from {clock.show_optional(version.fact.valid_from) or 'ever'} "
-        f"to {clock.show_optional(version.fact.valid_to) or 'open'}"
+        f"{version.fact.fact_id} from {clock.format_optional_instant(version.fact.valid_from) or 'ever'} "
+        f"to {clock.format_optional_instant(version.fact.valid_to) or 'open'}"
         for version in versions[:_SHOWN]
     ]
     return "; ".join(shown) + ("; ..." if len(versions) > _SHOWN else "")

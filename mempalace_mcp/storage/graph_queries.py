@@ -178,7 +178,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class PointInTime:
     """When a question is put: the present, and the last recorded time there is."""
 
     present: Instant
@@ -186,7 +186,7 @@ class Moment:
 
 
 def query(
-    connection: sqlite3.Connection, question: Question, moment: Moment, limit: int, cursor: str | None
+    connection: sqlite3.Connection, question: Question, moment: PointInTime, limit: int, cursor: str | None
 ) -> GraphAnswer:
     """Facts within `depth` hops of an entity; the present tells current ones from others where no instant is named.
 

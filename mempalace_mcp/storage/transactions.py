@@ -34,7 +34,7 @@ from types import MappingProxyType, NoneType
 from typing import Any, Generic, Protocol, TypeVar
 
 from mempalace_mcp.core import clock, errors, model
-from mempalace_mcp.core.call_context import IDEMPOTENCY_KEY, Deadline, ReceiptKey
+from mempalace_mcp.core.call_context import IDEMPOTENCY_KEY, Deadline, IdempotencyKey
 from mempalace_mcp.core.clock import DAY, Instant
 from mempalace_mcp.core.errors import Cancelled, Conflict, PalaceError, StorageError
 from mempalace_mcp.core.text import Name
@@ -244,7 +244,7 @@ KEPT_AT_MOST = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiptStatistics:
+class IdempotencyStatistics:
     """Writes with a receipt key since the process began: those done and recorded, those answered from a receipt."""
 
     recorded: int
@@ -259,7 +259,7 @@ class _Settled:
     replayed: bool
 
 
-class ExactlyOnce:
+class IdempotentWriter:
     """A `Writer` before another one: a write whose deadline carries a receipt key is done once, all others as ever."""
 
     def __init__(self, writer: Writer, now: Callable[[], Instant] = clock.now) -> None:
@@ -287,12 +287,12 @@ class ExactlyOnce:
         outcome: T = settled.outcome
         return outcome
 
-    def statistics(self) -> ReceiptStatistics:
+    def statistics(self) -> IdempotencyStatistics:
         """Counts since the process began."""
         with self._lock:
-            return ReceiptStatistics(self._recorded, self._replayed)
+            return IdempotencyStatistics(self._recorded, self._replayed)
 
-    def _settle(self, tx: Transaction, work: Work[Any], key: ReceiptKey) -> _Settled:
+    def _settle(self, tx: Transaction, work: Work[Any], key: IdempotencyKey) -> _Settled:
         answer = _find(tx.connection, key)
         if answer is not None:
             return _Settled(_read(answer), replayed=True)
@@ -328,7 +328,7 @@ def prune(tx: Transaction, now: Instant, limit: int) -> int:
     return len(gone)
 
 
-def _find(connection: sqlite3.Connection, key: ReceiptKey) -> str | None:
+def _find(connection: sqlite3.Connection, key: IdempotencyKey) -> str | None:
     """The answer under the key.
 
     Raises:
@@ -349,7 +349,7 @@ def _find(connection: sqlite3.Connection, key: ReceiptKey) -> str | None:
     return str(answer)
 
 
-def _insert(connection: sqlite3.Connection, key: ReceiptKey, answer: str, now: Instant) -> None:
+def _insert(connection: sqlite3.Connection, key: IdempotencyKey, answer: str, now: Instant) -> None:
     connection.execute(
         "INSERT INTO receipts (scope, key, digest, answer, recorded_at) VALUES (?, ?, ?, ?, ?)",
         (key.scope, key.key, key.digest, answer, now),

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from tests.chaos.ledger import DrawerState, Ledger
-from tests.chaos.stories import Answer, Call, Story, endless
-from tests.process.support import bridge
-from tests.protocol.clients import PATIENCE, StdioClient, request
-from tests.protocol.clients import call as tool_call
+from tests.chaos.scenarios import Answer, Call, Story, endless
+from tests.daemon.support import bridge
+from tests.server.clients import PATIENCE, StdioClient, request
+from tests.server.clients import call as tool_call
 
 PIPELINED = 3
 PAUSE_SECONDS = 0.02

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.support import end_processes_of, laboratory
+from tests.daemon.support import end_processes_of, laboratory
 
 SECONDS = 8.0
 MORE_SECONDS = 100.0

@@ -13,12 +13,12 @@ from pathlib import Path
 from mempalace_mcp.storage.sqlite.database import Database
 from tests.chaos.agents import Agent, Crowd
 from tests.chaos.conftest import MINIMUM_ROWS
+from tests.chaos.faults import Kill, Killer, Serving
 from tests.chaos.ledger import DrawerState, Ledger
-from tests.chaos.stories import verify_facts
-from tests.chaos.violence import Kill, Killer, Serving
+from tests.chaos.scenarios import verify_facts
 from tests.conftest import end_daemons_under
+from tests.daemon.support import processes_of, wait_for
 from tests.palace.support import opened
-from tests.process.support import processes_of, wait_for
 from tests.storage.vectors.support import advance_all, differences, index_of
 
 NEW = DrawerState("")

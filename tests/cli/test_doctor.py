@@ -18,9 +18,9 @@ import pytest
 from mempalace_mcp import cli
 from mempalace_mcp.cli.doctor import doctor
 from mempalace_mcp.core.config import load_settings
-from mempalace_mcp.daemon.connector import Seat
+from mempalace_mcp.daemon.connector import DaemonLock
 from mempalace_mcp.daemon.entry import runtime_folder
-from mempalace_mcp.daemon.ipc import Address
+from mempalace_mcp.daemon.ipc import DaemonAddress
 from mempalace_mcp.storage.sqlite.connection import WAL_BYTES_KEPT
 from tests.palace.support import opened
 from tests.storage.support import Child
@@ -75,7 +75,7 @@ def change(sql: str) -> Callable[[Path], None]:
 
 
 def forget_address(palace: Path) -> None:
-    Address(pid=1, version="0", started=0.0, path="/nowhere").write(str(palace / "daemon.json"))
+    DaemonAddress(pid=1, version="0", started=0.0, path="/nowhere").write(str(palace / "daemon.json"))
 
 
 def leave_socket(palace: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_lock_that_is_not_given_back(palace: Path) -> None:
 
 def test_a_daemon_that_does_not_answer(palace: Path) -> None:
     forget_address(palace)
-    seat = Seat.take(str(palace / "daemon.lock"))
+    seat = DaemonLock.take(str(palace / "daemon.lock"))
     assert seat is not None
     found = examine(palace, fix=True)
     seat.close()

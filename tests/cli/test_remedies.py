@@ -27,8 +27,8 @@ from mempalace_mcp.core.errors import ConfigurationError, ModelMismatch, PalaceC
 from mempalace_mcp.core.model import DrawerFilter, Priority, SearchMode
 from mempalace_mcp.runtime.health import REASONS
 from mempalace_mcp.storage.sqlite.connection import OLDEST_SQLITE, verify_sqlite
+from tests.daemon.support import PACKAGE, bridge, end_processes_of, use
 from tests.palace.support import opened
-from tests.process.support import PACKAGE, bridge, end_processes_of, use
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *Path(mempalace_mcp.__file__).parent.rglob("*.py")]

@@ -16,8 +16,8 @@ from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.process.support import PROGRAM, laboratory
-from tests.protocol.clients import PATIENCE, end
+from tests.daemon.support import PROGRAM, laboratory
+from tests.server.clients import PATIENCE, end
 
 TRANSPORTS = ("http", "sse", "stdio", "bridge")
 

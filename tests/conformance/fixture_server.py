@@ -37,14 +37,14 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from mempalace_mcp.core.call_context import Access
+from mempalace_mcp.core.call_context import Principal
 from mempalace_mcp.runtime.activity import Activity
-from mempalace_mcp.server.calls import Answer, Call, Calls, Progress
-from mempalace_mcp.server.request_context import Origin
+from mempalace_mcp.server.calls import Answer, Call, Calls, ProgressReporter
+from mempalace_mcp.server.request_context import RequestContext
 from mempalace_mcp.server.sdk import PalaceServer
-from mempalace_mcp.server.security import Exposure, HostGuard
-from mempalace_mcp.server.sse import MESSAGES_PATH, SseDoor
-from mempalace_mcp.server.streamable_http import StreamableDoor
+from mempalace_mcp.server.security import HostGuard, ListenSettings
+from mempalace_mcp.server.sse import MESSAGES_PATH, SseTransport
+from mempalace_mcp.server.streamable_http import StreamableHttpTransport
 from tests.conformance.content import LISTED_RESOURCES, PROMPTS, RESOURCES, TEMPLATE, TOOLS, FixtureTool
 from tests.conformance.questions import ROUNDS, next_question
 
@@ -61,7 +61,7 @@ class FixtureCalls(Calls):
     def __init__(self) -> None:
         """Nothing is behind them."""
 
-    async def answer(self, call: Call, origin: Origin, progress: Progress | None = None) -> Answer:
+    async def answer(self, call: Call, origin: RequestContext, progress: ProgressReporter | None = None) -> Answer:
         result = _result(call.tool).model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"result_type"})
         return Answer(result, "", json.dumps(result).encode(), result["isError"])
 
@@ -154,7 +154,7 @@ class FixtureSessions:
     def greet(self, offer: Mapping[str, Any] | None, *, tools_change: bool) -> None:
         return None
 
-    def answer(self, method: str, params: Mapping[str, Any] | None, access: Access) -> None:
+    def answer(self, method: str, params: Mapping[str, Any] | None, access: Principal) -> None:
         return None
 
     def inquiry(self, method: str, params: Mapping[str, Any] | None) -> None:
@@ -167,7 +167,7 @@ class FixtureSessions:
 def build_application() -> Starlette:
     """The doors with the fixtures behind them."""
     activity = Activity(history_limit=1)
-    streamable, sse = StreamableDoor(build_fixtures(), activity), SseDoor(FixtureSessions(), activity)
+    streamable, sse = StreamableHttpTransport(build_fixtures(), activity), SseTransport(FixtureSessions(), activity)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -176,7 +176,7 @@ def build_application() -> Starlette:
 
     return Starlette(
         routes=[Route("/mcp", streamable), Route("/sse", sse), Route(MESSAGES_PATH, sse)],
-        middleware=[Middleware(HostGuard, Exposure())],
+        middleware=[Middleware(HostGuard, ListenSettings())],
         lifespan=lifespan,
     )
 

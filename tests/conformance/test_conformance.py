@@ -27,7 +27,7 @@ from mcp_types import (
 
 from mempalace_mcp.server.sdk import RESOURCE_NOT_FOUND
 from tests.conformance.conftest import TRANSPORTS, Target
-from tests.protocol.clients import MODERN_REVISION, PATIENCE
+from tests.server.clients import MODERN_REVISION, PATIENCE
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.conformance.conftest import TRANSPORTS, Target
-from tests.process.support import bridge
-from tests.protocol.clients import (
+from tests.daemon.support import bridge
+from tests.server.clients import (
     HANDSHAKE_REVISIONS,
     INITIALIZED,
     MODERN_REVISION,

@@ -61,7 +61,7 @@ def test_a_day_is_what_a_calendar_there_shows(name: str, day: date) -> None:
     ],
 )
 def test_days_begin(name: str, day: str, expected: str) -> None:
-    assert clock.show(clock.parse(day, "day", zone=read_zone(name))) == expected
+    assert clock.format_instant(clock.parse(day, "day", zone=read_zone(name))) == expected
 
 
 @pytest.mark.parametrize(

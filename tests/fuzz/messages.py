@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from tests.fuzz.support import any_json, any_text, compact, damage
-from tests.protocol.clients import INITIALIZED, call, initialize, modern, request
+from tests.server.clients import INITIALIZED, call, initialize, modern, request
 
 METHODS = (
     "ping", "initialize", "tools/list", "tools/call", "resources/list", "resources/read", "resources/templates/list",

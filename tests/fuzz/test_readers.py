@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.daemon.ipc import Frame, Hello
-from mempalace_mcp.daemon.pending import Entry
+from mempalace_mcp.daemon.ipc import ClientHello, Frame
+from mempalace_mcp.daemon.pending import PendingRequest
 from mempalace_mcp.server.jsonrpc import Refusal, read_message
 from mempalace_mcp.server.lines import LineSplitter
 from mempalace_mcp.server.subscriptions import MAX_URI_CHARACTERS, read_uri, write_uri
@@ -25,7 +25,9 @@ T = TypeVar("T")
 
 TEXT = SEEDS.map(lambda seed: any_text(Random(seed)))
 POSITIONS = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=4).map(tuple)
-HELLO = Hello(version="0.1.0", palace=(1, 2), bridge="00" * 16, pid=3, token="t", settings={"PALACE_INDEX": "exact"})
+HELLO = ClientHello(
+    version="0.1.0", palace=(1, 2), bridge="00" * 16, pid=3, token="t", settings={"PALACE_INDEX": "exact"}
+)
 
 
 @examples(60)
@@ -44,7 +46,7 @@ def test_every_line_is_a_message_or_is_refused_under_its_id(tally: Counter[str],
         tally["lines"] += 1
         with promptly():
             result = read_message(line)
-            Entry(1, line)
+            PendingRequest(1, line)
         expected = certain_id(line)
         if isinstance(result, Refusal):
             answer = json.loads(result.answer())
@@ -59,7 +61,7 @@ def test_every_line_is_a_message_or_is_refused_under_its_id(tally: Counter[str],
 @given(st.binary(max_size=60) | damaged(b"12? " + compact({"a": [1]})) | damaged(HELLO.encode()))
 def test_frames_and_greetings_are_read_or_refused(tally: Counter[str], data: bytes) -> None:
     tally["frames and greetings"] += 1
-    for decode in (Frame.decode, Hello.decode):
+    for decode in (Frame.decode, ClientHello.decode):
         try:
             with promptly():
                 whole = decode(data)

@@ -19,7 +19,7 @@ from mempalace_mcp.server.tools.schema import input_schema
 from tests.fuzz.arguments import some_arguments
 from tests.fuzz.support import SEEDS, examples, promptly
 from tests.palace.support import opened
-from tests.protocol.tools.support import Client, check_refusal
+from tests.server.tools.support import Client, check_refusal
 
 BLAMELESS = {"invalid_argument", "not_found", "conflict"}
 """With these a call may be refused in a palace that is well."""

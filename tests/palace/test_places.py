@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.core.call_context import Access
+from mempalace_mcp.core.call_context import Principal
 from mempalace_mcp.core.errors import InvalidArgument, NotFound
 from mempalace_mcp.palace.palace import COMPLETIONS
 from mempalace_mcp.runtime.app import App
@@ -67,7 +67,7 @@ def test_names_are_completed_for_whoever_may_see_them(app: App) -> None:
     assert app.palace.complete_room("v", wing="").values == ["vault"]
     assert app.palace.complete_agent("keep").values == ["Keeper"]
     assert app.palace.complete_entity("team").values == ["team Orion"]
-    palace = AppContext(app).granted(Access(wings=("wing 001",))).palace
+    palace = AppContext(app).granted(Principal(wings=("wing 001",))).palace
     assert palace.complete_wing("").values == ["wing 001"]
     assert palace.complete_room("vault").values == palace.complete_entity("").values == []
     assert palace.complete_agent("").values == []

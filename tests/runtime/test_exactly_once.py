@@ -19,7 +19,7 @@ from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import Conflict, NotFound, PalaceError, StorageError
 from mempalace_mcp.runtime.writer import WriterThread
 from mempalace_mcp.storage.sqlite.database import Database
-from mempalace_mcp.storage.transactions import ExactlyOnce, ReceiptStatistics, Transaction, Work
+from mempalace_mcp.storage.transactions import IdempotencyStatistics, IdempotentWriter, Transaction, Work
 from tests.palace.support import opened
 from tests.storage.receipt_support import keyed, receipts
 from tests.storage.support import add_wing, fresh_database, soon, wings
@@ -84,16 +84,16 @@ def refusing(tx: Transaction) -> None:
 
 
 def test_sixteen_at_once_are_one(writer: WriterThread, database: Database) -> None:
-    once = ExactlyOnce(writer)
+    once = IdempotentWriter(writer)
     ended = together(writer, [lambda: once.write(add_wing("Paris"), keyed("a"))] * THREADS)
     assert [each.result() for each in ended] == [1] * THREADS
     assert wings(database) == ["Paris"]
-    assert once.statistics() == ReceiptStatistics(recorded=1, replayed=THREADS - 1)
+    assert once.statistics() == IdempotencyStatistics(recorded=1, replayed=THREADS - 1)
     assert database.statistics().largest_group == THREADS
 
 
 def test_sixteen_refusals_at_once_are_one(writer: WriterThread, database: Database) -> None:
-    once = ExactlyOnce(writer)
+    once = IdempotentWriter(writer)
     ended = together(writer, [lambda: once.write(refusing, keyed("a"))] * THREADS)
     assert {(type(each.exception()), str(each.exception())) for each in ended} == {(NotFound, "nothing")}
     assert len({id(each.exception()) for each in ended}) == THREADS
@@ -104,7 +104,7 @@ def test_sixteen_refusals_at_once_are_one(writer: WriterThread, database: Databa
 @pytest.mark.parametrize("neighbour", [rogue, refusing], ids=lambda neighbour: str(neighbour.__name__))
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_a_neighbour_that_fails(writer: WriterThread, database: Database, neighbour: Work[None], position: int) -> None:
-    once = ExactlyOnce(writer)
+    once = IdempotentWriter(writer)
     calls: list[Callable[[], Any]] = [
         lambda: once.write(add_wing("Paris"), keyed("a")),
         lambda: once.write(add_wing("Paris"), keyed("a")),
@@ -118,7 +118,7 @@ def test_a_neighbour_that_fails(writer: WriterThread, database: Database, neighb
 
 
 def test_two_requests_under_one_key_at_once(writer: WriterThread, database: Database) -> None:
-    once = ExactlyOnce(writer)
+    once = IdempotentWriter(writer)
     digests = [b"one" if number % 2 else b"other" for number in range(THREADS)]
     calls = [partial(once.write, add_wing(digest.decode()), keyed("a", digest)) for digest in digests]
     ended = together(writer, calls)
@@ -127,7 +127,7 @@ def test_two_requests_under_one_key_at_once(writer: WriterThread, database: Data
 
 
 def test_a_brief_call_that_runs_again_has_the_same_key(writer: WriterThread, database: Database) -> None:
-    once, deadline = ExactlyOnce(writer), keyed("a")
+    once, deadline = IdempotentWriter(writer), keyed("a")
     brief = writer.run(lambda: once.write(add_wing("Paris"), deadline), deadline)
     ended = together(writer, [lambda: asyncio.run(_awaited(brief)), lambda: once.write(rogue, soon())])
     assert isinstance(ended[1].exception(), StorageError)
@@ -159,7 +159,7 @@ def test_one_key_has_one_effect_and_one_answer(
     answers: dict[str, str] = {}
     with fresh_database(tmp_path_factory.mktemp("palace")) as database:
         writer = WriterThread(database)
-        once = ExactlyOnce(writer)
+        once = IdempotentWriter(writer)
         for number, group in enumerate(groups):
             attempts = [
                 partial(
@@ -199,11 +199,11 @@ def _act(name: str, act: str) -> Work[str]:
     return work
 
 
-def _write(writer: WriterThread, once: ExactlyOnce, work: Work[str], deadline: Deadline) -> str:
+def _write(writer: WriterThread, once: IdempotentWriter, work: Work[str], deadline: Deadline) -> str:
     return once.write(work, deadline)
 
 
-def _write_briefly(writer: WriterThread, once: ExactlyOnce, work: Work[str], deadline: Deadline) -> str:
+def _write_briefly(writer: WriterThread, once: IdempotentWriter, work: Work[str], deadline: Deadline) -> str:
     return asyncio.run(writer.run(lambda: once.write(work, deadline), deadline))
 
 
@@ -235,7 +235,7 @@ def test_the_health_tells_of_receipts(tmp_path: Path) -> None:
     with opened(tmp_path, started=False) as app:
         for _ in range(3):
             app.palace.kg_add("Ada", "works at", "Acme", deadline=keyed("a"))
-        assert app.health.snapshot().components["receipts"] == ReceiptStatistics(recorded=1, replayed=2)
+        assert app.health.snapshot().components["receipts"] == IdempotencyStatistics(recorded=1, replayed=2)
 
 
 def test_a_closed_palace_leaves_no_receipt(tmp_path: Path) -> None:

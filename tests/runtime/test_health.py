@@ -15,9 +15,9 @@ from mempalace_mcp.runtime.health import (
     REASONS,
     SLOW_LOOP_SECONDS,
     Check,
-    Concern,
     Gauge,
     Health,
+    HealthIssue,
     Status,
 )
 
@@ -68,8 +68,8 @@ def test_not_even_the_activity_can_break_the_probe() -> None:
 
 
 def test_the_worst_concern_decides() -> None:
-    degraded = Concern(reasons.DISK_LOW, "the disk is nearly full")
-    failing = Concern(reasons.WRITER_DEAD, "the writer thread has ended")
+    degraded = HealthIssue(reasons.DISK_LOW, "the disk is nearly full")
+    failing = HealthIssue(reasons.WRITER_DEAD, "the writer thread has ended")
     assert health(checks=(lambda: degraded, lambda: None)).snapshot().status is Status.DEGRADED
     report = health(checks=(lambda: degraded, lambda: failing)).snapshot()
     assert (report.status, report.reasons) == (Status.FAILING, [degraded, failing])
@@ -77,7 +77,7 @@ def test_the_worst_concern_decides() -> None:
 
 def test_only_what_a_restart_mends_costs_life_and_only_what_refuses_costs_readiness() -> None:
     reports = {
-        reason.code: health(checks=(lambda reason=reason: Concern(reason, "so it is"),)).snapshot()  # type: ignore[misc]
+        reason.code: health(checks=(lambda reason=reason: HealthIssue(reason, "so it is"),)).snapshot()  # type: ignore[misc]
         for reason in REASONS
     }
     assert {code for code, report in reports.items() if not report.live} == {"writer_dead", "indexer_dead"}
@@ -88,7 +88,7 @@ def test_only_what_a_restart_mends_costs_life_and_only_what_refuses_costs_readin
 
 
 def test_a_check_that_fails_is_a_concern_itself() -> None:
-    def check() -> Concern | None:
+    def check() -> HealthIssue | None:
         raise RuntimeError
 
     report = health(checks=(check,)).snapshot()

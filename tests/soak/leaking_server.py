@@ -16,7 +16,7 @@ from typing import Any
 
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.config import load_settings
-from mempalace_mcp.daemon.daemon_session import Offer, services_of
+from mempalace_mcp.daemon.daemon_session import ToolSelection, services_of
 from mempalace_mcp.palace.importing import ImportSummary
 from mempalace_mcp.runtime.app import App, open_app
 from mempalace_mcp.runtime.context import AppContext
@@ -52,7 +52,7 @@ def main(palace: Path) -> None:
     """Serve the palace over HTTP until a signal comes."""
     with open_app(load_settings(os.environ, str(palace))) as app:
         app.start()
-        services = services_of(app, Offer("full"), LeakingContext(app))
+        services = services_of(app, ToolSelection("full"), LeakingContext(app))
         run_loop(serve_http, services, "127.0.0.1", 0, lambda port: print(port, flush=True))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.protocol.clients import PATIENCE, ROOT, end
+from tests.server.clients import PATIENCE, ROOT, end
 
 LITTLE_HISTORY = {"PALACE_HISTORY_LIMIT": "20"}
 """Calls remembered for a session: few, so that they are soon as many as they will ever be."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.protocol.clients import RawHttp, SseClient, call
+from tests.server.clients import RawHttp, SseClient, call
 from tests.soak.gauges import LONGEST_LOG, Journal, Sample, grown, growths
 from tests.soak.serving import serve, server
 from tests.soak.users import BridgeUser, Crowd, HttpUser, Load, SseUser, Stranger, VanishingBridge

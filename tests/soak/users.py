@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-from mempalace_mcp.daemon.ipc import Address
-from tests.process.support import answer_to, bridge
-from tests.protocol.clients import RawHttp, SseClient, StdioClient, call, request
+from mempalace_mcp.daemon.ipc import DaemonAddress
+from tests.daemon.support import answer_to, bridge
+from tests.server.clients import RawHttp, SseClient, StdioClient, call, request
 from tests.soak.chores import Chore, arrival, chores, first_fact
 
 BURST = 8
@@ -166,7 +166,7 @@ class Stranger:
     """Knocks at every door with half a sentence, and vanishes."""
 
     def __init__(self, palace: Path, port: int) -> None:
-        self._address = Address.read(str(palace / "daemon.json"))
+        self._address = DaemonAddress.read(str(palace / "daemon.json"))
         self._port = port
 
     def visit(self, number: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from tests.protocol.clients import PATIENCE, RawHttp
+from tests.server.clients import PATIENCE, RawHttp
 from tests.soak.gauges import Sample
 
 PAUSE_SECONDS = 0.26

@@ -16,7 +16,7 @@ from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.sqlite.database import DATABASE_FILE, LOCK_FILE, Database
-from mempalace_mcp.storage.transactions import ExactlyOnce, Transaction, Work
+from mempalace_mcp.storage.transactions import IdempotentWriter, Transaction, Work
 from tests.storage.receipt_support import keyed
 from tests.storage.support import add_wing, soon, wings
 
@@ -115,12 +115,12 @@ def stop_before_receipt(directory: Path, key: str, name: str) -> None:
         wait_for_go()
         return seq
 
-    ExactlyOnce(Database(directory)).write(work, keyed(key))
+    IdempotentWriter(Database(directory)).write(work, keyed(key))
 
 
 def stop_after_commit(directory: Path, key: str, name: str) -> None:
     """Wait with everything durable and nobody told, for ever."""
-    ExactlyOnce(Speechless(directory)).write(add_wing(name), keyed(key))
+    IdempotentWriter(Speechless(directory)).write(add_wing(name), keyed(key))
 
 
 class Speechless:

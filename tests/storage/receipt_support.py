@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mempalace_mcp.core.call_context import Deadline, ReceiptKey
+from mempalace_mcp.core.call_context import Deadline, IdempotencyKey
 from mempalace_mcp.storage.sqlite.database import Database
 
 DIGEST = b"of the request  "
@@ -10,7 +10,7 @@ DIGEST = b"of the request  "
 
 def keyed(key: str, digest: bytes = DIGEST, scope: str = "tests", seconds: float = 20) -> Deadline:
     """A call under a key, with time enough."""
-    return Deadline(seconds, receipt=ReceiptKey(scope, key, digest))
+    return Deadline(seconds, receipt=IdempotencyKey(scope, key, digest))
 
 
 def receipts(database: Database) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from mempalace_mcp.core.model import NewDrawer
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.sqlite.database import Database
-from mempalace_mcp.storage.transactions import ExactlyOnce, Transaction, Unit, Work
+from mempalace_mcp.storage.transactions import IdempotentWriter, Transaction, Unit, Work
 from tests.storage.drawer_support import place, whole
 from tests.storage.receipt_support import keyed
 from tests.storage.recorder import Kind, Recorder
@@ -79,7 +79,7 @@ def work_on(directory: Path, recorder: Recorder) -> None:
 def write_once(database: Database, work: Work[int], number: int) -> bool:
     """Do it with a receipt; was it refused?"""
     try:
-        ExactlyOnce(database).write(work, keyed(str(number)))
+        IdempotentWriter(database).write(work, keyed(str(number)))
     except Conflict:
         return True
     return False

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.storage.transactions import Transaction
-from tests.process.support import PACKAGE, laboratory
+from tests.daemon.support import PACKAGE, laboratory
 from tests.storage import recorded, recorder
 from tests.storage.power import Disk, acknowledged, torn
 from tests.storage.receipt_support import receipts

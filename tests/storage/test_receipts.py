@@ -26,7 +26,7 @@ from mempalace_mcp.core.errors import (
 from mempalace_mcp.core.model import Filed
 from mempalace_mcp.storage import transactions as module
 from mempalace_mcp.storage.sqlite.database import Database
-from mempalace_mcp.storage.transactions import ExactlyOnce, ReceiptStatistics, Transaction, prune
+from mempalace_mcp.storage.transactions import IdempotencyStatistics, IdempotentWriter, Transaction, prune
 from tests.storage.receipt_support import keyed, receipts
 from tests.storage.support import Child, add_wing, fresh_database, small_disk, soon, wings
 
@@ -40,8 +40,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def writer(database: Database) -> ExactlyOnce:
-    return ExactlyOnce(database)
+def writer(database: Database) -> IdempotentWriter:
+    return IdempotentWriter(database)
 
 
 def refusing(name: str, error: BaseException) -> Callable[[Transaction], Any]:
@@ -64,33 +64,33 @@ def seq(database: Database) -> int:
         return int(connection.execute("SELECT seq FROM state").fetchone()[0])
 
 
-def test_a_repetition_is_answered_and_not_done(writer: ExactlyOnce, database: Database) -> None:
+def test_a_repetition_is_answered_and_not_done(writer: IdempotentWriter, database: Database) -> None:
     assert writer.write(add_wing("Paris"), keyed("a")) == 1
     assert writer.write(add_wing("Paris"), keyed("a")) == 1
     assert writer.write(never, keyed("a")) == 1
     assert wings(database) == ["Paris"]
     assert seq(database) == 1
-    assert writer.statistics() == ReceiptStatistics(recorded=1, replayed=2)
+    assert writer.statistics() == IdempotencyStatistics(recorded=1, replayed=2)
 
 
-def test_a_receipt_is_committed_with_its_write(writer: ExactlyOnce, database: Database) -> None:
+def test_a_receipt_is_committed_with_its_write(writer: IdempotentWriter, database: Database) -> None:
     before = database.statistics().commits
     writer.write(add_wing("Paris"), keyed("a"))
     assert database.statistics().commits == before + 1
     assert len(receipts(database)) == 1
 
 
-def test_values_come_back_as_they_were(writer: ExactlyOnce) -> None:
+def test_values_come_back_as_they_were(writer: IdempotentWriter) -> None:
     value = [Filed("d_1", created=True), (None, {"Filed": [1.0, "ü"]})]
     assert writer.write(lambda _: value, keyed("a")) is value
     assert writer.write(never, keyed("a")) == value
 
 
-def test_without_a_key_nothing_is_remembered(writer: ExactlyOnce, database: Database) -> None:
+def test_without_a_key_nothing_is_remembered(writer: IdempotentWriter, database: Database) -> None:
     writer.write(add_wing("Paris"), soon())
     assert writer.write(add_wing("Rome"), soon()) == 2
     assert receipts(database) == []
-    assert writer.statistics() == ReceiptStatistics(recorded=0, replayed=0)
+    assert writer.statistics() == IdempotencyStatistics(recorded=0, replayed=0)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_without_a_key_nothing_is_remembered(writer: ExactlyOnce, database: Data
         PalaceError("otherwise"),
     ],
 )
-def test_a_refusal_is_final(writer: ExactlyOnce, database: Database, error: PalaceError) -> None:
+def test_a_refusal_is_final(writer: IdempotentWriter, database: Database, error: PalaceError) -> None:
     """Also when the call could succeed by now: its caller may have been told that it did not."""
     writer.write(add_wing("before"), soon())
     with pytest.raises(type(error)) as first:
@@ -116,7 +116,7 @@ def test_a_refusal_is_final(writer: ExactlyOnce, database: Database, error: Pala
     assert wings(database) == ["before"]
     assert writer.write(add_wing("after"), soon()) == 2
     assert receipts(database) == [("tests", "a/0")]
-    assert writer.statistics() == ReceiptStatistics(recorded=1, replayed=2)
+    assert writer.statistics() == IdempotencyStatistics(recorded=1, replayed=2)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_refusal_is_final(writer: ExactlyOnce, database: Database, error: Pala
     ids=repr,
 )
 def test_what_says_nothing_about_the_call_is_not_remembered(
-    writer: ExactlyOnce, database: Database, error: BaseException
+    writer: IdempotentWriter, database: Database, error: BaseException
 ) -> None:
     with pytest.raises(type(error)):
         writer.write(refusing("half done", error), keyed("a"))
@@ -143,20 +143,20 @@ def test_what_says_nothing_about_the_call_is_not_remembered(
     assert wings(database) == ["Paris"]
 
 
-def test_a_call_whose_time_is_over_is_not_remembered(writer: ExactlyOnce, database: Database) -> None:
+def test_a_call_whose_time_is_over_is_not_remembered(writer: IdempotentWriter, database: Database) -> None:
     with pytest.raises(DeadlineExceeded):
         writer.write(add_wing("Paris"), keyed("a", seconds=0))
     assert writer.write(add_wing("Paris"), keyed("a")) == 1
 
 
-def test_a_fault_of_sqlite_is_not_remembered(writer: ExactlyOnce, database: Database) -> None:
+def test_a_fault_of_sqlite_is_not_remembered(writer: IdempotentWriter, database: Database) -> None:
     writer.write(add_wing("Paris"), soon())
     with pytest.raises(PalaceError, match="UNIQUE"):
         writer.write(add_wing("PARIS"), keyed("a"))
     assert receipts(database) == []
 
 
-def test_another_request_under_the_key_is_a_conflict(writer: ExactlyOnce, database: Database) -> None:
+def test_another_request_under_the_key_is_a_conflict(writer: IdempotentWriter, database: Database) -> None:
     writer.write(add_wing("Paris"), keyed("a"))
     with pytest.raises(Conflict) as caught:
         writer.write(add_wing("Rome"), keyed("a", digest=b"of another one  "))
@@ -166,7 +166,7 @@ def test_another_request_under_the_key_is_a_conflict(writer: ExactlyOnce, databa
     assert wings(database) == ["Paris"]
 
 
-def test_a_refusal_stands_for_its_request_too(writer: ExactlyOnce, database: Database) -> None:
+def test_a_refusal_stands_for_its_request_too(writer: IdempotentWriter, database: Database) -> None:
     with pytest.raises(NotFound):
         writer.write(refusing("x", NotFound("nothing")), keyed("a"))
     with pytest.raises(Conflict):
@@ -174,22 +174,22 @@ def test_a_refusal_stands_for_its_request_too(writer: ExactlyOnce, database: Dat
     assert wings(database) == []
 
 
-def test_keys_of_different_scopes_are_different(writer: ExactlyOnce, database: Database) -> None:
+def test_keys_of_different_scopes_are_different(writer: IdempotentWriter, database: Database) -> None:
     assert writer.write(add_wing("Paris"), keyed("a", scope="one")) == 1
     assert writer.write(add_wing("Rome"), keyed("a", scope="other")) == 2
 
 
-def test_several_writes_of_one_call_are_told_apart(writer: ExactlyOnce, database: Database) -> None:
+def test_several_writes_of_one_call_are_told_apart(writer: IdempotentWriter, database: Database) -> None:
     call = keyed("a")
     assert [writer.write(add_wing(name), call) for name in ("first", "second")] == [1, 2]
     assert writer.write(add_wing("of a key that looks like it"), keyed("a/1")) == 3
     again = keyed("a")
     assert [writer.write(never, again) for _ in range(2)] == [1, 2]
     assert writer.write(add_wing("third, where the first time had ended"), again) == 4
-    assert writer.statistics() == ReceiptStatistics(recorded=4, replayed=2)
+    assert writer.statistics() == IdempotencyStatistics(recorded=4, replayed=2)
 
 
-def test_a_write_tried_again_within_its_call_is_the_same_write(writer: ExactlyOnce, database: Database) -> None:
+def test_a_write_tried_again_within_its_call_is_the_same_write(writer: IdempotentWriter, database: Database) -> None:
     call = keyed("a")
     with pytest.raises(Busy):
         writer.write(refusing("first", Busy("later")), call)
@@ -204,7 +204,7 @@ def test_a_write_tried_again_within_its_call_is_the_same_write(writer: ExactlyOn
     assert writer.write(never, again) == 2
 
 
-def test_a_result_that_cannot_be_kept_is_no_result(writer: ExactlyOnce, database: Database) -> None:
+def test_a_result_that_cannot_be_kept_is_no_result(writer: IdempotentWriter, database: Database) -> None:
     def work(tx: Transaction) -> object:
         add_wing("Paris")(tx)
         return object()
@@ -215,7 +215,9 @@ def test_a_result_that_cannot_be_kept_is_no_result(writer: ExactlyOnce, database
     assert receipts(database) == []
 
 
-def test_an_answer_of_another_version_is_not_a_reason_to_do_it_again(writer: ExactlyOnce, database: Database) -> None:
+def test_an_answer_of_another_version_is_not_a_reason_to_do_it_again(
+    writer: IdempotentWriter, database: Database
+) -> None:
     writer.write(add_wing("Paris"), keyed("a"))
     database.write(lambda tx: tx.connection.execute("UPDATE receipts SET answer = '{\"Vanished\":{}}'"), soon())
     with pytest.raises(StorageError, match="settled before"):
@@ -225,7 +227,7 @@ def test_an_answer_of_another_version_is_not_a_reason_to_do_it_again(writer: Exa
 
 @pytest.mark.parametrize("ending", ["returns", "refuses"])
 def test_nothing_follows_when_sqlite_has_ended_the_transaction(
-    writer: ExactlyOnce, database: Database, ending: str
+    writer: IdempotentWriter, database: Database, ending: str
 ) -> None:
     """As a full disk makes it do. A receipt would be durable by itself then."""
 
@@ -242,7 +244,7 @@ def test_nothing_follows_when_sqlite_has_ended_the_transaction(
     assert writer.write(add_wing("whole"), keyed("a")) == 1
 
 
-def test_a_refusal_in_the_middle_of_a_statement(writer: ExactlyOnce, database: Database) -> None:
+def test_a_refusal_in_the_middle_of_a_statement(writer: IdempotentWriter, database: Database) -> None:
     database.write(lambda tx: [add_wing(name)(tx) for name in ("one", "two", "three")], soon())
 
     def work(tx: Transaction) -> None:
@@ -292,9 +294,9 @@ def test_a_savepoint_gives_its_stamp_back(database: Database) -> None:
 
 def test_receipts_outlive_the_process(tmp_path: Path) -> None:
     with fresh_database(tmp_path) as database:
-        ExactlyOnce(database).write(add_wing("Paris"), keyed("a"))
+        IdempotentWriter(database).write(add_wing("Paris"), keyed("a"))
     with fresh_database(tmp_path) as database:
-        assert ExactlyOnce(database).write(never, keyed("a")) == 1
+        assert IdempotentWriter(database).write(never, keyed("a")) == 1
 
 
 def test_killed_between_commit_and_answer(tmp_path: Path) -> None:
@@ -303,7 +305,7 @@ def test_killed_between_commit_and_answer(tmp_path: Path) -> None:
         process.kill()
     with fresh_database(tmp_path) as database:
         assert wings(database) == ["Paris"]
-        assert ExactlyOnce(database).write(never, keyed("a")) == 1
+        assert IdempotentWriter(database).write(never, keyed("a")) == 1
 
 
 def test_killed_between_work_and_receipt(tmp_path: Path) -> None:
@@ -312,11 +314,11 @@ def test_killed_between_work_and_receipt(tmp_path: Path) -> None:
         process.kill()
     with fresh_database(tmp_path) as database:
         assert wings(database) == []
-        assert ExactlyOnce(database).write(add_wing("Paris"), keyed("a")) == 1
+        assert IdempotentWriter(database).write(add_wing("Paris"), keyed("a")) == 1
         assert wings(database) == ["Paris"]
 
 
-def exhaust(writer: ExactlyOnce, call: Deadline) -> None:
+def exhaust(writer: IdempotentWriter, call: Deadline) -> None:
     """Write until there is no space left."""
     for number in range(10_000):
         writer.write(add_wing(f"{number} {'x' * 4000}"), call)
@@ -324,7 +326,7 @@ def exhaust(writer: ExactlyOnce, call: Deadline) -> None:
 
 def test_a_full_disk_leaves_no_receipt(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk, fresh_database(disk.path / "palace") as database:
-        writer = ExactlyOnce(database)
+        writer = IdempotentWriter(database)
         writer.write(add_wing("before"), keyed("a"))
         disk.fill()
         filling = keyed("filling")
@@ -359,7 +361,7 @@ def pruned(database: Database, now: int, limit: int = 1000) -> int:
 
 def test_receipts_are_kept_for_a_day(database: Database) -> None:
     for hour in range(4):
-        ExactlyOnce(database, now=lambda hour=hour: NOW + hour * 3600 * SECOND).write(  # type: ignore[misc]
+        IdempotentWriter(database, now=lambda hour=hour: NOW + hour * 3600 * SECOND).write(  # type: ignore[misc]
             lambda _: None, keyed(str(hour))
         )
     assert pruned(database, NOW + DAY) == 0
@@ -390,7 +392,7 @@ def test_pruning_nothing_leaves_no_mark(database: Database) -> None:
     assert seq(database) == 0
 
 
-def test_a_receipt_that_is_gone_no_longer_protects(writer: ExactlyOnce, database: Database) -> None:
+def test_a_receipt_that_is_gone_no_longer_protects(writer: IdempotentWriter, database: Database) -> None:
     writer.write(add_wing("Paris"), keyed("a"))
     assert pruned(database, NOW * 100) == 1
     assert writer.write(add_wing("Rome"), keyed("a")) == 2

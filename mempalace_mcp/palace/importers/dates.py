@@ -121,7 +121,7 @@ def read_date(written: str) -> Reading:
     if len(text) > _LONGEST:
         return DateFault.UNKNOWN
     if text.isascii() and text.isdigit() and text[0] == "1" and len(text) in _EPOCHS:
-        return clock.show(int(text) * _EPOCHS[len(text)])
+        return clock.format_instant(int(text) * _EPOCHS[len(text)])
     text = _without_weekday(text)
     for read in (_read_year_first, _read_compact, _read_year_last, _read_words, _read_clock_before_year, _read_month):
         found = read(text)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NotRequired, TypedDict
 
-from mempalace_mcp.core.clock import now, show, show_optional
+from mempalace_mcp.core.clock import format_instant, format_optional_instant, now
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Drawer, Fact, Hit
 from mempalace_mcp.palace.token_estimate import estimate_tokens, fitting
@@ -61,8 +61,8 @@ def drawer_place(drawer: Drawer) -> Json:
         "room": drawer.room,
         "added_by": drawer.added_by,
         "source_file": drawer.source_file,
-        "occurred_at": show_optional(drawer.occurred_at),
-        "created_at": show(drawer.created_at),
+        "occurred_at": format_optional_instant(drawer.occurred_at),
+        "created_at": format_instant(drawer.created_at),
     }
 
 
@@ -77,7 +77,7 @@ def drawer_whole(drawer: Drawer) -> Json:
     return present(
         drawer_place(drawer)
         | {
-            "updated_at": show(drawer.updated_at),
+            "updated_at": format_instant(drawer.updated_at),
             "version": drawer.version,
             "metadata": dict(drawer.metadata),
             "content": drawer.content,
@@ -101,11 +101,11 @@ def fact_shown(fact: Fact, depth: int | None = None) -> Json:
             "subject": fact.subject,
             "predicate": fact.predicate,
             "object": fact.object,
-            "valid_from": show_optional(fact.valid_from),
-            "valid_to": show_optional(fact.valid_to),
+            "valid_from": format_optional_instant(fact.valid_from),
+            "valid_to": format_optional_instant(fact.valid_to),
             "current": fact.retracted_at is None and fact.holds_at(moment),
-            "recorded_at": show(fact.recorded_at),
-            "retracted_at": show_optional(fact.retracted_at),
+            "recorded_at": format_instant(fact.recorded_at),
+            "retracted_at": format_optional_instant(fact.retracted_at),
             "confidence": fact.confidence,
             "source_drawer_id": fact.source_drawer_id,
             "depth": depth,

@@ -8,7 +8,7 @@ from typing import Annotated, NotRequired, TypedDict
 from pydantic import Field
 
 from mempalace_mcp.core.call_context import Deadline
-from mempalace_mcp.core.clock import show
+from mempalace_mcp.core.clock import format_instant
 from mempalace_mcp.core.model import DiaryEntry, Page
 from mempalace_mcp.palace.token_estimate import estimate_tokens
 from mempalace_mcp.server.tools.answers import TOKENS, Json, Quoting, fitting_as_json, quoting, to_json
@@ -67,7 +67,7 @@ def written_entry(entry: DiaryEntry) -> WrittenAnswer:
         "drawer_id": entry.drawer_id,
         "agent": entry.agent,
         "topic": entry.topic,
-        "written_at": show(entry.written_at),
+        "written_at": format_instant(entry.written_at),
     }
 
 

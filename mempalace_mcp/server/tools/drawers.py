@@ -7,7 +7,7 @@ from typing import Annotated, NotRequired, TypedDict
 from pydantic import Field
 
 from mempalace_mcp.core.call_context import Deadline
-from mempalace_mcp.core.clock import show
+from mempalace_mcp.core.clock import format_instant
 from mempalace_mcp.core.model import Deletion, Drawer, Page
 from mempalace_mcp.core.text import MAX_CONTENT_BYTES
 from mempalace_mcp.palace.arguments import MAX_IDS
@@ -229,7 +229,7 @@ def update_drawer(context: ToolContext, arguments: UpdateDrawerArguments, deadli
         "version": drawer.version,
         "wing": drawer.wing,
         "room": drawer.room,
-        "updated_at": show(drawer.updated_at),
+        "updated_at": format_instant(drawer.updated_at),
     }
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-from mempalace_mcp.core.call_context import Access, Deadline
+from mempalace_mcp.core.call_context import Deadline, Principal
 from mempalace_mcp.core.errors import ConfigurationError, Forbidden, NotFound, PalaceError, ReadOnly
 from mempalace_mcp.server.tools import checkpoint, diary, drawers, graph, history, imports, overview, search
 from mempalace_mcp.server.tools.schema import Schema, input_schema, nearest, read_arguments, readable
@@ -76,7 +76,7 @@ Withholding = Callable[[str], PalaceError]
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ListedTool:
     """A tool, the schema of its arguments, and the definition by which clients know it."""
 
     tool: Tool[Any]
@@ -84,7 +84,7 @@ class Offer:
     definition: dict[str, Any]
 
     @classmethod
-    def of(cls, tool: Tool[Any], names: Mapping[str, str]) -> Offer:
+    def of(cls, tool: Tool[Any], names: Mapping[str, str]) -> ListedTool:
         """The tool as offered under `names`."""
         schema = input_schema(tool.arguments)
         return cls(tool, schema, tool.definition(names, schema))
@@ -95,7 +95,7 @@ class ToolTable:
     """The tools on offer. Immutable, so any number of threads may call it."""
 
     instructions: str
-    offers: Mapping[str, Offer]
+    offers: Mapping[str, ListedTool]
     withheld: Mapping[str, Withholding]
     """Why others are not, by name."""
 
@@ -108,7 +108,7 @@ class ToolTable:
         """The tools as `tools/list` shows them, always in the same order."""
         return [offer.definition for offer in self.offers.values()]
 
-    def granted(self, access: Access) -> ToolTable:
+    def granted(self, access: Principal) -> ToolTable:
         """The table without the tools that are beyond this access."""
         reasons = {name: _beyond(access, offer.tool) for name, offer in self.offers.items()}
         return replace(
@@ -155,7 +155,7 @@ def build_tools(profile: Profile = "core", *, read_only: bool = False, prefix: s
     offered = [tool for tool in tools if not (read_only and tool.effect is Effect.WRITE)]
     return ToolTable(
         instructions=write_instructions(names, read_only),
-        offers=MappingProxyType({names[tool.name]: Offer.of(tool, names) for tool in offered}),
+        offers=MappingProxyType({names[tool.name]: ListedTool.of(tool, names) for tool in offered}),
         withheld={names[tool.name]: _server_only_reads for tool in tools if tool not in offered},
     )
 
@@ -177,7 +177,7 @@ def verify_prefix(prefix: str, profile: Profile = "core") -> None:
     )
 
 
-def _beyond(access: Access, tool: Tool[Any]) -> Withholding | None:
+def _beyond(access: Principal, tool: Tool[Any]) -> Withholding | None:
     if tool.effect is Effect.WRITE and not access.writes:
         return _token_only_reads
     return None if tool.within_wings or access.wings is None else _token_is_limited

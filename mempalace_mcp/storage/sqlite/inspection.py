@@ -16,7 +16,7 @@ from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.sqlite.connection import Connection, Identity, explain, is_there, log_of, open_reader
 from mempalace_mcp.storage.sqlite.migrations import load_migrations, schema_version
 from mempalace_mcp.storage.vectors import log
-from mempalace_mcp.storage.vectors.log import Moment
+from mempalace_mcp.storage.vectors.log import Snapshot
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class Inspection:
     newest_schema: int
     pending: int = 0
     stamp: ModelStamp | None = None
-    moment: Moment | None = None
+    moment: Snapshot | None = None
 
 
 def inspect(path: Path) -> Inspection:

@@ -21,12 +21,12 @@ from mempalace_mcp.core.errors import StorageError
 from mempalace_mcp.core.files import PRIVATE_DIRECTORY
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.vectors import log
-from mempalace_mcp.storage.vectors.chroma_process import CALL_SECONDS, RemoteSession, agrees
+from mempalace_mcp.storage.vectors.chroma_process import CALL_SECONDS, ChromaProcess, agrees
 from mempalace_mcp.storage.vectors.exact import Candidates
-from mempalace_mcp.storage.vectors.log import Integers, Moment, Vectors
+from mempalace_mcp.storage.vectors.log import Integers, Snapshot, Vectors
 from mempalace_mcp.storage.vectors.manifest import (
-    Record,
-    Stamp,
+    FileStamps,
+    Manifest,
     begin_directory,
     boot_identity,
     directories,
@@ -68,8 +68,8 @@ class CachedClient:
         self._stat_cooldown = stat_cooldown
         self._patience = patience
         self._access = threading.RLock()
-        self._session: RemoteSession | None = None
-        self._record: Record | None = None
+        self._session: ChromaProcess | None = None
+        self._record: Manifest | None = None
         self._chunks: Integers = np.empty(0, np.int64)
         self._next_look = 0.0
         self._begun_at: float | None = None
@@ -126,7 +126,7 @@ class CachedClient:
                 self.state = ChromaState.ABSENT
             return taken
 
-    def open(self, moment: Moment, sample: Sample) -> None:
+    def open(self, moment: Snapshot, sample: Sample) -> None:
         """Open the files of an earlier time if they can be trusted and agree with SQLite, else begin anew."""
         with self._access:
             self._contain(Cause.OPENING_FAILED, lambda: self._open(moment, sample))
@@ -199,7 +199,7 @@ class CachedClient:
             self._retry_at = 0.0
             self._lock.close()
 
-    def _open(self, moment: Moment, sample: Sample) -> None:
+    def _open(self, moment: Snapshot, sample: Sample) -> None:
         record = load_record(self._directory)
         reason = doubt(self._directory, record, moment)
         self._directory.mkdir(PRIVATE_DIRECTORY, exist_ok=True)
@@ -216,9 +216,9 @@ class CachedClient:
         self.state, self._record = ChromaState.READY, record
         self.serving = Serving(self.generation, record.palace, record.position, len(self._chunks), moment.seq)
 
-    def _reopen(self, record: Record, sample: Sample) -> Cause | None:
+    def _reopen(self, record: Manifest, sample: Sample) -> Cause | None:
         """Open the files and compare a sample; on a difference close them and say so."""
-        session = self._session = RemoteSession(self._path(record))
+        session = self._session = ChromaProcess(self._path(record))
         self._chunks = session.chunks()
         chunks, vectors = sample(record.position)
         if len(chunks) == 0:
@@ -231,24 +231,24 @@ class CachedClient:
         session.kill()
         return Cause.DIFFERENT
 
-    def _begin(self, moment: Moment) -> Record:
+    def _begin(self, moment: Snapshot) -> Manifest:
         """Start in a new directory and remove the others."""
         self.rebuilds += bool(directories(self._directory))
         path = begin_directory(self._directory)
-        self._session = RemoteSession(path)
+        self._session = ChromaProcess(path)
         self._chunks = np.empty(0, np.int64)
         self._begun_at = time.monotonic()
         remove_others(self._directory, path)
-        return Record(path.name, moment.palace, 0, 0, Stamp({}, 0), boot_identity(), False)
+        return Manifest(path.name, moment.palace, 0, 0, FileStamps({}, 0), boot_identity(), False)
 
-    def _change(self, operations: int, change: Callable[[RemoteSession], None]) -> bool:
+    def _change(self, operations: int, change: Callable[[ChromaProcess], None]) -> bool:
         """Apply a change while there is no record, and make sure that nobody else has written."""
         session = self._session
         if session is None or not self._is_untouched(at_once=True):
             return False
         record = self._present
 
-        def apply() -> Stamp:
+        def apply() -> FileStamps:
             remove_record(self._directory)
             change(session)
             return take_stamp(self._path(record))
@@ -265,7 +265,7 @@ class CachedClient:
     def _publish(self, chunks: Integers, position: int, deleted: int) -> bool:
         """After a change put the record back, brought up to date, and serve what it says."""
 
-        def store() -> Record:
+        def store() -> Manifest:
             record = replace(self._present, position=position, deleted=deleted)
             store_record(self._directory, record)
             return record
@@ -290,7 +290,7 @@ class CachedClient:
             store_record(self._directory, replace(record, stamp=stamp, closed=True))
 
     @property
-    def _present(self) -> Record:
+    def _present(self) -> Manifest:
         """The record of the open client."""
         assert self._record is not None
         return self._record
@@ -312,7 +312,7 @@ class CachedClient:
                 if not record.stamp.agrees_beside_database(files) or read_sequence(path) != record.stamp.sequence:
                     self._note_foreign_write()
                     return False
-                self._record = replace(record, stamp=Stamp(files, record.stamp.sequence))
+                self._record = replace(record, stamp=FileStamps(files, record.stamp.sequence))
         except (OSError, sqlite3.Error):
             self._lose(ChromaState.FOREIGN, Cause.FILES_UNREADABLE)
             return False
@@ -344,7 +344,7 @@ class CachedClient:
             self._lose(ChromaState.FAILED, failure)
             return None
 
-    def _path(self, record: Record) -> Path:
+    def _path(self, record: Manifest) -> Path:
         return self._directory / record.directory
 
 
@@ -364,7 +364,7 @@ class Plan:
     last: bool
 
 
-class ChromaPrefix:
+class ChromaIndex:
     """Keeps the cached client in step with the log. For one thread at a time.
 
     Chroma is begun at `minimum_rows`; then a tail shorter than a fifth of them is left to the exact matrix, so that
@@ -378,7 +378,7 @@ class ChromaPrefix:
         self._moving = False
         self._swept: tuple[int, int] | None = None  # generation and change number of the last sweep that is complete
 
-    def open(self, connection: sqlite3.Connection, moment: Moment) -> bool:
+    def open(self, connection: sqlite3.Connection, moment: Snapshot) -> bool:
         """Is the client open, or could it be opened?"""
         client = self._client
         if not client.hold():
@@ -392,7 +392,7 @@ class ChromaPrefix:
             self._moving = True
         return client.serving is not None
 
-    def plan(self, connection: sqlite3.Connection, moment: Moment, limit: int) -> Plan | None:
+    def plan(self, connection: sqlite3.Connection, moment: Snapshot, limit: int) -> Plan | None:
         """At most `limit` rows to remove or else to add; None when there is nothing to do."""
         serving = self._client.serving
         if serving is None or limit < 1:
@@ -425,7 +425,7 @@ class ChromaPrefix:
             self._client.note_complete()
         return len(plan.vanished) + len(plan.positions)
 
-    def differences(self, connection: sqlite3.Connection, moment: Moment) -> Sequence[Difference]:
+    def differences(self, connection: sqlite3.Connection, moment: Snapshot) -> Sequence[Difference]:
         """Rows missing in Chroma, rows it should have lost by now, and other vectors in a sample."""
         serving = self._client.serving
         if serving is None or serving.palace != moment.palace or serving.swept > moment.seq:

@@ -54,7 +54,7 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class ChromaMessage:
     """One message. What each part means depends on the kind."""
 
     kind: Kind
@@ -77,7 +77,7 @@ class Channel:
         self._socket = connection
         self._arrived = bytearray()
 
-    def send(self, frame: Frame, seconds: float | None = None) -> None:
+    def send(self, frame: ChromaMessage, seconds: float | None = None) -> None:
         """Send a frame whole.
 
         Raises:
@@ -86,7 +86,7 @@ class Channel:
         self._socket.settimeout(None if seconds is None else max(seconds, _MOMENT))
         self._socket.sendall(frame.encode())
 
-    def receive(self, seconds: float | None = None) -> Frame:
+    def receive(self, seconds: float | None = None) -> ChromaMessage:
         """The next frame. What is there already is found even when no time is left.
 
         Raises:
@@ -104,7 +104,7 @@ class Channel:
         self._await(size, limit)
         content = bytes(self._arrived[:size])
         del self._arrived[:size]
-        return Frame(
+        return ChromaMessage(
             Kind(kind),
             np.frombuffer(content, np.int64, count, _HEADER.size),
             np.frombuffer(content, np.float32, rows * columns, _HEADER.size + 8 * count).reshape(rows, columns),
@@ -190,7 +190,7 @@ _TOLERANCE = 1e-4
 _PROGRAM = "mempalace_mcp.storage.vectors.chroma_worker"
 
 
-class RemoteSession:
+class ChromaProcess:
     """The parent's side of one child and its one `ChromaSession`. Not thread-safe.
 
     Any failure ends the session: the child is killed and reaped before the error is raised. A query that is merely
@@ -224,7 +224,7 @@ class RemoteSession:
         with self._ending_on_failure():
             if self._asked_at is not None and self._receive_or_hang(0.0) is None:
                 return None
-            self._send(Frame(Kind.QUERY, np.array([count], np.int64), vector[np.newaxis]), seconds)
+            self._send(ChromaMessage(Kind.QUERY, np.array([count], np.int64), vector[np.newaxis]), seconds)
             answer = self._receive_or_hang(seconds)
             if answer is None:
                 return None
@@ -240,7 +240,7 @@ class RemoteSession:
         Raises:
             StorageError: the session failed, or took longer than `seconds`, and is over.
         """
-        self._call(Frame(Kind.UPSERT, chunks, vectors), seconds)
+        self._call(ChromaMessage(Kind.UPSERT, chunks, vectors), seconds)
 
     def delete(self, chunks: Integers) -> None:
         """Mark rows as deleted; Chroma keeps their vectors on disk.
@@ -248,7 +248,7 @@ class RemoteSession:
         Raises:
             StorageError: the session failed and is over.
         """
-        self._call(Frame(Kind.DELETE, chunks))
+        self._call(ChromaMessage(Kind.DELETE, chunks))
 
     def chunks(self) -> Integers:
         """The chunks of all rows, ascending.
@@ -256,7 +256,7 @@ class RemoteSession:
         Raises:
             StorageError: the session failed and is over.
         """
-        return self._call(Frame(Kind.CHUNKS)).integers
+        return self._call(ChromaMessage(Kind.CHUNKS)).integers
 
     def vectors(self, chunks: Sequence[int]) -> dict[int, Vectors]:
         """The vectors of those of the chunks that there are.
@@ -264,7 +264,7 @@ class RemoteSession:
         Raises:
             StorageError: the session failed and is over.
         """
-        answer = self._call(Frame(Kind.VECTORS, np.array(chunks, np.int64)))
+        answer = self._call(ChromaMessage(Kind.VECTORS, np.array(chunks, np.int64)))
         return dict(zip(answer.integers.tolist(), answer.vectors, strict=False))
 
     def close(self) -> None:
@@ -273,7 +273,7 @@ class RemoteSession:
         Raises:
             StorageError: Chroma could not be closed; the child is gone all the same.
         """
-        self._call(Frame(Kind.CLOSE))
+        self._call(ChromaMessage(Kind.CLOSE))
         self.kill()
 
     def kill(self) -> None:
@@ -286,18 +286,18 @@ class RemoteSession:
         if lifeline is not None:
             os.close(lifeline)
 
-    def _call(self, request: Frame, seconds: float = CALL_SECONDS) -> Frame:
+    def _call(self, request: ChromaMessage, seconds: float = CALL_SECONDS) -> ChromaMessage:
         with self._ending_on_failure():
             if self._asked_at is not None:
                 self._receive(seconds)
             self._send(request, seconds)
             return self._receive(seconds)
 
-    def _send(self, request: Frame, seconds: float) -> None:
+    def _send(self, request: ChromaMessage, seconds: float) -> None:
         self._asked_at = time.monotonic()
         self._channel.send(request, seconds)
 
-    def _receive_or_hang(self, seconds: float) -> Frame | None:
+    def _receive_or_hang(self, seconds: float) -> ChromaMessage | None:
         """The answer to the last request, None as long as there is hope for it."""
         assert self._asked_at is not None
         try:
@@ -307,7 +307,7 @@ class RemoteSession:
                 raise
             return None
 
-    def _receive(self, seconds: float) -> Frame:
+    def _receive(self, seconds: float) -> ChromaMessage:
         answer = self._channel.receive(seconds)
         if answer.kind is not Kind.ANSWER:
             raise StorageError(f"Chroma failed: {answer.text}")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mempalace_mcp.storage.vectors.chroma_process import Channel, ChromaSession, Frame, Kind
+from mempalace_mcp.storage.vectors.chroma_process import Channel, ChromaMessage, ChromaSession, Kind
 
 NICENESS = 5
 _UMASK = 0o077
@@ -38,35 +38,35 @@ def main(directory: Path, lifeline: int) -> None:
         pass
     except BaseException as error:  # noqa: BLE001 - a panic in Chroma's native code is no Exception
         with suppress(OSError):
-            channel.send(Frame(Kind.FAILURE, text=f"{type(error).__name__}: {error}"[:_LONGEST_TEXT]))
+            channel.send(ChromaMessage(Kind.FAILURE, text=f"{type(error).__name__}: {error}"[:_LONGEST_TEXT]))
     os._exit(0)  # without another write by Chroma's destructors
 
 
 def _serve(channel: Channel, directory: Path) -> None:
     session = ChromaSession(directory)
-    channel.send(Frame(Kind.ANSWER))
+    channel.send(ChromaMessage(Kind.ANSWER))
     while True:
         channel.send(_answer(session, channel.receive()))
 
 
-def _answer(session: ChromaSession, request: Frame) -> Frame:
+def _answer(session: ChromaSession, request: ChromaMessage) -> ChromaMessage:
     match request.kind:
         case Kind.QUERY:
             chunks, cosines = session.query(request.vectors[0], int(request.integers[0]))
-            return Frame(Kind.ANSWER, chunks, cosines[np.newaxis])
+            return ChromaMessage(Kind.ANSWER, chunks, cosines[np.newaxis])
         case Kind.UPSERT:
             session.upsert(request.integers, request.vectors)
         case Kind.DELETE:
             session.delete(request.integers)
         case Kind.CHUNKS:
-            return Frame(Kind.ANSWER, session.chunks())
+            return ChromaMessage(Kind.ANSWER, session.chunks())
         case Kind.VECTORS:
-            return Frame(Kind.ANSWER, *session.vectors(request.integers))
+            return ChromaMessage(Kind.ANSWER, *session.vectors(request.integers))
         case Kind.CLOSE:
             session.close()
         case _:
             raise ValueError(f"{request.kind.name} is no request")
-    return Frame(Kind.ANSWER)
+    return ChromaMessage(Kind.ANSWER)
 
 
 def _leave_signals_to_parent() -> None:

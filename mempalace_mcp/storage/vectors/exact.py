@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from mempalace_mcp.core.errors import PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage.vectors import log
-from mempalace_mcp.storage.vectors.log import ROW_FIELDS, Integers, Moment, RowFilter, Vectors
+from mempalace_mcp.storage.vectors.log import ROW_FIELDS, Integers, RowFilter, Snapshot, Vectors
 from mempalace_mcp.storage.vectors.model import Difference, Neighbour
 
 BLOCK_ROWS = 32_768
 
 
-class Blocks:
+class MappedMatrix:
     """Rows in blocks of `BLOCK_ROWS`, written to an unlinked file and read through read-only mappings.
 
     Rows are written with `write`, never by storing into a mapping: on a full disk the latter is a fatal signal. Where
@@ -137,7 +137,7 @@ _FIRST_CAPACITY = 1024
 Mask = NDArray[np.bool_]
 
 
-class Columns:
+class RowMetadata:
     """Position, chunk, drawer, wing, room, date, change number, live and gone; rows ascend by position.
 
     Position and chunk of a row never change; whoever holds those views may read on while rows are added.
@@ -319,19 +319,19 @@ class ExactIndex:
     leaves the rest to the join with SQLite. `since` is the oldest change number it can serve.
     """
 
-    def __init__(self, directory: Path, moment: Moment, after: int) -> None:
+    def __init__(self, directory: Path, moment: Snapshot, after: int) -> None:
         self.after = after
         self._palace = moment.palace
         self.since = moment.seq
         self._lock = threading.Lock()
-        self._columns = Columns()
-        self._blocks = Blocks(directory, moment.dimension)
+        self._columns = RowMetadata()
+        self._blocks = MappedMatrix(directory, moment.dimension)
         self._seq = moment.seq
         self._position = after
         self._absent = 0
         """Vectors of the log beyond `after` that were left out and still exist."""
 
-    def covers(self, moment: Moment, after: int) -> bool:
+    def covers(self, moment: Snapshot, after: int) -> bool:
         """Does it follow the log of this palace, with vectors of this length, from `after` or earlier on?"""
         return (self._palace, self._blocks.dimension) == (moment.palace, moment.dimension) and self.after <= after
 
@@ -362,19 +362,19 @@ class ExactIndex:
         superfluous = 0 if self.after == 0 else self._columns.count - self.rows_beyond(position)
         return superfluous + self._columns.dead(superfluous) > max(_WASTE_ROWS, self._columns.count * _WASTE_SHARE)
 
-    def load(self, connection: sqlite3.Connection, moment: Moment) -> None:
+    def load(self, connection: sqlite3.Connection, moment: Snapshot) -> None:
         """Load the rows of live drawers, before anybody else uses it."""
         with self._lock:
             self._read_log(connection, moment, live=True)
             self._absent = log.count_after(connection, self.after) - self._columns.count
 
-    def catch_up(self, connection: sqlite3.Connection, moment: Moment) -> None:
+    def catch_up(self, connection: sqlite3.Connection, moment: Snapshot) -> None:
         """Load what the connection sees beyond what is loaded."""
         with self._lock:
             self._catch_up(connection, moment)
 
     def scores(
-        self, connection: sqlite3.Connection, moment: Moment, query: Vectors, row_filter: RowFilter, after: int
+        self, connection: sqlite3.Connection, moment: Snapshot, query: Vectors, row_filter: RowFilter, after: int
     ) -> Scores:
         """The cosine to a query of every row beyond `after` that may match at this moment."""
         with self._lock:
@@ -387,7 +387,7 @@ class ExactIndex:
         cosines = _scan(views, query, first, mask)
         return Scores(chunks[first:stop], positions[first:stop], cosines, int(np.count_nonzero(mask)))
 
-    def sweep(self, connection: sqlite3.Connection, moment: Moment) -> None:
+    def sweep(self, connection: sqlite3.Connection, moment: Snapshot) -> None:
         """Find the rows whose vectors have vanished without a trace in their drawer, as after a purge."""
         with self._lock:
             self._catch_up(connection, moment)
@@ -399,7 +399,7 @@ class ExactIndex:
                 columns.keep(np.arange(columns.count), log.entries(connection)[0], moment.seq)
                 self._absent = present - (columns.count - columns.gone)
 
-    def differences(self, connection: sqlite3.Connection, moment: Moment, sample: int) -> list[Difference]:
+    def differences(self, connection: sqlite3.Connection, moment: Snapshot, sample: int) -> list[Difference]:
         """Where it disagrees with SQLite: rows and their fields all compared, vectors sampled."""
         self.sweep(connection, moment)
         with self._lock:
@@ -429,12 +429,12 @@ class ExactIndex:
         with self._lock:
             self._blocks.close()
 
-    def _catch_up(self, connection: sqlite3.Connection, moment: Moment) -> None:
+    def _catch_up(self, connection: sqlite3.Connection, moment: Snapshot) -> None:
         if moment.seq > self._seq:
             self._apply_changes(connection, moment)
         self._read_log(connection, moment, live=False)
 
-    def _read_log(self, connection: sqlite3.Connection, moment: Moment, *, live: bool) -> None:
+    def _read_log(self, connection: sqlite3.Connection, moment: Snapshot, *, live: bool) -> None:
         if moment.position > self._position:
             for fields, vectors in log.rows_after(connection, self._position, live=live):
                 if vectors.shape[1] != self._blocks.dimension:
@@ -444,7 +444,7 @@ class ExactIndex:
                 self._position = int(fields[0, -1])
             self._position = moment.position
 
-    def _apply_changes(self, connection: sqlite3.Connection, moment: Moment) -> None:
+    def _apply_changes(self, connection: sqlite3.Connection, moment: Snapshot) -> None:
         changes = log.changes_after(connection, self._seq)
         rows = self._columns.rows_of(changes[0])
         if len(rows):

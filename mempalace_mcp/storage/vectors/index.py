@@ -15,9 +15,9 @@ import numpy as np
 from mempalace_mcp.core.errors import ModelMismatch
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage.vectors import log
-from mempalace_mcp.storage.vectors.chroma import CachedClient, ChromaPrefix
+from mempalace_mcp.storage.vectors.chroma import CachedClient, ChromaIndex
 from mempalace_mcp.storage.vectors.exact import Candidates, ExactIndex, nearest_live
-from mempalace_mcp.storage.vectors.log import Moment, RowFilter, Vectors
+from mempalace_mcp.storage.vectors.log import RowFilter, Snapshot, Vectors
 from mempalace_mcp.storage.vectors.model import (
     Cause,
     ChromaState,
@@ -72,7 +72,7 @@ class VectorIndex:
         self._mode = mode
         self._time_share = time_share
         self._client = CachedClient(directory, stat_cooldown, patience)
-        self._prefix = ChromaPrefix(self._client, minimum_rows)
+        self._prefix = ChromaIndex(self._client, minimum_rows)
         self._exact: ExactIndex | None = None
         self._loading = threading.Lock()
         self._maintenance = threading.Lock()
@@ -216,7 +216,7 @@ class VectorIndex:
         """Scanning the tail and asking Chroma is quicker than scanning everything once Chroma holds the larger part."""
         return serving.rows > 0 and position - serving.position <= serving.rows
 
-    def _serving(self, moment: Moment) -> Serving | None:
+    def _serving(self, moment: Snapshot) -> Serving | None:
         """What Chroma can answer for this moment, if that is worthwhile."""
         serving = self._client.serving
         if serving is None or serving.palace != moment.palace or serving.swept > moment.seq:
@@ -224,7 +224,7 @@ class VectorIndex:
         return serving if self._is_worthwhile(serving, moment.position) else None
 
     def _nearest_in_both(
-        self, connection: sqlite3.Connection, moment: Moment, query: Vectors, limit: int, serving: Serving
+        self, connection: sqlite3.Connection, moment: Snapshot, query: Vectors, limit: int, serving: Serving
     ) -> list[Neighbour] | None:
         """Chroma's prefix and the exact tail; None when Chroma fails or too many of its rows are dead."""
         exact = self._caught_up(connection, moment, serving.position)
@@ -237,7 +237,7 @@ class VectorIndex:
 
         return nearest_live(connection, limit, DrawerFilter(), best)
 
-    def _caught_up(self, connection: sqlite3.Connection, moment: Moment, after: int) -> ExactIndex:
+    def _caught_up(self, connection: sqlite3.Connection, moment: Snapshot, after: int) -> ExactIndex:
         """An exact matrix of everything beyond `after` that this moment sees: the common one unless that is too new."""
         exact = self._exact
         if exact is None or not exact.covers(moment, after):
@@ -253,7 +253,7 @@ class VectorIndex:
         exact.catch_up(connection, moment)
         return exact
 
-    def _load(self, connection: sqlite3.Connection, moment: Moment, after: int) -> ExactIndex:
+    def _load(self, connection: sqlite3.Connection, moment: Snapshot, after: int) -> ExactIndex:
         exact = ExactIndex(self._directory, moment, after)
         exact.load(connection, moment)
         return exact
@@ -276,7 +276,7 @@ class VectorIndex:
             plan = self._prefix.plan(connection, moment, limit)
         return self._prefix.carry_out(plan)
 
-    def _tidy_exact(self, connection: sqlite3.Connection, moment: Moment) -> None:
+    def _tidy_exact(self, connection: sqlite3.Connection, moment: Snapshot) -> None:
         """Find vanished rows after changes, and load anew what is mostly waste."""
         exact = self._exact
         if exact is None or not exact.covers(moment, exact.after) or moment.seq < exact.since:

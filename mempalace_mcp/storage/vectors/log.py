@@ -26,7 +26,7 @@ REINDEX = "Run `mempalace-mcp daemon stop`, then `mempalace-mcp reindex --vector
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Snapshot:
     """What a connection sees: of which palace, up to which change and which position of the log, and how many numbers
     a vector has there (0 when there is none)."""
 
@@ -48,7 +48,7 @@ class RowFilter:
 
 
 @contextmanager
-def snapshot(connection: sqlite3.Connection) -> Iterator[Moment]:
+def snapshot(connection: sqlite3.Connection) -> Iterator[Snapshot]:
     """Read at one moment: within the transaction that is open, or else within one of its own."""
     own = not connection.in_transaction
     if own:
@@ -60,12 +60,12 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[Moment]:
             connection.execute("COMMIT")
 
 
-def _moment(connection: sqlite3.Connection) -> Moment:
+def _moment(connection: sqlite3.Connection) -> Snapshot:
     row = connection.execute(
         "SELECT palace_id, seq, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'vectors'), 0),"
         " coalesce((SELECT length(embedding) / 4 FROM vectors LIMIT 1), 0) FROM state"
     ).fetchone()
-    return Moment(*row)
+    return Snapshot(*row)
 
 
 def rows_after(

@@ -23,7 +23,7 @@ from urllib.parse import quote
 import psutil
 
 from mempalace_mcp.core.files import PRIVATE_DIRECTORY
-from mempalace_mcp.storage.vectors.log import Moment
+from mempalace_mcp.storage.vectors.log import Snapshot
 from mempalace_mcp.storage.vectors.model import Cause
 
 DATABASE = "chroma.sqlite3"
@@ -34,7 +34,7 @@ FileStamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class FileStamps:
     """Every file, and the number of the last operation that Chroma has applied.
 
     The number is the witness: it moves with each write and with nothing else, while merely opening a client changes
@@ -62,13 +62,13 @@ class Stamp:
         return {**files, DATABASE: None} == {**self.files, DATABASE: None}
 
 
-def take_stamp(directory: Path) -> Stamp:
+def take_stamp(directory: Path) -> FileStamps:
     """Look at all files. Nobody of this process may be inside the database: reading it drops the locks of others.
 
     Raises:
         OSError, sqlite3.Error: the files cannot be read.
     """
-    return Stamp(stamp_files(directory), read_sequence(directory))
+    return FileStamps(stamp_files(directory), read_sequence(directory))
 
 
 def stamp_files(directory: Path) -> dict[str, FileStamp]:
@@ -112,7 +112,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Manifest:
     """`position` is Chroma's place in the log of vectors, `deleted` counts rows it has marked as deleted but still
     holds. `closed` says that the files were made durable at the end; else they are good only until a reboot."""
 
@@ -120,7 +120,7 @@ class Record:
     palace: str
     position: int
     deleted: int
-    stamp: Stamp
+    stamp: FileStamps
     boot: str
     closed: bool
 
@@ -133,18 +133,18 @@ def boot_identity() -> str:
         return str(int(psutil.boot_time()))
 
 
-def load_record(directory: Path) -> Record | None:
+def load_record(directory: Path) -> Manifest | None:
     """The record, or None when there is none that makes sense."""
     try:
         values = json.loads((directory / NAME).read_text(encoding="utf-8"))
         stamp = values.pop("stamp")
         files = {str(name): tuple(int(number) for number in file) for name, file in stamp["files"].items()}
-        return Record(stamp=Stamp(files, int(stamp["sequence"])), **values)  # type: ignore[arg-type]
+        return Manifest(stamp=FileStamps(files, int(stamp["sequence"])), **values)  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def doubt(directory: Path, record: Record | None, moment: Moment) -> Cause | None:
+def doubt(directory: Path, record: Manifest | None, moment: Snapshot) -> Cause | None:
     """Why the files that a record speaks of cannot be trusted, or None when nothing speaks against them."""
     if record is None:
         return Cause.NOT_CLOSED if directories(directory) else Cause.BEGUN
@@ -196,7 +196,7 @@ def discard_files(directory: Path) -> None:
         shutil.rmtree(path)
 
 
-def store_record(directory: Path, record: Record) -> None:
+def store_record(directory: Path, record: Manifest) -> None:
     """Replace the record atomically and durably.
 
     Raises:

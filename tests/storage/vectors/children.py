@@ -11,8 +11,8 @@ import numpy as np
 import psutil
 
 from mempalace_mcp.storage.sqlite.database import Database
-from mempalace_mcp.storage.vectors.chroma_process import RemoteSession
-from mempalace_mcp.storage.vectors.exact import BLOCK_ROWS, Blocks
+from mempalace_mcp.storage.vectors.chroma_process import ChromaProcess
+from mempalace_mcp.storage.vectors.exact import BLOCK_ROWS, MappedMatrix
 from tests.storage.vectors.support import (
     advance_all,
     chroma_directory,
@@ -90,7 +90,7 @@ def fill_blocks(directory: Path) -> None:
     vectors = unit_vectors(BLOCK_ROWS * 2 + 100, 5, 8)
     for room in (0, 4096, BLOCK_ROWS * 8 * 4, 2 * BLOCK_ROWS * 8 * 4):
         limit_files(room)
-        blocks = Blocks(directory, 8)
+        blocks = MappedMatrix(directory, 8)
         for start in range(0, len(vectors), 1000):
             blocks.extend(start, vectors[start : start + 1000])
         same = all(
@@ -105,7 +105,7 @@ def fill_blocks(directory: Path) -> None:
 
 def add_twice(directory: Path) -> None:
     """Give Chroma rows, and others when told to."""
-    session = RemoteSession(directory)
+    session = ChromaProcess(directory)
     session.upsert(np.arange(100), unit_vectors(100, 1))
     say("ready")
     sys.stdin.readline()

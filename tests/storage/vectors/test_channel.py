@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mempalace_mcp.storage.vectors.chroma_process import Channel, Frame, Kind
+from mempalace_mcp.storage.vectors.chroma_process import Channel, ChromaMessage, Kind
 from tests.storage.vectors.support import unit_vectors
 
-FRAME = Frame(Kind.UPSERT, np.arange(5), unit_vectors(5, 1), "text")
+FRAME = ChromaMessage(Kind.UPSERT, np.arange(5), unit_vectors(5, 1), "text")
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def ends() -> Iterator[tuple[Channel, socket.socket]]:
     far.close()
 
 
-def same(one: Frame, other: Frame) -> bool:
+def same(one: ChromaMessage, other: ChromaMessage) -> bool:
     return (
         (one.kind, one.text) == (other.kind, other.text)
         and np.array_equal(one.integers, other.integers)
@@ -44,7 +44,7 @@ def same(one: Frame, other: Frame) -> bool:
 def test_frames_arrive_as_they_were_sent(kind: Kind, integers: list[int], shape: tuple[int, int], text: str) -> None:
     near, far = socket.socketpair()
     with near, far:
-        frame = Frame(kind, np.array(integers, np.int64), np.full(shape, np.nan, np.float32), text)
+        frame = ChromaMessage(kind, np.array(integers, np.int64), np.full(shape, np.nan, np.float32), text)
         for _ in range(2):
             Channel(near).send(frame, 5)
         receiving = Channel(far)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.storage.vectors.log import Moment
+from mempalace_mcp.storage.vectors.log import Snapshot
 from mempalace_mcp.storage.vectors.manifest import (
     DATABASE,
-    Record,
-    Stamp,
+    FileStamps,
+    Manifest,
     begin_directory,
     boot_identity,
     doubt,
@@ -23,22 +23,22 @@ from mempalace_mcp.storage.vectors.manifest import (
     store_record,
 )
 
-MOMENT = Moment("palace", 5, 100, 16)
+MOMENT = Snapshot("palace", 5, 100, 16)
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Record:
+def record(tmp_path: Path) -> Manifest:
     """The stored record of a directory with two files."""
     path = begin_directory(tmp_path)
     (path / DATABASE).write_bytes(b"database")
     (path / "vectors").mkdir()
     (path / "vectors" / "data.bin").write_bytes(b"vectors")
-    record = Record(path.name, "palace", 100, 0, Stamp(stamp_files(path), 7), boot_identity(), False)
+    record = Manifest(path.name, "palace", 100, 0, FileStamps(stamp_files(path), 7), boot_identity(), False)
     store_record(tmp_path, record)
     return record
 
 
-def test_a_record_is_loaded_as_it_was_stored(tmp_path: Path, record: Record) -> None:
+def test_a_record_is_loaded_as_it_was_stored(tmp_path: Path, record: Manifest) -> None:
     assert load_record(tmp_path) == record
     assert doubt(tmp_path, record, MOMENT) is None
     remove_record(tmp_path)
@@ -50,7 +50,7 @@ def test_without_directories_nothing_is_to_be_doubted(tmp_path: Path) -> None:
     assert doubt(tmp_path, load_record(tmp_path), MOMENT) == "begun"
 
 
-def test_what_does_not_fit_the_palace_or_the_machine_is_doubted(tmp_path: Path, record: Record) -> None:
+def test_what_does_not_fit_the_palace_or_the_machine_is_doubted(tmp_path: Path, record: Manifest) -> None:
     assert doubt(tmp_path, replace(record, palace="another"), MOMENT) == "of another palace"
     assert doubt(tmp_path, replace(record, position=101), MOMENT) == "ahead of the palace"
     assert doubt(tmp_path, replace(record, boot="another", closed=True), MOMENT) is None
@@ -71,7 +71,7 @@ def test_what_does_not_fit_the_palace_or_the_machine_is_doubted(tmp_path: Path, 
     ids=["overwritten", "truncated", "deleted", "added", "without database"],
 )
 def test_changed_files_are_doubted(
-    tmp_path: Path, record: Record, change: Callable[[Path], object], reason: str
+    tmp_path: Path, record: Manifest, change: Callable[[Path], object], reason: str
 ) -> None:
     change(tmp_path / record.directory)
     assert doubt(tmp_path, record, MOMENT) == reason
@@ -80,7 +80,7 @@ def test_changed_files_are_doubted(
 @pytest.mark.parametrize(
     "values", [{"stamp": "nonsense"}, {"stamp": {"files": {}}}, {"surprise": 1}], ids=["no stamp", "half", "unknown"]
 )
-def test_a_record_that_makes_no_sense_is_none(tmp_path: Path, record: Record, values: dict[str, object]) -> None:
+def test_a_record_that_makes_no_sense_is_none(tmp_path: Path, record: Manifest, values: dict[str, object]) -> None:
     path = tmp_path / "chroma.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
     assert load_record(tmp_path) is None

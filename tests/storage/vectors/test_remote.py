@@ -18,7 +18,7 @@ import pytest
 
 from mempalace_mcp.core.errors import StorageError
 from mempalace_mcp.storage.sqlite.database import Database
-from mempalace_mcp.storage.vectors.chroma_process import RemoteSession
+from mempalace_mcp.storage.vectors.chroma_process import ChromaProcess
 from mempalace_mcp.storage.vectors.index import VectorIndex
 from mempalace_mcp.storage.vectors.manifest import DATABASE, take_stamp
 from mempalace_mcp.storage.vectors.model import ChromaState
@@ -43,9 +43,9 @@ VECTORS = unit_vectors(100, 1)
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[RemoteSession]:
+def session(tmp_path: Path) -> Iterator[ChromaProcess]:
     """A session that holds `VECTORS`; gone at the end."""
-    opened = RemoteSession(tmp_path)
+    opened = ChromaProcess(tmp_path)
     opened.upsert(CHUNKS, VECTORS)
     yield opened
     opened.kill()
@@ -69,7 +69,7 @@ def verify_replacement(index: VectorIndex, database: Database, former: psutil.Pr
     assert differences(index, database) == []
 
 
-def test_a_session_answers_as_chroma_does(tmp_path: Path, session: RemoteSession) -> None:
+def test_a_session_answers_as_chroma_does(tmp_path: Path, session: ChromaProcess) -> None:
     session.delete(CHUNKS[:10])
     assert session.chunks().tolist() == list(range(11, 101))
     found = session.query(VECTORS[50], 3, 7, 5.0)
@@ -87,7 +87,7 @@ def test_a_session_answers_as_chroma_does(tmp_path: Path, session: RemoteSession
     assert session.vectors([]) == {}
     session.close()
     assert not psutil.pid_exists(session.pid)
-    second = RemoteSession(tmp_path)
+    second = ChromaProcess(tmp_path)
     assert second.chunks().tolist() == list(range(11, 101))
     second.close()
 
@@ -96,11 +96,11 @@ def test_what_cannot_be_opened_is_told_and_leaves_nothing(tmp_path: Path) -> Non
     (tmp_path / "chroma.sqlite3").write_bytes(b"nonsense" * 1000)
     before = set(psutil.Process().children())
     with pytest.raises(StorageError, match="file is not a database"):
-        RemoteSession(tmp_path)
+        ChromaProcess(tmp_path)
     assert set(psutil.Process().children()) <= before
 
 
-def test_an_error_of_chroma_ends_the_session(session: RemoteSession) -> None:
+def test_an_error_of_chroma_ends_the_session(session: ChromaProcess) -> None:
     with pytest.raises(StorageError, match="dimension"):
         session.upsert(CHUNKS, unit_vectors(100, 1, 8))
     assert not psutil.pid_exists(session.pid)
@@ -110,7 +110,7 @@ def test_an_error_of_chroma_ends_the_session(session: RemoteSession) -> None:
     session.kill()
 
 
-def test_the_answer_to_a_query_given_up_is_never_taken_for_another(session: RemoteSession) -> None:
+def test_the_answer_to_a_query_given_up_is_never_taken_for_another(session: ChromaProcess) -> None:
     process = psutil.Process(session.pid)
     process.suspend()
     assert session.query(VECTORS[3], 1, 1, 0.05) is None
@@ -125,7 +125,7 @@ def test_the_answer_to_a_query_given_up_is_never_taken_for_another(session: Remo
     assert sorted(session.vectors([7, 8])) == [7, 8]
 
 
-def test_a_batch_that_takes_too_long_ends_the_session(session: RemoteSession) -> None:
+def test_a_batch_that_takes_too_long_ends_the_session(session: ChromaProcess) -> None:
     process = psutil.Process(session.pid)
     process.suspend()
     with pytest.raises(StorageError, match="timed out"):
@@ -133,7 +133,7 @@ def test_a_batch_that_takes_too_long_ends_the_session(session: RemoteSession) ->
     assert not process.is_running()
 
 
-def test_a_batch_larger_than_the_socket_holds_times_out_too(session: RemoteSession) -> None:
+def test_a_batch_larger_than_the_socket_holds_times_out_too(session: ChromaProcess) -> None:
     process = psutil.Process(session.pid)
     process.suspend()
     with pytest.raises(StorageError, match="timed out"):
@@ -141,9 +141,9 @@ def test_a_batch_larger_than_the_socket_holds_times_out_too(session: RemoteSessi
     assert not process.is_running()
 
 
-@pytest.mark.parametrize("use", [RemoteSession.chunks, lambda session: session.query(VECTORS[0], 1, 1, 30.0)])
+@pytest.mark.parametrize("use", [ChromaProcess.chunks, lambda session: session.query(VECTORS[0], 1, 1, 30.0)])
 def test_a_child_killed_while_it_is_asked_is_an_error_at_once(
-    session: RemoteSession, use: Callable[[RemoteSession], object]
+    session: ChromaProcess, use: Callable[[ChromaProcess], object]
 ) -> None:
     process = psutil.Process(session.pid)
     process.suspend()
@@ -164,7 +164,7 @@ def test_a_child_killed_while_it_is_asked_is_an_error_at_once(
     assert not process.is_running()
 
 
-def test_the_child_leaves_signals_to_its_parent(session: RemoteSession) -> None:
+def test_the_child_leaves_signals_to_its_parent(session: ChromaProcess) -> None:
     process = psutil.Process(session.pid)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         process.send_signal(number)

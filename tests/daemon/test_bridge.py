@@ -1,0 +1,276 @@
+"""Sessions through a bridge, while the daemon behind it lives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from mcp import StdioServerParameters
+from mcp.client.client import Client
+
+from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
+from tests.daemon.support import (
+    PACKAGE,
+    PROGRAM,
+    address,
+    answer_to,
+    bridge,
+    daemon_pid,
+    end_processes_of,
+    has_ended,
+    use,
+    wait_for,
+)
+from tests.daemon.transports import refusal_of
+from tests.server.clients import INITIALIZED, PATIENCE, call, initialize, request
+from tests.storage.support import small_disk
+
+HEAVY = ("mcp", "mcp_types", "anyio", "numpy", "sqlite3", "chromadb", "pydantic", "click", "asyncio", "dataclasses")
+COSTLY = ("logging", "pathlib", "inspect", "subprocess", "argparse", "typing", "tempfile", "traceback", "random")
+
+
+def test_sessions_share_one_daemon_and_see_each_others_writes(palace: Path) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(bridge(palace)) for _ in range(4)]
+        for client in clients:
+            assert client.greet()["result"]["serverInfo"]["name"] == "mempalace-mcp"
+        assert len({daemon_pid(client) for client in clients}) == 1
+        for number, writer in enumerate(clients):
+            filed = use(writer, number, "add_drawer", wing="w", room="r", content=f"the word is zebra{number}")
+            for reader in clients:
+                found = use(reader, number, "search", query=f"zebra{number}")["results"]
+                assert filed["drawer_id"] in [hit["drawer_id"] for hit in found]
+        told = use(clients[0], "status", "status")["daemon"]
+        assert {session["pid"] for session in told["sessions"]} == {client.process.pid for client in clients}
+        for client in clients:
+            assert client.finish() == (0, [])
+
+
+def test_twelve_first_sessions_at_once_elect_one_daemon(palace: Path) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(bridge(palace)) for _ in range(12)]
+        for client in clients:
+            client.send(initialize(), INITIALIZED)
+        for client in clients:
+            assert answer_to(client, "hello")["result"]["serverInfo"]
+        assert {daemon_pid(client) for client in clients} == {address(palace)["pid"]}
+        assert "Traceback" not in (palace / "daemon.log").read_text()
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+async def test_the_official_client_is_served_in_either_era(palace: Path, mode: str) -> None:
+    server = StdioServerParameters(
+        command=PROGRAM[0], args=[*PROGRAM[1:], "--palace", str(palace), "--tools", "full"], cwd=PACKAGE.parent
+    )
+    async with Client(server, mode=mode) as client:
+        assert "import_path" in [tool.name for tool in (await client.list_tools()).tools]
+        assert not (await client.call_tool("kg_stats", {})).is_error
+
+
+def test_each_session_has_the_tools_it_asked_for(palace: Path) -> None:
+    with bridge(palace, "--read-only", "--tool-prefix=palace_") as reader, bridge(palace, "--tools", "full") as writer:
+        for client in (reader, writer):
+            client.greet()
+        listed = [
+            [tool["name"] for tool in c.ask(request(1, "tools/list"))["result"]["tools"]] for c in (reader, writer)
+        ]
+        assert "palace_search" in listed[0]
+        assert not [name for name in listed[0] if "add" in name]
+        assert {"search", "add_drawer", "import_path"} <= set(listed[1])
+
+
+def test_a_palace_on_a_read_only_disk_is_read(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", kilobytes=8192) as disk:
+        with bridge(disk.path, "--solo") as client:
+            client.greet()
+            use(client, 1, "kg_add", subject="Ann", predicate="lives in", object="Paris")
+            client.finish()
+        disk.forbid_writing()
+        with bridge(disk.path) as first, bridge(disk.path) as second:
+            for client in (first, second):
+                client.greet()
+                assert use(client, 1, "kg_query", entity="Ann")["facts"][0]["object"] == "Paris"
+            refused = first.ask(call(2, "kg_add", subject="Ann", predicate="lives in", object="Rome"))
+            assert refused["result"]["structuredContent"]["error"]["code"] == "storage_read_only"
+
+
+def test_ids_come_back_as_they_were_sent(palace: Path, deliberate: Path) -> None:
+    with bridge(palace, package=deliberate) as client:
+        client.greet()
+        wings = {7: "sleep 0.5", "7": "sleep 0.4", "x\u00e9\n": "sleep 0.3", -(2**63): "sleep 0.2"}
+        client.send(*(call(number, "get_taxonomy", wing=wing) for number, wing in wings.items()))
+        client.send(call(7, "get_taxonomy", wing="sleep 0.1"))
+        answers = [client.receive() for _ in range(5)]
+        assert all("result" in answer for answer in answers)
+        assert [type(a["id"]) for a in answers].count(str) == 2
+        assert sorted(map(str, (a["id"] for a in answers))) == sorted(map(str, [*wings, 7]))
+
+
+def test_a_cancelled_call_is_not_answered_and_its_twin_is(palace: Path, deliberate: Path) -> None:
+    with bridge(palace, package=deliberate) as client:
+        client.greet()
+        client.send(call("7", "get_taxonomy", wing="sleep 0.6"), call(7, "get_taxonomy", wing="sleep 60"))
+        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
+        client.send(cancelled)
+        assert client.receive()["id"] == "7"
+        assert client.ask(request(8, "ping"))["id"] == 8
+        assert client.finish() == (0, [])
+
+
+def test_lines_that_are_no_messages_are_answered(palace: Path) -> None:
+    with bridge(palace) as client:
+        client.greet()
+        for line in (b"garbage", b"\xff\xfe", b"[]", b"[" * 100_000, b'{"jsonrpc":"2.0","id":1}'):
+            assert client.ask(line + b"\n")["error"]["code"] in (-32700, -32600)
+        long = b'{"jsonrpc":"2.0","id":77,"method":"ping","params":{"a":"' + b"x" * MAX_MESSAGE_BYTES + b'"}}\n'
+        assert client.ask(long)["id"] == 77
+        assert client.ask(request(5, "ping")) == {"jsonrpc": "2.0", "id": 5, "result": {}}
+
+
+def test_calls_in_flight_are_answered_after_the_end_of_stdin(palace: Path, deliberate: Path) -> None:
+    with bridge(palace, package=deliberate) as client:
+        client.send(initialize(), INITIALIZED)
+        client.send(*(call(number, "get_taxonomy", wing="sleep 0.5") for number in range(3)))
+        client.send(json.dumps(call(3, "kg_stats")).encode())
+        code, answers = client.finish()
+        assert code == 0
+        assert {answer["id"] for answer in answers if "result" in answer} == {"hello", 0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_ends_a_session_after_its_answers(palace: Path, deliberate: Path, number: signal.Signals) -> None:
+    with bridge(palace, package=deliberate) as client:
+        client.greet()
+        client.send(call(1, "get_taxonomy", wing="sleep 0.5"))
+        assert client.ask(request(2, "ping"))["id"] == 2
+        client.process.send_signal(number)
+        assert client.receive()["id"] == 1
+        assert client.process.wait(PATIENCE) == 0
+
+
+def test_a_closed_stdout_ends_the_session(palace: Path) -> None:
+    with bridge(palace) as client:
+        client.greet()
+        client.stdout.close()
+        client.send(request(1, "ping"))
+        assert client.process.wait(PATIENCE) == 0
+
+
+def test_a_client_that_kills_its_process_group_leaves_the_daemon(palace: Path) -> None:
+    with bridge(palace, own_group=True) as client:
+        client.greet()
+        pid = daemon_pid(client)
+        os.killpg(client.process.pid, signal.SIGKILL)
+        assert client.process.wait(PATIENCE) == -signal.SIGKILL
+    with bridge(palace) as client:
+        client.greet()
+        assert daemon_pid(client) == pid
+
+
+def test_the_daemon_is_detached(palace: Path) -> None:
+    with bridge(palace) as client:
+        client.greet()
+        pid = daemon_pid(client)
+        assert os.getsid(pid) == os.getpgid(pid) == pid
+        process = Path(f"/proc/{pid}")
+        assert (process / "cwd").readlink() == Path("/")
+        streams = [(process / "fd" / str(number)).readlink() for number in range(3)]
+        assert streams == [Path(os.devnull), *[palace / "daemon.log"] * 2]
+
+
+def test_only_the_user_can_reach_the_socket(palace: Path) -> None:
+    with bridge(palace) as client:
+        client.greet()
+        path = Path(address(palace)["path"])
+        assert len(os.fsencode(path)) <= 100
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert path.parent.stat().st_uid == os.getuid()
+        assert stat.S_IMODE((palace / "daemon.json").stat().st_mode) == 0o600
+        pid = daemon_pid(client)
+        os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: has_ended(pid), "the daemon's end")
+        assert not path.exists()
+
+
+def test_any_path_to_a_palace_leads_to_one_daemon(palace: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    palace.mkdir()
+    link.symlink_to(palace)
+    with bridge(palace) as direct, bridge(link) as linked:
+        assert [client.greet()["id"] for client in (direct, linked)] == ["hello"] * 2
+        assert daemon_pid(direct) == daemon_pid(linked)
+
+
+def test_a_copied_palace_has_a_daemon_of_its_own(palace: Path) -> None:
+    copy = palace.parent / "palace-copy"
+    with bridge(palace) as client:
+        client.greet()
+        pid = daemon_pid(client)
+        subprocess.run(["cp", "-r", palace, copy], check=True)
+        try:
+            with bridge(copy) as other:
+                other.greet()
+                assert daemon_pid(other) not in (pid, None)
+                os.kill(daemon_pid(other), signal.SIGKILL)
+        finally:
+            end_processes_of(copy)
+
+
+def test_settings_of_a_session_that_do_not_count_are_told(palace: Path) -> None:
+    with bridge(palace) as first:
+        first.greet()
+        assert use(first, 1, "status")["warnings"] == []
+        with bridge(palace, environment={"PALACE_TRASH_DAYS": "3"}) as second:
+            second.greet()
+            [warning] = use(second, 1, "status")["warnings"]
+        assert "PALACE_TRASH_DAYS" in warning
+        assert "30.0" in warning
+        for variable in ("PALACE_TIMEZONE", "TZ"):
+            with bridge(palace, environment={variable: "Asia/Tokyo"}) as elsewhere:
+                elsewhere.greet()
+                [warning] = use(elsewhere, 1, "status")["warnings"]
+            assert "PALACE_TIMEZONE is Asia/Tokyo for this session" in warning
+        with bridge(palace, environment={"PALACE_IMPORT_ROOTS": "here"}) as third:
+            third.greet()
+            [warning] = use(third, 1, "status")["warnings"]
+        assert "PALACE_IMPORT_ROOTS='here' is wrong" in warning
+
+
+def test_a_system_without_socket_files_uses_loopback_and_a_token(palace: Path, loopback: Path) -> None:
+    with bridge(palace, package=loopback) as client:
+        client.greet()
+        told = address(palace)
+        assert told["path"] is None
+        assert len(told["token"]) == 64
+        assert daemon_pid(client) == told["pid"]
+        assert refusal_of(palace, told, token="wrong") == "token"
+
+
+def test_a_bridge_imports_nothing_heavy(palace: Path) -> None:
+    with bridge(palace) as first:
+        first.greet()
+        code = (
+            "import sys\nsys.argv = ['mempalace-mcp', '--palace', sys.argv[1]]\n"
+            "from mempalace_mcp.cli.main import main\n"
+            "try:\n    main()\nexcept SystemExit:\n    print(*sys.modules, file=sys.stderr)"
+        )
+        finished = subprocess.run(
+            [sys.executable, "-c", code, str(palace)],
+            input=b"".join(json.dumps(m).encode() + b"\n" for m in (initialize(), INITIALIZED, call(1, "kg_stats"))),
+            capture_output=True,
+            cwd=PACKAGE.parent,
+            timeout=PATIENCE,
+            check=True,
+        )
+    loaded = set(finished.stderr.decode().split())
+    assert len(finished.stdout.splitlines()) == 2
+    assert "mempalace_mcp.daemon.bridge" in loaded
+    assert not loaded & {*HEAVY, *COSTLY}

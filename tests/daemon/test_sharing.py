@@ -1,0 +1,96 @@
+"""Sessions, HTTP clients and processes of their own use one palace at once, each through a door of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon.support import answer_to, bridge, served, use
+from tests.server.clients import RawHttp, SseClient, StdioClient, call
+
+Door = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def test_what_one_has_written_every_other_one_sees_with_its_next_question(palace: Path) -> None:
+    with ExitStack() as stack:
+        _, told = stack.enter_context(served(palace))
+        port = int(told["address"].rpartition(":")[2])
+        http = stack.enter_context(RawHttp(port))
+        sse = stack.enter_context(SseClient(port))
+        sse.greet()
+        doors: dict[str, Door] = {
+            "bridge": stdio(stack.enter_context(bridge(palace))),
+            "solo": stdio(stack.enter_context(bridge(palace, "--solo"))),
+            "http": lambda message: http.ask("POST", "/mcp", message).json,
+            "sse": sse.ask,
+        }
+        for name, writer in doors.items():
+            drawer = ask(writer, "add_drawer", wing=name, room="r", content=f"the word is zebra-{name}")["drawer_id"]
+            ask(writer, "kg_add", subject="zebra", predicate="lives in", object=name)
+            for reader in doors.values():
+                assert sees(reader, name, drawer) == (True, True, True, True)
+            ask(writer, "delete_drawers", drawer_ids=[drawer])
+            ask(writer, "kg_invalidate", subject="zebra", predicate="lives in", object=name, ended="2020-01-01")
+            for reader in doors.values():
+                assert sees(reader, name, drawer) == (False, False, False, False)
+
+
+@pytest.mark.parametrize(("processes", "facts"), [(4, 20), (8, 200)])
+def test_processes_of_their_own_record_facts_at_once(palace: Path, processes: int, facts: int) -> None:
+    with ExitStack() as stack, ThreadPoolExecutor(processes) as threads:
+        clients = [stack.enter_context(bridge(palace, "--solo", "--tools", "full")) for _ in range(processes)]
+        for client in clients:
+            client.greet()
+
+        def record(number: int) -> list[float]:
+            return [recorded(clients[number], number, fact) for fact in range(facts)]
+
+        waits = [wait for own in threads.map(record, range(processes)) for wait in own]
+        print(f"{len(waits)} facts, the longest call {max(waits) * 1000:.0f} ms")
+        for client in clients:
+            assert use(client, "all", "kg_stats")["facts"] == processes * facts
+
+
+def recorded(client: StdioClient, number: int, fact: int) -> float:
+    """Record one fact, which must be new; how long that took."""
+    began = time.monotonic()
+    assert use(client, fact, "kg_add", subject=f"agent {number}", predicate="wrote", object=f"{number}, {fact}")[
+        "created"
+    ]
+    return time.monotonic() - began
+
+
+def stdio(client: StdioClient) -> Door:
+    client.greet()
+
+    def door(message: dict[str, Any]) -> dict[str, Any]:
+        client.send(message)
+        return answer_to(client, message["id"])
+
+    return door
+
+
+def ask(door: Door, tool: str, **arguments: Any) -> dict[str, Any]:
+    result = door(call(tool, tool, **arguments))["result"]
+    assert not result["isError"], result
+    content: dict[str, Any] = result["structuredContent"]
+    return content
+
+
+def sees(door: Door, name: str, drawer: str) -> tuple[bool, bool, bool, bool]:
+    """Does search, reading, listing and asking for facts show what was written?"""
+    found = ask(door, "search", query=f"zebra-{name}", wing=name)["results"]
+    listed = ask(door, "list_drawers", wing=name)["drawers"]
+    facts = ask(door, "kg_query", entity="zebra", as_of="2100-01-01")["facts"]
+    return (
+        drawer in [hit["drawer_id"] for hit in found],
+        drawer in [each["drawer_id"] for each in ask(door, "get_drawers", drawer_ids=[drawer])["drawers"]],
+        drawer in [each["drawer_id"] for each in listed],
+        name in [fact["object"] for fact in facts],
+    )

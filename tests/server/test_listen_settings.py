@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.server.security import Certificate, ListenSettings
+
+FILES = Path(__file__).parent / "certificates"
+CERTIFICATE = Certificate(FILES / "certificate.pem", FILES / "key.pem")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_addresses_of_this_machine(host: str) -> None:
+    assert ListenSettings(host).is_local
+    assert not ListenSettings(host).is_open
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.1", "palace.example", "0", "127.1.example"])
+def test_addresses_that_others_reach(host: str) -> None:
+    assert not ListenSettings(host).is_local
+    assert ListenSettings(host).is_open
+    assert not ListenSettings(host, certificate=CERTIFICATE).is_open
+
+
+@pytest.mark.parametrize(
+    ("exposure", "called", "not_called"),
+    [
+        (
+            ListenSettings(),
+            ["localhost", "127.0.0.1:80", "[::1]:8765", "LOCALHOST"],
+            ["192.168.1.1", "127.0.0.2", "[::2]"],
+        ),
+        (ListenSettings("192.168.1.1"), ["192.168.1.1:8765", "localhost"], ["192.168.1.2", "palace.example"]),
+        (ListenSettings("fe80::1"), ["[fe80::1]:8765"], ["fe80::1", "[fe80::2]"]),
+        (ListenSettings("0.0.0.0"), ["10.1.2.3", "[fe80::1]:1"], ["palace.example", "10.1.2", "10.1.2.3.example", "1"]),
+        (
+            ListenSettings.read("::", ("Palace.example",), None, None),
+            ["palace.example", "PALACE.example:443", "10.1.2.3"],
+            ["evil.example", "palace.example.evil", "palace.example@evil", "palace.example:", "", "palace.example:1:2"],
+        ),
+    ],
+)
+def test_by_which_names_it_is_called(exposure: ListenSettings, called: list[str], not_called: list[str]) -> None:
+    assert [name for name in called if not exposure.is_called(name)] == []
+    assert [name for name in not_called if exposure.is_called(name)] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["", "https://palace.example", "palace.example:8765", "a b", "-", "palace/example", "*"]
+)
+def test_only_names_can_be_allowed(name: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        ListenSettings.read("::", (name,), None, None)
+    assert caught.value.argument == "--allowed-host"
+
+
+def test_a_certificate_and_its_key_are_accepted() -> None:
+    assert ListenSettings.read("::", (), CERTIFICATE.file, CERTIFICATE.key).url(1) == "https://[::]:1"
+
+
+def test_what_is_no_certificate_with_its_key_is_refused_by_name(tmp_path: Path) -> None:
+    nothing, nonsense = tmp_path / "nothing", tmp_path / "nonsense"
+    nonsense.write_text("nonsense", encoding="utf-8")
+    for certificate, key_file, argument, problem in (
+        (CERTIFICATE.file, None, "--key", "missing"),
+        (None, CERTIFICATE.key, "--certificate", "missing"),
+        (nothing, CERTIFICATE.key, "--certificate", "No such file"),
+        (CERTIFICATE.file, nothing, "--key", "No such file"),
+        (CERTIFICATE.file, tmp_path, "--key", "directory"),
+        (nonsense, CERTIFICATE.key, "--key", "no certificate and its key"),
+        (CERTIFICATE.file, FILES / "other_key.pem", "--key", "mismatch"),
+        (CERTIFICATE.file, FILES / "locked_key.pem", "--key", "encrypted"),
+    ):
+        with pytest.raises(ConfigurationError, match=problem) as caught:
+            ListenSettings.read("::", (), certificate, key_file)
+        assert caught.value.argument == argument

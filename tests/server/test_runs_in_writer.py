@@ -1,0 +1,105 @@
+"""Calls that run where they write, instead of in a thread of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mempalace_mcp.core.call_context import Deadline, Principal
+from mempalace_mcp.daemon.daemon_session import ToolSelection, services_of
+from mempalace_mcp.runtime.activity import Transport
+from mempalace_mcp.runtime.app import App
+from mempalace_mcp.runtime.writer import GROUP_LIMIT
+from mempalace_mcp.server.calls import BRIEF_BYTES, Answer, Call, Calls
+from mempalace_mcp.server.request_context import RequestContext
+from tests.palace.support import opened
+
+FACT = {"subject": "Ada", "predicate": "works at", "object": "Acme"}
+BRIEF: dict[str, dict[str, str]] = {
+    "kg_add": FACT,
+    "kg_supersede": {"subject": "Ada", "predicate": "works at", "old_object": "Acme", "new_object": "Initech"},
+    "kg_invalidate": {"subject": "Ada", "predicate": "works at", "object": "Initech"},
+}
+
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[App]:
+    with opened(tmp_path, started=False) as app:
+        yield app
+
+
+@pytest.fixture
+def ask(app: App) -> Iterator[Ask]:
+    """Calls a tool, with a message of that size and that access."""
+    calls, session = Calls(services_of(app, ToolSelection())), app.activity.open(Transport.STDIO)
+
+    async def ask(tool: str, arguments: Mapping[str, Any], size: int = 100, access: Principal | None = None) -> Answer:
+        origin = RequestContext(session, size) if access is None else RequestContext(session, size, access=access)
+        return await calls.answer(Call(tool, arguments, {}), origin)
+
+    yield ask
+    session.close()
+
+
+async def test_need_no_thread_of_their_own(app: App, ask: Ask) -> None:
+    app.executor.close()
+    answers = [await ask(tool, arguments) for tool, arguments in BRIEF.items()]
+    assert [answer.is_error for answer in answers] == [False] * len(BRIEF)
+    assert answers[0].content["created"]
+    assert "closed" in (await ask("kg_query", {"entity": "Ada"})).text
+    told = app.palace.kg_query("Ada")
+    assert [(fact.object, fact.valid_to is None) for fact in told.facts] == [("Initech", False), ("Acme", False)]
+    assert {str(outcome): count for outcome, count in app.activity.statistics().calls.items() if count} == {
+        "ok": len(BRIEF),
+        "refused": 1,
+    }
+
+
+async def test_refuse_as_ever(app: App, ask: Ask) -> None:
+    app.executor.close()
+    refusals = [
+        await ask("kg_add", {**FACT, "valid_from": "last week"}),
+        await ask("kg_add", {**FACT, "colour": "red"}),
+        await ask("kg_invalidate", FACT),
+        await ask("kg_add", FACT, access=Principal(name="reader", writes=False)),
+        await ask("kg_add", FACT, access=Principal(name="guest", wings=("project",))),
+    ]
+    assert [answer.content["error"]["code"] for answer in refusals] == [
+        "invalid_argument",
+        "invalid_argument",
+        "not_found",
+        "read_only",
+        "forbidden",
+    ]
+    assert app.palace.kg_stats().facts == 0
+
+
+async def test_long_ones_take_a_thread(app: App, ask: Ask) -> None:
+    app.executor.close()
+    assert not (await ask("kg_add", FACT, size=BRIEF_BYTES)).is_error
+    assert "closed" in (await ask("kg_add", FACT, size=BRIEF_BYTES + 1)).text
+
+
+async def test_take_turns_with_others_when_many_wait(app: App, ask: Ask) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def linger(_transaction: object) -> None:
+        entered.set()
+        leave.wait()
+
+    first = app.writer.submit(linger, Deadline())
+    await asyncio.to_thread(entered.wait)
+    waiting = [app.writer.submit(lambda _: None, Deadline()) for _ in range(GROUP_LIMIT)]
+    late = asyncio.create_task(ask("kg_add", FACT))
+    while not app.executor.statistics().running:
+        await asyncio.sleep(0)
+    leave.set()
+    assert not (await late).is_error
+    assert [each.result() for each in (first, *waiting)] == [None] * (GROUP_LIMIT + 1)
