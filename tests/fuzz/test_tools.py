@@ -85,7 +85,7 @@ class Witness:
                 [drawer] = self._client.call("get_drawers", drawer_ids=[answer["drawer_id"]])["drawers"]
                 assert drawer["content"] == arguments["content"]
             case "checkpoint":
-                self._contents.update(item["content"] for item in arguments["items"])
+                self._contents.update(item["content"] for item in arguments.get("items", ()))
             case "diary_write":
                 self._contents.add(arguments["entry"])
         self._learn(answer)
