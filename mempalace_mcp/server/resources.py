@@ -1,31 +1,19 @@
-"""Resources, and completions of their addresses.
-
-The palace as resources: drawers are texts, rooms and wings are listings of what is in them.
-
-Names for what a person has begun to type into an argument of a prompt or a variable of a resource template.
-"""
+"""The palace as resources: drawers are texts, rooms and wings are listings of their contents."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from types import MappingProxyType
 from typing import Any
 
-from mcp_types import CompleteRequestParams, PromptReference
-
 from mempalace_mcp.core.clock import format_instant
-from mempalace_mcp.core.errors import NotFound
-from mempalace_mcp.core.model import Completion, Drawer, Room, Wing
+from mempalace_mcp.core.model import Drawer, Room, Wing
 from mempalace_mcp.core.text import excerpt
 from mempalace_mcp.server.calls import verify_no_cursor
-from mempalace_mcp.server.prompts import find_prompt
 from mempalace_mcp.server.services import Services
 from mempalace_mcp.server.subscriptions import DRAWER_TEMPLATE, ROOM_TEMPLATE, WING_TEMPLATE, read_uri, write_uri
 from mempalace_mcp.server.tools.answers import Json, drawer_preview, drawer_whole, present, to_json
 from mempalace_mcp.server.tools.overview import largest
-from mempalace_mcp.server.tools.schema import readable
 
 PAGE = 50
 PROVENANCE = "mempalace/drawer"
@@ -164,54 +152,3 @@ def _wing_shown(wing: Wing) -> Json:
 def _room_shown(room: Room) -> Json:
     newest = [{"uri": drawer_uri(drawer), **drawer_preview(drawer)} for drawer in room.drawers.items]
     return {"wing": room.wing, "room": room.name, "drawers": room.drawers.total, "newest": newest}
-
-
-Complete = Callable[[Any, str, Mapping[str, str]], Completion]
-"""Asks the palace for names, given what was begun and the other arguments."""
-
-_NOTHING = Completion((), 0)
-_COMPLETIONS: Mapping[str, Complete] = MappingProxyType(
-    {
-        "wing": lambda palace, begun, others: palace.complete_wing(begun),
-        "room": lambda palace, begun, others: palace.complete_room(begun, wing=others.get("wing")),
-        "agent_name": lambda palace, begun, others: palace.complete_agent(begun),
-        "entity": lambda palace, begun, others: palace.complete_entity(begun),
-    }
-)
-"""By the name of the argument or variable; the others cannot be guessed."""
-
-
-def complete(services: Services, params: CompleteRequestParams) -> Json:
-    """At most 100 names: those that begin so, then those that hold it, without regard to case.
-
-    Raises:
-        NotFound: there is no such prompt, template or argument.
-        PalaceError: the palace refuses what was begun.
-    """
-    argument, others = params.argument, (params.context and params.context.arguments) or {}
-    known = _arguments(services, params)
-    if argument.name not in known:
-        raise NotFound(
-            f"there is no argument {readable(argument.name)}",
-            argument="argument.name",
-            hint=f"Known: {', '.join(known)}.",
-        )
-    complete_name = _COMPLETIONS.get(argument.name)
-    palace = services.tool_context.palace
-    names = complete_name(palace, argument.value, others) if complete_name else _NOTHING
-    shown = list(names.values)
-    return {"completion": {"values": shown, "total": names.total, "hasMore": names.total > len(shown)}}
-
-
-def _arguments(services: Services, params: CompleteRequestParams) -> tuple[str, ...]:
-    """The arguments of the prompt or template in question."""
-    if isinstance(params.ref, PromptReference):
-        return tuple(find_prompt(services.tools.names, params.ref.name).arguments.model_fields)
-    for template in TEMPLATES:
-        if template.uri == params.ref.uri:
-            return template.variables
-    raise NotFound(
-        f"there is no resource template {readable(params.ref.uri)}",
-        argument="ref.uri",
-        hint=f"There are {', '.join(template.uri for template in TEMPLATES)}.",
-    )

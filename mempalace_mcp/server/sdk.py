@@ -62,11 +62,12 @@ from mempalace_mcp import __version__
 from mempalace_mcp.core.errors import Forbidden, InvalidArgument, NotFound, PalaceError
 from mempalace_mcp.runtime.feed import ChangeFeed
 from mempalace_mcp.server.calls import Answer, Call, Calls, Requests, Work, refusal
+from mempalace_mcp.server.completions import complete
 from mempalace_mcp.server.initialize import INITIALIZE, SERVER_NAME, SERVER_TITLE, RequestId
 from mempalace_mcp.server.methods import PROMPTS_LIST, RESOURCES_LIST, TEMPLATES_LIST, Lists
 from mempalace_mcp.server.prompts import get_prompt
 from mempalace_mcp.server.request_context import RequestContext, subscriptions_of
-from mempalace_mcp.server.resources import complete, read_resource
+from mempalace_mcp.server.resources import read_resource
 from mempalace_mcp.server.services import Services
 from mempalace_mcp.server.subscriptions import MAX_FOLLOWED, Subscriber
 
