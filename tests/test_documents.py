@@ -11,7 +11,7 @@ import pytest
 
 from mempalace_mcp.cli.commands import commands
 from mempalace_mcp.cli.session_options import session_parser
-from mempalace_mcp.core.config import SETTINGS
+from mempalace_mcp.core.config import SETTINGS, Setting
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.runtime.health import REASONS, Diagnostics, HealthCode, Status
 from mempalace_mcp.server.tools.registry import build_tools
@@ -19,6 +19,7 @@ from scripts.document_tools import document
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SETTINGS_PAGE = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
@@ -52,18 +53,22 @@ def test_every_command_is_in_the_readme_and_has_help(name: str) -> None:
     assert all(option.help for option in options if "--mode" not in option.opts)
 
 
-def test_every_option_of_a_session_is_in_the_readme_and_in_the_help() -> None:
+def test_every_option_of_a_session_is_documented_and_in_the_help() -> None:
     for action in session_parser()._actions:
         for option in action.option_strings:
             if option not in ("-h", "--help"):
-                assert option in README
+                assert f"`{option}" in SETTINGS_PAGE
                 assert option in str(commands.help)
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.variable)
-def test_every_setting_is_in_the_readme_with_its_default(setting: object) -> None:
-    assert f"`{setting.variable}`" in README  # type: ignore[attr-defined]
-    assert f"| `{setting.default}` | {setting.meaning} |" in README  # type: ignore[attr-defined]
+def test_every_setting_is_documented_with_its_default(setting: Setting) -> None:
+    assert f"`{setting.variable}`" in SETTINGS_PAGE
+    assert f"| `{setting.default}` | {setting.meaning} |" in SETTINGS_PAGE
+
+
+def test_the_readme_links_the_page_of_settings() -> None:
+    assert "(docs/settings.md)" in README
 
 
 def codes(kind: type[PalaceError]) -> set[str]:
