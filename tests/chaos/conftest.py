@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.support import end_processes_of, laboratory
+from tests import injections
+from tests.daemon.support import end_processes_of
+from tests.laboratory import laboratory
 
 SECONDS = 8.0
 MORE_SECONDS = 100.0
 """For the palace to come to rest and to be examined; a row of kills and starts on a busy machine takes its time too."""
 
-MINIMUM_ROWS = 60
+MINIMUM_ROWS = injections.FEW_ROWS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,8 +58,8 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return laboratory(
         tmp_path_factory.mktemp("hasty"),
         {
-            "storage/vectors/index.py": ("MINIMUM_ROWS = 50_000", f"MINIMUM_ROWS = {MINIMUM_ROWS}"),
-            "storage/sqlite/connection.py": ("WAL_PAGES_PER_CHECKPOINT = 1000", "WAL_PAGES_PER_CHECKPOINT = 25"),
+            "storage.vectors.index": injections.hasty_chroma,
+            "storage.sqlite.connection": {"WAL_PAGES_PER_CHECKPOINT": 25},
         },
     )
 

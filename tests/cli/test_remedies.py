@@ -27,7 +27,8 @@ from mempalace_mcp.core.errors import ConfigurationError, ModelMismatch, PalaceC
 from mempalace_mcp.core.model import DrawerFilter, Priority, SearchMode
 from mempalace_mcp.runtime.health import REASONS
 from mempalace_mcp.storage.sqlite.connection import OLDEST_SQLITE, verify_sqlite
-from tests.daemon.support import PACKAGE, bridge, end_processes_of, use
+from tests.daemon.support import bridge, end_processes_of, use
+from tests.laboratory import PACKAGE
 from tests.palace.support import opened
 
 ROOT = Path(__file__).parents[2]

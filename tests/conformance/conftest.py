@@ -16,27 +16,12 @@ from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.daemon.support import PROGRAM, laboratory
+from tests import injections
+from tests.daemon.support import PROGRAM
+from tests.laboratory import laboratory
 from tests.server.clients import PATIENCE, end
 
 TRANSPORTS = ("http", "sse", "stdio", "bridge")
-
-TAXONOMY = "    taxonomy = context.palace.get_taxonomy(wing=arguments.wing)\n"
-PATIENT = (
-    TAXONOMY,
-    f"""    import time
-    until, _, wing = (arguments.wing or "").partition(" ")
-    if until == "until":
-        deadline.report(1, 2, "half")
-        try:
-            while not context.palace.get_taxonomy(wing=wing).drawers:
-                deadline.check("a drawer")
-                time.sleep(0.02)
-        except Exception:
-            context.palace.add_drawer(wing + " no more", "r", "x")
-            raise
-{TAXONOMY}""",
-)
 
 
 @dataclass(frozen=True)
@@ -72,7 +57,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """The server, which ends well with the last test."""
     directory = tmp_path_factory.mktemp("conformance")
     palace = directory / "palace"
-    package = laboratory(directory / "package", {"server/tools/overview.py": PATIENT})
+    package = laboratory(directory / "package", {"server.tools.overview": injections.patient_taxonomy})
     command = (*PROGRAM, "serve", "--palace", str(palace), "--port", "0", "--tools", "full", "--json")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=package)
     try:

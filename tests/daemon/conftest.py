@@ -7,22 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.support import end_processes_of, laboratory
-
-TAXONOMY = "    taxonomy = context.palace.get_taxonomy(wing=arguments.wing)\n"
-DELIBERATE = (
-    TAXONOMY,
-    f"""    import os, signal, sys, time
-    kind, _, seconds = (arguments.wing or "").partition(" ")
-    if kind == "sleep":
-        time.sleep(float(seconds))
-        return {{"taxonomy": {{}}, "drawers": os.getpid()}}
-    if kind == "modules":
-        return {{"taxonomy": {{"modules": {{name: 1 for name in sys.modules}}}}, "drawers": 0}}
-    if kind == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-{TAXONOMY}""",
-)
+from tests import injections
+from tests.daemon.support import end_processes_of
+from tests.laboratory import laboratory
 
 
 @pytest.fixture
@@ -37,13 +24,13 @@ def palace(tmp_path: Path) -> Iterator[Path]:
 def deliberate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package with a `get_taxonomy` that sleeps for the wing `sleep 1.5`, tells what its process has imported for
     `modules`, and kills it for `die`."""
-    return laboratory(tmp_path_factory.mktemp("deliberate"), {"server/tools/overview.py": DELIBERATE})
+    return laboratory(tmp_path_factory.mktemp("deliberate"), {"server.tools.overview": injections.deliberate_taxonomy})
 
 
 @pytest.fixture(scope="session")
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package in a later version."""
-    return laboratory(tmp_path_factory.mktemp("newer"), {"__init__.py": ('"0.1.0"', '"99.0.0"')})
+    return laboratory(tmp_path_factory.mktemp("newer"), {}, version="99.0.0")
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +38,7 @@ def stillborn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package with a daemon that ends while it starts, without a word."""
     return laboratory(
         tmp_path_factory.mktemp("stillborn"),
-        {"daemon/entry.py": ("    os.chdir(", "    os._exit(3)\n    os.chdir(")},
+        {"daemon.entry": injections.stillborn_daemon},
     )
 
 
@@ -60,5 +47,5 @@ def loopback(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package as on a system without sockets in the file system."""
     return laboratory(
         tmp_path_factory.mktemp("loopback"),
-        {"daemon/entry.py": ('loopback: bool = sys.platform == "win32"', "loopback: bool = True")},
+        {"daemon.entry": injections.loopback_socket},
     )

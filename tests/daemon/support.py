@@ -1,10 +1,9 @@
-"""Bridges and daemons as real processes on a real palace, and laboratories: copies of the package with a change."""
+"""Bridges and daemons as real processes on a real palace."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +15,10 @@ from typing import Any
 
 import psutil
 
-import mempalace_mcp
 from mempalace_mcp.daemon.connector import DaemonLock
+from tests.laboratory import PACKAGE
 from tests.server.clients import PATIENCE, StdioClient, call, end
 
-PACKAGE = Path(mempalace_mcp.__file__).parent
-MODEL = Path("embedding") / "minilm"
 PROGRAM = (sys.executable, "-m", "mempalace_mcp")
 
 
@@ -146,17 +143,3 @@ def _is_taken(palace: Path) -> bool:
     if seat is not None:
         seat.close()
     return seat is None
-
-
-def laboratory(directory: Path, changes: Mapping[str, tuple[str, str]]) -> Path:
-    """A copy of the package in which one passage of some modules is another; the folder to import it from."""
-    copy = directory / "mempalace_mcp"
-    ignored = shutil.ignore_patterns("__pycache__", MODEL.name)
-    shutil.copytree(PACKAGE, copy, ignore=ignored)
-    (copy / MODEL).symlink_to(PACKAGE / MODEL, target_is_directory=True)
-    for name, (old, new) in changes.items():
-        file = copy / name
-        source = file.read_text(encoding="utf-8")
-        assert source.count(old) == 1, f"{name} is not what the test expects"
-        file.write_text(source.replace(old, new), encoding="utf-8")
-    return directory

@@ -17,7 +17,6 @@ from mcp.client.client import Client
 
 from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
 from tests.daemon.support import (
-    PACKAGE,
     PROGRAM,
     address,
     answer_to,
@@ -29,6 +28,7 @@ from tests.daemon.support import (
     wait_for,
 )
 from tests.daemon.transports import refusal_of
+from tests.laboratory import PACKAGE
 from tests.server.clients import INITIALIZED, PATIENCE, call, initialize, request
 from tests.storage.support import small_disk
 

@@ -18,7 +18,8 @@ import pytest
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.daemon.entry import LONGEST_SOCKET_PATH
 from tests.daemon.container import UID, contained, needs_namespaces
-from tests.daemon.support import PACKAGE, PROGRAM, bridge, use, wait_for
+from tests.daemon.support import PROGRAM, bridge, use, wait_for
+from tests.laboratory import PACKAGE
 from tests.server.clients import PATIENCE, RawHttp, call, end
 
 pytestmark = needs_namespaces

@@ -17,7 +17,6 @@ from mempalace_mcp.daemon import control
 from mempalace_mcp.daemon.connector import UNREACHABLE_SECONDS, DaemonLock
 from mempalace_mcp.daemon.ipc import SESSION, STATUS, DaemonAddress
 from tests.daemon.support import (
-    PACKAGE,
     PROGRAM,
     address,
     answer_to,
@@ -31,6 +30,7 @@ from tests.daemon.support import (
     wait_for,
 )
 from tests.daemon.transports import refusal_of
+from tests.laboratory import PACKAGE
 from tests.server.clients import PATIENCE, RawHttp, StdioClient, call, end, initialize, request
 
 

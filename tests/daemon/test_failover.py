@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import injections
 from tests.daemon.support import (
     address,
     answer_to,
@@ -20,29 +21,20 @@ from tests.daemon.support import (
     daemon_pid,
     has_ended,
     kill,
-    laboratory,
     processes_of,
     use,
     wait_for,
 )
+from tests.laboratory import laboratory
 from tests.server.clients import INITIALIZED, PATIENCE, StdioClient, call, initialize, modern, request
 
 INCREASING = 40
-WRITTEN = "    return written_entry(written)\n"
-DYING = (
-    WRITTEN,
-    f"""    import os, signal
-    if not os.path.exists(arguments.topic):
-        open(arguments.topic, "x").close()
-        os.kill(os.getpid(), signal.SIGKILL)
-{WRITTEN}""",
-)
 
 
 @pytest.fixture(scope="module")
 def dying(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package whose `diary_write` kills its process between commit and answer, once for each file in `topic`."""
-    return laboratory(tmp_path_factory.mktemp("dying"), {"server/tools/diary.py": DYING})
+    return laboratory(tmp_path_factory.mktemp("dying"), {"server.tools.diary": injections.deadly_diary})
 
 
 def contents(client: StdioClient, number: object = "list") -> list[str]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.conftest import DELIBERATE
-from tests.daemon.support import PROGRAM, answer_to, bridge, daemon_pid, has_ended, laboratory, use, wait_for
+from tests import injections
+from tests.daemon.support import PROGRAM, answer_to, bridge, daemon_pid, has_ended, use, wait_for
+from tests.laboratory import Changes, laboratory
 from tests.server.clients import call, end
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no process can be stopped there")
@@ -22,11 +23,11 @@ CONTAINER = ("unshare", "--pid", "--fork", "--kill-child")
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package with bridges that ask after half a second and give up after one and a half."""
-    changes = {
-        "daemon/bridge.py": ("TICK_SECONDS = 2.0", "TICK_SECONDS = 0.1"),
-        "daemon/ipc.py": ("_GREETING_SECONDS = 5.0", "_GREETING_SECONDS = 2.0"),
-        "daemon/connector.py": ("UNREACHABLE_SECONDS = 5.0", "UNREACHABLE_SECONDS = 0.5"),
-        "server/tools/overview.py": DELIBERATE,
+    changes: Changes = {
+        "daemon.bridge": {"TICK_SECONDS": 0.1},
+        "daemon.ipc": {"_GREETING_SECONDS": 2.0},
+        "daemon.connector": {"UNREACHABLE_SECONDS": 0.5},
+        "server.tools.overview": injections.deliberate_taxonomy,
     }
     return laboratory(tmp_path_factory.mktemp("impatient"), changes)
 

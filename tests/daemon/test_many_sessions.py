@@ -15,7 +15,8 @@ import pytest
 from mempalace_mcp.daemon import control
 from mempalace_mcp.daemon.control import request
 from mempalace_mcp.daemon.ipc import SESSION, DaemonAddress, Refused, open_connection
-from tests.daemon.support import PACKAGE, PROGRAM, address, answer_to, bridge, daemon_pid, use, wait_for
+from tests.daemon.support import PROGRAM, address, answer_to, bridge, daemon_pid, use, wait_for
+from tests.laboratory import PACKAGE
 from tests.server.clients import PATIENCE, StdioClient, call, end, initialize
 
 DESCRIPTORS = 160

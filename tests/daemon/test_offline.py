@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.support import bridge, laboratory, processes_of, use, wait_for
+from tests import injections
+from tests.daemon.support import bridge, processes_of, use, wait_for
+from tests.laboratory import laboratory
 
 pytestmark = pytest.mark.usefixtures("private_runtime")
 
@@ -37,8 +39,7 @@ with open(os.environ["NETWORK_LOG"], "a") as log:
 @pytest.fixture
 def early(tmp_path: Path) -> Path:
     """The package with a Chroma that begins at once."""
-    change = {"storage/vectors/index.py": ("MINIMUM_ROWS = 50_000", "MINIMUM_ROWS = 1")}
-    return laboratory(tmp_path / "early", change)
+    return laboratory(tmp_path / "early", {"storage.vectors.index": injections.early_chroma})
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ import pytest
 from mempalace_mcp.core.errors import StorageReadOnly
 from mempalace_mcp.core.files import foreign_owner, how_to_be_let
 from mempalace_mcp.storage.sqlite.database import Database
-from tests.daemon.support import PACKAGE, PROGRAM, bridge, daemon_pid, end_processes_of, use
+from tests.daemon.support import PROGRAM, bridge, daemon_pid, end_processes_of, use
+from tests.laboratory import PACKAGE
 from tests.server.clients import call
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="permissions are others there")

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.storage.transactions import Transaction
-from tests.daemon.support import PACKAGE, laboratory
+from tests import injections
+from tests.laboratory import PACKAGE, laboratory
 from tests.storage import recorded, recorder
 from tests.storage.power import Disk, acknowledged, torn
 from tests.storage.receipt_support import receipts
@@ -131,8 +132,8 @@ def test_the_log_is_synced_before_each_acknowledgement(events: list[Event]) -> N
 @recording
 def test_a_palace_that_does_not_wait_for_the_disk_loses_writes(tmp_path: Path) -> None:
     """Otherwise the tests above would prove nothing."""
-    change = {"storage/sqlite/connection.py": ('synchronous="FULL"', 'synchronous="NORMAL"')}
-    careless = record(tmp_path, laboratory(tmp_path / "package", change))
+    changes = {"storage.sqlite.connection": injections.careless_commits}
+    careless = record(tmp_path, laboratory(tmp_path / "package", changes))
     dice = random.Random(1)
     assert lost_in_cuts(careless, moments(careless, "after acknowledgements", dice), tmp_path, dice) > 0
 
