@@ -1,12 +1,17 @@
-"""The architecture, checked: a layer imports only from the layers before it, and modules stay small and quiet."""
+"""The architecture, checked: a layer imports only from the layers before it, and modules stay readable and quiet.
+
+Each test lists all that breaks its rule.
+"""
 
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-
-import pytest
+from typing import TypeVar
 
 import mempalace_mcp
 
@@ -16,84 +21,128 @@ ALLOWED = {layer: set(LAYERS[: position + 1]) for position, layer in enumerate(L
     "storage": {"core", "storage"},
     "embedding": {"core", "embedding"},
 }
-MODULES = sorted(PACKAGE.rglob("*.py"))
 LONGEST_FILE = 600
 LONGEST_FUNCTION = 60
-STANDARD_LIBRARY_ONLY = ("core",)
+N = TypeVar("N", bound=ast.AST)
 
 
-def relative(path: Path) -> str:
-    return path.relative_to(PACKAGE).as_posix()
+@dataclass(frozen=True)
+class Module:
+    """A file of the package."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Its path within the package."""
+        return self.path.relative_to(PACKAGE).as_posix()
+
+    @property
+    def layer(self) -> str:
+        """Its folder; of the modules beside the folders, their own name."""
+        return self.path.relative_to(PACKAGE).parts[0]
+
+    @cached_property
+    def source(self) -> str:
+        """Its text."""
+        return self.path.read_text(encoding="utf-8")
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """Its syntax."""
+        return ast.parse(self.source)
+
+    def nodes(self, kind: type[N]) -> Iterator[N]:
+        """All nodes of a kind."""
+        return (node for node in ast.walk(self.tree) if isinstance(node, kind))
+
+    @property
+    def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+        """All functions and methods."""
+        yield from self.nodes(ast.FunctionDef)
+        yield from self.nodes(ast.AsyncFunctionDef)
+
+    @property
+    def imports(self) -> Iterator[str]:
+        """The dotted names that it imports."""
+        for plain in self.nodes(ast.Import):
+            yield from (alias.name for alias in plain.names)
+        for node in self.nodes(ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module}.{alias.name}" for alias in node.names)
 
 
-def layer_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0]
+MODULES = [Module(path) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide where a name comes from"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def test_a_module_imports_only_from_its_layer_and_those_before_it() -> None:
+    wrong = []
+    for module in MODULES:
+        for name in module.imports if module.layer in ALLOWED else ():
+            package, _, rest = name.partition(".")
+            layer = rest.split(".")[0]
+            if package == "mempalace_mcp" and layer != "__version__" and layer not in ALLOWED[module.layer]:
+                wrong.append(f"{module.name} imports {name}")
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.parent != PACKAGE], ids=relative)
-def test_a_module_imports_only_from_its_layer_and_those_before_it(path: Path) -> None:
-    layer = layer_of(path)
-    for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
-        parts = name.split(".")
-        if parts[0] == "mempalace_mcp" and len(parts) > 1 and parts[1] != "__version__":
-            assert parts[1] in ALLOWED[layer], f"{relative(path)} imports {name}"
+def test_imports_say_where_a_name_comes_from() -> None:
+    assert not [f"{module.name} imports {name}" for module in MODULES for name in module.imports if name[0] == "."]
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if layer_of(path) in STANDARD_LIBRARY_ONLY], ids=relative)
-def test_the_core_needs_the_standard_library_alone(path: Path) -> None:
-    import sys
-
-    for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
-        top = name.split(".")[0]
-        assert top in sys.stdlib_module_names or top == "mempalace_mcp", f"{relative(path)} imports {name}"
+def test_the_core_needs_the_standard_library_alone() -> None:
+    known = sys.stdlib_module_names | {"mempalace_mcp"}
+    core = [module for module in MODULES if module.layer == "core"]
+    foreign = [f"{module.name} imports {name}" for module in core for name in module.imports]
+    assert not [each for each in foreign if each.rpartition(" ")[2].split(".")[0] not in known]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_modules_and_functions_stay_small(path: Path) -> None:
-    source = path.read_text(encoding="utf-8")
-    assert source.count("\n") <= LONGEST_FILE
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno is not None
-            assert node.end_lineno - node.lineno < LONGEST_FUNCTION, f"{node.name} is too long"
+def test_modules_and_functions_stay_small() -> None:
+    assert not [module.name for module in MODULES if module.source.count("\n") > LONGEST_FILE]
+    assert not [
+        f"{module.name}: {function.name}"
+        for module in MODULES
+        for function in module.functions
+        if (function.end_lineno or 0) - function.lineno >= LONGEST_FUNCTION
+    ]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_no_module_keeps_mutable_state_or_rebinds_globals(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Global)]
-    for statement in tree.body:
-        value = getattr(statement, "value", None)
-        target = getattr(statement, "target", None) or next(iter(getattr(statement, "targets", [])), None)
-        if isinstance(value, ast.Dict | ast.List | ast.Set) and isinstance(target, ast.Name):
-            assert target.id.isupper() or target.id.startswith("__"), f"{target.id} looks like shared state"
+def test_no_module_keeps_mutable_state_or_rebinds_globals() -> None:
+    wrong = [
+        f"{module.name}: global {', '.join(node.names)}" for module in MODULES for node in module.nodes(ast.Global)
+    ]
+    for module in MODULES:
+        for statement in module.tree.body:
+            if isinstance(getattr(statement, "value", None), ast.Dict | ast.List | ast.Set):
+                target = getattr(statement, "target", None) or next(iter(getattr(statement, "targets", [])), None)
+                name = target.id if isinstance(target, ast.Name) else "__"
+                if not name.isupper() and not name.startswith("__"):
+                    wrong.append(f"{module.name}: {name}")
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_every_public_thing_says_what_it_means(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert ast.get_docstring(tree) or not tree.body, "the module has no docstring"
-    for node in tree.body:
-        is_tool = isinstance(node, ast.FunctionDef) and path.parent.name == "tools"  # explained by its Tool
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_") and not is_tool:
-            assert ast.get_docstring(node), f"{node.name} has no docstring"
+def test_modules_classes_and_public_functions_say_what_they_mean() -> None:
+    silent = []
+    for module in MODULES:
+        if module.tree.body and not ast.get_docstring(module.tree):
+            silent.append(module.name)
+        for node in module.tree.body:
+            is_tool = isinstance(node, ast.FunctionDef) and module.path.parent.name == "tools"  # its Tool describes it
+            if (
+                isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+                and node.name[0] != "_"
+                and not is_tool
+            ):
+                silent += [] if ast.get_docstring(node) else [f"{module.name}: {node.name}"]
+    assert not silent
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_broad_excepts_give_their_reason(path: Path) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for node in ast.walk(ast.parse("\n".join(lines))):
-        if isinstance(node, ast.ExceptHandler):
+def test_broad_excepts_give_their_reason() -> None:
+    wrong = []
+    for module in MODULES:
+        lines = module.source.splitlines()
+        for node in module.nodes(ast.ExceptHandler):
             broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
             passes_on = isinstance(node.body[-1], ast.Raise)
-            has_reason = "# " in lines[node.lineno - 1]
-            assert not broad or passes_on or has_reason, f"line {node.lineno} catches everything and says not why"
+            if broad and not passes_on and "# " not in lines[node.lineno - 1]:
+                wrong.append(f"{module.name}, line {node.lineno}")
+    assert not wrong
