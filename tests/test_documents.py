@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from mempalace_mcp.cli.commands import commands
 from mempalace_mcp.cli.session_options import session_parser
 from mempalace_mcp.core.config import SETTINGS, Setting
 from mempalace_mcp.core.errors import PalaceError
-from mempalace_mcp.runtime.health import REASONS, Diagnostics, HealthCode, Status
+from mempalace_mcp.runtime.health import REASONS, HealthCode, Status
 from mempalace_mcp.server.tools.registry import build_tools
+from scripts.document_figures import with_figures
 from scripts.document_tools import document
 
 ROOT = Path(__file__).parents[1]
@@ -104,6 +104,5 @@ def test_every_reason_not_to_be_well_has_a_remedy(reason: HealthCode) -> None:
     assert any((f"**`{reason.code}`**" in row) is (reason.status is Status.FAILING) for row in rows)
 
 
-def test_every_diagnostic_is_explained() -> None:
-    for field in dataclasses.fields(Diagnostics):
-        assert f"`{field.name}`" in OPERATIONS, field.name
+def test_the_table_of_figures_is_the_figures() -> None:
+    assert with_figures(OPERATIONS) == OPERATIONS, "run python scripts/document_figures.py"

@@ -14,7 +14,7 @@ import time
 from asyncio import CancelledError
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from mempalace_mcp.core.bounded import BoundedCounts, BoundedLog, LruMap
 from mempalace_mcp.core.clock import Instant, format_instant, now
 from mempalace_mcp.core.errors import Cancelled, NotFound, PalaceError
+from mempalace_mcp.core.figures import counter, gauge
 from mempalace_mcp.storage.queries import GREATEST, decode_cursor, encode_cursor
 
 SESSION_LIMIT = 256
@@ -85,18 +86,36 @@ class ActivityStatistics:
     Seconds are monotonic; `oldest_seconds` is None while nothing runs.
     """
 
-    calls: Mapping[Outcome, int]
+    calls: Mapping[Outcome, int] = field(metadata=counter("calls", "Calls that ended.", label="outcome"))
     tools: Mapping[str, int]
-    running: int
-    oldest_seconds: float | None
-    sessions: Mapping[Transport, int]
-    sessions_opened: int
+    running: int = field(metadata=gauge("running_executions", "Calls in flight.", metric="mempalace_calls_running"))
+    oldest_seconds: float | None = field(
+        metadata=gauge(
+            "oldest_execution_seconds", "Age of the oldest call in flight.", metric="mempalace_call_oldest_seconds"
+        )
+    )
+    sessions: Mapping[Transport, int] = field(metadata=gauge("sessions", "Open sessions.", label="transport"))
+    sessions_opened: int = field(metadata=counter("sessions_opened", "Sessions opened."))
     sessions_remembered: int
-    history_size: int
-    history_total: int
-    history_limit: int
-    bytes_in: int
-    bytes_out: int
+    history_size: int = field(
+        metadata=gauge(
+            "conversation_history_size", "Calls remembered of the busiest session.", metric="mempalace_history_size"
+        )
+    )
+    history_total: int = field(
+        metadata=gauge(
+            "conversation_history_total", "Calls remembered of all sessions.", metric="mempalace_history_remembered"
+        )
+    )
+    history_limit: int = field(
+        metadata=gauge(
+            "conversation_history_limit", "Calls remembered of a session at most.", metric="mempalace_history_limit"
+        )
+    )
+    bytes_in: int = field(
+        metadata=counter("bytes_received", "Bytes of calls.", metric="mempalace_received_bytes_total")
+    )
+    bytes_out: int = field(metadata=counter("bytes_sent", "Bytes of answers.", metric="mempalace_sent_bytes_total"))
 
 
 class SessionActivity:

@@ -9,9 +9,12 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
+
+from mempalace_mcp.core.figures import gauge
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -47,6 +50,21 @@ async def until_done(future: Future[Any]) -> None:
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopStatistics:
+    """The event loop, as it was measured last; None before the first measurement."""
+
+    task_count: int | None = field(
+        metadata=gauge("asyncio_task_count", "Tasks of the event loop.", metric="mempalace_asyncio_tasks")
+    )
+    lag: float | None = field(
+        metadata=gauge("event_loop_lag_seconds", "How late the event loop was when it was last measured.")
+    )
+    largest_lag: float | None = field(
+        metadata=gauge("event_loop_lag_max_seconds", "The largest lag of the last minute.")
+    )
 
 
 class Heartbeat:
@@ -89,3 +107,7 @@ class Heartbeat:
         """The largest lag of the last minute."""
         lags = self._lags.copy()
         return max(*lags, self.overdue) if lags else None
+
+    def statistics(self) -> LoopStatistics:
+        """All of it."""
+        return LoopStatistics(self.task_count, self.lag, self.largest_lag)

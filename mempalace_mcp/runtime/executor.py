@@ -22,6 +22,7 @@ from operator import methodcaller
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from mempalace_mcp.core.errors import Busy, PalaceError
+from mempalace_mcp.core.figures import gauge
 from mempalace_mcp.runtime.event_loop import until_done
 
 T = TypeVar("T")
@@ -97,8 +98,8 @@ class ExecutorStatistics:
     """The pool now: calls at work and in line, the seconds of the one at work for longest; `refused` is a total."""
 
     threads: int
-    running: int
-    waiting: int
+    running: int = field(metadata=gauge("executor_running", "Calls that have a thread."))
+    waiting: int = field(metadata=gauge("executor_waiting", "Calls that wait for a thread."))
     waiting_limit: int
     oldest_running: float
     refused: int

@@ -16,8 +16,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import sqlite3
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,10 +25,11 @@ from typing import Any, TypeVar
 
 from mempalace_mcp import __version__
 from mempalace_mcp.core.config import Settings
+from mempalace_mcp.core.figures import figures_of
 from mempalace_mcp.embedding.background import BackgroundEmbedder
 from mempalace_mcp.palace.stores import Stores
-from mempalace_mcp.runtime.activity import Activity, ActivityStatistics, Outcome, Transport
-from mempalace_mcp.runtime.event_loop import Heartbeat
+from mempalace_mcp.runtime.activity import Activity, ActivityStatistics
+from mempalace_mcp.runtime.event_loop import Heartbeat, LoopStatistics
 from mempalace_mcp.runtime.executor import Executor, ExecutorStatistics
 from mempalace_mcp.runtime.indexer import Indexer, IndexerStatistics
 from mempalace_mcp.runtime.monitor import DiskStatistics, DiskWatch, ProcessProbe, ProcessStatistics
@@ -38,7 +37,7 @@ from mempalace_mcp.runtime.writer import WriterStatistics, WriterThread
 from mempalace_mcp.storage.sqlite.database import Database, DatabaseStatistics
 from mempalace_mcp.storage.transactions import IdempotencyStatistics
 from mempalace_mcp.storage.vectors.index import VectorIndex
-from mempalace_mcp.storage.vectors.model import Cause, ChromaState, VectorStatistics
+from mempalace_mcp.storage.vectors.model import ChromaState, VectorStatistics
 
 
 class Status(StrEnum):
@@ -152,114 +151,39 @@ REASONS = (
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostics:
-    """Bytes, seconds and counts; None where a gauge cannot be read, is not there, or has nothing to say yet.
+Diagnostics = Mapping[str, Any]
+"""The published figures of all components by their keys; None where a figure is not known at the moment."""
 
-    Counts of things done are since the process began, the largest lag is that of the last minute.
-    """
+_STATISTICS = (
+    ProcessStatistics,
+    LoopStatistics,
+    ActivityStatistics,
+    ExecutorStatistics,
+    WriterStatistics,
+    DatabaseStatistics,
+    DiskStatistics,
+    IndexerStatistics,
+    VectorStatistics,
+    IdempotencyStatistics,
+)
+_FIELDS = tuple((kind, name, figure) for kind in _STATISTICS for name, figure in figures_of(kind))
 
-    thread_count: int | None
-    native_thread_count: int | None
-    asyncio_task_count: int | None
-    running_executions: int | None
-    oldest_execution_seconds: float | None
-    conversation_history_size: int | None
-    conversation_history_total: int | None
-    conversation_history_limit: int | None
-    event_loop_lag_seconds: float | None
-    event_loop_lag_max_seconds: float | None
-    cpu_seconds: float | None
-    rss_bytes: int | None
-    allocated_blocks: int | None
-    open_descriptors: int | None
-    sessions: Mapping[Transport, int] | None
-    sessions_opened: int | None
-    calls: Mapping[Outcome, int] | None
-    bytes_received: int | None
-    bytes_sent: int | None
-    executor_running: int | None
-    executor_waiting: int | None
-    writer_waiting: int | None
-    writer_oldest_seconds: float | None
-    writer_wait_seconds: float | None
-    writer_wait_max_seconds: float | None
-    commits: int | None
-    lock_retries: int | None
-    lock_wait_seconds: float | None
-    lock_wait_max_seconds: float | None
-    database_bytes: int | None
-    log_bytes: int | None
-    disk_free_bytes: int | None
-    pending_embeddings: int | None
-    index_generation: int | None
-    index_last_reopen: Cause | None
-    foreign_writes: int | None
-    receipts_recorded: int | None
-    receipts_replayed: int | None
+FIGURES = tuple(figure for _, _, figure in _FIELDS)
+"""Every figure of the diagnostics, in their order."""
 
 
-def gather(
-    activity: ActivityStatistics | None, heartbeat: Heartbeat, process: ProcessStatistics, components: Iterable[Any]
-) -> Diagnostics:
-    """What each of them tells; None for what is not among the components."""
-    told = list(components)
-    writer, database = _of(WriterStatistics, told), _of(DatabaseStatistics, told)
-    executor, disk = _of(ExecutorStatistics, told), _of(DiskStatistics, told)
-    indexer, index = _of(IndexerStatistics, told), _of(VectorStatistics, told)
-    receipts = _of(IdempotencyStatistics, told)
-    return Diagnostics(
-        thread_count=read(threading.active_count),
-        native_thread_count=process.native_threads,
-        asyncio_task_count=heartbeat.task_count,
-        running_executions=activity.running if activity else None,
-        oldest_execution_seconds=activity.oldest_seconds if activity else None,
-        conversation_history_size=activity.history_size if activity else None,
-        conversation_history_total=activity.history_total if activity else None,
-        conversation_history_limit=activity.history_limit if activity else None,
-        event_loop_lag_seconds=heartbeat.lag,
-        event_loop_lag_max_seconds=heartbeat.largest_lag,
-        cpu_seconds=read(time.process_time),
-        rss_bytes=process.rss_bytes,
-        allocated_blocks=read(sys.getallocatedblocks),
-        open_descriptors=process.open_descriptors,
-        sessions=activity.sessions if activity else None,
-        sessions_opened=activity.sessions_opened if activity else None,
-        calls=activity.calls if activity else None,
-        bytes_received=activity.bytes_in if activity else None,
-        bytes_sent=activity.bytes_out if activity else None,
-        executor_running=executor.running if executor else None,
-        executor_waiting=executor.waiting if executor else None,
-        writer_waiting=writer.waiting if writer else None,
-        writer_oldest_seconds=writer.oldest_waiting if writer else None,
-        writer_wait_seconds=writer.wait_total if writer else None,
-        writer_wait_max_seconds=writer.wait_max if writer else None,
-        commits=database.commits if database else None,
-        lock_retries=database.retries if database else None,
-        lock_wait_seconds=database.lock_wait_total if database else None,
-        lock_wait_max_seconds=database.lock_wait_max if database else None,
-        database_bytes=database.database_bytes if database else None,
-        log_bytes=database.log_bytes if database else None,
-        disk_free_bytes=disk.free_bytes if disk else None,
-        pending_embeddings=indexer.pending if indexer else None,
-        index_generation=index.generation if index else None,
-        index_last_reopen=index.last_reopen if index else None,
-        foreign_writes=index.foreign_writes if index else None,
-        receipts_recorded=receipts.recorded if receipts else None,
-        receipts_replayed=receipts.replayed if receipts else None,
-    )
+def gather(statistics: Iterable[object]) -> Diagnostics:
+    """The figures of these statistics; None for components that are not among them."""
+    by_type = {type(each): each for each in statistics}
+    return {figure.key: getattr(by_type.get(kind), name, None) for kind, name, figure in _FIELDS}
 
 
 def read(gauge: Callable[[], T]) -> T | None:
-    """What a gauge shows, or None if it cannot be read."""
+    """The value of a gauge, or None if it cannot be read."""
     try:
         return gauge()
     except Exception:  # noqa: BLE001 - a gauge of any component may fail in any way; the probe must answer
         return None
-
-
-def _of(kind: type[T], told: Iterable[Any]) -> T | None:
-    return next((statistics for statistics in told if isinstance(statistics, kind)), None)
 
 
 SLOW_LOOP_SECONDS = 1.0
@@ -331,6 +255,7 @@ class Health:
 
     def snapshot(self) -> HealthReport:
         """Read what is in memory; well under a millisecond, and no gauge that fails can break it."""
+        process, loop = read(self._process.statistics), read(self._heartbeat.statistics)
         activity = read(self._activity.statistics)
         components = {name: read(gauge) for name, gauge in self._gauges}
         concerns = [*self._loop_concerns(), *_call_concerns(activity), *filter(None, map(_examine, self._checks))]
@@ -340,7 +265,7 @@ class Health:
             version=__version__,
             pid=os.getpid(),
             uptime_seconds=time.monotonic() - self._started,
-            diagnostics=gather(activity, self._heartbeat, self._process.latest, components.values()),
+            diagnostics=gather([process, loop, activity, *components.values()]),
             components=components,
         )
 
@@ -528,7 +453,7 @@ def describe_process(settings: Settings, stores: Stores, report: HealthReport) -
         "reasons": [f"{concern.code}: {concern.message}. {concern.reason.remedy}" for concern in report.reasons],
         "version": report.version,
         "index": index | dataclasses.asdict(stores.index.statistics()),
-        "process": process | dataclasses.asdict(report.diagnostics),
+        "process": {**process, **report.diagnostics},
     }
 
 

@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import EmbedderUnavailable, PalaceError
+from mempalace_mcp.core.figures import gauge
 from mempalace_mcp.core.limits import wait_for_end
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.model import Priority
@@ -52,7 +53,7 @@ class IndexerStatistics:
 
     started: bool
     alive: bool
-    pending: int | None
+    pending: int | None = field(metadata=gauge("pending_embeddings", "Passages without a vector."))
     embedded: int
     indexed: int
     purged: int

@@ -27,10 +27,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psutil
 
+from mempalace_mcp.core.figures import counter, gauge
 from mempalace_mcp.core.limits import wait_for_end
 from mempalace_mcp.storage.sqlite.database import Database, FileStatistics
 
@@ -83,34 +84,47 @@ def share_one_heap() -> None:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatistics:
-    """One reading; None where the system does not tell."""
+    """The process as a whole; None where the operating system does not tell."""
 
-    rss_bytes: int | None
-    open_descriptors: int | None
-    native_threads: int | None
+    thread_count: int = field(metadata=gauge("thread_count", "Threads of Python.", metric="mempalace_threads"))
+    native_thread_count: int | None = field(
+        metadata=gauge("native_thread_count", "Threads of the process.", metric="mempalace_native_threads")
+    )
+    cpu_seconds: float = field(metadata=counter("cpu_seconds", "CPU time used.", metric="process_cpu_seconds_total"))
+    rss_bytes: int | None = field(
+        metadata=gauge("rss_bytes", "Resident memory.", metric="process_resident_memory_bytes")
+    )
+    allocated_blocks: int = field(metadata=gauge("allocated_blocks", "Blocks of memory allocated by Python."))
+    open_descriptors: int | None = field(
+        metadata=gauge("open_descriptors", "Open file descriptors.", metric="process_open_fds")
+    )
 
 
 class ProcessProbe:
-    """Reads the gauges that cost system calls; `latest` is the last reading and costs nothing."""
+    """Measures the process. `read` makes the system calls, `statistics` costs next to nothing."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
-        self.latest = ProcessStatistics(None, None, None)
         self.read()
 
     def read(self) -> None:
-        """Ask the system again, which takes about a tenth of a millisecond."""
-        try:
-            with self._process.oneshot():
-                self.latest = ProcessStatistics(
-                    self._process.memory_info().rss, self._process.num_fds(), self._process.num_threads()
-                )
-        except (psutil.Error, OSError):
-            self.latest = ProcessStatistics(None, None, None)
+        """Ask the operating system, which takes about a tenth of a millisecond."""
+        self._rss_bytes = self._open_descriptors = self._native_threads = None
+        with contextlib.suppress(psutil.Error, OSError), self._process.oneshot():
+            self._rss_bytes = self._process.memory_info().rss
+            self._open_descriptors = self._process.num_fds()
+            self._native_threads = self._process.num_threads()
 
     def statistics(self) -> ProcessStatistics:
-        """The last reading."""
-        return self.latest
+        """The last reading, and what the interpreter knows at once."""
+        return ProcessStatistics(
+            thread_count=threading.active_count(),
+            native_thread_count=self._native_threads,
+            cpu_seconds=time.process_time(),
+            rss_bytes=self._rss_bytes,
+            allocated_blocks=sys.getallocatedblocks(),
+            open_descriptors=self._open_descriptors,
+        )
 
 
 INTERVAL_SECONDS = 1.0
@@ -123,7 +137,7 @@ class DiskStatistics:
     """What was seen last, and how many seconds the look at hand has been taking: a disk that hangs shows there."""
 
     files: FileStatistics
-    free_bytes: int | None
+    free_bytes: int | None = field(metadata=gauge("disk_free_bytes", "Space left on the palace's disk."))
     look_seconds: float
 
 

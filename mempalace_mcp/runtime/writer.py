@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mempalace_mcp.core.call_context import COMMAND_SECONDS, Deadline
 from mempalace_mcp.core.errors import Busy, PalaceError
+from mempalace_mcp.core.figures import counter, gauge
 from mempalace_mcp.core.limits import wait_for_end
 from mempalace_mcp.runtime.event_loop import until_done
 from mempalace_mcp.storage.sqlite.database import Database
@@ -38,16 +39,16 @@ class WriterStatistics:
     """
 
     alive: bool
-    waiting: int
+    waiting: int = field(metadata=gauge("writer_waiting", "Writes in the queue."))
     waiting_limit: int
-    oldest_waiting: float
+    oldest_waiting: float = field(metadata=gauge("writer_oldest_seconds", "Age of the oldest unsettled write."))
     committing: int
     units: int
     groups: int
     largest_group: int
     refused: int
-    wait_total: float
-    wait_max: float
+    wait_total: float = field(metadata=counter("writer_wait_seconds", "Time of writes in the queue."))
+    wait_max: float = field(metadata=gauge("writer_wait_max_seconds", "Longest time of a write in the queue."))
 
 
 class WriterThread:

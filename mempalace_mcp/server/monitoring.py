@@ -1,25 +1,18 @@
 """Health, metrics and history over HTTP.
 
-The health report for Prometheus, in its text format 0.0.4.
-
-Format: https://prometheus.io/docs/instrumenting/exposition_formats/. Every label takes its values from a closed set,
-so that the number of time series is fixed.
-
-What probes are told: `/health`, `/livez`, `/readyz` and `/metrics`.
-
-Anybody on the machine may ask: they show numbers and members of closed sets, no names, no texts.
-
-`GET /api/history`: what the server has been asked, for people and their dashboards. Its arguments are the tool's.
+`/health`, `/livez`, `/readyz` and `/metrics` answer from memory. Any local caller may ask: they show numbers and
+members of closed sets, never names or texts. Metrics are in Prometheus' text format 0.0.4
+(https://prometheus.io/docs/instrumenting/exposition_formats/). All labels have closed sets of values, so the number of
+time series is fixed. `GET /api/history` lists recent calls; its parameters are those of the `history` tool.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
-from typing import Any, Literal
+from typing import Any
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -27,8 +20,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mempalace_mcp.core.errors import InvalidArgument, NotFound
+from mempalace_mcp.core.figures import Kind
 from mempalace_mcp.runtime.activity import Activity, describe_history
-from mempalace_mcp.runtime.health import REASONS, Diagnostics, Health, HealthReport, Status
+from mempalace_mcp.runtime.health import FIGURES, REASONS, Diagnostics, Health, HealthReport, Status
 from mempalace_mcp.server.http_messages import HttpRefusal
 from mempalace_mcp.server.tools.history import HistoryArguments
 from mempalace_mcp.server.tools.schema import input_schema, read_arguments, readable
@@ -36,85 +30,6 @@ from mempalace_mcp.server.tools.schema import input_schema, read_arguments, read
 CONTENT_TYPE = "text/plain; version=0.0.4"
 
 Number = int | float
-Kind = Literal["counter", "gauge"]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One figure of the diagnostics under its name for Prometheus; with a `label` it is one figure for each value."""
-
-    name: str
-    kind: Kind
-    meaning: str
-    read: Callable[[Diagnostics], Number | Mapping[Any, int] | None]
-    label: str = ""
-
-
-def _counter(name: str, meaning: str, read: Callable[[Diagnostics], Number | None]) -> Metric:
-    return Metric(name, "counter", meaning, read)
-
-
-def _gauge(name: str, meaning: str, read: Callable[[Diagnostics], Number | None]) -> Metric:
-    return Metric(name, "gauge", meaning, read)
-
-
-METRICS = (
-    _counter("process_cpu_seconds_total", "CPU time used.", lambda t: t.cpu_seconds),
-    _gauge("process_resident_memory_bytes", "Resident memory.", lambda t: t.rss_bytes),
-    _gauge("process_open_fds", "Open file descriptors.", lambda t: t.open_descriptors),
-    _gauge("mempalace_allocated_blocks", "Blocks of memory allocated by Python.", lambda t: t.allocated_blocks),
-    _gauge("mempalace_threads", "Threads of Python.", lambda t: t.thread_count),
-    _gauge("mempalace_native_threads", "Threads of the process.", lambda t: t.native_thread_count),
-    _gauge("mempalace_asyncio_tasks", "Tasks of the event loop.", lambda t: t.asyncio_task_count),
-    _gauge(
-        "mempalace_event_loop_lag_seconds",
-        "How late the event loop was when it was last measured.",
-        lambda t: t.event_loop_lag_seconds,
-    ),
-    _gauge(
-        "mempalace_event_loop_lag_max_seconds",
-        "The largest lag of the last minute.",
-        lambda t: t.event_loop_lag_max_seconds,
-    ),
-    Metric("mempalace_sessions", "gauge", "Open sessions.", lambda t: t.sessions, "transport"),
-    _counter("mempalace_sessions_opened_total", "Sessions opened.", lambda t: t.sessions_opened),
-    Metric("mempalace_calls_total", "counter", "Calls that ended.", lambda t: t.calls, "outcome"),
-    _gauge("mempalace_calls_running", "Calls in flight.", lambda t: t.running_executions),
-    _gauge("mempalace_call_oldest_seconds", "Age of the oldest call in flight.", lambda t: t.oldest_execution_seconds),
-    _counter("mempalace_received_bytes_total", "Bytes of calls.", lambda t: t.bytes_received),
-    _counter("mempalace_sent_bytes_total", "Bytes of answers.", lambda t: t.bytes_sent),
-    _gauge("mempalace_history_size", "Calls remembered of the busiest session.", lambda t: t.conversation_history_size),
-    _gauge("mempalace_history_remembered", "Calls remembered of all sessions.", lambda t: t.conversation_history_total),
-    _gauge(
-        "mempalace_history_limit",
-        "Calls remembered of a session at most.",
-        lambda t: t.conversation_history_limit,
-    ),
-    _gauge("mempalace_executor_running", "Calls that have a thread.", lambda t: t.executor_running),
-    _gauge("mempalace_executor_waiting", "Calls that wait for a thread.", lambda t: t.executor_waiting),
-    _gauge("mempalace_writer_waiting", "Writes in the queue.", lambda t: t.writer_waiting),
-    _gauge("mempalace_writer_oldest_seconds", "Age of the oldest unsettled write.", lambda t: t.writer_oldest_seconds),
-    _counter("mempalace_writer_wait_seconds_total", "Time of writes in the queue.", lambda t: t.writer_wait_seconds),
-    _gauge(
-        "mempalace_writer_wait_max_seconds",
-        "Longest time of a write in the queue.",
-        lambda t: t.writer_wait_max_seconds,
-    ),
-    _counter("mempalace_commits_total", "Transactions committed.", lambda t: t.commits),
-    _counter(
-        "mempalace_lock_retries_total", "Attempts repeated because a program was in the way.", lambda t: t.lock_retries
-    ),
-    _counter("mempalace_lock_wait_seconds_total", "Time spent for the write lock.", lambda t: t.lock_wait_seconds),
-    _gauge("mempalace_lock_wait_max_seconds", "Longest wait for the write lock.", lambda t: t.lock_wait_max_seconds),
-    _gauge("mempalace_database_bytes", "Size of palace.db.", lambda t: t.database_bytes),
-    _gauge("mempalace_log_bytes", "Size of the write-ahead log.", lambda t: t.log_bytes),
-    _gauge("mempalace_disk_free_bytes", "Space left on the palace's disk.", lambda t: t.disk_free_bytes),
-    _gauge("mempalace_pending_embeddings", "Passages without a vector.", lambda t: t.pending_embeddings),
-    _counter("mempalace_index_openings_total", "Openings of Chroma.", lambda t: t.index_generation),
-    _counter("mempalace_index_foreign_writes_total", "Foreign changes to Chroma.", lambda t: t.foreign_writes),
-    _counter("mempalace_receipts_recorded_total", "Writes done under a receipt.", lambda t: t.receipts_recorded),
-    _counter("mempalace_receipts_replayed_total", "Writes answered from a receipt.", lambda t: t.receipts_replayed),
-)
 
 
 def exposition(report: HealthReport) -> str:
@@ -132,9 +47,10 @@ def _about(report: HealthReport) -> Iterator[str]:
     yield from _family("mempalace_reason", "gauge", "1 for each reason not to be ok.", reasons, "code")
 
 
-def _figures(told: Diagnostics) -> Iterator[str]:
-    for metric in METRICS:
-        yield from _family(metric.name, metric.kind, metric.meaning, metric.read(told), metric.label)
+def _figures(diagnostics: Diagnostics) -> Iterator[str]:
+    for figure in FIGURES:
+        if figure.metric is not None:
+            yield from _family(figure.metric, figure.kind, figure.meaning, diagnostics[figure.key], figure.label)
 
 
 def _family(

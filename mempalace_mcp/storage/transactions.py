@@ -27,7 +27,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from inspect import signature
 from types import MappingProxyType, NoneType
@@ -37,6 +37,7 @@ from mempalace_mcp.core import clock, errors, model
 from mempalace_mcp.core.call_context import IDEMPOTENCY_KEY, Deadline, IdempotencyKey
 from mempalace_mcp.core.clock import DAY, Instant
 from mempalace_mcp.core.errors import Cancelled, Conflict, PalaceError, StorageError
+from mempalace_mcp.core.figures import counter
 from mempalace_mcp.core.text import Name
 
 T = TypeVar("T")
@@ -247,8 +248,8 @@ KEPT_AT_MOST = 100_000
 class IdempotencyStatistics:
     """Writes with a receipt key since the process began: those done and recorded, those answered from a receipt."""
 
-    recorded: int
-    replayed: int
+    recorded: int = field(metadata=counter("receipts_recorded", "Writes done under a receipt."))
+    replayed: int = field(metadata=counter("receipts_replayed", "Writes answered from a receipt."))
 
 
 @dataclass(frozen=True, slots=True)

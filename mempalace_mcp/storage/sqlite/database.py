@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ from mempalace_mcp.core.errors import (
     StorageFull,
     StorageReadOnly,
 )
+from mempalace_mcp.core.figures import counter, gauge
 from mempalace_mcp.core.files import create_directory, create_file
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.sqlite.backup import BackupReport, Progress, back_up
@@ -85,15 +86,15 @@ class DatabaseStatistics:
     available: bool
     writable: bool
     damaged: bool
-    database_bytes: int | None
-    log_bytes: int | None
-    commits: int
+    database_bytes: int | None = field(metadata=gauge("database_bytes", "Size of palace.db."))
+    log_bytes: int | None = field(metadata=gauge("log_bytes", "Size of the write-ahead log."))
+    commits: int = field(metadata=counter("commits", "Transactions committed."))
     groups: int
     largest_group: int
-    retries: int
+    retries: int = field(metadata=counter("lock_retries", "Attempts repeated because a program was in the way."))
     locks: int
-    lock_wait_total: float
-    lock_wait_max: float
+    lock_wait_total: float = field(metadata=counter("lock_wait_seconds", "Time spent for the write lock."))
+    lock_wait_max: float = field(metadata=gauge("lock_wait_max_seconds", "Longest wait for the write lock."))
     readers_in_use: int
     readers_limit: int
     reopened: int

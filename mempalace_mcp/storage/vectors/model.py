@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from mempalace_mcp.core.figures import counter, state
 
 
 class ChromaState(StrEnum):
@@ -71,9 +73,13 @@ class VectorStatistics:
     chroma_rows: int
     chroma_deleted: int
     position: int
-    generation: int
-    last_reopen: Cause | None
-    foreign_writes: int
+    generation: int = field(
+        metadata=counter("index_generation", "Openings of Chroma.", metric="mempalace_index_openings_total")
+    )
+    last_reopen: Cause | None = field(metadata=state("index_last_reopen", "Why Chroma was opened last."))
+    foreign_writes: int = field(
+        metadata=counter("foreign_writes", "Foreign changes to Chroma.", metric="mempalace_index_foreign_writes_total")
+    )
     rebuilds: int
     rebuild_seconds: float | None
     failures: int
