@@ -12,7 +12,7 @@ from mempalace_mcp.cli.commands import commands
 from mempalace_mcp.cli.session_options import session_parser
 from mempalace_mcp.core.config import SETTINGS, Setting
 from mempalace_mcp.core.errors import PalaceError
-from mempalace_mcp.runtime.health import REASONS, HealthCode, Status
+from mempalace_mcp.runtime.issues import REASONS, IssueKind, Status
 from mempalace_mcp.server.tools.registry import build_tools
 from scripts.document_figures import with_figures
 from scripts.document_tools import document
@@ -96,7 +96,7 @@ def test_the_readme_shows_what_the_demonstration_prints() -> None:
 
 
 @pytest.mark.parametrize("reason", REASONS, ids=lambda reason: reason.code)
-def test_every_reason_not_to_be_well_has_a_remedy(reason: HealthCode) -> None:
+def test_every_reason_not_to_be_well_has_a_remedy(reason: IssueKind) -> None:
     rows = [
         line for line in OPERATIONS.splitlines() if line.startswith(("| `", "| **`")) and f"`{reason.code}`" in line
     ]

@@ -163,14 +163,14 @@ def status(palace: str | None, as_json: bool) -> None:
 
 @commands.command()
 @palace_option
-@click.option("--fix", is_flag=True, help="Mend what can be mended without danger, and say what was done.")
+@click.option("--fix", is_flag=True, help="Fix what can be fixed without risk, and say what was done.")
 @json_option
 def doctor(palace: str | None, fix: bool, as_json: bool) -> None:
-    """Say what is wrong with the palace and what to do about it. The exit code is 0 if it is well."""
-    from mempalace_mcp.cli import doctor as examining
+    """Check the palace: say what is wrong and what to do. The exit code is 0 if nothing is."""
+    from mempalace_mcp.cli.doctor import doctor as check
 
     with reported(as_json):
-        told, well = examining.doctor(load_settings(os.environ, palace), fix, as_json)
+        told, well = check(load_settings(os.environ, palace), fix, as_json)
         click.echo(told)
         raise SystemExit(0 if well else 1)
 

@@ -1,16 +1,7 @@
-"""`mempalace-mcp doctor`: what is wrong with a palace, and what can be done about it.
+"""`mempalace-mcp doctor`: finds what is wrong with a palace, says what to do, and with `--fix` does the safe part.
 
-One thing that is wrong, and how it is mended.
-
-The process behind the sessions: does it answer, how is it, has an earlier one left something?
-
-The palace's directory and files: are they there, may we write them, may others read them, is there space?
-
-What is stored: can it be read, is it whole, does its log shrink, is its lock given back?
-
-What is derived from the truth: the model's files, the vectors it made, Chroma's files.
-
-`doctor`: what is wrong with a palace, what to do about it, and with `--fix` the part of that which is safe.
+Each check looks at one part: files and permissions, the database, vectors and index, the daemon. The doctor works
+without a server and on palaces that no server can open.
 """
 
 from __future__ import annotations
@@ -21,7 +12,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,13 +25,13 @@ from mempalace_mcp.core.errors import Busy, ConfigurationError, EmbedderBroken, 
 from mempalace_mcp.core.files import is_file
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.model import ModelStamp
-from mempalace_mcp.daemon import control
-from mempalace_mcp.daemon import ipc as addresses
+from mempalace_mcp.daemon import control, ipc
 from mempalace_mcp.daemon.connector import DaemonLock
 from mempalace_mcp.daemon.entry import abandoned, runtime_folder, sweep
 from mempalace_mcp.embedding.encoder import BUNDLED, verify_bundle
-from mempalace_mcp.runtime import health
-from mempalace_mcp.runtime.health import HealthCode, Limits
+from mempalace_mcp.runtime import issues
+from mempalace_mcp.runtime.health import Limits
+from mempalace_mcp.runtime.issues import Issue, IssueKind, degraded, failing
 from mempalace_mcp.storage.sqlite.connection import WAL_BYTES_KEPT, log_of, verify_sqlite
 from mempalace_mcp.storage.sqlite.database import DATABASE_FILE, LOCK_FILE, Database
 from mempalace_mcp.storage.sqlite.inspection import Inspection, damages, inspect
@@ -48,118 +39,154 @@ from mempalace_mcp.storage.sqlite.opening import Exposed, exposed, own_paths
 from mempalace_mcp.storage.vectors.log import REINDEX
 from mempalace_mcp.storage.vectors.manifest import directories, discard_files, doubt, load_record
 
-Repair = Callable[[], str]
-"""Mends it without any danger to what is stored, and says what was done. May raise PalaceError or OSError."""
+PALACE_ABSENT = failing("palace_absent", "Restore a backup, or name the palace with --palace or PALACE_PATH.")
+PERMISSIONS = degraded("permissions", "Run `chmod go-rwx` on the palace's directory and these files.")
+SQLITE_OLD = failing("sqlite_old", "Use a Python with a newer SQLite.")
+MODEL_MISMATCH = degraded("model_mismatch", REINDEX)
+EMBEDDINGS_PENDING = degraded("embeddings_pending", "Start a session, or run `mempalace-mcp doctor --fix`.")
+INDEX_DOUBTFUL = degraded("index_doubtful", "Nothing: the index is rebuilt when it is next needed.")
+DAEMON_SILENT = failing("daemon_silent", "Kill that process. Sessions start another one and lose nothing.")
+STALE_ADDRESS = degraded("stale_address", "Nothing: the next daemon replaces it.")
+STALE_SOCKETS = degraded("stale_sockets", "Nothing: the next daemon removes them.")
 
+OWN_KINDS = (
+    PALACE_ABSENT,
+    PERMISSIONS,
+    SQLITE_OLD,
+    MODEL_MISMATCH,
+    EMBEDDINGS_PENDING,
+    INDEX_DOUBTFUL,
+    DAEMON_SILENT,
+    STALE_ADDRESS,
+    STALE_SOCKETS,
+)
+"""The kinds of issues that only the doctor reports; all others are in `runtime/issues.py`."""
 
-@dataclass(frozen=True, slots=True)
-class DoctorIssue:
-    """A code from a closed set, a sentence, what a person can do, and the repair if there is a safe one."""
+INDEX = "index"
+INDEX_LOCK = "index.lock"
+EMBED_LOCK = "embed.lock"
 
-    code: str
-    message: str
-    remedy: str
-    repair: Repair | None = None
-
-    @classmethod
-    def of(cls, reason: HealthCode, message: str, repair: Repair | None = None) -> DoctorIssue:
-        """What a process that serves would call by the same name."""
-        return cls(reason.code, message, reason.remedy, repair)
+LOCK_SECONDS = 2.0
+"""Whoever holds the write lock for longer is stuck, or imports much."""
 
 
 @dataclass(frozen=True, slots=True)
 class DoctorContext:
-    """The palace that is examined, what its daemon tells of itself, or why that does not answer."""
+    """The palace that is checked; the daemon's description of itself, or the error if it does not answer."""
 
     settings: Settings
     daemon: Mapping[str, Any] | None
-    silence: PalaceError | None
+    daemon_error: PalaceError | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> DoctorContext:
+        """Ask the palace's daemon, if there is one."""
+        try:
+            return cls(settings, control.describe(settings.palace), None)
+        except (Busy, Forbidden) as error:
+            return cls(settings, None, error)
 
     @property
     def directory(self) -> Path:
-        """Where the palace is."""
+        """The palace's directory."""
         return self.settings.palace
 
     @property
     def is_served(self) -> bool:
         """Is there a daemon, whether it answers or not?"""
-        return self.daemon is not None or self.silence is not None
+        return self.daemon is not None or self.daemon_error is not None
 
 
-Examination = Callable[[DoctorContext], Iterator[DoctorIssue]]
-"""Looks at one part of the palace. What another part makes impossible to see is not found twice."""
+Check = Callable[[DoctorContext], Iterator[Issue]]
+"""Looks at one part of the palace. A check that cannot see its part, because another part is broken, is silent."""
 
 
-def doctor_context(settings: Settings) -> DoctorContext:
-    """The palace, and what its daemon says of itself."""
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """An issue, and how its repair went: what it did, or why it failed. Neither if none was tried."""
+
+    issue: Issue
+    repaired: str | None = None
+    failed: str | None = None
+
+
+def doctor(settings: Settings, fix: bool, as_json: bool) -> tuple[str, bool]:
+    """Check the palace, with `fix` repair it: the report, and whether all is well now."""
+    results = [_repair(issue) if fix else CheckResult(issue) for issue in _find_issues(settings)]
+    well = all(result.repaired is not None for result in results)
+    if as_json:
+        head = {"palace": str(settings.palace), "well": well, "sqlite": sqlite3.sqlite_version}
+        return json.dumps({**head, "findings": [_as_json(result) for result in results]}, ensure_ascii=False), well
+    verdict = f"{settings.palace} is healthy." if well else f"{settings.palace} needs attention."
+    return "\n\n".join([*map(_as_text, results), verdict]), well
+
+
+def _find_issues(settings: Settings) -> Iterator[Issue]:
+    """All issues, each code once: the daemon may report what a check here has found already."""
+    context, seen = DoctorContext.of(settings), set[str]()
+    for check in CHECKS:
+        for issue in check(context):
+            if issue.code not in seen:
+                seen.add(issue.code)
+                yield issue
+
+
+def _repair(issue: Issue) -> CheckResult:
+    if issue.repair is None:
+        return CheckResult(issue)
     try:
-        return DoctorContext(settings, control.describe(settings.palace), None)
-    except (Busy, Forbidden) as error:
-        return DoctorContext(settings, None, error)
+        return CheckResult(issue, repaired=issue.repair())
+    except PalaceError as error:
+        return CheckResult(issue, failed=error.message)
+    except OSError as error:
+        return CheckResult(issue, failed=str(error))
 
 
-def examine_daemon(patient: DoctorContext) -> Iterator[DoctorIssue]:
-    """Its health, and what is left of those before it."""
-    if patient.silence is not None:
-        remedy = patient.silence.hint or "Kill that process; sessions start another and lose nothing."
-        yield DoctorIssue("daemon_silent", patient.silence.message, remedy)
-    if patient.daemon is not None:
-        for reason in patient.daemon.get("health", {}).get("reasons", ()):
-            message = f"process {patient.daemon['pid']} says: {reason['message']}"
-            yield DoctorIssue(reason["code"], message, reason["remedy"])
-    file = patient.directory / addresses.FILE
-    if not patient.is_served and file.exists():
-        message, remedy = f"{file} is of a process that is gone", "Nothing: the next one replaces it."
-        yield DoctorIssue("stale_address", message, remedy, partial(_forget, file))
-    folder = Path(runtime_folder(str(patient.directory)))
-    if left := list(abandoned(folder)):
-        message = f"{output.count(len(left), 'socket')} in {folder} are of processes that are gone"
-        yield DoctorIssue("stale_sockets", message, "Nothing: the next daemon removes them.", partial(_sweep, folder))
+def _as_json(result: CheckResult) -> dict[str, str | None]:
+    issue = result.issue
+    about = {"code": issue.code, "message": issue.message, "remedy": issue.remedy}
+    return {**about, "mended": result.repaired, "failed": result.failed}
 
 
-def _forget(file: Path) -> str:
-    seat = DaemonLock.take(str(file.with_name(addresses.LOCK)))
-    if seat is None:
-        raise Busy("a daemon has just begun")
-    try:
-        addresses.forget(str(file))
-    finally:
-        seat.close()
-    return f"removed {file}"
+def _as_text(result: CheckResult) -> str:
+    issue = result.issue
+    lines = [f"{issue.code}: {output.harmless(issue.message)}"]
+    if result.failed is not None:
+        lines.append(f"could not be fixed: {output.harmless(result.failed)}")
+    lines.append(issue.remedy if result.repaired is None else f"fixed: {output.harmless(result.repaired)}")
+    return f"\n{output.INDENT}".join(lines)
 
 
-def _sweep(folder: Path) -> str:
-    return f"removed {output.count(sweep(folder), 'socket')}"
+def _with_remedy(kind: IssueKind, remedy: str | None) -> IssueKind:
+    """The kind with the remedy for this one case, if there is a better one than usual."""
+    return replace(kind, remedy=remedy) if remedy else kind
 
 
-def examine_files(patient: DoctorContext) -> Iterator[DoctorIssue]:
-    """Presence, permissions, space.
+def check_files(context: DoctorContext) -> Iterator[Issue]:
+    """Presence, permissions, free space.
 
     Raises:
-        StorageError: the palace cannot be reached, so there is nothing to examine.
+        StorageError: the palace's directory cannot be reached, so nothing can be checked.
     """
-    directory = patient.directory
+    directory = context.directory
     if not is_file(directory / DATABASE_FILE):
-        message = f"there is no {DATABASE_FILE} in {directory}"
-        yield DoctorIssue(
-            "palace_absent", message, "Restore a backup, or name the palace with --palace or PALACE_PATH."
-        )
+        yield Issue(PALACE_ABSENT, f"there is no {DATABASE_FILE} in {directory}")
     if not directory.is_dir():
         return
-    yield from _permissions(directory)
+    yield from _check_permissions(directory)
     free = shutil.disk_usage(directory).free
     if free < Limits().free_bytes:
-        yield DoctorIssue.of(health.DISK_LOW, f"{output.size(free)} are left on the disk of {directory}")
+        yield Issue(issues.DISK_LOW, f"{output.size(free)} are left on the disk of {directory}")
 
 
-def _permissions(directory: Path) -> Iterator[DoctorIssue]:
-    """What is not the palace's in its directory is nobody's business here."""
+def _check_permissions(directory: Path) -> Iterator[Issue]:
+    """Of the palace's own files only; others may lie in its directory too."""
     if closed := [path for path in own_paths(directory) if not os.access(path, os.R_OK | os.W_OK)]:
-        yield DoctorIssue.of(health.STORAGE_READ_ONLY, f"this user cannot write {_names(closed)}")
+        yield Issue(issues.STORAGE_READ_ONLY, f"this user cannot write {_names(closed)}")
     if found := list(exposed(directory)):
-        names = _names(each.path for each in found)
-        message, remedy = f"other users have access to {names}", f"chmod go-rwx {directory} and these files."
-        yield DoctorIssue("permissions", message, remedy, partial(_close_to_others, found))
+        kind = _with_remedy(PERMISSIONS, f"Run `chmod go-rwx` on {directory} and these files.")
+        message = f"other users have access to {_names(each.path for each in found)}"
+        yield Issue(kind, message, partial(_close_to_others, found))
 
 
 def _close_to_others(found: Iterable[Exposed]) -> str:
@@ -172,186 +199,151 @@ def _names(files: Iterable[Path]) -> str:
     return ", ".join(sorted(file.name for file in files))
 
 
-LOCK_SECONDS = 2.0
-"""A write lock that is held for longer is held by somebody who is stuck, or imports much."""
-
-
-def examine_truth(patient: DoctorContext) -> Iterator[DoctorIssue]:
-    """The database, its log and its lock."""
-    path = patient.directory / DATABASE_FILE
+def check_database(context: DoctorContext) -> Iterator[Issue]:
+    """The database, its write-ahead log and its lock."""
+    path = context.directory / DATABASE_FILE
     if not path.is_file():
         return
     try:
         verify_sqlite()
     except ConfigurationError as error:
-        yield DoctorIssue("sqlite_old", error.message, error.hint or "")
+        yield Issue(_with_remedy(SQLITE_OLD, error.hint), error.message)
         return
     try:
         found, damaged = inspect(path), damages(path)
     except PalaceError as error:
-        yield DoctorIssue(error.code, error.message, error.hint or health.PALACE_CORRUPT.remedy)
+        yield Issue(failing(error.code, error.hint or issues.PALACE_CORRUPT.remedy), error.message)
         return
     if found.schema > found.newest_schema:
         message = f"the palace has schema {found.schema}; this version of the program knows {found.newest_schema}"
-        yield DoctorIssue.of(health.SCHEMA_TOO_NEW, message)
+        yield Issue(issues.SCHEMA_TOO_NEW, message)
     if damaged:
-        yield DoctorIssue.of(health.PALACE_CORRUPT, f"SQLite finds {path} damaged: {'; '.join(damaged)}")
+        yield Issue(issues.PALACE_CORRUPT, f"SQLite finds {path} damaged: {'; '.join(damaged)}")
         return
-    yield from _log(patient)
-    yield from _lock(patient)
+    yield from _check_write_ahead_log(context)
+    yield from _check_write_lock(context)
 
 
-def _log(patient: DoctorContext) -> Iterator[DoctorIssue]:
-    log = log_of(patient.directory / DATABASE_FILE)
+def _check_write_ahead_log(context: DoctorContext) -> Iterator[Issue]:
+    log = log_of(context.directory / DATABASE_FILE)
     size = log.stat().st_size if log.is_file() else 0
     if size > WAL_BYTES_KEPT:
-        message = f"the write-ahead log has {output.size(size)}; some reader stays open for long, or did"
-        yield DoctorIssue.of(health.LOG_LARGE, message, partial(_checkpoint, patient))
+        message = f"the write-ahead log has {output.size(size)}; a reader stays open too long, or did"
+        yield Issue(issues.LOG_LARGE, message, partial(_checkpoint, context))
 
 
-def _checkpoint(patient: DoctorContext) -> str:
-    with closing(Database(patient.directory)) as database:
+def _checkpoint(context: DoctorContext) -> str:
+    with closing(Database(context.directory)) as database:
         if not database.checkpoint().complete:
             raise Busy("a reader keeps the write-ahead log from shrinking")
-    return "moved the write-ahead log into the file"
+    return "moved the write-ahead log into the database"
 
 
-def _lock(patient: DoctorContext) -> Iterator[DoctorIssue]:
-    with closing(FileLock(patient.directory / LOCK_FILE)) as lock:
+def _check_write_lock(context: DoctorContext) -> Iterator[Issue]:
+    with closing(FileLock(context.directory / LOCK_FILE)) as lock:
         try:
             lock.acquire(Deadline(LOCK_SECONDS))
-        except StorageError:  # it cannot be opened, which the permissions show
+        except StorageError:  # it cannot be opened; `_check_permissions` reports that
             return
         except Busy:
-            yield DoctorIssue.of(health.LOCK_HELD, f"{lock.describe()}, is not given back")
+            yield Issue(issues.LOCK_HELD, f"{lock.describe()}, is not released")
 
 
-INDEX = "index"
-INDEX_LOCK = "index.lock"
-EMBED_LOCK = "embed.lock"
-
-
-def examine_vectors(patient: DoctorContext) -> Iterator[DoctorIssue]:
-    """The model first; without a truth that can be read there is nothing to compare the rest with."""
+def check_vectors(context: DoctorContext) -> Iterator[Issue]:
+    """The model's files, the vectors and Chroma's files. Without a readable database only the model is checked."""
     own = None
     try:
         own = verify_bundle(BUNDLED).stamp
     except EmbedderBroken as error:
-        yield DoctorIssue.of(health.EMBEDDER_MISSING, error.message)
+        yield Issue(issues.EMBEDDER_MISSING, error.message)
     try:
         verify_sqlite()
-        found = inspect(patient.directory / DATABASE_FILE)
+        found = inspect(context.directory / DATABASE_FILE)
     except PalaceError:
         return
-    yield from _embeddings(patient, found, own)
-    yield from _chroma(patient, found)
+    yield from _check_embeddings(context, found, own)
+    yield from _check_chroma(context, found)
 
 
-def _embeddings(patient: DoctorContext, found: Inspection, own: ModelStamp | None) -> Iterator[DoctorIssue]:
+def _check_embeddings(context: DoctorContext, found: Inspection, own: ModelStamp | None) -> Iterator[Issue]:
     if own is not None and found.stamp not in (None, own):
-        message = f"the vectors stem from {_name(found.stamp)}, and the model of this version is {_name(own)}"
-        yield DoctorIssue("model_mismatch", message, REINDEX)
-    elif found.pending and not patient.is_served and _is_free(patient, EMBED_LOCK):
+        message = f"the vectors are of {_model_name(found.stamp)}; the model of this version is {_model_name(own)}"
+        yield Issue(MODEL_MISMATCH, message)
+    elif found.pending and not context.is_served and _is_free(context, EMBED_LOCK):
         passages = output.count(found.pending, "passage")
-        message = f"{passages} can be found by words alone, and nobody is at it"
-        remedy = "Start a session, or run `mempalace-mcp doctor --fix`."
-        yield DoctorIssue("embeddings_pending", message, remedy, partial(_rebuild, patient))
+        message = f"{passages} can be found by words only, and no process computes their vectors"
+        yield Issue(EMBEDDINGS_PENDING, message, partial(_rebuild, context))
 
 
-def _chroma(patient: DoctorContext, found: Inspection) -> Iterator[DoctorIssue]:
-    """Whoever holds Chroma knows best how it is; a daemon tells in its health."""
-    index = patient.directory / INDEX
-    if found.moment is None or not directories(index) or not _is_free(patient, INDEX_LOCK):
+def _check_chroma(context: DoctorContext, found: Inspection) -> Iterator[Issue]:
+    index = context.directory / INDEX
+    # The process that holds Chroma checks it itself, and a daemon reports it in its health.
+    if found.moment is None or not directories(index) or not _is_free(context, INDEX_LOCK):
         return
-    doubts = doubt(index, load_record(index), found.moment)
-    if doubts is not None:
-        message = f"Chroma's files cannot be trusted: {doubts}"
-        remedy = "Nothing: they are built anew when they are next needed."
-        yield DoctorIssue("index_doubtful", message, remedy, partial(_discard_and_rebuild, patient))
+    cause = doubt(index, load_record(index), found.moment)
+    if cause is not None:
+        message = f"Chroma's files cannot be trusted: {cause}"
+        yield Issue(INDEX_DOUBTFUL, message, partial(_discard_and_rebuild, context))
 
 
-def _discard_and_rebuild(patient: DoctorContext) -> str:
-    with closing(FileLock(patient.directory / INDEX_LOCK)) as lock:
+def _discard_and_rebuild(context: DoctorContext) -> str:
+    with closing(FileLock(context.directory / INDEX_LOCK)) as lock:
         if not lock.try_acquire():
             raise Busy("another process has begun to use Chroma's files")
-        discard_files(patient.directory / INDEX)
-    return _rebuild(patient)
+        discard_files(context.directory / INDEX)
+    return _rebuild(context)
 
 
-def _rebuild(patient: DoctorContext) -> str:
-    differences, figures = rebuild(patient.settings)
+def _rebuild(context: DoctorContext) -> str:
+    differences, figures = rebuild(context.settings)
     if differences:
-        raise StorageError(f"the index differs from the truth in {output.count(len(differences), 'place')}")
-    return f"embedded what was pending and rebuilt the index ({figures.rows_live:,} passages)"
+        raise StorageError(f"the index differs from the palace in {output.count(len(differences), 'place')}")
+    return f"embedded the pending passages and rebuilt the index ({figures.rows_live:,} passages)"
 
 
-def _name(stamp: ModelStamp | None) -> str:
+def _model_name(stamp: ModelStamp | None) -> str:
     return f"{stamp.name} ({stamp.quantization}, {stamp.dimension} numbers)" if stamp else "none"
 
 
-def _is_free(patient: DoctorContext, name: str) -> bool:
-    """Does no process hold this lock? A lock that cannot be opened is not free either."""
-    with closing(FileLock(patient.directory / name)) as lock:
+def _is_free(context: DoctorContext, name: str) -> bool:
+    """Does no process hold this lock? A lock that cannot be opened counts as held."""
+    with closing(FileLock(context.directory / name)) as lock:
         try:
             return lock.try_acquire()
         except StorageError:
             return False
 
 
-EXAMINATIONS: tuple[Examination, ...] = (examine_files, examine_truth, examine_vectors, examine_daemon)
+def check_daemon(context: DoctorContext) -> Iterator[Issue]:
+    """Its health as it reports it, and files left by earlier daemons."""
+    if context.daemon_error is not None:
+        yield Issue(_with_remedy(DAEMON_SILENT, context.daemon_error.hint), context.daemon_error.message)
+    if context.daemon is not None:
+        for reason in context.daemon.get("health", {}).get("reasons", ()):
+            message = f"process {context.daemon['pid']} reports: {reason['message']}"
+            yield Issue(degraded(reason["code"], reason["remedy"]), message)
+    file = context.directory / ipc.FILE
+    if not context.is_served and file.exists():
+        yield Issue(STALE_ADDRESS, f"{file} belongs to a process that is gone", partial(_remove_address, file))
+    folder = Path(runtime_folder(str(context.directory)))
+    if left := list(abandoned(folder)):
+        message = f"{output.count(len(left), 'socket')} in {folder} belong to processes that are gone"
+        yield Issue(STALE_SOCKETS, message, partial(_sweep, folder))
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """A finding and what was done: `mended` tells how, `failed` why not; neither if nothing was tried."""
-
-    finding: DoctorIssue
-    mended: str | None = None
-    failed: str | None = None
-
-
-def doctor(settings: Settings, fix: bool, as_json: bool) -> tuple[str, bool]:
-    """What to tell, and whether the palace is well now."""
-    treated = [_treat(finding) if fix else CheckResult(finding) for finding in _examine(settings)]
-    well = all(each.mended is not None for each in treated)
-    if as_json:
-        told = {"palace": str(settings.palace), "well": well, "sqlite": sqlite3.sqlite_version}
-        return json.dumps(told | {"findings": [_as_json(each) for each in treated]}, ensure_ascii=False), well
-    verdict = f"{settings.palace} is well." if well else f"{settings.palace} needs you."
-    return "\n\n".join([*map(_as_text, treated), verdict]), well
-
-
-def _examine(settings: Settings) -> Iterator[DoctorIssue]:
-    """Everything, each code once: what the daemon says as well is what we have seen."""
-    patient, seen = doctor_context(settings), set[str]()
-    for examine in EXAMINATIONS:
-        for finding in examine(patient):
-            if finding.code not in seen:
-                seen.add(finding.code)
-                yield finding
-
-
-def _treat(finding: DoctorIssue) -> CheckResult:
-    if finding.repair is None:
-        return CheckResult(finding)
+def _remove_address(file: Path) -> str:
+    lock = DaemonLock.take(str(file.with_name(ipc.LOCK)))
+    if lock is None:
+        raise Busy("a daemon has just started")
     try:
-        return CheckResult(finding, mended=finding.repair())
-    except PalaceError as error:
-        return CheckResult(finding, failed=error.message)
-    except OSError as error:
-        return CheckResult(finding, failed=str(error))
+        ipc.forget(str(file))
+    finally:
+        lock.close()
+    return f"removed {file}"
 
 
-def _as_json(treated: CheckResult) -> dict[str, str | None]:
-    finding = treated.finding
-    told = {"code": finding.code, "message": finding.message, "remedy": finding.remedy}
-    return {**told, "mended": treated.mended, "failed": treated.failed}
+def _sweep(folder: Path) -> str:
+    return f"removed {output.count(sweep(folder), 'socket')}"
 
 
-def _as_text(treated: CheckResult) -> str:
-    finding = treated.finding
-    lines = [f"{finding.code}: {output.harmless(finding.message)}"]
-    if treated.failed is not None:
-        lines.append(f"could not be mended: {output.harmless(treated.failed)}")
-    lines.append(finding.remedy if treated.mended is None else f"mended: {output.harmless(treated.mended)}")
-    return f"\n{output.INDENT}".join(lines)
+CHECKS: tuple[Check, ...] = (check_files, check_database, check_vectors, check_daemon)

@@ -29,7 +29,7 @@ from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.daemon import control
 from mempalace_mcp.runtime.app import App, open_app
 from mempalace_mcp.runtime.context import AppContext
-from mempalace_mcp.runtime.health import Status
+from mempalace_mcp.runtime.issues import Status
 from mempalace_mcp.server.auth import FILE, Token, digest_of, new_token, read_token, read_tokens, write_tokens
 from mempalace_mcp.server.tools.registry import build_tools
 from mempalace_mcp.storage.vectors.manifest import discard_files

@@ -13,7 +13,7 @@ from mempalace_mcp.daemon.control import refuse_if_served, take_daemon_lock
 from mempalace_mcp.daemon.daemon import HttpTransport, run_daemon
 from mempalace_mcp.daemon.daemon_session import ToolSelection, services_of
 from mempalace_mcp.runtime.app import App
-from mempalace_mcp.runtime.health import TOKENS_WRONG, HealthIssue
+from mempalace_mcp.runtime.issues import TOKENS_WRONG, Issue
 from mempalace_mcp.server import auth, http, http_connections
 from mempalace_mcp.server.auth import TokenStore
 from mempalace_mcp.server.security import ListeningSocket, ListenSettings, listen
@@ -49,9 +49,7 @@ def serve_http(
             announce(url, None if keyring.guarding or http_connections.can_tell() else _first_token(settings.palace))
 
         def door(app: App) -> HttpTransport:
-            app.health.examine_also(
-                lambda: None if keyring.problem is None else HealthIssue(TOKENS_WRONG, keyring.problem)
-            )
+            app.health.add_check(lambda: None if keyring.problem is None else Issue(TOKENS_WRONG, keyring.problem))
             services = services_of(app, offer)
             return HttpTransport(
                 url, lambda leaving: http.serve_on(services, listening, ready, leaving, exposure, keyring)

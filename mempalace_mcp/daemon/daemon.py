@@ -164,8 +164,7 @@ class Daemon:
             "health": {
                 "status": report.status.value,
                 "reasons": [
-                    {"code": concern.code, "message": concern.message, "remedy": concern.reason.remedy}
-                    for concern in report.reasons
+                    {"code": issue.code, "message": issue.message, "remedy": issue.remedy} for issue in report.reasons
                 ],
             },
             "sessions": [

@@ -19,7 +19,7 @@ from mempalace_mcp.runtime.activity import Activity
 from mempalace_mcp.runtime.event_loop import Heartbeat
 from mempalace_mcp.runtime.executor import Executor
 from mempalace_mcp.runtime.feed import ChangeFeed
-from mempalace_mcp.runtime.health import Examined, Gauge, Health, checks, describe, describe_process
+from mempalace_mcp.runtime.health import CheckInputs, Gauge, Health, checks, describe, describe_process
 from mempalace_mcp.runtime.indexer import Indexer
 from mempalace_mcp.runtime.monitor import DiskWatch, Watchdog
 from mempalace_mcp.runtime.writer import WriterThread
@@ -60,7 +60,7 @@ class App:
         self.disk = DiskWatch(self.database)
         heartbeat = Heartbeat()
         self.watchdog = Watchdog(lambda: heartbeat.overdue)
-        self.health = Health(self.activity, self._gauges(), checks(self.examined), heartbeat)
+        self.health = Health(self.activity, self._gauges(), checks(self.check_inputs), heartbeat)
 
     def __enter__(self) -> Self:
         return self
@@ -115,9 +115,11 @@ class App:
         self.database.close()
 
     @property
-    def examined(self) -> Examined:
-        """The components that can be unwell."""
-        return Examined(self.database, self.disk, self.writer, self.executor, self.embedder, self.indexer, self.index)
+    def check_inputs(self) -> CheckInputs:
+        """The components that the health checks read."""
+        return CheckInputs(
+            self.database, self.disk, self.writer, self.executor, self.embedder, self.indexer, self.index
+        )
 
     def _compose(self) -> Stores:
         lexicon = Lexicon(zone=self.settings.zone)

@@ -95,7 +95,7 @@ class LimitedContext(AppContext):
         report, taxonomy = self._app.health.snapshot(), self._palace.get_taxonomy()
         return {
             "status": report.status.value,
-            "reasons": [concern.code for concern in report.reasons],
+            "reasons": [issue.code for issue in report.reasons],
             "version": report.version,
             "palace": {
                 "drawers": taxonomy.drawers,

@@ -22,7 +22,8 @@ from starlette.routing import Route
 from mempalace_mcp.core.errors import InvalidArgument, NotFound
 from mempalace_mcp.core.figures import Kind
 from mempalace_mcp.runtime.activity import Activity, describe_history
-from mempalace_mcp.runtime.health import FIGURES, REASONS, Diagnostics, Health, HealthReport, Status
+from mempalace_mcp.runtime.health import FIGURES, Diagnostics, Health, HealthReport
+from mempalace_mcp.runtime.issues import REASONS, Status
 from mempalace_mcp.server.http_messages import HttpRefusal
 from mempalace_mcp.server.tools.history import HistoryArguments
 from mempalace_mcp.server.tools.schema import input_schema, read_arguments, readable
@@ -38,7 +39,7 @@ def exposition(report: HealthReport) -> str:
 
 
 def _about(report: HealthReport) -> Iterator[str]:
-    codes = {concern.code for concern in report.reasons}
+    codes = {issue.code for issue in report.reasons}
     yield from _family("mempalace_info", "gauge", "The version that runs.", {report.version: 1}, "version")
     yield from _family("mempalace_uptime_seconds", "gauge", "Age of the process.", report.uptime_seconds)
     status = {each.value: int(each is report.status) for each in Status}
@@ -92,11 +93,11 @@ def health_routes(health: Health) -> list[Route]:
 
     async def live(request: Request) -> Response:
         report = health.snapshot()
-        return _verdict(report.live, [each.code for each in report.reasons if each.reason.restart_helps])
+        return _verdict(report.live, [each.code for each in report.reasons if each.kind.restart_helps])
 
     async def ready(request: Request) -> Response:
         report = health.snapshot()
-        hindrances = [each.code for each in report.reasons if each.reason.refuses or each.status is Status.FAILING]
+        hindrances = [each.code for each in report.reasons if each.kind.refuses or each.status is Status.FAILING]
         return _verdict(report.ready, hindrances)
 
     async def metrics(request: Request) -> Response:

@@ -25,7 +25,7 @@ from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import ConfigurationError, ModelMismatch, PalaceCorrupt, PalaceError
 from mempalace_mcp.core.model import DrawerFilter, Priority, SearchMode
-from mempalace_mcp.runtime.health import REASONS
+from mempalace_mcp.runtime.issues import REASONS
 from mempalace_mcp.storage.sqlite.connection import OLDEST_SQLITE, verify_sqlite
 from tests.daemon.support import bridge, end_processes_of, use
 from tests.laboratory import PACKAGE

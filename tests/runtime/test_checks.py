@@ -21,7 +21,8 @@ from mempalace_mcp.embedding.background import BackgroundEmbedder
 from mempalace_mcp.embedding.encoder import BUNDLED, MiniLm
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.executor import Executor
-from mempalace_mcp.runtime.health import Examined, Limits, Status, checks
+from mempalace_mcp.runtime.health import CheckInputs, Limits, checks
+from mempalace_mcp.runtime.issues import Status
 from mempalace_mcp.runtime.monitor import DiskWatch
 from mempalace_mcp.runtime.writer import WriterThread
 from mempalace_mcp.storage.sqlite.database import Database
@@ -42,9 +43,9 @@ def app(tmp_path: Path) -> Iterator[App]:
 
 def codes(app: App, limits: Limits | None = None, **components: object) -> list[str]:
     """The reasons that hold now; with `components` instead of the app's own."""
-    own = {name: getattr(app.examined, name) for name in Examined.__slots__}
-    examined = Examined(**{**own, **components})
-    return [concern.code for check in checks(examined, limits) if (concern := check())]
+    own = {name: getattr(app.check_inputs, name) for name in CheckInputs.__slots__}
+    inputs = CheckInputs(**{**own, **components})
+    return [issue.code for check in checks(inputs, limits) if (issue := check())]
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -105,7 +106,7 @@ def test_a_dead_writer_is_failing_for_good(app: App) -> None:
         writer._changed.notify()
     writer._thread.join(PATIENCE)
     report = app.health.snapshot()
-    assert [concern.code for concern in report.reasons] == ["writer_dead"]
+    assert [issue.code for issue in report.reasons] == ["writer_dead"]
     assert (report.status, report.live, report.ready) == (Status.FAILING, False, False)
     with pytest.raises(PalaceError, match="has ended"):  # at once, and not after its whole time
         app.palace.add_drawer("w", "r", "unheard")

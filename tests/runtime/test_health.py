@@ -7,19 +7,17 @@ import time
 from dataclasses import dataclass
 
 from mempalace_mcp import __version__
-from mempalace_mcp.runtime import health as reasons
+from mempalace_mcp.runtime import issues
 from mempalace_mcp.runtime.activity import Activity, Transport
 from mempalace_mcp.runtime.event_loop import Heartbeat
 from mempalace_mcp.runtime.health import (
     LONG_EXECUTION_SECONDS,
-    REASONS,
     SLOW_LOOP_SECONDS,
     Check,
     Gauge,
     Health,
-    HealthIssue,
-    Status,
 )
+from mempalace_mcp.runtime.issues import REASONS, Issue, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +70,8 @@ def test_not_even_the_activity_can_break_the_probe() -> None:
 
 
 def test_the_worst_concern_decides() -> None:
-    degraded = HealthIssue(reasons.DISK_LOW, "the disk is nearly full")
-    failing = HealthIssue(reasons.WRITER_DEAD, "the writer thread has ended")
+    degraded = Issue(issues.DISK_LOW, "the disk is nearly full")
+    failing = Issue(issues.WRITER_DEAD, "the writer thread has ended")
     assert health(checks=(lambda: degraded, lambda: None)).snapshot().status is Status.DEGRADED
     report = health(checks=(lambda: degraded, lambda: failing)).snapshot()
     assert (report.status, report.reasons) == (Status.FAILING, [degraded, failing])
@@ -81,7 +79,7 @@ def test_the_worst_concern_decides() -> None:
 
 def test_only_what_a_restart_mends_costs_life_and_only_what_refuses_costs_readiness() -> None:
     reports = {
-        reason.code: health(checks=(lambda reason=reason: HealthIssue(reason, "so it is"),)).snapshot()  # type: ignore[misc]
+        reason.code: health(checks=(lambda reason=reason: Issue(reason, "so it is"),)).snapshot()  # type: ignore[misc]
         for reason in REASONS
     }
     assert {code for code, report in reports.items() if not report.live} == {"writer_dead", "indexer_dead"}
@@ -92,7 +90,7 @@ def test_only_what_a_restart_mends_costs_life_and_only_what_refuses_costs_readin
 
 
 def test_a_check_that_fails_is_a_concern_itself() -> None:
-    def check() -> HealthIssue | None:
+    def check() -> Issue | None:
         raise RuntimeError
 
     report = health(checks=(check,)).snapshot()

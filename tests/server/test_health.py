@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from mempalace_mcp.runtime import health
+from mempalace_mcp.runtime import issues
 from mempalace_mcp.runtime.activity import Activity
-from mempalace_mcp.runtime.health import Health, HealthCode, HealthIssue
+from mempalace_mcp.runtime.health import Health
+from mempalace_mcp.runtime.issues import Issue, IssueKind
 from mempalace_mcp.server.http import build_http
 from mempalace_mcp.server.monitoring import health_document
 from mempalace_mcp.storage.vectors.model import Cause
@@ -50,7 +51,7 @@ def broken() -> Any:
 
 
 def test_texts_and_paths_are_withheld() -> None:
-    concern = HealthIssue(health.INDEX_REBUILDING, "the index at /home/somebody is being rebuilt")
+    concern = Issue(issues.INDEX_REBUILDING, "the index at /home/somebody is being rebuilt")
     watched = Health(Activity(5), (("some", Secretive), ("broken", broken)), (lambda: concern,))
     document = health_document(watched.snapshot())
     assert document["components"] == {
@@ -73,12 +74,12 @@ def test_texts_and_paths_are_withheld() -> None:
 
 
 @pytest.fixture
-def concerns() -> list[HealthIssue]:
+def concerns() -> list[Issue]:
     return []
 
 
 @pytest.fixture
-def client(concerns: list[HealthIssue]) -> Iterator[TestClient]:
+def client(concerns: list[Issue]) -> Iterator[TestClient]:
     """The doors of a process with those concerns."""
     with echo_services() as services:
         services.health = Health(services.activity, checks=(lambda: concerns[0] if concerns else None,))
@@ -86,12 +87,12 @@ def client(concerns: list[HealthIssue]) -> Iterator[TestClient]:
             yield client
 
 
-def test_failing_is_503_and_degraded_is_200(client: TestClient, concerns: list[HealthIssue]) -> None:
+def test_failing_is_503_and_degraded_is_200(client: TestClient, concerns: list[Issue]) -> None:
     assert client.get("/health").json()["status"] == "ok"
-    concerns[:] = [HealthIssue(health.DISK_LOW, "little space is left")]
+    concerns[:] = [Issue(issues.DISK_LOW, "little space is left")]
     response = client.get("/health")
     assert (response.status_code, response.json()["status"]) == (200, "degraded")
-    concerns[:] = [HealthIssue(health.WRITER_DEAD, "the writer has ended")]
+    concerns[:] = [Issue(issues.WRITER_DEAD, "the writer has ended")]
     response = client.get("/health")
     assert (response.status_code, response.json()["reasons"]) == (503, ["writer_dead"])
 
@@ -100,17 +101,17 @@ def test_failing_is_503_and_degraded_is_200(client: TestClient, concerns: list[H
     ("reason", "live", "ready"),
     [
         (None, 200, 200),
-        (health.DISK_LOW, 200, 200),
-        (health.EXECUTOR_FULL, 200, 503),
-        (health.PALACE_MISSING, 200, 503),
-        (health.INDEXER_DEAD, 503, 200),
-        (health.WRITER_DEAD, 503, 503),
+        (issues.DISK_LOW, 200, 200),
+        (issues.EXECUTOR_FULL, 200, 503),
+        (issues.PALACE_MISSING, 200, 503),
+        (issues.INDEXER_DEAD, 503, 200),
+        (issues.WRITER_DEAD, 503, 503),
     ],
 )
 def test_a_restart_is_asked_for_only_where_it_helps(
-    client: TestClient, concerns: list[HealthIssue], reason: HealthCode | None, live: int, ready: int
+    client: TestClient, concerns: list[Issue], reason: IssueKind | None, live: int, ready: int
 ) -> None:
-    concerns[:] = [HealthIssue(reason, "so it is")] if reason else []
+    concerns[:] = [Issue(reason, "so it is")] if reason else []
     for path, code in (("/livez", live), ("/readyz", ready)):
         response = client.get(path)
         expected = {"status": "ok", "reasons": []} if code == 200 else {"status": "failing", "reasons": [reason.code]}  # type: ignore[union-attr]

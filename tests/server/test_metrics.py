@@ -10,9 +10,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from mempalace_mcp.daemon.daemon_session import ToolSelection, services_of
-from mempalace_mcp.runtime import health
+from mempalace_mcp.runtime import issues
 from mempalace_mcp.runtime.activity import Activity, Outcome, Transport
-from mempalace_mcp.runtime.health import FIGURES, REASONS, Health, HealthIssue, Status
+from mempalace_mcp.runtime.health import FIGURES, Health
+from mempalace_mcp.runtime.issues import REASONS, Issue, Status
 from mempalace_mcp.server.http import build_http
 from mempalace_mcp.server.monitoring import exposition
 from tests.palace.support import opened
@@ -101,7 +102,7 @@ def test_a_whole_process_keeps_to_the_format(page: str) -> None:
 
 
 def test_what_holds_is_1() -> None:
-    concern = HealthIssue(health.LOG_LARGE, "a path: /home/somebody")
+    concern = Issue(issues.LOG_LARGE, "a path: /home/somebody")
     report = Health(Activity(5), checks=(lambda: concern,)).snapshot()
     families = parse(exposition(report))
     verify(families)
