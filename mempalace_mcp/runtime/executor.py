@@ -1,9 +1,4 @@
-"""Threads for calls, shared fairly between clients.
-
-A waiting line in which nobody's turn depends on how much others want.
-
-The one pool of threads in which blocking work runs, shared fairly between clients.
-"""
+"""The one pool of threads for blocking work, shared fairly between clients."""
 
 from __future__ import annotations
 
@@ -18,7 +13,6 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from operator import methodcaller
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from mempalace_mcp.core.errors import Busy, PalaceError
@@ -29,7 +23,7 @@ T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """What clients wait for, in the order of each client; the clients take turns. Not thread-safe."""
+    """A queue for each client, served in turn; the items of one client stay in order. Not thread-safe."""
 
     def __init__(self) -> None:
         self._clients: OrderedDict[Hashable, deque[T]] = OrderedDict()
@@ -39,20 +33,20 @@ class FairQueue(Generic[T]):
         return self._length
 
     def count(self, client: Hashable) -> int:
-        """How many of the client's are waiting."""
+        """How many items of the client are waiting."""
         return len(self._clients.get(client, ()))
 
     def add(self, client: Hashable, item: T) -> None:
-        """Put it behind the client's others; a client that has none waits behind all clients."""
+        """Append it to the client's queue; a client that had none is served after all others."""
         self._clients.setdefault(client, deque()).append(item)
         self._length += 1
 
     def first(self) -> T | None:
-        """What waits at the head of the client whose turn is next."""
+        """The first item of the client whose turn is next."""
         return next((waiting[0] for waiting in self._clients.values()), None)
 
     def take(self, may: Callable[[Hashable], bool]) -> T | None:
-        """The first item of the first client who may have its turn, which is then the last client; None without one."""
+        """The first item of the first client that `may` be served, which is then served last; None if there is none."""
         client = next(filter(may, self._clients), None)
         if client is None:
             return None
@@ -62,14 +56,14 @@ class FairQueue(Generic[T]):
         return item
 
     def remove(self, client: Hashable, item: T) -> None:
-        """Take it out, if it is still there."""
+        """Remove it, if it is still there."""
         waiting = self._clients.get(client)
         if waiting is not None and item in waiting:
             waiting.remove(item)
             self._shorten(client)
 
     def clear(self) -> list[T]:
-        """Take everything out."""
+        """Remove and return all items."""
         items = [item for waiting in self._clients.values() for item in waiting]
         self._clients.clear()
         self._length = 0
@@ -87,7 +81,7 @@ P = ParamSpec("P")
 
 WAITING_LIMIT = 256
 FREE_FOR_EACH = 4
-"""Threads that a client leaves free for each that it has: more calls of one at once only slow down those of others."""
+"""Threads that must be free for each one that a client has: many calls of one client slow down all the others."""
 
 CLOSE_SECONDS = 10.0
 LONGEST_RETRY_SECONDS = 30.0
@@ -95,7 +89,7 @@ LONGEST_RETRY_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class ExecutorStatistics:
-    """The pool now: calls at work and in line, the seconds of the one at work for longest; `refused` is a total."""
+    """Calls that run and that wait now, seconds of the longest-running one, and how many were refused in all."""
 
     threads: int
     running: int = field(metadata=gauge("executor_running", "Calls that have a thread."))
@@ -106,13 +100,13 @@ class ExecutorStatistics:
 
 
 class Executor:
-    """Runs blocking functions for coroutines, a bounded number at a time, with a bounded line before it.
+    """Runs blocking functions for coroutines, with a bounded number of threads and a bounded queue.
 
-    A call whose task is cancelled leaves the line at once and never runs; once begun, it runs to its end and keeps its
-    thread. So the count of what runs is always the truth about the threads.
+    A call whose task is cancelled leaves the queue at once and never runs. A call that has begun runs to its end and
+    keeps its thread, so `running` is the number of busy threads.
 
-    Clients take turns. None may have more than a quarter of the threads that it leaves free, or more places than it
-    leaves free. So there is a thread for whoever asks for the first time, however much the others ask for.
+    Clients take turns. A client gets another thread only while four are free for each that it has, and another place
+    only while as many are free as it has. So a new client finds a thread, however many calls the others make.
     """
 
     def __init__(self, threads: int, waiting_limit: int = WAITING_LIMIT) -> None:
@@ -120,10 +114,10 @@ class Executor:
         self._waiting_limit = waiting_limit
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="palace")
         self._changed = threading.Condition()
-        self._line: FairQueue[_Call[Any]] = FairQueue()
-        self._at_work = 0
+        self._queue: FairQueue[_Call[Any]] = FairQueue()
+        self._workers = 0
         self._running: dict[_Call[Any], float] = {}
-        self._shares: Counter[Hashable] = Counter()
+        self._running_of: Counter[Hashable] = Counter()
         self._refused = 0
         self._closed = False
 
@@ -131,7 +125,7 @@ class Executor:
         """Call the function for the client in a thread, in the context of this task, and return what it returns.
 
         Raises:
-            Busy: the line is full, or the client's share of it.
+            Busy: the queue is full, or the client's share of it.
             PalaceError: the executor is closed.
         """
         call = _Call(client, functools.partial(contextvars.copy_context().run, function, *args, **kwargs))
@@ -139,28 +133,31 @@ class Executor:
         try:
             await until_done(call.outcome)
         except asyncio.CancelledError:
-            self._give_up(call)
+            self._cancel(call)
             raise
-        return call.outcome.result()
+        try:
+            return call.outcome.result()
+        finally:
+            del call  # this frame is in the error's traceback, and must not hold the future that holds the error
 
     def statistics(self) -> ExecutorStatistics:
-        """What runs, what waits."""
+        """The figures now."""
         with self._changed:
             return ExecutorStatistics(
                 threads=self._threads,
                 running=len(self._running),
-                waiting=len(self._line),
+                waiting=len(self._queue),
                 waiting_limit=self._waiting_limit,
                 oldest_running=time.monotonic() - min(self._running.values()) if self._running else 0.0,
                 refused=self._refused,
             )
 
     def close(self, timeout: float = CLOSE_SECONDS) -> bool:
-        """Wait for what has begun, refuse what has not; False if something still runs after `timeout` seconds."""
+        """Refuse the waiting calls and wait for the running ones; False if some still run after `timeout` seconds."""
         with self._changed:
             self._closed = True
-            left = self._line.clear()
-        for call in left:
+            waiting = self._queue.clear()
+        for call in waiting:
             if call.outcome.set_running_or_notify_cancel():
                 call.outcome.set_exception(_closed())
         with self._changed:
@@ -175,65 +172,69 @@ class Executor:
             if self._closed:
                 raise _closed()
             self._verify_room(call.client)
-            if self._at_work < self._threads:
+            if self._workers < self._threads:
                 self._pool.submit(self._work)  # raises if the system has no thread for us
-                self._at_work += 1
-            self._line.add(call.client, call)
+                self._workers += 1
+            self._queue.add(call.client, call)
 
     def _verify_room(self, client: Hashable) -> None:
-        own, waiting = self._line.count(client) + self._shares[client], len(self._line)
+        own, waiting = self._queue.count(client) + self._running_of[client], len(self._queue)
         if own >= self._threads + self._waiting_limit - len(self._running) - waiting:
             self._refused += 1
             raise Busy(
-                f"{waiting} calls are waiting already, {self._line.count(client)} of them yours",
+                f"{waiting} calls are waiting already, {self._queue.count(client)} of them yours",
                 hint="Try again in a moment, with fewer calls at a time.",
-                retry_after=self._seconds_in_line(),
+                retry_after=self._retry_seconds(),
             )
 
-    def _seconds_in_line(self) -> float:
-        """How long the line may take, which is how long it has taken whoever comes next; whole seconds."""
-        oldest = self._line.first()
+    def _retry_seconds(self) -> float:
+        """An estimate of the time in the queue: that of the next call, in whole seconds."""
+        oldest = self._queue.first()
         waited = 0.0 if oldest is None else time.monotonic() - oldest.arrived
         return float(math.ceil(min(max(waited, 1.0), LONGEST_RETRY_SECONDS)))
 
-    def _give_up(self, call: _Call[Any]) -> None:
-        """Free the place of a call that nobody waits for any more, if it has not begun."""
+    def _cancel(self, call: _Call[Any]) -> None:
+        """Remove a call from the queue, if it has not begun."""
         call.outcome.cancel()
         with self._changed:
-            self._line.remove(call.client, call)
+            self._queue.remove(call.client, call)
 
     def _work(self) -> None:
-        """Run what waits until nothing does. There are never more of these than threads."""
+        """Run waiting calls until there are none. Each worker occupies a thread of the pool."""
         while (call := self._begin_next()) is not None:
-            settle = _attempt(call.function)
+            result, error = _attempt(call.function)
             with self._changed:
-                self._end(call)
-            settle(call.outcome)
+                self._end(call)  # before the caller wakes, so that it finds its thread free
+            if error is None:
+                call.outcome.set_result(result)
+            else:
+                call.outcome.set_exception(error)
+            del result, error  # the error's traceback refers to this frame by way of `_attempt`'s
 
     def _begin_next(self) -> _Call[Any] | None:
         with self._changed:
-            while (call := self._line.take(self._may_begin)) is not None:
+            while (call := self._queue.take(self._may_begin)) is not None:
                 if call.outcome.set_running_or_notify_cancel():
                     self._running[call] = time.monotonic()
-                    self._shares[call.client] += 1
+                    self._running_of[call.client] += 1
                     return call
-            self._at_work -= 1
+            self._workers -= 1
             self._changed.notify_all()
             return None
 
     def _may_begin(self, client: Hashable) -> bool:
-        return FREE_FOR_EACH * self._shares[client] < self._threads - len(self._running)
+        return FREE_FOR_EACH * self._running_of[client] < self._threads - len(self._running)
 
     def _end(self, call: _Call[Any]) -> None:
         del self._running[call]
-        self._shares[call.client] -= 1
-        if not self._shares[call.client]:
-            del self._shares[call.client]
+        self._running_of[call.client] -= 1
+        if not self._running_of[call.client]:
+            del self._running_of[call.client]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Call(Generic[T]):
-    """A function with its arguments, for whom it is called, and what becomes of it."""
+    """A function with its arguments, the client that calls it, and the future of its outcome."""
 
     client: Hashable
     function: Callable[[], T]
@@ -241,12 +242,12 @@ class _Call(Generic[T]):
     arrived: float = field(default_factory=time.monotonic)
 
 
-def _attempt(function: Callable[[], Any]) -> Callable[[Future[Any]], None]:
-    """Call the function; what it came to, to be told to a future. (No frame of an error's trace holds the future.)"""
+def _attempt(function: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    """Call the function; its result, or its error."""
     try:
-        return methodcaller("set_result", function())
+        return function(), None
     except BaseException as error:  # noqa: BLE001 - the caller gets it
-        return methodcaller("set_exception", error)
+        return None, error
 
 
 def _closed() -> PalaceError:

@@ -8,6 +8,7 @@ import gc
 import random
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -163,6 +164,26 @@ async def test_an_error_that_nobody_waits_for_any_more_is_not_logged(caplog: pyt
     gc.collect()
     assert not caplog.records
     assert executor.close(20)
+
+
+async def test_an_error_is_freed_without_the_garbage_collector(executor: Executor) -> None:
+    def work() -> None:
+        raise Conflict("refused")
+
+    async def fail() -> weakref.ref[Conflict]:
+        try:
+            await executor.run(object(), work)
+        except Conflict as error:
+            return weakref.ref(error)
+        raise AssertionError
+
+    gc.disable()
+    try:
+        error = await fail()
+        async with asyncio.timeout(20):
+            await until(lambda: error() is None)
+    finally:
+        gc.enable()
 
 
 async def test_closing_waits_for_what_runs_and_refuses_what_waits(new_work: Callable[[], Work]) -> None:
