@@ -26,7 +26,6 @@ from mempalace_mcp.core.files import is_file
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.model import ModelStamp
 from mempalace_mcp.daemon import control, ipc
-from mempalace_mcp.daemon.connector import DaemonLock
 from mempalace_mcp.daemon.entry import abandoned, runtime_folder, sweep
 from mempalace_mcp.embedding.encoder import BUNDLED, verify_bundle
 from mempalace_mcp.runtime import issues
@@ -332,7 +331,7 @@ def check_daemon(context: DoctorContext) -> Iterator[Issue]:
 
 
 def _remove_address(file: Path) -> str:
-    lock = DaemonLock.take(str(file.with_name(ipc.LOCK)))
+    lock = FileLock.take(str(file.with_name(ipc.LOCK)))
     if lock is None:
         raise Busy("a daemon has just started")
     try:

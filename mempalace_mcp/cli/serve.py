@@ -55,11 +55,11 @@ def serve_http(
                 url, lambda leaving: http.serve_on(services, listening, ready, leaving, exposure, keyring)
             )
 
-        seat = take_daemon_lock(str(settings.palace))
+        lock = take_daemon_lock(str(settings.palace))
         try:
-            run_daemon(open_app, seat, lambda _: None, door)
+            run_daemon(open_app, lock, lambda _: None, door)
         finally:
-            seat.close()
+            lock.close()
 
 
 def _first_token(palace: Path) -> str:

@@ -1,7 +1,10 @@
 """Locks between processes: one file, one holder, released by the kernel when the holder dies.
 
-The file is never removed. It holds the number of the process that took it last, for people and messages only: what
-decides is the kernel's lock (`flock`), whose waiters queue in the kernel.
+The kernel's lock on the file decides, and its waiters queue in the kernel. The file holds the number of the process
+that took the lock last, for messages only, and is never removed.
+
+A bridge imports this module to find out whether there is a daemon, so errors and paths are imported where they are
+needed.
 """
 
 from __future__ import annotations
@@ -9,29 +12,67 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from mempalace_mcp.core import flock
-from mempalace_mcp.core.call_context import Deadline
-from mempalace_mcp.core.errors import StorageError
-from mempalace_mcp.core.files import explain_os_error
+from mempalace_mcp.core import platform
+
+TYPE_CHECKING = False  # as in `typing`, which is too large for a bridge
+if TYPE_CHECKING:
+    from mempalace_mcp.core.call_context import Deadline
+    from mempalace_mcp.core.errors import StorageError
+
+_MODE = 0o600
+_SIGNATURE_BYTES = 20
 
 
 class FileLock:
     """An exclusive lock on a file, between processes and between the threads of this one. Not reentrant.
 
-    Waiting with a deadline leaves the place in the kernel's queue to a helper thread, at most one per lock: a caller
-    who gives up does not cost the next one its place.
+    Waiting is left to a thread in the kernel's queue, at most one per lock: giving up does not cost the next caller
+    that place.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
         self._process = os.getpid()
         self._mutex = threading.Lock()
         self._descriptor: int | None = None
         self._held = False
+        self._shared = False
         self._waiter: _Waiter | None = None
+
+    @classmethod
+    def take(cls, path: str | os.PathLike[str]) -> FileLock | None:
+        """The lock, held, if it is free; never waits. For a process that only looks, or passes the lock on to a child:
+        the file does not name it as the holder.
+
+        Raises:
+            OSError: the file cannot be opened for writing.
+        """
+        lock = cls(path)
+        if lock._take(time.monotonic()):
+            return lock
+        lock.close()
+        return None
+
+    @classmethod
+    def inherit(cls, path: str | os.PathLike[str], descriptor: int) -> FileLock:
+        """The lock, held, from the parent process, which has passed on the descriptor. Children do not get it."""
+        os.set_inheritable(descriptor, False)
+        lock = cls(path)
+        lock._mutex.acquire()
+        lock._descriptor, lock._held = descriptor, True
+        _sign(descriptor)
+        return lock
+
+    def share(self) -> int:
+        """Let the next child hold the lock, too; the descriptor. It is free when both have closed it or ended."""
+        assert self._held
+        assert self._descriptor is not None
+        os.set_inheritable(self._descriptor, True)
+        self._shared = True
+        return self._descriptor
 
     @property
     def held(self) -> bool:
@@ -46,39 +87,37 @@ class FileLock:
             PalaceMissing: the directory of the file is gone.
             StorageReadOnly, StorageFull, StorageError: the file cannot be opened for writing.
         """
-        self._refuse_after_fork()
-        while not self._mutex.acquire(timeout=-1 if deadline is None else deadline.remaining):
-            self._give_up(deadline)
-        try:
-            while not self._take(deadline):
-                self._give_up(deadline)
-        except BaseException:  # whatever stopped us, others must get in
-            self._let_go()
-            raise
+        while not self.try_acquire(None if deadline is None else deadline.remaining):
+            if deadline is not None:
+                deadline.check(self.describe())
 
-    def try_acquire(self) -> bool:
-        """Take the lock if it is free; never wait.
+    def try_acquire(self, seconds: float | None = 0.0) -> bool:
+        """Take the lock if it is free now or within so many seconds; None waits for ever.
 
         Raises:
             PalaceMissing, StorageReadOnly, StorageFull, StorageError: as `acquire`.
         """
-        self._refuse_after_fork()
-        if not self._mutex.acquire(blocking=False):
-            return False
+        if self._process != os.getpid():
+            raise self._used_after_fork()
         try:
-            taken = self._try_take()
-        except BaseException:  # whatever stopped us, others must get in
-            self._let_go()
-            raise
-        if not taken:
-            self._mutex.release()
+            taken = self._take(None if seconds is None else time.monotonic() + seconds)
+        except OSError as error:
+            raise self._explained(error) from error
+        if taken and self._descriptor is not None:
+            _sign(self._descriptor)
         return taken
 
     def release(self) -> None:
         """Give the lock back."""
         if not self.held:
             raise RuntimeError(f"{self.path} is not locked by this object")
-        self._let_go()
+        assert self._descriptor is not None
+        self._held = False
+        if self._shared:  # to unlock it would take it from the child
+            self._drop_descriptor()
+        else:
+            platform.unlock(self._descriptor)
+        self._mutex.release()
 
     @contextlib.contextmanager
     def hold(self, deadline: Deadline | None = None) -> Iterator[None]:
@@ -94,12 +133,24 @@ class FileLock:
             self.release()
 
     def holder(self) -> int | None:
-        """The process that took the lock last, as far as the file tells; it may have given it back since."""
-        return flock.signature(str(self.path))
+        """The process that took the lock last, as far as the file says; it may have given it back since."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            return int(os.read(descriptor, _SIGNATURE_BYTES))
+        except (OSError, ValueError):
+            return None
+        finally:
+            os.close(descriptor)
 
     def is_current(self) -> bool:
         """Is the locked file still the one at its path? False once somebody removed or replaced it."""
-        return self._descriptor is not None and flock.is_at(self._descriptor, str(self.path))
+        try:
+            return self._descriptor is not None and os.path.samestat(os.fstat(self._descriptor), os.stat(self.path))
+        except OSError:
+            return False
 
     def describe(self) -> str:
         """The lock and its holder, as an error message names them."""
@@ -118,68 +169,79 @@ class FileLock:
                 self._waiter = None
             self._drop_descriptor()
 
-    def _take(self, deadline: Deadline | None) -> bool:
+    def _take(self, end: float | None) -> bool:
         """Take the lock on the file that is at the path now; False when the time is over."""
-        while not self._try_take():
-            if self._waiter is None or not self._waiter.rejoin():
-                self._waiter = _Waiter(_open(self.path))
-            if not self._waiter.wait(None if deadline is None else deadline.remaining):
-                return False
-            if self._waiter.error is not None:
-                raise explain_os_error(self._waiter.error, self.path)
+        if not self._mutex.acquire(timeout=-1 if end is None else max(0.0, end - time.monotonic())):
+            return False
+        try:
+            while not self._held and not self._try_descriptor():
+                if end is not None and time.monotonic() >= end:
+                    self._mutex.release()
+                    return False
+                self._queue(None if end is None else max(0.0, end - time.monotonic()))
+        except BaseException:  # whatever stopped us, others must get in
+            self._held = False
             self._drop_descriptor()
-            self._descriptor, self._waiter = self._waiter.descriptor, None
-            if self._settle():
-                return True
+            self._mutex.release()
+            raise
         return True
 
-    def _try_take(self) -> bool:
+    def _try_descriptor(self) -> bool:
         if self._descriptor is None:
-            self._descriptor = _open(self.path)
-        try:
-            while flock.try_lock(self._descriptor):
-                if self._settle():
-                    return True
-                self._descriptor = _open(self.path)
-        except OSError as error:
-            raise explain_os_error(error, self.path) from error
+            self._descriptor = self._open()
+        while platform.try_lock(self._descriptor):
+            if self._settle():
+                return True
+            self._descriptor = self._open()
         return False
+
+    def _queue(self, seconds: float | None) -> None:
+        """Wait for the kernel's lock; hold it if it came in time, on the file that is at the path now."""
+        if self._waiter is None or not self._waiter.rejoin():
+            self._waiter = _Waiter(self._open())
+        if not self._waiter.wait(seconds):
+            return
+        waiter, self._waiter = self._waiter, None
+        self._drop_descriptor()
+        self._descriptor = waiter.descriptor
+        if waiter.error is not None:
+            raise waiter.error
+        self._settle()
 
     def _settle(self) -> bool:
         """With the kernel's lock in hand: keep it if the file is still at its path, else drop it."""
-        assert self._descriptor is not None
-        if not flock.is_at(self._descriptor, str(self.path)):
+        if not self.is_current():
             self._drop_descriptor()
             return False
-        flock.sign(self._descriptor, os.getpid())
         self._held = True
         return True
 
-    def _let_go(self) -> None:
-        if self._held and self._descriptor is not None:
-            self._held = False
-            flock.unlock(self._descriptor)
-        self._mutex.release()
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDWR | os.O_CREAT, _MODE)
 
     def _drop_descriptor(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _give_up(self, deadline: Deadline | None) -> None:
-        if deadline is not None:
-            deadline.check(self.describe())
+    def _explained(self, error: OSError) -> StorageError:
+        from pathlib import Path
 
-    def _refuse_after_fork(self) -> None:
-        if self._process != os.getpid():
-            raise StorageError(
-                f"{self.path} was opened by process {self._process} before a fork",
-                hint="Open the palace anew in each process.",
-            )
+        from mempalace_mcp.core.files import explain_os_error
+
+        return explain_os_error(error, Path(self.path))
+
+    def _used_after_fork(self) -> StorageError:
+        from mempalace_mcp.core.errors import StorageError
+
+        return StorageError(
+            f"{self.path} was opened by process {self._process} before a fork",
+            hint="Open the palace anew in each process.",
+        )
 
 
 class _Waiter:
-    """A thread that stands in the kernel's queue with a descriptor of its own, for callers who may leave."""
+    """A thread that stands in the kernel's queue with a descriptor of its own, for callers that may leave."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -193,7 +255,7 @@ class _Waiter:
         """True once the lock is there; it then belongs to the caller, with the descriptor."""
         try:
             self._over.wait(seconds)
-        except BaseException:  # an interrupt of the main thread: nobody would take what comes
+        except BaseException:  # an interrupt of the main thread: nobody would take the lock
             self.abandon()
             raise
         with self._guard:
@@ -215,7 +277,7 @@ class _Waiter:
 
     def _stand(self) -> None:
         try:
-            flock.lock(self.descriptor)
+            platform.lock(self.descriptor)
         except OSError as error:
             self.error = error
         with self._guard:
@@ -224,8 +286,13 @@ class _Waiter:
             self._over.set()
 
 
-def _open(path: Path) -> int:
+def _sign(descriptor: int) -> None:
+    """Note this process as the holder, for people and messages."""
+    signature = f"{os.getpid():<{_SIGNATURE_BYTES - 1}}\n".encode("ascii")
     try:
-        return flock.open_lock(str(path))
-    except OSError as error:
-        raise explain_os_error(error, path) from error
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        if os.read(descriptor, _SIGNATURE_BYTES) != signature:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, signature)
+    except OSError:  # a full disk must not refuse the lock for the sake of a message
+        return

@@ -1,27 +1,22 @@
-"""Asking and stopping a daemon, and taking over from another one.
+"""What commands want from a daemon: its status, its log, its end, and its lock for `serve`.
 
-What people ask of a daemon: how it is, to stop, what it has logged.
-
-How `serve` comes to the seat: a daemon that bridges have started makes room, another `serve` does not.
+A daemon that bridges have started leaves when a `serve` asks for the lock; another `serve` does not.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
-from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mempalace_mcp import __version__
 from mempalace_mcp.core.errors import Busy, ConfigurationError, Forbidden, NotFound
-from mempalace_mcp.core.files import create_directory, explain_os_error
+from mempalace_mcp.core.files import create_directory
+from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.daemon import ipc as addresses
-from mempalace_mcp.daemon.connector import DaemonLock
 from mempalace_mcp.daemon.entry import Log
 from mempalace_mcp.daemon.ipc import (
     STATUS,
@@ -43,7 +38,7 @@ _IF_SILENT = "Is it stopped? `mempalace-mcp daemon stop` ends it: what it has ac
 
 
 def describe(palace: Path) -> dict[str, Any] | None:
-    """How the palace's daemon is; None if there is none.
+    """The status of the palace's daemon; None if there is none.
 
     Raises:
         Busy: there is one, and it does not answer.
@@ -64,10 +59,10 @@ class Stopped:
 def stop(palace: Path) -> Stopped | None:
     """Stop the palace's daemon and wait until it has gone; None if there was none.
 
-    One that takes connections and says nothing is killed: what it has acknowledged is on the disk.
+    A daemon that takes connections and does not answer is killed: what it has acknowledged is on the disk.
 
     Raises:
-        Busy: it does not go, or what is at its address is something else.
+        Busy: it does not end, or something else answers at its address.
         Forbidden: it is another user's.
     """
     address = DaemonAddress.read(str(palace / addresses.FILE))
@@ -94,8 +89,10 @@ def _wait_until_free(palace: Path, pid: int) -> None:
 
 
 def _kill(address: DaemonAddress) -> int:
-    """Kill the process that listens there; it, or 0 if nobody does, or the system does not say who: the address may be
-    an old one, and its process number somebody else's by now."""
+    """Kill the process that listens at the address; its number, or 0 if there is none or the system does not tell.
+
+    The number in the address is not used: the file may be old, and the number another process's by now.
+    """
     try:
         with address.connect() as stream:
             pid = peer_of(stream, told=0)
@@ -111,7 +108,7 @@ def _is_silence(error: BaseException | None) -> bool:
 
 
 def logged(palace: Path) -> str:
-    """All that the log and the files before it hold.
+    """The text of the log and the files before it.
 
     Raises:
         NotFound: no daemon has been here.
@@ -122,8 +119,8 @@ def logged(palace: Path) -> str:
     return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
 
 
-def request(purpose: str, palace: str) -> ClientHello:
-    """The hello of a command.
+def client_hello(purpose: str, palace: str) -> ClientHello:
+    """How a command introduces itself.
 
     Raises:
         OSError: the palace is not there.
@@ -142,7 +139,7 @@ def _ask(palace: Path, purpose: str) -> dict[str, Any] | None:
     if address is None or _is_free(palace):
         return None
     try:
-        connection = open_connection(address, request(purpose, str(palace)))
+        connection = open_connection(address, client_hello(purpose, str(palace)))
     except PermissionError as error:
         raise Forbidden(
             f"the daemon, process {address.pid}, is another user's", hint="Ask as the user whose palace it is."
@@ -159,51 +156,44 @@ def _ask(palace: Path, purpose: str) -> dict[str, Any] | None:
 
 
 def _is_free(palace: Path) -> bool:
-    """Has nobody the daemon's seat? Looking takes it for an instant, which others take for a start."""
+    """Is the daemon lock free? Looking takes it for an instant, in which it looks as if a daemon started."""
     try:
-        seat = DaemonLock.take(str(palace / addresses.LOCK)) if palace.is_dir() else None
+        lock = FileLock.take(palace / addresses.LOCK) if palace.is_dir() else None
     except OSError:
         return False
-    if seat is not None:
-        seat.close()
-    return seat is not None or not palace.is_dir()
+    if lock is not None:
+        lock.close()
+    return lock is not None or not palace.is_dir()
 
 
-PATIENCE_SECONDS = 45.0
+HANDOVER_SECONDS = 45.0
 """For a daemon to finish what is in flight and close the palace."""
 
 
-def take_daemon_lock(palace: str) -> DaemonLock:
-    """The seat of the palace's daemon, once it is free.
+def take_daemon_lock(palace: str) -> FileLock:
+    """Take the daemon lock of the palace, once its holder has left.
 
-    The kernel keeps our place in the queue, so that none of the sessions that lose their daemon gets there before us.
+    This process stays in the kernel's queue for the lock all the time: no session that loses its daemon can be faster.
 
     Raises:
         ConfigurationError: another process serves the palace over HTTP.
-        Busy: whoever has the seat does not make room.
+        Busy: the holder does not leave.
         StorageError: the palace's directory or its lock cannot be made.
     """
     create_directory(Path(palace))
-    seat_file, waiting = os.path.join(palace, addresses.LOCK), Future[DaemonLock]()
-    threading.Thread(target=wait_for_daemon_lock, args=(seat_file, waiting), name="seat", daemon=True).start()
+    lock = FileLock(os.path.join(palace, addresses.LOCK))
+    end = time.monotonic() + HANDOVER_SECONDS
     try:
-        seat = _ask_until(waiting, palace)
-    except OSError as error:
-        raise explain_os_error(error, Path(seat_file)) from error
-    finally:
-        waiting.cancel()
-    seat.sign()
-    return seat
-
-
-def _ask_until(waiting: Future[DaemonLock], palace: str) -> DaemonLock:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < end:
-        with suppress(TimeoutError):
-            return waiting.result(_PAUSE_SECONDS)
-        address = DaemonAddress.read(os.path.join(palace, addresses.FILE))
-        if address is not None:
-            _ask_holder(address, palace)
+        while time.monotonic() < end:
+            if lock.try_acquire(_PAUSE_SECONDS):
+                return lock
+            address = DaemonAddress.read(os.path.join(palace, addresses.FILE))
+            if address is not None:
+                _ask_to_leave(address, palace)
+    except BaseException:
+        lock.close()
+        raise
+    lock.close()
     raise Busy(
         f"the daemon of {palace} does not make room",
         hint="Stop it with `mempalace-mcp daemon stop`, then retry.",
@@ -211,34 +201,24 @@ def _ask_until(waiting: Future[DaemonLock], palace: str) -> DaemonLock:
 
 
 def refuse_if_served(palace: str) -> None:
-    """Say where the palace is served over HTTP, if it is; no other daemon hears of the question.
+    """Refuse if a process serves the palace over HTTP already. Other daemons are not asked.
 
     Raises:
         ConfigurationError: another process serves the palace over HTTP.
     """
     address = DaemonAddress.read(os.path.join(palace, addresses.FILE))
     if address is not None and address.http is not None:
-        _ask_holder(address, palace)
+        _ask_to_leave(address, palace)
 
 
-def wait_for_daemon_lock(seat_file: str, waiting: Future[DaemonLock]) -> None:
-    """Give the seat to whoever waits as soon as it is free; if nobody wants it any more, give it back."""
+def _ask_to_leave(address: DaemonAddress, palace: str) -> None:
+    """Ask the holder of the lock to leave. A daemon that does answers nothing else.
+
+    Raises:
+        ConfigurationError: it serves HTTP, and stays.
+    """
     try:
-        seat = DaemonLock.wait(seat_file)
-    except OSError as error:
-        if waiting.set_running_or_notify_cancel():
-            waiting.set_exception(error)
-        return
-    if waiting.set_running_or_notify_cancel():
-        waiting.set_result(seat)
-    else:
-        seat.close()
-
-
-def _ask_holder(address: DaemonAddress, palace: str) -> None:
-    """Ask it to make room. A daemon that does says nothing else to us."""
-    try:
-        open_connection(address, request(TAKE_OVER, palace)).close()
+        open_connection(address, client_hello(TAKE_OVER, palace)).close()
     except Refused as refusal:
         if refusal.code == "serving":
             raise ConfigurationError(

@@ -1,6 +1,6 @@
 """The daemon of a palace: its services, its sessions, and how long it lives.
 
-Whether a daemon still has a reason to live: sessions or work, its palace, its seat.
+Whether a daemon still has a reason to live: sessions or work, its palace, the daemon lock.
 
 The one process that serves a palace: bridges through its socket, and HTTP clients if it was asked to.
 """
@@ -22,8 +22,8 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from mempalace_mcp import __version__
+from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.daemon import ipc as addresses
-from mempalace_mcp.daemon.connector import DaemonLock
 from mempalace_mcp.daemon.daemon_session import SocketServer
 from mempalace_mcp.daemon.entry import Log, listening
 from mempalace_mcp.daemon.ipc import DaemonAddress, identity_of
@@ -45,13 +45,13 @@ class IdleMonitor:
     """Looks around twice a second."""
 
     def __init__(
-        self, app: App, door: SocketServer, address: DaemonAddress, address_file: str, seat: DaemonLock | None
+        self, app: App, door: SocketServer, address: DaemonAddress, address_file: str, lock: FileLock | None
     ) -> None:
         self._app = app
         self._door = door
         self._address = address
         self._address_file = address_file
-        self._seat = seat
+        self._lock = lock
         self._palace = str(app.settings.palace)
         self._identity = identity_of(self._palace)
         self._log = Log(app.settings.palace / addresses.LOG)
@@ -69,7 +69,7 @@ class IdleMonitor:
         changed = await anyio.to_thread.run_sync(self._look_at_files, abandon_on_cancel=True)
         if changed is not None:
             return changed
-        if self._seat is None:
+        if self._lock is None:
             return self._end_of_private_life()
         return "idle" if self._address.http is None and self._is_idle() else None
 
@@ -77,9 +77,9 @@ class IdleMonitor:
         """Why the files say that this process is to leave, if they do; what it owes them is seen to."""
         if not self._palace_is_there():
             return "missing"
-        if self._seat is None:
+        if self._lock is None:
             return None
-        if not self._seat.is_current():
+        if not self._lock.is_current():
             return "retiring"
         if DaemonAddress.read(self._address_file) is None:
             with contextlib.suppress(OSError):  # for want of space, perhaps: the next look tries again
@@ -128,12 +128,12 @@ class HttpTransport:
 class Daemon:
     """Runs once, from `serve` to its end."""
 
-    def __init__(self, app: App, seat: DaemonLock | None = None, http_door: HttpTransport | None = None) -> None:
+    def __init__(self, app: App, lock: FileLock | None = None, http_door: HttpTransport | None = None) -> None:
         self.app = app
         self.leaving = anyio.Event()
         self._reason = ""
         self._address_file = str(app.settings.palace / addresses.FILE)
-        self._seat = seat
+        self._lock = lock
         self._http = http_door
         self._started = time.time()
         self._door: SocketServer | None = None
@@ -160,7 +160,7 @@ class Daemon:
             "palace": str(self.app.settings.palace),
             "uptime_seconds": round(time.time() - self._started, 3),
             "http": self._http.url if self._http else None,
-            "elected": self._seat is not None,
+            "elected": self._lock is not None,
             "health": {
                 "status": report.status.value,
                 "reasons": [
@@ -194,13 +194,13 @@ class Daemon:
                     tasks.start_soon(self._leave_at, stop)
                     tasks.start_soon(_admit, plain, self._door, doors)
                     await self._live(
-                        IdleMonitor(self.app, self._door, address, self._address_file, self._seat), address, ready
+                        IdleMonitor(self.app, self._door, address, self._address_file, self._lock), address, ready
                     )
                     tasks.cancel_scope.cancel()
 
     async def _live(self, life: IdleMonitor, address: DaemonAddress, ready: Callable[[DaemonAddress], None]) -> None:
         """From the moment others can find this process, if they may, to the moment it takes nobody any more."""
-        if self._seat is not None:
+        if self._lock is not None:
             address.write(self._address_file)
         try:
             ready(address)
@@ -210,7 +210,7 @@ class Daemon:
                 await self.leaving.wait()
                 tasks.cancel_scope.cancel()
         finally:
-            if self._seat is not None:
+            if self._lock is not None:
                 address.remove(self._address_file)
 
     async def _watch(self) -> None:
@@ -242,13 +242,13 @@ async def _admit(listener: socket.socket, door: SocketServer, doors: TaskGroup) 
 
 def run_daemon(
     open_app: Callable[[], App],
-    seat: DaemonLock | None,
+    lock: FileLock | None,
     ready: Callable[[DaemonAddress], None],
     http_door: Callable[[App], HttpTransport] | None = None,
 ) -> Mapping[str, Any]:
-    """Open the palace, serve it, and close it before anybody else may have the seat. How it was when it left.
+    """Open the palace, serve it, and close it before anybody else may have the daemon lock. How it was when it left.
 
-    Without a seat nobody finds it but whoever is told the address by `ready`.
+    Without a lock nobody finds it but whoever is told the address by `ready`.
 
     Raises:
         PalaceError: the palace cannot be opened.
@@ -258,6 +258,6 @@ def run_daemon(
     monitor.raise_limit()
     with contextlib.closing(open_app()) as app, app.watchdog.on_signal():
         app.start()
-        daemon = Daemon(app, seat, http_door(app) if http_door else None)
+        daemon = Daemon(app, lock, http_door(app) if http_door else None)
         run_loop(daemon.serve, ready)
         return daemon.describe()

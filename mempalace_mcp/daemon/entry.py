@@ -28,8 +28,8 @@ from typing import Any
 from mempalace_mcp import __version__
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.core.files import is_file
+from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.daemon import ipc as addresses
-from mempalace_mcp.daemon.connector import DaemonLock
 from mempalace_mcp.daemon.ipc import DaemonAddress
 
 MAX_BYTES = 1024 * 1024
@@ -237,34 +237,34 @@ def _refuses(path: Path) -> bool:
 def run(arguments: Sequence[str]) -> int:
     """Be the daemon of a palace, or a process for one session alone, until there is no reason to; the exit code."""
     options = _parser().parse_args(arguments)
-    seat = None if options.private else _seat(options.palace, options.seat)
-    if seat is None and not options.private:
-        _say({"ready": False})  # somebody else has the seat
+    lock = None if options.private else _take_lock(options.palace, options.seat)
+    if lock is None and not options.private:
+        _report({"ready": False})  # another process is the daemon
         return 0
     os.chdir(Path(os.sep).absolute())
     try:
-        return _serve_or_say(options, seat)
+        return _serve_or_report(options, lock)
     finally:
-        if seat is not None:
-            seat.close()
+        if lock is not None:
+            lock.close()
 
 
-def _serve_or_say(options: argparse.Namespace, seat: DaemonLock | None) -> int:
+def _serve_or_report(options: argparse.Namespace, lock: FileLock | None) -> int:
     """Serve; what stops that is told to whoever started this process before it is logged, for the disk may be full."""
     from mempalace_mcp.core.errors import PalaceError
     from mempalace_mcp.core.files import explain_os_error
 
     try:
-        _serve(options.palace, seat)
+        _serve(options.palace, lock)
     except PalaceError as error:
-        _say({"error": error.as_dict()})
+        _report({"error": error.as_dict()})
         with contextlib.suppress(OSError):
             print(f"mempalace-mcp daemon: {error.message}", file=sys.stderr)
         return 1
     except (OSError, ExceptionGroup) as error:
         if (cause := _only_cause(error)) is not None:
             path = cause.filename if isinstance(cause.filename, str) else options.palace
-            _say({"error": explain_os_error(cause, Path(path)).as_dict()})
+            _report({"error": explain_os_error(cause, Path(path)).as_dict()})
         raise
     return 0
 
@@ -276,7 +276,7 @@ def _only_cause(error: Exception) -> OSError | None:
     return error if isinstance(error, OSError) else None
 
 
-def _serve(palace: str, seat: DaemonLock | None) -> None:
+def _serve(palace: str, lock: FileLock | None) -> None:
     from mempalace_mcp.core.config import load_settings
     from mempalace_mcp.core.logs import configure_logging
     from mempalace_mcp.daemon.daemon import run_daemon
@@ -287,24 +287,24 @@ def _serve(palace: str, seat: DaemonLock | None) -> None:
     log = Log(settings.palace / addresses.LOG)
 
     def ready(address: DaemonAddress) -> None:
-        _say({"ready": True} if seat else {"ready": True, "address": address.told})
+        _report({"ready": True} if lock else {"ready": True, "address": address.told})
         log.take_output()
 
     log.rotate()
-    run_daemon(lambda: open_app(settings), seat, ready)
+    run_daemon(lambda: open_app(settings), lock, ready)
 
 
-def _seat(palace: str, descriptor: int | None) -> DaemonLock | None:
+def _take_lock(palace: str, descriptor: int | None) -> FileLock | None:
     file = os.path.join(palace, addresses.LOCK)
-    seat = DaemonLock.take(file) if descriptor is None else DaemonLock.inherit(file, descriptor)
-    if seat is not None:
-        seat.sign()
-    return seat
+    if descriptor is not None:
+        return FileLock.inherit(file, descriptor)
+    lock = FileLock(file)
+    return lock if lock.try_acquire() else None
 
 
-def _say(outcome: Mapping[str, Any]) -> None:
-    """One line for whoever started this process; stdout is theirs until then."""
-    with contextlib.suppress(OSError):  # they did not wait, and others will come
+def _report(outcome: Mapping[str, Any]) -> None:
+    """Write one line of JSON for the process that started this one; stdout is its pipe until then."""
+    with contextlib.suppress(OSError):  # it did not wait
         os.write(1, json.dumps(outcome).encode() + b"\n")
 
 

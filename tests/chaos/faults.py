@@ -1,4 +1,4 @@
-"""Those who die: the daemon that serves HTTP and is started again, and whoever else has the seat then."""
+"""Those who die: the daemon that serves HTTP and is started again, and whoever else has the daemon lock then."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import IO
 
 import psutil
 
-from mempalace_mcp.core import flock
+from mempalace_mcp.core.locks import FileLock
 from tests.chaos.agents import Crowd
 from tests.daemon.support import PROGRAM, has_ended, kill, wait_for
 from tests.server.clients import PATIENCE, ROOT
@@ -46,7 +46,7 @@ class Serving(threading.Thread):
         while self._start():
             assert self._process is not None
             self.exits.append(self._process.wait())
-            self._over.wait(self._dice.choice((0.0, 0.0, 1.5)))  # sometimes another one gets the seat before it
+            self._over.wait(self._dice.choice((0.0, 0.0, 1.5)))  # sometimes another one gets the daemon lock before it
 
     def stop(self) -> None:
         """End it as a service manager does."""
@@ -147,8 +147,8 @@ class Killer:
         return holder
 
     def _holder(self) -> int | None:
-        """The process on the seat, whether it is ready or not."""
-        signed = flock.signature(str(self._palace / "daemon.lock"))
+        """The process on the daemon lock, whether it is ready or not."""
+        signed = FileLock(self._palace / "daemon.lock").holder()
         with suppress(psutil.Error):
             if signed is not None and not has_ended(signed) and str(self._palace) in psutil.Process(signed).cmdline():
                 return signed

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from mempalace_mcp.core import flock
+from mempalace_mcp.core.locks import FileLock
 
 _PAGES = struct.Struct("=I")
 _MOVED, _BEGUN = 96, 128
@@ -34,8 +34,8 @@ def lie_in_wait(palace: Path, seconds: float) -> bool:
     """True as soon as the daemon stands still in a checkpoint, False when the time is over."""
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
-        daemon = flock.signature(str(palace / "daemon.lock"))
-        if not in_checkpoint(palace) or daemon is None or daemon != flock.signature(str(palace / "write.lock")):
+        daemon = FileLock(palace / "daemon.lock").holder()
+        if not in_checkpoint(palace) or daemon is None or daemon != FileLock(palace / "write.lock").holder():
             continue
         with suppress(ProcessLookupError):
             os.kill(daemon, signal.SIGSTOP)

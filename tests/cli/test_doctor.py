@@ -16,7 +16,7 @@ import pytest
 
 from mempalace_mcp.cli.doctor import OWN_KINDS, doctor
 from mempalace_mcp.core.config import load_settings
-from mempalace_mcp.daemon.connector import DaemonLock
+from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.daemon.entry import runtime_folder
 from mempalace_mcp.daemon.ipc import DaemonAddress
 from mempalace_mcp.storage.sqlite.connection import WAL_BYTES_KEPT
@@ -168,12 +168,12 @@ def test_a_lock_that_is_not_given_back(palace: Path) -> None:
 
 def test_a_daemon_that_does_not_answer(palace: Path) -> None:
     forget_address(palace)
-    seat = DaemonLock.take(str(palace / "daemon.lock"))
-    assert seat is not None
+    lock = FileLock.take(str(palace / "daemon.lock"))
+    assert lock is not None
     found = examine(palace, fix=True)
-    seat.close()
+    lock.close()
     assert list(found) == ["daemon_silent"]
-    assert (palace / "daemon.json").exists(), "it may belong to the process that has the seat"
+    assert (palace / "daemon.json").exists(), "it may belong to the process that has the daemon lock"
 
 
 def test_the_exit_code_tells(palace: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
@@ -202,10 +203,11 @@ def test_waiting_for_a_file_that_is_replaced_meanwhile(lock: FileLock, rival: Fi
 
 
 def test_a_removed_directory(tmp_path: Path) -> None:
-    lock = FileLock(tmp_path / "palace" / LOCK_FILE)
-    lock.path.parent.mkdir()
+    palace = tmp_path / "palace"
+    palace.mkdir()
+    lock = FileLock(palace / LOCK_FILE)
     with lock.hold():
-        shutil.rmtree(lock.path.parent)
+        shutil.rmtree(palace)
         assert not lock.is_current()
     with pytest.raises(PalaceMissing, match="palace"):
         lock.acquire()
@@ -223,8 +225,8 @@ def test_a_read_only_directory(tmp_path: Path) -> None:
 
 def test_a_full_disk_refuses_the_signature_but_not_the_lock(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
+        (disk.path / LOCK_FILE).touch()
         lock = FileLock(disk.path / LOCK_FILE)
-        lock.path.touch()
         disk.fill()
         with lock.hold(soon()):
             assert lock.held
@@ -238,3 +240,52 @@ def test_a_program_started_meanwhile_does_not_inherit_it(lock: FileLock, rival: 
     lock.close()
     assert rival.try_acquire()
     program.communicate(b"\n")
+
+
+def test_a_lock_that_is_only_taken_names_nobody(lock: FileLock, path: Path) -> None:
+    taken = FileLock.take(path)
+    assert taken is not None
+    assert lock.holder() is None
+    assert FileLock.take(path) is None
+    taken.close()
+    with lock.hold():
+        assert lock.holder() == os.getpid()
+
+
+def test_a_child_that_shares_the_lock_keeps_it_and_names_itself(lock: FileLock, path: Path) -> None:
+    code = """if True:
+        import sys
+        from mempalace_mcp.core.locks import FileLock
+        lock = FileLock.inherit(sys.argv[1], int(sys.argv[2]))
+        print(lock.held, flush=True)
+        input()
+        lock.close()
+        print("closed", flush=True)
+        input()
+    """
+    taken = FileLock.take(path)
+    assert taken is not None
+    descriptor = taken.share()
+    command = [sys.executable, "-c", code, str(path), str(descriptor)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[descriptor], text=True
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "True\n"
+        taken.close()
+        assert not lock.try_acquire()
+        assert lock.holder() == child.pid
+        print(file=child.stdin, flush=True)
+        assert child.stdout.readline() == "closed\n"
+        assert lock.try_acquire()
+        child.kill()
+
+
+def test_waiting_for_some_time_takes_the_lock_that_comes_free(lock: FileLock, rival: FileLock) -> None:
+    rival.acquire()
+    assert not lock.try_acquire(0.02)
+    release = threading.Timer(0.05, rival.release)
+    release.start()
+    assert lock.try_acquire(60.0)
+    release.join()

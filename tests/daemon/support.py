@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from mempalace_mcp.daemon.connector import DaemonLock
+from mempalace_mcp.core.locks import FileLock
 from tests.laboratory import PACKAGE
 from tests.server.clients import PATIENCE, StdioClient, call, end
 
@@ -128,7 +128,7 @@ def processes_of(palace: Path) -> list[psutil.Process]:
 
 
 def end_processes_of(palace: Path) -> None:
-    """Leave nothing of a palace running: a daemon just born has no command line yet, but it has the seat."""
+    """Leave nothing of a palace running: a daemon just born has no command line yet, but it has the daemon lock."""
     while (found := processes_of(palace)) or _is_taken(palace):
         for process in found:
             with suppress(psutil.Error):
@@ -139,7 +139,7 @@ def end_processes_of(palace: Path) -> None:
 def _is_taken(palace: Path) -> bool:
     if not palace.is_dir():
         return False
-    seat = DaemonLock.take(str(palace / "daemon.lock"))
-    if seat is not None:
-        seat.close()
-    return seat is None
+    lock = FileLock.take(str(palace / "daemon.lock"))
+    if lock is not None:
+        lock.close()
+    return lock is None

@@ -115,7 +115,7 @@ def test_without_any_place_it_is_said_what_to_set(volume: Path) -> None:
 def test_the_first_process_can_be_stopped_while_it_waits_to_begin(volume: Path) -> None:
     lock = FileLock(volume / "write.lock")
     lock.acquire()
-    lock.path.chmod(0o666)
+    (volume / "write.lock").chmod(0o666)
     command = [*contained(volume), "env", f"PALACE_PATH={volume}", *PROGRAM, "serve", "--port", "0"]
     outer = subprocess.Popen(command, cwd=PACKAGE.parent)
     try:

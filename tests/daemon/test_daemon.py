@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.daemon import control
-from mempalace_mcp.daemon.connector import UNREACHABLE_SECONDS, DaemonLock
+from mempalace_mcp.daemon.connector import UNREACHABLE_SECONDS
 from mempalace_mcp.daemon.ipc import SESSION, STATUS, DaemonAddress
 from tests.daemon.support import (
     PROGRAM,
@@ -90,7 +91,7 @@ def test_it_makes_room_when_its_lock_was_removed(palace: Path) -> None:
         client.greet()
         first = daemon_pid(client)
         (palace / "daemon.lock").unlink()
-        wait_for(lambda: has_ended(first), "the end of a daemon without a seat")
+        wait_for(lambda: has_ended(first), "the end of a daemon without the lock")
         assert daemon_pid(client) != first
 
 
@@ -116,14 +117,14 @@ def test_it_serves_only_who_belongs_here(palace: Path, changes: dict[str, Any], 
 
 def test_a_session_is_served_alone_when_the_daemon_does_not_answer(palace: Path) -> None:
     palace.mkdir()
-    seat = DaemonLock.take(str(palace / "daemon.lock"))
-    assert seat is not None
+    lock = FileLock.take(str(palace / "daemon.lock"))
+    assert lock is not None
     DaemonAddress(pid=os.getpid(), version="0.1.0", started=0.0, path=str(palace / "nowhere")).write(
         str(palace / "daemon.json")
     )
     assert UNREACHABLE_SECONDS < PATIENCE
     with ExitStack() as held, bridge(palace, stderr=subprocess.PIPE) as client:
-        held.callback(seat.close)
+        held.callback(lock.close)
         client.send(initialize(), call(1, "add_drawer", wing="w", room="r", content="alone"))
         assert answer_to(client, "hello")
         assert answer_to(client, 1)["result"]["structuredContent"]["created"]
@@ -225,24 +226,24 @@ def test_the_daemon_of_another_palace_is_not_ended_for_this_one(palace: Path, tm
     """As when a palace was copied while it was in use: its address leads to the daemon of the first one."""
     copy = tmp_path / "copy"
     copy.mkdir()
-    seat = DaemonLock.take(str(copy / "daemon.lock"))
-    assert seat is not None
+    lock = FileLock.take(str(copy / "daemon.lock"))
+    assert lock is not None
     with bridge(palace) as client:
         client.greet()
         pid = daemon_pid(client)
         (copy / "daemon.json").write_bytes((palace / "daemon.json").read_bytes())
         assert "does not answer: palace" in command("daemon", "stop", "--palace", copy, code=1)
         assert daemon_pid(client) == pid
-    seat.close()
+    lock.close()
 
 
 def test_commands_are_told_when_it_does_not_answer(palace: Path) -> None:
     palace.mkdir()
-    seat = DaemonLock.take(str(palace / "daemon.lock"))
-    assert seat is not None
+    lock = FileLock.take(str(palace / "daemon.lock"))
+    assert lock is not None
     DaemonAddress(pid=1, version="0.1.0", started=0.0, path=str(palace / "nowhere")).write(str(palace / "daemon.json"))
     assert "does not answer" in command("daemon", "status", "--palace", palace, code=1)
-    seat.close()
+    lock.close()
     assert "No daemon" in command("daemon", "status", "--palace", palace)
 
 

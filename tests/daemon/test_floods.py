@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.daemon.control import request as hello
+from mempalace_mcp.daemon.control import client_hello
 from mempalace_mcp.daemon.ipc import (
     OWN_MESSAGE,
     SESSION,
@@ -214,7 +214,7 @@ def test_a_flood_on_the_socket_itself(palace: Path) -> None:
         daemon_pid(client)
         address = DaemonAddress.read(str(palace / "daemon.json"))
         assert address is not None
-        connection = open_connection(address, hello(SESSION, str(palace)))
+        connection = open_connection(address, client_hello(SESSION, str(palace)))
         for number, line in enumerate(flood(FEWER).splitlines(), start=1):
             connection.send(Frame(number, line))
         connection.send(Frame(OWN_MESSAGE, b""))

@@ -1,17 +1,19 @@
-"""Coming to the seat, refused in words."""
+"""Handing the daemon lock over to `serve`, and refusing to."""
 
 from __future__ import annotations
 
 import re
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.core.errors import StorageError
+from mempalace_mcp.core.errors import Busy, StorageError
+from mempalace_mcp.core.locks import FileLock
+from mempalace_mcp.daemon import control
 from mempalace_mcp.daemon import ipc as addresses
-from mempalace_mcp.daemon.connector import DaemonLock
-from mempalace_mcp.daemon.control import refuse_if_served, take_daemon_lock, wait_for_daemon_lock
+from mempalace_mcp.daemon.control import refuse_if_served, take_daemon_lock
 from mempalace_mcp.daemon.ipc import DaemonAddress
 from tests.daemon.support import bridge, daemon_pid, wait_for
 from tests.server.clients import PATIENCE
@@ -19,7 +21,7 @@ from tests.server.clients import PATIENCE
 LOCKS = Path("/proc/locks")
 
 
-def test_a_seat_that_cannot_be_opened_is_a_refusal(tmp_path: Path) -> None:
+def test_a_daemon_lock_that_cannot_be_opened_is_a_refusal(tmp_path: Path) -> None:
     (tmp_path / addresses.LOCK).mkdir()
     with pytest.raises(StorageError, match=addresses.LOCK) as caught:
         take_daemon_lock(str(tmp_path))
@@ -28,27 +30,29 @@ def test_a_seat_that_cannot_be_opened_is_a_refusal(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not LOCKS.exists(), reason="the system does not show who waits for a lock")
 def test_a_successor_waits_in_the_kernels_queue(tmp_path: Path) -> None:
-    """Sessions that lose their daemon look for a free seat again and again: one of them would often be quicker."""
+    """Sessions that lose their daemon look for a free lock again and again: one of them would often be quicker."""
     file = tmp_path / addresses.LOCK
-    daemon = DaemonLock.take(str(file))
+    daemon = FileLock.take(str(file))
     assert daemon is not None
     with ThreadPoolExecutor(1) as threads:
         successor = threads.submit(take_daemon_lock, str(tmp_path))
         waiting = re.compile(rf"-> FLOCK .*:{file.stat().st_ino} ")
         wait_for(lambda: waiting.search(LOCKS.read_text()) is not None, "somebody in the queue")
         daemon.close()
-        seat = successor.result(PATIENCE)
-    assert DaemonLock.take(str(file)) is None
-    seat.close()
+        lock = successor.result(PATIENCE)
+    assert FileLock.take(str(file)) is None
+    lock.close()
 
 
-def test_a_successor_that_is_refused_leaves_the_queue(tmp_path: Path) -> None:
-    file, waiting = str(tmp_path / addresses.LOCK), Future[DaemonLock]()
-    waiting.cancel()
-    wait_for_daemon_lock(file, waiting)
-    seat = DaemonLock.take(file)
-    assert seat is not None
-    seat.close()
+def test_a_successor_that_is_refused_leaves_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "HANDOVER_SECONDS", 0.05)
+    daemon = FileLock.take(tmp_path / addresses.LOCK)
+    assert daemon is not None
+    with pytest.raises(Busy):
+        take_daemon_lock(str(tmp_path))
+    daemon.close()
+    with closing(FileLock(tmp_path / addresses.LOCK)) as lock:
+        assert lock.try_acquire(PATIENCE)
 
 
 def test_an_address_that_was_left_behind_refuses_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.daemon import control
-from mempalace_mcp.daemon.control import request
+from mempalace_mcp.daemon.control import client_hello
 from mempalace_mcp.daemon.ipc import SESSION, DaemonAddress, Refused, open_connection
 from tests.daemon.support import PROGRAM, address, answer_to, bridge, daemon_pid, use, wait_for
 from tests.laboratory import PACKAGE
@@ -72,7 +72,7 @@ def test_sessions_beyond_the_limit_are_told_so_and_may_come_again(palace: Path) 
 def greet_all(told: DaemonAddress, palace: Path, sessions: contextlib.ExitStack) -> None:
     """Open more sessions than there may be."""
     for _ in range(DESCRIPTORS):
-        sessions.callback(open_connection(told, request(SESSION, str(palace))).close)
+        sessions.callback(open_connection(told, client_hello(SESSION, str(palace))).close)
 
 
 def admitted(client: StdioClient) -> bool:

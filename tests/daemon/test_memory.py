@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.cli.session import Options, is_ordinary
+from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.daemon.bridge import Client, ClientGone
-from mempalace_mcp.daemon.connector import DaemonLock
 from mempalace_mcp.daemon.entry import (
     KEPT,
     LONGEST_SOCKET_PATH,
@@ -102,23 +102,22 @@ def test_an_address_is_read_as_written_and_removed_by_its_owner_alone(tmp_path: 
     assert DaemonAddress.read(str(other)) is None
 
 
-def test_there_is_one_seat_and_a_child_can_inherit_it(tmp_path: Path) -> None:
+def test_there_is_one_daemon_lock_and_a_child_can_inherit_it(tmp_path: Path) -> None:
     file = str(tmp_path / "daemon.lock")
-    seat = DaemonLock.take(file)
-    assert seat is not None
-    assert DaemonLock.take(file) is None
-    seat.hand_over()
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[seat.descriptor])
-    seat.close()
-    assert DaemonLock.take(file) is None
+    lock = FileLock.take(file)
+    assert lock is not None
+    assert FileLock.take(file) is None
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[lock.share()])
+    lock.close()
+    assert FileLock.take(file) is None
     child.kill()
     child.communicate()
-    again = DaemonLock.take(file)
+    again = FileLock.take(file)
     assert again is not None
     assert again.is_current()
     Path(file).unlink()
     assert not again.is_current()
-    other = DaemonLock.take(file)
+    other = FileLock.take(file)
     assert other is not None
     other.close()
     again.close()

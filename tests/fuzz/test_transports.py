@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mempalace_mcp.daemon.control import request as hello_of
+from mempalace_mcp.daemon.control import client_hello
 from mempalace_mcp.daemon.ipc import SESSION, DaemonAddress, Frame
 from tests.daemon.support import bridge
 from tests.fuzz.messages import certain_id, some_line
@@ -52,7 +52,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         port = int(json.loads(line)["address"].rpartition(":")[2])
         address = DaemonAddress.read(str(palace / "daemon.json"))
         assert address is not None
-        hello = hello_of(SESSION, str(palace))
+        hello = client_hello(SESSION, str(palace))
         hello.token = address.token
         target = Target(palace, port, address, hello.encode())
         yield target

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.core import flock
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import (
@@ -24,6 +23,7 @@ from mempalace_mcp.core.errors import (
     SchemaTooNew,
     StorageError,
 )
+from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.sqlite.database import LOCK_FILE, Database
 from mempalace_mcp.storage.transactions import Stamp, Transaction
 from tests.storage.support import Child, add_wing, fresh_database, soon, wings
@@ -52,7 +52,7 @@ def test_files_are_private(tmp_path: Path) -> None:
 def test_it_is_opened_under_the_write_lock(tmp_path: Path) -> None:
     """Who has the lock signs it, so that a new one is signed by who opened the palace, or not there."""
     with fresh_database(tmp_path):
-        assert flock.signature(str(tmp_path / LOCK_FILE)) == os.getpid()
+        assert FileLock(tmp_path / LOCK_FILE).holder() == os.getpid()
 
 
 def test_settings_of_the_writing_connection(database: Database) -> None:
