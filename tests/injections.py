@@ -17,16 +17,16 @@ from typing import Any
 
 FEW_ROWS = 60
 
-Run = Callable[[Any, Any, Any], Any]
-"""What a tool does: context, arguments, deadline."""
+Run = Callable[..., Any]
+"""The function of a tool: its call, and the arguments by name."""
 
 
 def deliberate_taxonomy(overview: ModuleType) -> None:
     """`get_taxonomy` sleeps for the wing `sleep 1.5`, lists what its process has imported for `modules`, and kills it
     for `die`."""
 
-    def run(real: Run, context: Any, arguments: Any, deadline: Any) -> Any:
-        kind, _, seconds = (arguments.wing or "").partition(" ")
+    def run(real: Run, call: Any, wing: str = "") -> Any:
+        kind, _, seconds = wing.partition(" ")
         if kind == "sleep":
             time.sleep(float(seconds))
             return {"taxonomy": {}, "drawers": os.getpid()}
@@ -34,42 +34,42 @@ def deliberate_taxonomy(overview: ModuleType) -> None:
             return {"taxonomy": {"modules": dict.fromkeys(sys.modules, 1)}, "drawers": 0}
         if kind == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(context, arguments, deadline)
+        return real(call, wing=wing)
 
-    _wrap(overview, "GET_TAXONOMY", run)
+    _wrap(overview, "get_taxonomy", run)
 
 
 def patient_taxonomy(overview: ModuleType) -> None:
     """`get_taxonomy` of the wing `until x` says that it is half done and waits for a drawer in x; if it is told to stop
     before, it files one in the wing `x no more`."""
 
-    def run(real: Run, context: Any, arguments: Any, deadline: Any) -> Any:
-        until, _, wing = (arguments.wing or "").partition(" ")
+    def run(real: Run, call: Any, wing: str = "") -> Any:
+        until, _, expected = wing.partition(" ")
         if until == "until":
-            deadline.report(1, 2, "half")
+            call.deadline.report(1, 2, "half")
             try:
-                while not context.palace.get_taxonomy(wing=wing).drawers:
-                    deadline.check("a drawer")
+                while not call.palace.get_taxonomy(wing=expected).drawers:
+                    call.deadline.check("a drawer")
                     time.sleep(0.02)
             except Exception:
-                context.palace.add_drawer(wing + " no more", "r", "x")
+                call.palace.add_drawer(expected + " no more", "r", "x")
                 raise
-        return real(context, arguments, deadline)
+        return real(call, wing=wing)
 
-    _wrap(overview, "GET_TAXONOMY", run)
+    _wrap(overview, "get_taxonomy", run)
 
 
 def deadly_diary(diary: ModuleType) -> None:
     """`diary_write` kills its process between commit and answer, once for each file in `topic`."""
 
-    def run(real: Run, context: Any, arguments: Any, deadline: Any) -> Any:
-        answer = real(context, arguments, deadline)
-        if not os.path.exists(arguments.topic):  # noqa: PTH110 - as little as possible is imported here
-            with open(arguments.topic, "x"):  # noqa: PTH123
+    def run(real: Run, call: Any, topic: str, **entry: Any) -> Any:
+        answer = real(call, topic=topic, **entry)
+        if not os.path.exists(topic):  # noqa: PTH110 - as little as possible is imported here
+            with open(topic, "x"):  # noqa: PTH123
                 os.kill(os.getpid(), signal.SIGKILL)
         return answer
 
-    _wrap(diary, "DIARY_WRITE", run)
+    _wrap(diary, "diary_write", run)
 
 
 def stillborn_daemon(entry: ModuleType) -> None:
@@ -107,7 +107,12 @@ def _chroma_from(index: ModuleType, rows: int) -> None:
     initialize.__kwdefaults__["minimum_rows"] = rows
 
 
-def _wrap(module: ModuleType, constant: str, run: Callable[[Run, Any, Any, Any], Any]) -> None:
+def _wrap(module: ModuleType, name: str, run: Run) -> None:
     """Give a tool another function, whose first argument is the real one."""
-    tool = getattr(module, constant)
-    setattr(module, constant, replace(tool, run=functools.partial(run, tool.run)))
+    tool = getattr(module, name)
+
+    @functools.wraps(tool.run)
+    def wrapped(call: Any, **arguments: Any) -> Any:
+        return run(tool.run, call, **arguments)
+
+    setattr(module, name, replace(tool, run=wrapped))

@@ -166,7 +166,7 @@ class Filing:
 
     def checkpoint(
         self,
-        items: Sequence[Mapping[str, Any]],
+        items: Sequence[Mapping[str, Any]] = (),
         *,
         facts: Sequence[Mapping[str, Any]] = (),
         diary: Mapping[str, Any] | None = None,

@@ -267,7 +267,9 @@ _MILLISECOND_DIGITS = 3
 Entry = tuple[SessionActivity, CallRecord]
 
 
-def describe_history(activity: Activity, *, session: int | None, limit: int, cursor: str | None) -> dict[str, Any]:
+def describe_history(
+    activity: Activity, *, session: int | None = None, limit: int, cursor: str | None = None
+) -> dict[str, Any]:
     """A page of the calls that are remembered, of one session or of all. JSON-safe.
 
     Raises:

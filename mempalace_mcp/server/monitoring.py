@@ -25,7 +25,7 @@ from mempalace_mcp.runtime.activity import Activity, describe_history
 from mempalace_mcp.runtime.health import FIGURES, Diagnostics, Health, HealthReport
 from mempalace_mcp.runtime.issues import REASONS, Status
 from mempalace_mcp.server.http_messages import HttpRefusal
-from mempalace_mcp.server.tools.history import HistoryArguments
+from mempalace_mcp.server.tools.history import history as history_tool
 from mempalace_mcp.server.tools.schema import input_schema, read_arguments, readable
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
@@ -144,7 +144,7 @@ def _public(value: Any) -> Any:
 
 PATH = "/api/history"
 
-_SCHEMA = input_schema(HistoryArguments)
+_SCHEMA = input_schema(history_tool.arguments)
 
 
 def history_route(activity: Activity) -> Route:
@@ -152,8 +152,8 @@ def history_route(activity: Activity) -> Route:
 
     async def history(request: Request) -> Response:
         try:
-            asked = read_arguments(HistoryArguments, _read_query(request.query_params), _SCHEMA)
-            told = describe_history(activity, session=asked.session, limit=asked.limit, cursor=asked.cursor)
+            asked = read_arguments(history_tool.arguments, _read_query(request.query_params), _SCHEMA)
+            told = describe_history(activity, **asked.given())
         except (InvalidArgument, NotFound) as error:
             return HttpRefusal(404 if isinstance(error, NotFound) else 400, error).plain()
         return JSONResponse(told)

@@ -24,8 +24,8 @@ from mempalace_mcp.core.text import excerpt, name_key, read_entity, read_name
 from mempalace_mcp.palace import search
 from mempalace_mcp.server.calls import verify_no_cursor
 from mempalace_mcp.server.services import Services
+from mempalace_mcp.server.tools import overview
 from mempalace_mcp.server.tools.answers import Json, fact_shown
-from mempalace_mcp.server.tools.overview import WakeUpArguments
 from mempalace_mcp.server.tools.schema import (
     Arguments,
     Limit,
@@ -254,10 +254,9 @@ def _offered(names: Names) -> list[_Prompt]:
 
 
 def _wake_up(palace: Any, given: Given, read: Read, names: Names) -> str:
-    understood = understand_place(palace, given, list(WakeUpArguments.model_fields), "this is of all wings.")
+    understood = understand_place(palace, given, list(overview.wake_up.arguments.model_fields), "this is of all wings.")
     meant = understood.arguments if not understood.remarks else {**understood.arguments, "wing": ""}
-    arguments: WakeUpArguments = read(meant)
-    woken = palace.wake_up(wing=arguments.wing, agent_name=arguments.agent_name, max_tokens=arguments.max_tokens)
+    woken = palace.wake_up(**read(meant).given())
     return _paragraphs(*understood.remarks, f"This is what the memory palace holds. {_CAUTION}", woken.text)
 
 
@@ -331,7 +330,7 @@ _PROMPTS = (
         name="wake_up",
         title="Wake up",
         description="Begin a session with what the palace holds.",
-        arguments=WakeUpArguments,
+        arguments=overview.wake_up.arguments,
         meanings={
             "wing": "Only this wing",
             "agent_name": "Whose diary to open",

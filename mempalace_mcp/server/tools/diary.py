@@ -1,28 +1,26 @@
 """Each agent's diary."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Annotated, NotRequired, TypedDict
+from functools import partial
+from typing import Annotated, NotRequired, TypedDict, Unpack
 
 from pydantic import Field
 
-from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import format_instant
-from mempalace_mcp.core.model import DiaryEntry, Page
+from mempalace_mcp.core.model import DiaryEntry
 from mempalace_mcp.palace.token_estimate import estimate_tokens
 from mempalace_mcp.server.tools.answers import TOKENS, Json, Quoting, fitting_as_json, quoting, to_json
-from mempalace_mcp.server.tools.schema import Arguments, Content, Cursor, Limit
-from mempalace_mcp.server.tools.tool import Effect, Tool, ToolContext
+from mempalace_mcp.server.tools.schema import Content, Cursor, Limit
+from mempalace_mcp.server.tools.tool import Effect, ToolCall, tool
 
 
-class EntryArguments(Arguments):
+class EntryArguments(TypedDict):
     """An entry to write."""
 
     agent_name: Annotated[str, Field(description="Yours")]
     entry: Content
-    topic: str = "general"
-    wing: Annotated[str, Field(description="Default: one of your own")] | None = None
+    topic: NotRequired[Annotated[str, Field(default="general")]]
+    wing: NotRequired[Annotated[str, Field(description="Default: one of your own")]]
 
 
 class WrittenAnswer(TypedDict):
@@ -32,15 +30,6 @@ class WrittenAnswer(TypedDict):
     agent: NotRequired[str]
     topic: NotRequired[str]
     written_at: NotRequired[str]
-
-
-class DiaryReadArguments(Arguments):
-    """Whose diary, and how much of it."""
-
-    agent_name: str
-    last_n: Limit = 10
-    topic: str | None = None
-    cursor: Cursor | None = None
 
 
 class DiaryReadAnswer(Quoting):
@@ -54,10 +43,15 @@ class DiaryReadAnswer(Quoting):
     truncated: NotRequired[bool]
 
 
-def diary_write(context: ToolContext, arguments: EntryArguments, deadline: Deadline) -> WrittenAnswer:
-    written = context.palace.diary_write(
-        arguments.agent_name, arguments.entry, topic=arguments.topic, wing=arguments.wing, deadline=deadline
-    )
+@tool(
+    "Write down what you did, decided and learned.",
+    title="Write diary",
+    effect=Effect.WRITE,
+    idempotent=False,
+    within_wings=True,
+)
+def diary_write(call: ToolCall, **entry: Unpack[EntryArguments]) -> WrittenAnswer:
+    written = call.palace.diary_write(**entry, deadline=call.deadline)
     return written_entry(written)
 
 
@@ -71,15 +65,23 @@ def written_entry(entry: DiaryEntry) -> WrittenAnswer:
     }
 
 
-def diary_read(context: ToolContext, arguments: DiaryReadArguments, deadline: Deadline) -> DiaryReadAnswer:
-    page = _page(context, arguments, arguments.last_n)
+@tool(
+    "Read an agent's diary, newest first; {get_drawers} has entries that are cut.",
+    title="Read diary",
+    within_wings=True,
+)
+def diary_read(
+    call: ToolCall, agent_name: str, last_n: Limit = 10, topic: str | None = None, cursor: Cursor | None = None
+) -> DiaryReadAnswer:
+    read = partial(call.palace.diary_read, agent_name, topic=topic, cursor=cursor)
+    page = read(last_n=last_n)
     fitting = _count_fitting(page.items)
     if fitting < len(page.items):
-        page = _page(context, arguments, fitting)
+        page = read(last_n=fitting)
     entries = [_entry(entry) for entry in page.items]
     is_cut = any(len(shown["content"]) < shown["characters"] for shown in entries)
     answer = DiaryReadAnswer(
-        agent=page.items[0].agent if page.items else arguments.agent_name,
+        agent=page.items[0].agent if page.items else agent_name,
         entries=entries,
         count=len(page.items),
         total=page.total,
@@ -87,13 +89,6 @@ def diary_read(context: ToolContext, arguments: DiaryReadArguments, deadline: De
         truncated=is_cut,
     )
     return {**answer, **quoting(page.items)}
-
-
-def _page(context: ToolContext, arguments: DiaryReadArguments, last_n: int) -> Page[DiaryEntry]:
-    page: Page[DiaryEntry] = context.palace.diary_read(
-        arguments.agent_name, last_n=last_n, topic=arguments.topic, cursor=arguments.cursor
-    )
-    return page
 
 
 def _count_fitting(entries: Sequence[DiaryEntry]) -> int:
@@ -111,25 +106,3 @@ def _entry(entry: DiaryEntry) -> Json:
     head = {**written_entry(entry), "characters": len(entry.content)}
     room = TOKENS - estimate_tokens(to_json(head))
     return {**head, "content": entry.content[: fitting_as_json(entry.content, room)]}
-
-
-DIARY_WRITE = Tool(
-    name="diary_write",
-    title="Write diary",
-    description="Write down what you did, decided and learned.",
-    arguments=EntryArguments,
-    answer=WrittenAnswer,
-    run=diary_write,
-    effect=Effect.WRITE,
-    idempotent=False,
-    within_wings=True,
-)
-DIARY_READ = Tool(
-    name="diary_read",
-    title="Read diary",
-    description="Read an agent's diary, newest first; {get_drawers} has entries that are cut.",
-    arguments=DiaryReadArguments,
-    answer=DiaryReadAnswer,
-    run=diary_read,
-    within_wings=True,
-)

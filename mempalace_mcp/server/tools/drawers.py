@@ -1,14 +1,11 @@
 """Filing, reading, changing, deleting and restoring drawers."""
 
-from __future__ import annotations
-
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict, Unpack
 
 from pydantic import Field
 
-from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import format_instant
-from mempalace_mcp.core.model import Deletion, Drawer, Page
+from mempalace_mcp.core.model import Deletion
 from mempalace_mcp.core.text import MAX_CONTENT_BYTES
 from mempalace_mcp.palace.arguments import MAX_IDS
 from mempalace_mcp.server.tools.answers import (
@@ -23,20 +20,41 @@ from mempalace_mcp.server.tools.answers import (
     part_of,
     quoting,
 )
-from mempalace_mcp.server.tools.schema import Arguments, Content, Cursor, Ids, Limit, Metadata
-from mempalace_mcp.server.tools.tool import Effect, Tool, ToolContext
+from mempalace_mcp.server.tools.schema import Content, Cursor, Ids, Limit, Metadata
+from mempalace_mcp.server.tools.tool import Effect, ToolCall, tool
 
 
-class DrawerArguments(Arguments):
+class DrawerArguments(TypedDict):
     """A text to file."""
 
     wing: str
     room: str
     content: Content
-    source_file: str | None = None
-    added_by: Annotated[str, Field(description="Who files it")] | None = None
-    occurred_at: Annotated[str, Field(description="Date of what it tells")] | None = None
-    metadata: Metadata | None = None
+    source_file: NotRequired[str]
+    added_by: NotRequired[Annotated[str, Field(description="Who files it")]]
+    occurred_at: NotRequired[Annotated[str, Field(description="Date of what it tells")]]
+    metadata: NotRequired[Metadata]
+
+
+class DrawerUpdate(TypedDict):
+    """What to replace; the rest stays."""
+
+    content: NotRequired[Content]
+    wing: NotRequired[str]
+    room: NotRequired[str]
+    source_file: NotRequired[str]
+    occurred_at: NotRequired[str]
+    metadata: NotRequired[Metadata]
+
+
+class DrawerFilters(TypedDict):
+    """Which drawers to list or delete."""
+
+    wing: NotRequired[str]
+    room: NotRequired[str]
+    source_file: NotRequired[str]
+    since: NotRequired[str]
+    before: NotRequired[str]
 
 
 class AddDrawerAnswer(TypedDict):
@@ -48,20 +66,6 @@ class AddDrawerAnswer(TypedDict):
     room: NotRequired[str]
     pending: NotRequired[bool]
     near_duplicate_of: NotRequired[str]
-
-
-class DrawerIdsArguments(Arguments):
-    """Which drawers."""
-
-    drawer_ids: Ids
-
-
-class GetDrawersArguments(Arguments):
-    """Which drawers, and which part of them."""
-
-    drawer_ids: Ids
-    max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS)] = TOKENS
-    offset: Annotated[int, Field(ge=0, le=MAX_IDS * MAX_CONTENT_BYTES, description="The next_offset")] = 0
 
 
 class GetDrawersAnswer(Quoting):
@@ -77,18 +81,6 @@ class GetDrawersAnswer(Quoting):
     hint: NotRequired[str]
 
 
-class ListDrawersArguments(Arguments):
-    """Which drawers, and which page of them."""
-
-    wing: str | None = None
-    room: str | None = None
-    source_file: str | None = None
-    since: str | None = None
-    before: str | None = None
-    limit: Limit = 20
-    cursor: Cursor | None = None
-
-
 class ListDrawersAnswer(Quoting):
     """One page; `total` counts all that match."""
 
@@ -96,18 +88,6 @@ class ListDrawersAnswer(Quoting):
     count: NotRequired[int]
     total: NotRequired[int]
     next_cursor: str | None
-
-
-class UpdateDrawerArguments(Arguments):
-    """What to replace; the rest stays."""
-
-    drawer_id: str
-    content: Content | None = None
-    wing: str | None = None
-    room: str | None = None
-    source_file: str | None = None
-    occurred_at: str | None = None
-    metadata: Metadata | None = None
 
 
 class UpdateDrawerAnswer(TypedDict):
@@ -118,18 +98,6 @@ class UpdateDrawerAnswer(TypedDict):
     wing: NotRequired[str]
     room: NotRequired[str]
     updated_at: NotRequired[str]
-
-
-class DeleteDrawersArguments(Arguments):
-    """Which drawers: their ids, or filters."""
-
-    drawer_ids: Ids | None = None
-    wing: str | None = None
-    room: str | None = None
-    source_file: str | None = None
-    since: str | None = None
-    before: str | None = None
-    dry_run: bool | None = None
 
 
 class DeleteDrawersAnswer(TypedDict):
@@ -150,48 +118,54 @@ class RestoreDrawersAnswer(TypedDict):
     missing: list[str]
 
 
-def add_drawer(context: ToolContext, arguments: DrawerArguments, deadline: Deadline) -> AddDrawerAnswer:
-    filed = context.palace.add_drawer(
-        arguments.wing,
-        arguments.room,
-        arguments.content,
-        source_file=arguments.source_file,
-        added_by=arguments.added_by,
-        occurred_at=arguments.occurred_at,
-        metadata=arguments.metadata,
-        deadline=deadline,
-    )
+@tool(
+    "File a text verbatim in a room (topic) of a wing (project, person). Created is false if it was there.",
+    effect=Effect.WRITE,
+    within_wings=True,
+)
+def add_drawer(call: ToolCall, **drawer: Unpack[DrawerArguments]) -> AddDrawerAnswer:
+    filed = call.palace.add_drawer(**drawer, deadline=call.deadline)
     answer = AddDrawerAnswer(
         drawer_id=filed.drawer_id,
         created=filed.created,
-        wing=arguments.wing.strip(),
-        room=arguments.room.strip(),
+        wing=drawer["wing"].strip(),
+        room=drawer["room"].strip(),
         pending=filed.created,
     )
     return {**answer, "near_duplicate_of": filed.near_duplicate_of} if filed.near_duplicate_of else answer
 
 
-def get_drawers(context: ToolContext, arguments: GetDrawersArguments, deadline: Deadline) -> GetDrawersAnswer:
-    found = context.palace.get_drawers(arguments.drawer_ids)
-    part = part_of(found.drawers, arguments.offset, arguments.max_tokens)
+@tool("Read drawers by their ids, verbatim, with metadata; long ones in parts.", within_wings=True)
+def get_drawers(
+    call: ToolCall,
+    drawer_ids: Ids,
+    max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS)] = TOKENS,
+    offset: Annotated[int, Field(ge=0, le=MAX_IDS * MAX_CONTENT_BYTES, description="The next_offset")] = 0,
+) -> GetDrawersAnswer:
+    found = call.palace.get_drawers(drawer_ids)
+    part = part_of(found.drawers, offset, max_tokens)
     answer = GetDrawersAnswer(
         drawers=list(part.drawers),
         count=len(part.drawers),
         missing=list(found.missing),
         next_offset=part.next_offset,
     )
-    told: GetDrawersAnswer = {**answer, **quoting(part.drawers)}
+    quoted: GetDrawersAnswer = {**answer, **quoting(part.drawers)}
     if part.next_offset is None:
-        return told
-    return {**told, "hint": f"There is more: call again with the same drawer_ids and offset {part.next_offset}."}
+        return quoted
+    return {**quoted, "hint": f"There is more: call again with the same drawer_ids and offset {part.next_offset}."}
 
 
-def list_drawers(context: ToolContext, arguments: ListDrawersArguments, deadline: Deadline) -> ListDrawersAnswer:
-    page = _page(context, arguments, arguments.limit)
+@tool("List drawers, newest first: how each begins, and the total.", within_wings=True)
+def list_drawers(
+    call: ToolCall, *, limit: Limit = 20, cursor: Cursor | None = None, **filters: Unpack[DrawerFilters]
+) -> ListDrawersAnswer:
+    page = call.palace.list_drawers(**filters, limit=limit, cursor=cursor)
     shown = [drawer_preview(drawer) for drawer in page.items]
     fitting = count_fitting(shown, LISTING_TOKENS)
     if fitting < len(shown):
-        page, shown = _page(context, arguments, fitting), shown[:fitting]
+        page = call.palace.list_drawers(**filters, limit=fitting, cursor=cursor)
+        shown = shown[:fitting]
     return {
         "drawers": shown,
         "count": len(shown),
@@ -201,29 +175,14 @@ def list_drawers(context: ToolContext, arguments: ListDrawersArguments, deadline
     }
 
 
-def _page(context: ToolContext, arguments: ListDrawersArguments, limit: int) -> Page[Drawer]:
-    return context.palace.list_drawers(
-        wing=arguments.wing,
-        room=arguments.room,
-        source_file=arguments.source_file,
-        since=arguments.since,
-        before=arguments.before,
-        limit=limit,
-        cursor=arguments.cursor,
-    )
-
-
-def update_drawer(context: ToolContext, arguments: UpdateDrawerArguments, deadline: Deadline) -> UpdateDrawerAnswer:
-    drawer = context.palace.update_drawer(
-        arguments.drawer_id,
-        content=arguments.content,
-        wing=arguments.wing,
-        room=arguments.room,
-        source_file=arguments.source_file,
-        occurred_at=arguments.occurred_at,
-        metadata=arguments.metadata,
-        deadline=deadline,
-    )
+@tool(
+    "Replace content, place or metadata of a drawer; the old version is kept.",
+    effect=Effect.WRITE,
+    destructive=True,
+    within_wings=True,
+)
+def update_drawer(call: ToolCall, drawer_id: str, **changes: Unpack[DrawerUpdate]) -> UpdateDrawerAnswer:
+    drawer = call.palace.update_drawer(drawer_id, **changes, deadline=call.deadline)
     return {
         "drawer_id": drawer.drawer_id,
         "version": drawer.version,
@@ -233,17 +192,20 @@ def update_drawer(context: ToolContext, arguments: UpdateDrawerArguments, deadli
     }
 
 
-def delete_drawers(context: ToolContext, arguments: DeleteDrawersArguments, deadline: Deadline) -> DeleteDrawersAnswer:
-    deletion = context.palace.delete_drawers(
-        drawer_ids=arguments.drawer_ids,
-        wing=arguments.wing,
-        room=arguments.room,
-        source_file=arguments.source_file,
-        since=arguments.since,
-        before=arguments.before,
-        dry_run=arguments.dry_run,
-        deadline=deadline,
-    )
+@tool(
+    "Delete drawers by ids, or by filters: a dry run unless dry_run is false. {restore_drawers} undoes it.",
+    effect=Effect.WRITE,
+    destructive=True,
+    within_wings=True,
+)
+def delete_drawers(
+    call: ToolCall,
+    drawer_ids: Ids | None = None,
+    *,
+    dry_run: bool | None = None,
+    **filters: Unpack[DrawerFilters],
+) -> DeleteDrawersAnswer:
+    deletion = call.palace.delete_drawers(drawer_ids=drawer_ids, **filters, dry_run=dry_run, deadline=call.deadline)
     answer = DeleteDrawersAnswer(
         matched=deletion.matched,
         deleted=deletion.deleted,
@@ -263,68 +225,7 @@ def _deletion_hint(deletion: Deletion) -> str | None:
     return None
 
 
-def restore_drawers(context: ToolContext, arguments: DrawerIdsArguments, deadline: Deadline) -> RestoreDrawersAnswer:
-    restoration = context.palace.restore_drawers(arguments.drawer_ids, deadline=deadline)
+@tool("Bring deleted drawers back.", effect=Effect.WRITE, within_wings=True)
+def restore_drawers(call: ToolCall, drawer_ids: Ids) -> RestoreDrawersAnswer:
+    restoration = call.palace.restore_drawers(drawer_ids, deadline=call.deadline)
     return {"restored": list(restoration.restored), "missing": list(restoration.missing)}
-
-
-ADD_DRAWER = Tool(
-    name="add_drawer",
-    title="Add drawer",
-    description="File a text verbatim in a room (topic) of a wing (project, person). Created is false if it was there.",
-    arguments=DrawerArguments,
-    answer=AddDrawerAnswer,
-    run=add_drawer,
-    effect=Effect.WRITE,
-    within_wings=True,
-)
-GET_DRAWERS = Tool(
-    name="get_drawers",
-    title="Get drawers",
-    description="Read drawers by their ids, verbatim, with metadata; long ones in parts.",
-    arguments=GetDrawersArguments,
-    answer=GetDrawersAnswer,
-    run=get_drawers,
-    within_wings=True,
-)
-LIST_DRAWERS = Tool(
-    name="list_drawers",
-    title="List drawers",
-    description="List drawers, newest first: how each begins, and the total.",
-    arguments=ListDrawersArguments,
-    answer=ListDrawersAnswer,
-    run=list_drawers,
-    within_wings=True,
-)
-UPDATE_DRAWER = Tool(
-    name="update_drawer",
-    title="Update drawer",
-    description="Replace content, place or metadata of a drawer; the old version is kept.",
-    arguments=UpdateDrawerArguments,
-    answer=UpdateDrawerAnswer,
-    run=update_drawer,
-    effect=Effect.WRITE,
-    destructive=True,
-    within_wings=True,
-)
-DELETE_DRAWERS = Tool(
-    name="delete_drawers",
-    title="Delete drawers",
-    description="Delete drawers by ids, or by filters: a dry run unless dry_run is false. {restore_drawers} undoes it.",
-    arguments=DeleteDrawersArguments,
-    answer=DeleteDrawersAnswer,
-    run=delete_drawers,
-    effect=Effect.WRITE,
-    destructive=True,
-    within_wings=True,
-)
-RESTORE_DRAWERS = Tool(
-    name="restore_drawers",
-    title="Restore drawers",
-    description="Bring deleted drawers back.",
-    arguments=DrawerIdsArguments,
-    answer=RestoreDrawersAnswer,
-    run=restore_drawers,
-    effect=Effect.WRITE,
-    within_wings=True,
-)

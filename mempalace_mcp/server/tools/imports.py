@@ -1,18 +1,15 @@
 """Filing whole files and folders."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, TypedDict, cast
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.palace.arguments import MAX_LIMIT
 from mempalace_mcp.server.tools.answers import Json
-from mempalace_mcp.server.tools.schema import UNUSABLE, Arguments
-from mempalace_mcp.server.tools.tool import Effect, Tool, ToolContext
+from mempalace_mcp.server.tools.schema import UNUSABLE
+from mempalace_mcp.server.tools.tool import Effect, ToolCall, tool
 
 
 def _verify_absolute(path: str) -> str:
@@ -24,14 +21,6 @@ def _verify_absolute(path: str) -> str:
 
 
 AbsolutePath = Annotated[str, AfterValidator(_verify_absolute)]
-
-
-class ImportPathArguments(Arguments):
-    """Which files or folders, and where to."""
-
-    paths: Annotated[list[AbsolutePath], Field(min_length=1, max_length=MAX_LIMIT, description="Files or folders")]
-    wing: str | None = None
-    dry_run: bool = False
 
 
 class ImportPathAnswer(TypedDict):
@@ -60,16 +49,16 @@ class ImportPathAnswer(TypedDict):
     complete: bool
 
 
-def import_path(context: ToolContext, arguments: ImportPathArguments, deadline: Deadline) -> dict[str, Any]:
-    return context.import_paths(arguments.paths, wing=arguments.wing, dry_run=arguments.dry_run, deadline=deadline)
-
-
-IMPORT_PATH = Tool(
-    name="import_path",
+@tool(
+    "File the texts of files, folders or transcripts on the server's disk. Returns what was filed.",
     title="Import files",
-    description="File the texts of files, folders or transcripts on the server's disk. Returns what was filed.",
-    arguments=ImportPathArguments,
-    answer=ImportPathAnswer,
-    run=import_path,
     effect=Effect.WRITE,
 )
+def import_path(
+    call: ToolCall,
+    paths: Annotated[list[AbsolutePath], Field(min_length=1, max_length=MAX_LIMIT, description="Files or folders")],
+    wing: str | None = None,
+    dry_run: bool = False,
+) -> ImportPathAnswer:
+    summary = call.context.import_paths(paths, wing=wing, dry_run=dry_run, deadline=call.deadline)
+    return cast(ImportPathAnswer, summary)

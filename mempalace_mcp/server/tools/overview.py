@@ -1,26 +1,16 @@
 """The palace as a whole: its rooms, its summary for a new session, its health."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict, cast
 
 from pydantic import Field
 
-from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.model import RoomCount
 from mempalace_mcp.palace.wake_up import MAX_TOKENS, MIN_TOKENS
 from mempalace_mcp.server.tools.answers import QUOTED, Json, Quoting
-from mempalace_mcp.server.tools.schema import Arguments, NoArguments
-from mempalace_mcp.server.tools.tool import Effect, Tool, ToolContext
+from mempalace_mcp.server.tools.tool import Effect, ToolCall, tool
 
 ROOMS_SHOWN = 500
-
-
-class TaxonomyArguments(Arguments):
-    """Which wing, or all."""
-
-    wing: str | None = None
 
 
 class TaxonomyAnswer(TypedDict):
@@ -31,14 +21,6 @@ class TaxonomyAnswer(TypedDict):
     rooms: int
     truncated: bool
     hint: NotRequired[str]
-
-
-class WakeUpArguments(Arguments):
-    """For whom, about what, how long."""
-
-    wing: str | None = None
-    agent_name: Annotated[str, Field(description="Whose diary")] | None = None
-    max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS)] = 600
 
 
 class WakeUpAnswer(Quoting):
@@ -70,8 +52,9 @@ class ReconnectAnswer(TypedDict):
     after: Json
 
 
-def get_taxonomy(context: ToolContext, arguments: TaxonomyArguments, deadline: Deadline) -> TaxonomyAnswer:
-    taxonomy = context.palace.get_taxonomy(wing=arguments.wing)
+@tool("Count the drawers of every wing and room.", title="Taxonomy", within_wings=True)
+def get_taxonomy(call: ToolCall, wing: str | None = None) -> TaxonomyAnswer:
+    taxonomy = call.palace.get_taxonomy(wing=wing)
     wings: dict[str, dict[str, int]] = {}
     shown = largest(taxonomy.rooms)
     for count in shown:
@@ -92,10 +75,14 @@ def largest(rooms: Sequence[RoomCount]) -> list[RoomCount]:
     return [rooms[place] for place in sorted(ranked[:ROOMS_SHOWN])]
 
 
-def wake_up(context: ToolContext, arguments: WakeUpArguments, deadline: Deadline) -> WakeUpAnswer:
-    summary = context.palace.wake_up(
-        wing=arguments.wing, agent_name=arguments.agent_name, max_tokens=arguments.max_tokens
-    )
+@tool("Get what a new session needs to know, as one text.", within_wings=True)
+def wake_up(
+    call: ToolCall,
+    wing: str | None = None,
+    agent_name: Annotated[str, Field(description="Whose diary")] | None = None,
+    max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS)] = 600,
+) -> WakeUpAnswer:
+    summary = call.palace.wake_up(wing=wing, agent_name=agent_name, max_tokens=max_tokens)
     return {
         "text": summary.text,
         "tokens": summary.tokens,
@@ -105,47 +92,11 @@ def wake_up(context: ToolContext, arguments: WakeUpArguments, deadline: Deadline
     }
 
 
-def status(context: ToolContext, arguments: NoArguments, deadline: Deadline) -> dict[str, Any]:
-    return context.status()
+@tool("Report health, sizes and settings.", within_wings=True)
+def status(call: ToolCall) -> StatusAnswer:
+    return cast(StatusAnswer, call.context.status())
 
 
-def reconnect(context: ToolContext, arguments: NoArguments, deadline: Deadline) -> dict[str, Any]:
-    return context.reconnect()
-
-
-GET_TAXONOMY = Tool(
-    name="get_taxonomy",
-    title="Taxonomy",
-    description="Count the drawers of every wing and room.",
-    arguments=TaxonomyArguments,
-    answer=TaxonomyAnswer,
-    run=get_taxonomy,
-    within_wings=True,
-)
-WAKE_UP = Tool(
-    name="wake_up",
-    title="Wake up",
-    description="Get what a new session needs to know, as one text.",
-    arguments=WakeUpArguments,
-    answer=WakeUpAnswer,
-    run=wake_up,
-    within_wings=True,
-)
-STATUS = Tool(
-    name="status",
-    title="Status",
-    description="Report health, sizes and settings.",
-    arguments=NoArguments,
-    answer=StatusAnswer,
-    run=status,
-    within_wings=True,
-)
-RECONNECT = Tool(
-    name="reconnect",
-    title="Reconnect",
-    description="Close and reopen files and indexes.",
-    arguments=NoArguments,
-    answer=ReconnectAnswer,
-    run=reconnect,
-    effect=Effect.MAINTAIN,
-)
+@tool("Close and reopen files and indexes.", effect=Effect.MAINTAIN)
+def reconnect(call: ToolCall) -> ReconnectAnswer:
+    return cast(ReconnectAnswer, call.context.reconnect())

@@ -17,7 +17,7 @@ from mempalace_mcp.core.call_context import Deadline, Principal
 from mempalace_mcp.core.errors import ConfigurationError, Forbidden, NotFound, PalaceError, ReadOnly
 from mempalace_mcp.server.tools import checkpoint, diary, drawers, graph, history, imports, overview, search
 from mempalace_mcp.server.tools.schema import Schema, input_schema, nearest, read_arguments, readable
-from mempalace_mcp.server.tools.tool import Effect, Tool, ToolContext
+from mempalace_mcp.server.tools.tool import Effect, Tool, ToolCall, ToolContext
 
 _READING = (
     "This server is long-term memory, shared by every agent of this palace. Call {wake_up} when a session starts. "
@@ -42,30 +42,30 @@ def write_instructions(names: Mapping[str, str], read_only: bool) -> str:
 
 Profile = Literal["core", "full"]
 
-CORE: tuple[Tool[Any], ...] = (
-    search.SEARCH,
-    drawers.ADD_DRAWER,
-    drawers.GET_DRAWERS,
-    drawers.LIST_DRAWERS,
-    drawers.UPDATE_DRAWER,
-    drawers.DELETE_DRAWERS,
-    drawers.RESTORE_DRAWERS,
-    search.CHECK_DUPLICATE,
-    checkpoint.CHECKPOINT,
-    graph.KG_ADD,
-    graph.KG_QUERY,
-    graph.KG_INVALIDATE,
-    graph.KG_SUPERSEDE,
-    graph.KG_TIMELINE,
-    graph.KG_STATS,
-    diary.DIARY_WRITE,
-    diary.DIARY_READ,
-    overview.GET_TAXONOMY,
-    overview.WAKE_UP,
-    overview.STATUS,
-    overview.RECONNECT,
+CORE: tuple[Tool, ...] = (
+    search.search,
+    drawers.add_drawer,
+    drawers.get_drawers,
+    drawers.list_drawers,
+    drawers.update_drawer,
+    drawers.delete_drawers,
+    drawers.restore_drawers,
+    search.check_duplicate,
+    checkpoint.checkpoint,
+    graph.kg_add,
+    graph.kg_query,
+    graph.kg_invalidate,
+    graph.kg_supersede,
+    graph.kg_timeline,
+    graph.kg_stats,
+    diary.diary_write,
+    diary.diary_read,
+    overview.get_taxonomy,
+    overview.wake_up,
+    overview.status,
+    overview.reconnect,
 )
-FULL: tuple[Tool[Any], ...] = (*CORE, imports.IMPORT_PATH, history.HISTORY)
+FULL: tuple[Tool, ...] = (*CORE, imports.import_path, history.history)
 
 LONGEST_NAME = 64
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_NAME}}}")
@@ -79,12 +79,12 @@ Withholding = Callable[[str], PalaceError]
 class ListedTool:
     """A tool, the schema of its arguments, and the definition by which clients know it."""
 
-    tool: Tool[Any]
+    tool: Tool
     schema: Schema
     definition: dict[str, Any]
 
     @classmethod
-    def of(cls, tool: Tool[Any], names: Mapping[str, str]) -> ListedTool:
+    def of(cls, tool: Tool, names: Mapping[str, str]) -> ListedTool:
         """The tool as offered under `names`."""
         schema = input_schema(tool.arguments)
         return cls(tool, schema, tool.definition(names, schema))
@@ -133,7 +133,7 @@ class ToolTable:
             raise self._unknown(name)
         read = read_arguments(offer.tool.arguments, arguments, offer.schema)
         deadline.check("its turn")
-        return dict(offer.tool.run(context, read, deadline))
+        return dict(offer.tool.run(ToolCall(context, deadline), **read.given()))
 
     def _unknown(self, name: str) -> PalaceError:
         if name in self.withheld:
@@ -177,7 +177,7 @@ def verify_prefix(prefix: str, profile: Profile = "core") -> None:
     )
 
 
-def _beyond(access: Principal, tool: Tool[Any]) -> Withholding | None:
+def _beyond(access: Principal, tool: Tool) -> Withholding | None:
     if tool.effect is Effect.WRITE and not access.writes:
         return _token_only_reads
     return None if tool.within_wings or access.wings is None else _token_is_limited

@@ -1,12 +1,9 @@
 """Finding drawers, and finding out whether one is there already."""
 
-from __future__ import annotations
-
-from typing import Annotated, NotRequired
+from typing import Annotated, NotRequired, TypedDict, Unpack
 
 from pydantic import Field
 
-from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.model import Duplicate, Hit, SearchMode, SearchResult
 from mempalace_mcp.palace.search import MAX_TOKENS, MIN_TOKENS
 from mempalace_mcp.server.tools.answers import (
@@ -21,22 +18,18 @@ from mempalace_mcp.server.tools.answers import (
     quoting,
     rounded,
 )
-from mempalace_mcp.server.tools.schema import Arguments, Content, Limit, Query, Share
-from mempalace_mcp.server.tools.tool import Tool, ToolContext
+from mempalace_mcp.server.tools.schema import Content, Limit, Query, Share
+from mempalace_mcp.server.tools.tool import ToolCall, tool
 
 
-class SearchArguments(Arguments):
-    """What to look for, where, and how much of it."""
+class SearchFilters(TypedDict):
+    """Which drawers to search."""
 
-    query: Query
-    wing: Annotated[str, Field(description="Project or person")] | None = None
-    room: Annotated[str, Field(description="Topic")] | None = None
-    source_file: Annotated[str, Field(description="Where the text is from")] | None = None
-    since: Annotated[str, Field(description="Date it happened, else was filed")] | None = None
-    before: Annotated[str, Field(description="Exclusive")] | None = None
-    limit: Limit = 5
-    mode: Annotated[SearchMode, Field(strict=False)] = SearchMode.HYBRID
-    max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS, description="Of all passages")] | None = None
+    wing: NotRequired[Annotated[str, Field(description="Project or person")]]
+    room: NotRequired[Annotated[str, Field(description="Topic")]]
+    source_file: NotRequired[Annotated[str, Field(description="Where the text is from")]]
+    since: NotRequired[Annotated[str, Field(description="Date it happened, else was filed")]]
+    before: NotRequired[Annotated[str, Field(description="Exclusive")]]
 
 
 class SearchAnswer(Quoting):
@@ -51,15 +44,6 @@ class SearchAnswer(Quoting):
     hint: NotRequired[str]
 
 
-class CheckDuplicateArguments(Arguments):
-    """The text in question and where to look."""
-
-    content: Content
-    threshold: Annotated[Share, Field(description="Least similarity")] = 0.9
-    wing: str | None = None
-    room: str | None = None
-
-
 class CheckDuplicateAnswer(Quoting):
     """Drawers that say the same, best first."""
 
@@ -68,20 +52,22 @@ class CheckDuplicateAnswer(Quoting):
     degraded: NotRequired[str | None]
 
 
-def search(context: ToolContext, arguments: SearchArguments, deadline: Deadline) -> SearchAnswer:
-    result = context.palace.search(
-        arguments.query,
-        wing=arguments.wing,
-        room=arguments.room,
-        source_file=arguments.source_file,
-        since=arguments.since,
-        before=arguments.before,
-        limit=arguments.limit,
-        mode=arguments.mode,
-        max_tokens=arguments.max_tokens,
-    )
+@tool(
+    "Search by meaning and exact words. Returns each drawer's best passage; {get_drawers} has the whole.",
+    within_wings=True,
+)
+def search(
+    call: ToolCall,
+    query: Query,
+    *,
+    limit: Limit = 5,
+    mode: Annotated[SearchMode, Field(strict=False)] = SearchMode.HYBRID,
+    max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS, description="Of all passages")] | None = None,
+    **filters: Unpack[SearchFilters],
+) -> SearchAnswer:
+    result = call.palace.search(query, **filters, limit=limit, mode=mode, max_tokens=max_tokens)
     hits = [_hit(hit) for hit in result.hits]
-    shown = hits[: count_fitting(hits, LISTING_TOKENS)] if arguments.max_tokens is None else hits
+    shown = hits[: count_fitting(hits, LISTING_TOKENS)] if max_tokens is None else hits
     answer = SearchAnswer(
         results=shown,
         count=len(shown),
@@ -90,9 +76,9 @@ def search(context: ToolContext, arguments: SearchArguments, deadline: Deadline)
         pending=result.pending,
         truncated=result.truncated or len(shown) < len(hits),
     )
-    told: SearchAnswer = {**answer, **quoting(shown)}
+    quoted: SearchAnswer = {**answer, **quoting(shown)}
     hint = _TOO_LONG if len(shown) < len(hits) else _hint(result)
-    return {**told, "hint": hint} if hint else told
+    return {**quoted, "hint": hint} if hint else quoted
 
 
 def _hit(hit: Hit) -> Json:
@@ -117,12 +103,15 @@ def _hint(result: SearchResult) -> str | None:
     return "The palace is empty, or the filters leave nothing of it: get_taxonomy names the wings and rooms."
 
 
+@tool("Find the drawers that say the same as a text, or nearly.", within_wings=True)
 def check_duplicate(
-    context: ToolContext, arguments: CheckDuplicateArguments, deadline: Deadline
+    call: ToolCall,
+    content: Content,
+    threshold: Annotated[Share, Field(description="Least similarity")] = 0.9,
+    wing: str | None = None,
+    room: str | None = None,
 ) -> CheckDuplicateAnswer:
-    report = context.palace.check_duplicate(
-        arguments.content, threshold=arguments.threshold, wing=arguments.wing, room=arguments.room
-    )
+    report = call.palace.check_duplicate(content, threshold=threshold, wing=wing, room=room)
     return {
         "is_duplicate": bool(report.matches),
         "matches": [_match(match) for match in report.matches],
@@ -133,23 +122,3 @@ def check_duplicate(
 
 def _match(match: Duplicate) -> Json:
     return {**drawer_preview(match.drawer), "kind": match.kind, "similarity": rounded(match.similarity)}
-
-
-SEARCH = Tool(
-    name="search",
-    title="Search",
-    description="Search by meaning and exact words. Returns each drawer's best passage; {get_drawers} has the whole.",
-    arguments=SearchArguments,
-    answer=SearchAnswer,
-    run=search,
-    within_wings=True,
-)
-CHECK_DUPLICATE = Tool(
-    name="check_duplicate",
-    title="Check duplicate",
-    description="Find the drawers that say the same as a text, or nearly.",
-    arguments=CheckDuplicateArguments,
-    answer=CheckDuplicateAnswer,
-    run=check_duplicate,
-    within_wings=True,
-)

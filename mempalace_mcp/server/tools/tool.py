@@ -1,20 +1,16 @@
-"""What a tool is, and what it works with.
-
-What a tool may use.
-
-One tool: what it is called with, what it does, what it answers, and how it is announced.
-"""
+"""A tool: a typed function, how it is announced, and the process it works with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from functools import cached_property
+from typing import Any, Protocol, get_type_hints
 
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.palace.palace import Palace
-from mempalace_mcp.server.tools.schema import Arguments, Schema, outline, output_schema
+from mempalace_mcp.server.tools.schema import Arguments, Schema, arguments_of, outline, output_schema
 
 
 class ToolContext(Protocol):
@@ -44,7 +40,17 @@ class ToolContext(Protocol):
         ...
 
 
-A = TypeVar("A", bound=Arguments)
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool, passed to it as its first argument."""
+
+    context: ToolContext
+    deadline: Deadline
+
+    @property
+    def palace(self) -> Palace:
+        """The palace the call is about."""
+        return self.context.palace
 
 
 class Effect(Enum):
@@ -55,42 +61,45 @@ class Effect(Enum):
     WRITE = "write"
 
 
-@dataclass(frozen=True, slots=True)
-class Tool(Generic[A]):
-    """A tool. `description` may name other tools in braces; `answer` is a `TypedDict` of what `run` returns.
+Function = Callable[..., Mapping[str, object]]
 
-    `destructive`: it replaces or removes what was there. `idempotent`: a second identical call changes nothing more.
-    `within_wings`: all it shows and changes stands in wings, so that callers limited to some may have it, too.
-    `brief`: all it does is one small write, so that it may run inside the transaction of that write.
-    """
 
-    name: str
+@dataclass(frozen=True)
+class Tool:
+    """A function that clients may call, and what they are told about it. `tool` makes one."""
+
+    run: Function
     title: str
     description: str
-    arguments: type[A]
-    answer: type
-    run: Callable[[ToolContext, A, Deadline], Mapping[str, object]]
-    effect: Effect = Effect.READ
-    destructive: bool = False
-    idempotent: bool = True
-    within_wings: bool = False
-    brief: bool = False
+    effect: Effect
+    destructive: bool
+    idempotent: bool
+    within_wings: bool
+    brief: bool
+
+    @property
+    def name(self) -> str:
+        """The name of the function."""
+        return self.run.__name__
+
+    @cached_property
+    def arguments(self) -> type[Arguments]:
+        """The model of the function's parameters, made when it is first needed: the command line never needs it."""
+        return arguments_of(self.run)
 
     def definition(self, names: Mapping[str, str], schema: Schema) -> dict[str, Any]:
-        """The tool as `tools/list` shows it: under its name in `names`, with the schema of its arguments. A title
-        that only repeats the name is left out."""
-        is_named_so = self.title == self.name.replace("_", " ").capitalize()
+        """The tool as `tools/list` shows it: under its name in `names`, with the schema of its arguments."""
         return {
             "name": names[self.name],
-            **({} if is_named_so else {"title": self.title}),
+            **({"title": self.title} if self.title else {}),
             "description": self.description.format_map(names),
             "inputSchema": outline(schema),
-            "outputSchema": output_schema(self.answer),
+            "outputSchema": output_schema(get_type_hints(self.run)["return"]),
             "annotations": self._hints(),
         }
 
     def _hints(self) -> dict[str, bool]:
-        """For whoever decides whether to ask before a call. The other hints mean nothing where all is only read."""
+        """From these a client decides whether to ask before a call. A tool that only reads needs no other hints."""
         if self.effect is Effect.READ:
             return {"readOnlyHint": True}
         return {
@@ -99,3 +108,39 @@ class Tool(Generic[A]):
             "idempotentHint": self.idempotent,
             "openWorldHint": False,
         }
+
+
+def tool(
+    description: str,
+    *,
+    title: str = "",
+    effect: Effect = Effect.READ,
+    destructive: bool = False,
+    idempotent: bool = True,
+    within_wings: bool = False,
+    brief: bool = False,
+) -> Callable[[Function], Tool]:
+    """Make a tool of a typed function: its name, its parameters behind the `ToolCall`, and its answer are the tool's.
+
+    Args:
+        description: may name other tools in braces, which are replaced by the names they are offered under.
+        title: if it says more than the name does.
+        destructive: it replaces or removes what was there.
+        idempotent: a second identical call changes nothing more.
+        within_wings: all it shows and changes stands in wings, so that callers limited to some may have it, too.
+        brief: all it does is one small write, so that it may run inside the transaction of that write.
+    """
+
+    def make(function: Function) -> Tool:
+        return Tool(
+            run=function,
+            title=title,
+            description=description,
+            effect=effect,
+            destructive=destructive,
+            idempotent=idempotent,
+            within_wings=within_wings,
+            brief=brief,
+        )
+
+    return make

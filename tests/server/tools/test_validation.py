@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import SearchMode
-from mempalace_mcp.server.tools.drawers import DrawerArguments
+from mempalace_mcp.server.tools.drawers import add_drawer
 from mempalace_mcp.server.tools.registry import build_tools
-from mempalace_mcp.server.tools.schema import Arguments, input_schema, nearest, read_arguments
-from mempalace_mcp.server.tools.search import CheckDuplicateArguments, SearchArguments
+from mempalace_mcp.server.tools.schema import input_schema, nearest, read_arguments
+from mempalace_mcp.server.tools.search import check_duplicate, search
+from mempalace_mcp.server.tools.tool import Tool
 from tests.server.tools.support import refusal
 
 TABLE = build_tools("full")
 DRAWER = {"wing": "w", "room": "r", "content": "c"}
 
 
-def read(model: type[Arguments], arguments: dict[str, Any]) -> Any:
-    return read_arguments(model, arguments, input_schema(model))
+def read(tool: Tool, arguments: dict[str, Any]) -> Any:
+    return read_arguments(tool.arguments, arguments, input_schema(tool.arguments))
 
 
 @pytest.mark.parametrize(
@@ -141,20 +142,20 @@ def test_an_unknown_argument_is_told_before_the_missing_one_it_explains() -> Non
 @pytest.mark.parametrize("empty", ["", None])
 def test_an_empty_optional_argument_is_an_absent_one(empty: str | None) -> None:
     names = ("wing", "room", "source_file", "since", "before", "limit", "mode", "max_tokens")
-    arguments = read(SearchArguments, {"query": "tea", **dict.fromkeys(names, empty)})
-    assert arguments == SearchArguments(query="tea")
+    arguments = read(search, {"query": "tea", **dict.fromkeys(names, empty)})
+    assert arguments == read(search, {"query": "tea"})
     assert arguments.limit == 5
     assert arguments.mode is SearchMode.HYBRID
-    assert read(CheckDuplicateArguments, {"content": "c", "threshold": empty}).threshold == 0.9
-    assert read(DrawerArguments, {**DRAWER, "metadata": empty, "occurred_at": empty}).given() == DRAWER
+    assert read(check_duplicate, {"content": "c", "threshold": empty}).threshold == 0.9
+    assert read(add_drawer, {**DRAWER, "metadata": empty, "occurred_at": empty}).given() == DRAWER
 
 
 def test_an_empty_required_argument_stays_what_it_is() -> None:
-    assert read(DrawerArguments, {**DRAWER, "content": ""}).content == ""
+    assert read(add_drawer, {**DRAWER, "content": ""}).content == ""
 
 
 def test_a_whole_number_is_a_number() -> None:
-    assert read(CheckDuplicateArguments, {"content": "c", "threshold": 1}).threshold == 1.0
+    assert read(check_duplicate, {"content": "c", "threshold": 1}).threshold == 1.0
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 def test_metadata_may_be_nested_eight_levels_deep() -> None:
-    assert read(DrawerArguments, {**DRAWER, "metadata": nested(8)}).metadata == nested(8)
+    assert read(add_drawer, {**DRAWER, "metadata": nested(8)}).metadata == nested(8)
 
 
 @pytest.mark.parametrize("metadata", [nested(9), nested(100_000), {"a": [[[[[[[[]]]]]]]]}])
@@ -177,7 +178,7 @@ def test_deeper_metadata_is_refused(metadata: dict[str, Any]) -> None:
 
 def test_arguments_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        read(SearchArguments, {"query": "tea"}).limit = 7
+        read(search, {"query": "tea"}).limit = 7
 
 
 @pytest.mark.parametrize(
@@ -200,4 +201,4 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(["query", "limit", "mode", "wing", "max_tokens", "\ud800"]), JSON))
 def test_whatever_is_given_is_read_or_refused(arguments: dict[str, Any]) -> None:
     with suppress(InvalidArgument):
-        read(SearchArguments, arguments)
+        read(search, arguments)
