@@ -52,14 +52,15 @@ def file_rows(database: Database, count: int, seed: int) -> None:
         for number, vector in enumerate(clustered_vectors(count, seed)):
             if number % CHUNKS == 0:
                 wing = number // CHUNKS % WINGS + 1
-                drawer = connection.execute(
+                (drawer,) = connection.execute(
                     "INSERT INTO drawers (drawer_id, wing, room, created_at, updated_at, seq, content_hash,"
-                    " normalized_hash, content) VALUES (hex(randomblob(12)), ?, ?, 0, 0, ?, x'', x'', ?)",
+                    " normalized_hash, content) VALUES (hex(randomblob(12)), ?, ?, 0, 0, ?, x'', x'', ?) RETURNING id",
                     (wing, wing, seq, "text " * 400),
-                ).lastrowid
-            chunk = connection.execute(
-                "INSERT INTO chunks (drawer, ordinal, start, stop) VALUES (?, ?, 0, 1)", (drawer, number % CHUNKS)
-            ).lastrowid
+                ).fetchone()
+            (chunk,) = connection.execute(
+                "INSERT INTO chunks (drawer, ordinal, start, stop) VALUES (?, ?, 0, 1) RETURNING id",
+                (drawer, number % CHUNKS),
+            ).fetchone()
             connection.execute("INSERT INTO vectors (chunk, embedding) VALUES (?, ?)", (chunk, vector.tobytes()))
 
     database.write(work, Deadline(600))

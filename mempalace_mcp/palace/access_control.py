@@ -10,7 +10,6 @@ drawers; the indexer's methods are out of every caller's reach.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -33,6 +32,7 @@ from mempalace_mcp.core.model import (
 )
 from mempalace_mcp.core.text import Name, name_key
 from mempalace_mcp.palace.stores import Stores
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.diary import EVERYWHERE, DiaryStore
 from mempalace_mcp.storage.drawers import ChunkRow, DrawerStore, unknown_drawer
 from mempalace_mcp.storage.graph import GraphStore
@@ -84,51 +84,45 @@ class WingDrawers(DrawerStore):
         """Bring those of the drawers back that stood in these wings."""
         return super().restore(tx, [drawer.drawer_id for drawer in self.get(tx.connection, drawer_ids, deleted=True)])
 
-    def get(self, connection: sqlite3.Connection, drawer_ids: Sequence[str], *, deleted: bool = False) -> list[Drawer]:
+    def get(self, connection: Connection, drawer_ids: Sequence[str], *, deleted: bool = False) -> list[Drawer]:
         """Drawers of these wings by id."""
         found = super().get(connection, drawer_ids, deleted=deleted)
         return [drawer for drawer in found if self._holds(drawer.wing)]
 
-    def page(
-        self, connection: sqlite3.Connection, filter: DrawerFilter, limit: int, cursor: str | None
-    ) -> Page[Drawer]:
+    def page(self, connection: Connection, filter: DrawerFilter, limit: int, cursor: str | None) -> Page[Drawer]:
         """Live drawers of these wings that match."""
         return super().page(connection, self._limit(filter), limit, cursor)
 
-    def matching(self, connection: sqlite3.Connection, filter: DrawerFilter, limit: int) -> list[str]:
+    def matching(self, connection: Connection, filter: DrawerFilter, limit: int) -> list[str]:
         """Ids of live drawers of these wings that match."""
         return super().matching(connection, self._limit(filter), limit)
 
-    def count(self, connection: sqlite3.Connection, filter: DrawerFilter) -> int:
+    def count(self, connection: Connection, filter: DrawerFilter) -> int:
         """How many live drawers of these wings match."""
         return super().count(connection, self._limit(filter))
 
-    def versions(self, connection: sqlite3.Connection, drawer_id: str) -> list[DrawerVersion]:
+    def versions(self, connection: Connection, drawer_id: str) -> list[DrawerVersion]:
         """What a drawer of these wings said while it stood in one of them."""
         known = self.get(connection, [drawer_id], deleted=True)
         return [each for each in super().versions(connection, drawer_id) if known and self._holds(each.wing)]
 
-    def duplicates(
-        self, connection: sqlite3.Connection, content: str, filter: DrawerFilter, limit: int
-    ) -> list[Duplicate]:
+    def duplicates(self, connection: Connection, content: str, filter: DrawerFilter, limit: int) -> list[Duplicate]:
         """Live drawers of these wings that say the same."""
         return super().duplicates(connection, content, self._limit(filter), limit)
 
-    def taxonomy(self, connection: sqlite3.Connection, wing: str | None) -> list[RoomCount]:
+    def taxonomy(self, connection: Connection, wing: str | None) -> list[RoomCount]:
         """Rooms of these wings."""
         return [room for room in super().taxonomy(connection, wing) if self._holds(room.wing)]
 
-    def find_wing(self, connection: sqlite3.Connection, key: str) -> Name | None:
+    def find_wing(self, connection: Connection, key: str) -> Name | None:
         """The wing of that key, if it is one of these."""
         return super().find_wing(connection, key) if key in self._within else None
 
-    def find_room(self, connection: sqlite3.Connection, wing: str, room: str) -> Place | None:
+    def find_room(self, connection: Connection, wing: str, room: str) -> Place | None:
         """The room of these keys, if its wing is one of these."""
         return super().find_room(connection, wing, room) if wing in self._within else None
 
-    def chunk_rows(
-        self, connection: sqlite3.Connection, chunk_ids: Sequence[int], filter: DrawerFilter
-    ) -> list[ChunkRow]:
+    def chunk_rows(self, connection: Connection, chunk_ids: Sequence[int], filter: DrawerFilter) -> list[ChunkRow]:
         """Those of the chunks whose drawer stands in these wings."""
         return super().chunk_rows(connection, chunk_ids, self._limit(filter))
 
@@ -155,7 +149,7 @@ class WingDiary(DiaryStore):
 
     def page(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         agent: str,
         topic: str | None,
         limit: int,

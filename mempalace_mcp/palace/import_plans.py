@@ -17,13 +17,13 @@ proves nothing.
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mempalace_mcp.core.model import DrawerChanges
 from mempalace_mcp.palace.importers import LONGEST_EXCHANGE, Document, Said, fits, rendered
 from mempalace_mcp.storage import imports
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.imports import ImportedDrawer, ImportedPart, text_digest
 
 
@@ -63,7 +63,7 @@ class PartsPlan:
 
 
 def plan_parts(
-    connection: sqlite3.Connection,
+    connection: Connection,
     documents: Sequence[Document],
     before: Mapping[str, ImportedPart],
     is_gone: Callable[[str], bool],
@@ -109,9 +109,7 @@ def changes_of(drawer: ImportedDrawer, document: Document) -> DrawerChanges:
     )
 
 
-def _home_of(
-    connection: sqlite3.Connection, document: Document, is_gone: Callable[[str], bool]
-) -> ImportedDrawer | None:
+def _home_of(connection: Connection, document: Document, is_gone: Callable[[str], bool]) -> ImportedDrawer | None:
     """The drawer of the same part with the same text whose file is gone: the file has been moved. What somebody has
     deleted is known again, so that it stays so."""
     same = imports.same_parts(connection, document.key, document.content)
@@ -157,9 +155,7 @@ def covers(text: str, older: str) -> bool:
     return True
 
 
-def recognize(
-    connection: sqlite3.Connection, document: Document, known: Mapping[int, int | None], path: str
-) -> Recognized:
+def recognize(connection: Connection, document: Document, known: Mapping[int, int | None], path: str) -> Recognized:
     """Which drawers of earlier versions say what the document says; `known` are the drawers of records that are."""
     if not imports.has_unidentified(connection):
         return Recognized()
@@ -257,7 +253,7 @@ class ExchangePlan:
 
 
 def plan_exchange(
-    connection: sqlite3.Connection, document: Document, path: str, is_gone: Callable[[str], bool]
+    connection: Connection, document: Document, path: str, is_gone: Callable[[str], bool]
 ) -> ExchangePlan:
     """What is to be done about a document from the file at `path`."""
     keys = [said.key for said in document.said]

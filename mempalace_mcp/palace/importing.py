@@ -19,7 +19,6 @@ trash, and comes back from there when it comes back.
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,6 +53,7 @@ from mempalace_mcp.palace.importers import (
 from mempalace_mcp.palace.search import Trial
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.storage import imports
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.imports import ImportedDrawer, ImportedFile, text_digest
 from mempalace_mcp.storage.transactions import Transaction, Work
@@ -371,7 +371,7 @@ class FileImport:
             elsewhere=wings,
         )
 
-    def _plan_parts(self, connection: sqlite3.Connection, documents: Sequence[Document]) -> PartsPlan:
+    def _plan_parts(self, connection: Connection, documents: Sequence[Document]) -> PartsPlan:
         return plan_parts(connection, documents, imports.parts_of(connection, self.path), self._is_gone)
 
     def _remember(self, tx: Transaction, is_last: bool, *rows: Iterable[int]) -> None:
@@ -509,7 +509,7 @@ class Importing:
                 yield from discard(self._stores, path, drawers, trial)
 
 
-def _unchanged(connection: sqlite3.Connection, path: str, known: ImportedFile, chosen: str | None) -> ImportStep:
+def _unchanged(connection: Connection, path: str, known: ImportedFile, chosen: str | None) -> ImportStep:
     """What there is to tell of a file that is as it was when it was read last."""
     discarded = min(known.drawers, imports.discarded_of_file(connection, path))
     places = imports.places_of_file(connection, path) if chosen else {}

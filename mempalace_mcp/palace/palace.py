@@ -11,7 +11,6 @@ The facade every door and the command line use: synchronous, thread-safe, typed 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -50,6 +49,7 @@ from mempalace_mcp.palace.importing import Importing
 from mempalace_mcp.palace.search import Searching, Vectorizing
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.wake_up import Waking
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.queries import Names
 from mempalace_mcp.storage.transactions import Transaction, Work
 
@@ -212,7 +212,7 @@ class Filing:
     def _delete_by_ids(self, drawer_ids: Sequence[str], dry_run: bool, deadline: Deadline) -> Deletion:
         store = self._stores.drawers
 
-        def look(connection: sqlite3.Connection) -> Deletion:
+        def look(connection: Connection) -> Deletion:
             live = store.get(connection, drawer_ids)
             found = {drawer.drawer_id for drawer in live}
             missing = [each for each in drawer_ids if each not in found]
@@ -223,7 +223,7 @@ class Filing:
     def _delete_by_filter(self, chosen: DrawerFilter, dry_run: bool, deadline: Deadline) -> Deletion:
         store = self._stores.drawers
 
-        def look(connection: sqlite3.Connection) -> Deletion:
+        def look(connection: Connection) -> Deletion:
             sample = store.page(connection, chosen, SAMPLE, None)
             return Deletion(sample.total, 0, True, (), sample.items)
 
@@ -233,7 +233,7 @@ class Filing:
 
     def _delete(
         self,
-        look: Callable[[sqlite3.Connection], Deletion],
+        look: Callable[[Connection], Deletion],
         delete: Work[list[str]],
         dry_run: bool,
         deadline: Deadline,

@@ -39,6 +39,7 @@ from mempalace_mcp.palace.importers import Document, rendered
 from mempalace_mcp.palace.ranking import BM25_FLOOR, Candidate, Ranked, rank, spread
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.token_estimate import estimate_tokens, fitting
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.drawers import ChunkRow
 from mempalace_mcp.storage.lexical import Holders, Weighed
 from mempalace_mcp.storage.query_terms import is_symbolic
@@ -135,7 +136,7 @@ class Vectorizing:
             self._ended = self._begun
             return embedded
 
-    def check_model(self, connection: sqlite3.Connection, stamp: ModelStamp) -> None:
+    def check_model(self, connection: Connection, stamp: ModelStamp) -> None:
         """Return if the palace's vectors are of this model, or there are none yet.
 
         Raises:
@@ -333,7 +334,7 @@ class Searching:
             )
         return Probe(query, mode, chosen, None, "words only: the embedding model knows too few words of this text")
 
-    def _best(self, connection: sqlite3.Connection, probe: Probe, limit: int) -> tuple[list[Hit], str | None]:
+    def _best(self, connection: Connection, probe: Probe, limit: int) -> tuple[list[Hit], str | None]:
         """The hits, and what is missing from them."""
         pool = self._pool(connection, probe, POOL)
         ranked, enough = _ranked(pool, probe)
@@ -342,7 +343,7 @@ class Searching:
             ranked, _ = _ranked(pool, probe)
         return self._hits(connection, ranked[:limit], pool), pool.degraded
 
-    def _pool(self, connection: sqlite3.Connection, probe: Probe, size: int) -> Pool:
+    def _pool(self, connection: Connection, probe: Probe, size: int) -> Pool:
         """Both sides' best `size` chunks, each side's missing scores filled in, joined with what lives."""
         index = self._stores.index
         words = Words(NOTHING)
@@ -361,7 +362,7 @@ class Searching:
         degraded = "; ".join(filter(None, (probe.degraded, words.degraded))) or None
         return Pool(candidates, {row.chunk: row for row in rows}, is_cut, degraded)
 
-    def _words(self, connection: sqlite3.Connection, probe: Probe, size: int, others: Collection[int]) -> Words:
+    def _words(self, connection: Connection, probe: Probe, size: int, others: Collection[int]) -> Words:
         """What words propose, and the bm25 of others; without them if their index is damaged and meaning can answer."""
         lexicon = self._stores.lexicon
         try:
@@ -376,12 +377,12 @@ class Searching:
         degraded = None if complete else "only the latest drawers were looked through for these symbols"
         return Words(Weighed(weighed.bm25 | dict.fromkeys(found, BM25_FLOOR), weighed.holders), degraded)
 
-    def _hits(self, connection: sqlite3.Connection, ranked: Sequence[Ranked], pool: Pool) -> list[Hit]:
+    def _hits(self, connection: Connection, ranked: Sequence[Ranked], pool: Pool) -> list[Hit]:
         rows = [pool.rows[each.chunk] for each in ranked]
         drawers = self._stores.drawers.get(connection, [row.drawer_id for row in rows])
         return [_hit(*each) for each in zip(ranked, rows, drawers, strict=True)]
 
-    def _similar(self, connection: sqlite3.Connection, probe: Probe, threshold: float) -> list[Duplicate]:
+    def _similar(self, connection: Connection, probe: Probe, threshold: float) -> list[Duplicate]:
         if probe.vector is None:
             return []
         found = self._stores.index.nearest(connection, probe.vector, DUPLICATE_POOL, probe.filter)

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 from mempalace_mcp.core.clock import Calendar, Instant
 from mempalace_mcp.core.limits import ConcurrencyLimiter
 from mempalace_mcp.embedding.background import BackgroundEmbedder
+from mempalace_mcp.storage.connection import Reader
 from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.graph import GraphStore
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.transactions import Writer
 from mempalace_mcp.storage.vectors.index import VectorIndex
-
-
-class Reader(Protocol):
-    """Gives consistent snapshots of the truth."""
-
-    def read(self) -> AbstractContextManager[sqlite3.Connection]:
-        """A connection on which everything read is of one moment.
-
-        Raises:
-            StorageError: the files are gone or unreadable.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

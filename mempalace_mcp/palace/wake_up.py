@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
@@ -12,6 +11,7 @@ from mempalace_mcp.core.model import DiaryEntry, Drawer, DrawerFilter, Fact, Roo
 from mempalace_mcp.palace import arguments
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.token_estimate import estimate_tokens
+from mempalace_mcp.storage.connection import Connection
 
 MIN_TOKENS = 50
 MAX_TOKENS = 8000
@@ -53,7 +53,7 @@ class Waking:
         )
 
     def _sections(
-        self, connection: sqlite3.Connection, rooms: list[RoomCount], chosen: DrawerFilter, agent: str | None
+        self, connection: Connection, rooms: list[RoomCount], chosen: DrawerFilter, agent: str | None
     ) -> list[list[str]]:
         stores = self._stores
         entries = stores.diary.page(connection, agent, None, ENTRIES_SHOWN, None).items if agent else ()

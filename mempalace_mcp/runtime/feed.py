@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.core.model import Changes
-from mempalace_mcp.palace.stores import Reader
+from mempalace_mcp.storage.connection import Reader
 from mempalace_mcp.storage.queries import changes_since
 from mempalace_mcp.storage.transactions import Stamp
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from mempalace_mcp.runtime.indexer import Indexer, IndexerStatistics
 from mempalace_mcp.runtime.issues import Issue, Status
 from mempalace_mcp.runtime.monitor import DiskStatistics, DiskWatch, ProcessProbe, ProcessStatistics
 from mempalace_mcp.runtime.writer import WriterStatistics, WriterThread
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.sqlite.database import Database, DatabaseStatistics
 from mempalace_mcp.storage.transactions import IdempotencyStatistics
 from mempalace_mcp.storage.vectors.index import VectorIndex
@@ -322,7 +322,7 @@ def describe(
     stores: Stores,
     sizes: DatabaseStatistics,
     report: HealthReport,
-    connection: sqlite3.Connection,
+    connection: Connection,
 ) -> dict[str, Any]:
     """JSON-safe."""
     palace = {"path": str(settings.palace), "timezone": settings.zone.name}
@@ -342,7 +342,7 @@ def describe_process(settings: Settings, stores: Stores, report: HealthReport) -
     }
 
 
-def _palace_status(stores: Stores, sizes: DatabaseStatistics, connection: sqlite3.Connection) -> dict[str, Any]:
+def _palace_status(stores: Stores, sizes: DatabaseStatistics, connection: Connection) -> dict[str, Any]:
     rooms = stores.drawers.taxonomy(connection, None)
     graph = stores.graph.statistics(connection, stores.now())
     stamp = stores.drawers.model_stamp(connection)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 
 from mempalace_mcp.core.model import DiaryEntry, DrawerFilter, NewDrawer, Page, Place, Span
 from mempalace_mcp.core.text import MAX_NAME_CHARACTERS, Name, name_key, read_name
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.queries import GREATEST, condition_of, decode_cursor, encode_cursor
 from mempalace_mcp.storage.transactions import Transaction
@@ -43,7 +43,7 @@ class DiaryStore:
 
     def page(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         agent: str,
         topic: str | None,
         limit: int,

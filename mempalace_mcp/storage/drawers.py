@@ -7,7 +7,6 @@ Drawers: filing, changing, discarding and restoring verbatim texts.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +27,7 @@ from mempalace_mcp.core.model import (
 )
 from mempalace_mcp.core.text import Name
 from mempalace_mcp.storage import rows
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.queries import DrawerListing, condition_of
 from mempalace_mcp.storage.query_terms import passage_text
@@ -59,7 +59,7 @@ class PendingCounts:
 class ChunkLog:
     """What the indexer and the search ask about chunks. Only chunks of live drawers are ever pending."""
 
-    def pending(self, connection: sqlite3.Connection, limit: int, priority: Priority | None = None) -> list[Chunk]:
+    def pending(self, connection: Connection, limit: int, priority: Priority | None = None) -> list[Chunk]:
         """Chunks without a vector, interactive ahead of bulk, oldest first; of one priority or of both."""
         bulk = None if priority is None else priority is Priority.BULK
         rows = connection.execute(
@@ -70,11 +70,11 @@ class ChunkLog:
         )
         return [Chunk(*row) for row in rows]
 
-    def pending_count(self, connection: sqlite3.Connection) -> int:
+    def pending_count(self, connection: Connection) -> int:
         """How many chunks have no vector yet."""
         return int(connection.execute("SELECT count(*) FROM pending").fetchone()[0])
 
-    def pending_counts(self, connection: sqlite3.Connection) -> PendingCounts:
+    def pending_counts(self, connection: Connection) -> PendingCounts:
         """How many chunks have no vector yet, by priority."""
         row = connection.execute("SELECT count(*) FILTER (WHERE NOT bulk), count(*) FILTER (WHERE bulk) FROM pending")
         return PendingCounts(*row.fetchone())
@@ -82,13 +82,12 @@ class ChunkLog:
     def store_vectors(self, tx: Transaction, vectors: Sequence[tuple[int, bytes]]) -> int:
         """Keep the vectors of chunks that still exist and have none; returns how many."""
         connection = tx.connection
-        before = connection.total_changes
-        connection.executemany(
+        cursor = connection.executemany(
             "INSERT INTO vectors (chunk, embedding) SELECT :chunk, :vector"
             " WHERE EXISTS (SELECT 1 FROM chunks WHERE id = :chunk) ON CONFLICT (chunk) DO NOTHING",
             [{"chunk": chunk, "vector": vector} for chunk, vector in vectors],
         )
-        stored = connection.total_changes - before
+        stored = cursor.rowcount
         connection.execute(
             "DELETE FROM pending WHERE chunk IN (SELECT value FROM json_each(?))",
             (json_array([chunk for chunk, _ in vectors]),),
@@ -110,9 +109,7 @@ class ChunkLog:
         )
         return cursor.rowcount
 
-    def chunk_rows(
-        self, connection: sqlite3.Connection, chunk_ids: Sequence[int], filter: DrawerFilter
-    ) -> list[ChunkRow]:
+    def chunk_rows(self, connection: Connection, chunk_ids: Sequence[int], filter: DrawerFilter) -> list[ChunkRow]:
         """Those of the chunks whose drawer is live and matches: the join of search with the truth."""
         condition = condition_of(filter)
         rows = connection.execute(
@@ -123,7 +120,7 @@ class ChunkLog:
         )
         return [ChunkRow(*row) for row in rows]
 
-    def model_stamp(self, connection: sqlite3.Connection) -> ModelStamp | None:
+    def model_stamp(self, connection: Connection) -> ModelStamp | None:
         """The model of the stored vectors; None before the first."""
         row = connection.execute("SELECT name, quantization, dimension FROM model").fetchone()
         return ModelStamp(*row) if row else None
@@ -279,10 +276,10 @@ class DrawerStore(DrawerListing, ChunkLog):
 
     def _insert(self, tx: Transaction, drawer_id: str, drawer: NewDrawer, metadata: str) -> int:
         place, stamp = ensure_place(tx.connection, drawer.place), tx.stamp
-        cursor = tx.connection.execute(
+        (row,) = tx.connection.execute(
             "INSERT INTO drawers (drawer_id, wing, room, occurred_at, created_at, updated_at, seq, content_hash,"
             " normalized_hash, source_file, added_by, metadata, content)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
             (
                 drawer_id,
                 place.wing,
@@ -298,21 +295,20 @@ class DrawerStore(DrawerListing, ChunkLog):
                 metadata,
                 drawer.content,
             ),
-        )
-        return _last_row(cursor)
+        ).fetchone()
+        return int(row)
 
     def _index(
         self, tx: Transaction, row: int, text: NewDrawer | _State, spans: Sequence[Span], priority: Priority
     ) -> None:
         """Make chunks of a drawer's content: findable by words at once, by meaning when their vectors are there."""
-        connection = tx.connection
+        connection, bulk = tx.connection, int(priority is Priority.BULK)
         for ordinal, span in enumerate(spans):
-            cursor = connection.execute(
-                "INSERT INTO chunks (drawer, ordinal, start, stop) VALUES (?, ?, ?, ?)",
+            (chunk,) = connection.execute(
+                "INSERT INTO chunks (drawer, ordinal, start, stop) VALUES (?, ?, ?, ?) RETURNING id",
                 (row, ordinal, span.start, span.stop),
-            )
-            chunk = _last_row(cursor)
-            connection.execute("INSERT INTO pending (chunk, bulk) VALUES (?, ?)", (chunk, priority is Priority.BULK))
+            ).fetchone()
+            connection.execute("INSERT INTO pending (chunk, bulk) VALUES (?, ?)", (chunk, bulk))
             self._add_words(tx, chunk, text, span)
 
     def _reword(self, tx: Transaction, row: int, state: _State) -> None:
@@ -345,7 +341,7 @@ def unknown_drawer(drawer_id: str) -> NotFound:
     )
 
 
-def _find_same(connection: sqlite3.Connection, drawer: NewDrawer, place: PlaceRow) -> str | None:
+def _find_same(connection: Connection, drawer: NewDrawer, place: PlaceRow) -> str | None:
     row = connection.execute(
         "SELECT drawer_id FROM drawers WHERE content_hash = ? AND room = ? AND deleted_at IS NULL"
         " AND source_file IS ? AND occurred_at IS ? AND content = ? ORDER BY id LIMIT 1",
@@ -354,7 +350,7 @@ def _find_same(connection: sqlite3.Connection, drawer: NewDrawer, place: PlaceRo
     return str(row[0]) if row else None
 
 
-def _find_resembling(connection: sqlite3.Connection, content: str, place: PlaceRow) -> str | None:
+def _find_resembling(connection: Connection, content: str, place: PlaceRow) -> str | None:
     row = connection.execute(
         "SELECT drawer_id FROM drawers WHERE normalized_hash = ? AND room = ? AND deleted_at IS NULL"
         " ORDER BY id LIMIT 1",
@@ -363,7 +359,7 @@ def _find_resembling(connection: sqlite3.Connection, content: str, place: PlaceR
     return str(row[0]) if row else None
 
 
-def _in_state(connection: sqlite3.Connection, drawer_ids: Sequence[str], state: str) -> list[tuple[int, str]]:
+def _in_state(connection: Connection, drawer_ids: Sequence[str], state: str) -> list[tuple[int, str]]:
     """Row and id of those of the drawers that are in a state, each once, in the order given."""
     return connection.execute(
         "SELECT d.id, d.drawer_id FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.drawer_id = wanted.value"
@@ -372,7 +368,7 @@ def _in_state(connection: sqlite3.Connection, drawer_ids: Sequence[str], state: 
     ).fetchall()
 
 
-def _read_state(connection: sqlite3.Connection, drawer_id: str) -> tuple[int, _State]:
+def _read_state(connection: Connection, drawer_id: str) -> tuple[int, _State]:
     row = connection.execute(
         "SELECT d.id, w.name, w.key, r.name, r.key, d.content, d.source_file, d.occurred_at, d.metadata"
         " FROM drawers d JOIN wings w ON w.id = d.wing JOIN rooms r ON r.id = d.room"
@@ -411,7 +407,3 @@ def _write_state(tx: Transaction, row: int, new: _State) -> None:
             row,
         ),
     )
-
-
-def _last_row(cursor: sqlite3.Cursor) -> int:
-    return cursor.lastrowid or 0

@@ -43,7 +43,6 @@ Rules that follow:
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -54,6 +53,7 @@ from mempalace_mcp.core.ids import FACT, new_id
 from mempalace_mcp.core.model import Direction, Fact, FactAdded, GraphAnswer, GraphStatistics, NewFact, Page, Resolved
 from mempalace_mcp.core.text import Name, excerpt
 from mempalace_mcp.storage import graph_queries
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.graph_queries import (
     COLUMNS,
     SOURCE,
@@ -104,7 +104,7 @@ class Known:
     fact: Fact | None
 
 
-def believed(connection: sqlite3.Connection, triple: Triple) -> list[Version]:
+def believed(connection: Connection, triple: Triple) -> list[Version]:
     """What is believed now of a triple, each interval of it, the one that began first leading."""
     rows = connection.execute(
         f"""
@@ -117,9 +117,7 @@ def believed(connection: sqlite3.Connection, triple: Triple) -> list[Version]:
     return [Version(triple, row[-1], read_fact(row)) for row in rows]
 
 
-def known_of(
-    connection: sqlite3.Connection, triple: Triple, valid_from: Instant | None, valid_to: Instant | None
-) -> Known:
+def known_of(connection: Connection, triple: Triple, valid_from: Instant | None, valid_to: Instant | None) -> Known:
     """What is stored already of a triple that holds during that interval."""
     place = as_name(triple.object)
     place_key = None if place is None else place.key
@@ -145,7 +143,7 @@ def known_of(
     )
 
 
-def other_objects(connection: sqlite3.Connection, triple: Triple, limit: int) -> list[str]:
+def other_objects(connection: Connection, triple: Triple, limit: int) -> list[str]:
     """Objects that are believed with the triple's subject and predicate, those that hold longest first."""
     rows = connection.execute(
         f"""
@@ -334,7 +332,7 @@ class GraphStore:
 
     def query(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         entity: str,
         *,
         as_of: Instant | None = None,
@@ -359,7 +357,7 @@ class GraphStore:
         return graph_queries.query(connection, question, PointInTime(max(self._now(), last), last), limit, cursor)
 
     def timeline(
-        self, connection: sqlite3.Connection, entity: str | None, limit: int, cursor: str | None
+        self, connection: Connection, entity: str | None, limit: int, cursor: str | None
     ) -> tuple[Page[Fact], Resolved | None]:
         """Facts by the start of their validity, unbounded ones first; of one entity (and how it was understood), or
         of all.
@@ -369,21 +367,21 @@ class GraphStore:
         """
         return graph_queries.timeline(connection, entity, limit, cursor)
 
-    def recent(self, connection: sqlite3.Connection, now: Instant, limit: int) -> list[Fact]:
+    def recent(self, connection: Connection, now: Instant, limit: int) -> list[Fact]:
         """Facts that hold now, those recorded last first."""
         return graph_queries.recent(connection, self._present(connection, now), limit)
 
-    def statistics(self, connection: sqlite3.Connection, now: Instant) -> GraphStatistics:
+    def statistics(self, connection: Connection, now: Instant) -> GraphStatistics:
         """Sizes of the graph."""
         return graph_queries.statistics(connection, self._present(connection, now))
 
     @staticmethod
-    def _present(connection: sqlite3.Connection, now: Instant) -> Instant:
+    def _present(connection: Connection, now: Instant) -> Instant:
         """Not before the last write: what has just ended must not seem to hold because the clock was set back."""
         return max(now, _last_write(connection))
 
 
-def _verify(connection: sqlite3.Connection, fact: NewFact) -> None:
+def _verify(connection: Connection, fact: NewFact) -> None:
     if fact.valid_from is not None and fact.valid_to is not None and fact.valid_to <= fact.valid_from:
         raise InvalidArgument(
             "valid_to is not later than valid_from, so the fact would never hold",
@@ -406,14 +404,12 @@ def _verify(connection: sqlite3.Connection, fact: NewFact) -> None:
         )
 
 
-def _last_write(connection: sqlite3.Connection) -> Instant:
+def _last_write(connection: Connection) -> Instant:
     (last,) = connection.execute("SELECT recorded_at FROM state").fetchone()
     return int(last)
 
 
-def _believed(
-    connection: sqlite3.Connection, triple: Triple, argument: str, fact_id: str | None = None
-) -> list[Version]:
+def _believed(connection: Connection, triple: Triple, argument: str, fact_id: str | None = None) -> list[Version]:
     """What is believed of a triple, or that fact of it; that it is nothing is an error, which says what is believed."""
     versions = believed(connection, triple)
     chosen = [version for version in versions if fact_id in (None, version.fact.fact_id)]

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Direction, Fact, GraphAnswer, GraphStatistics, Page, Resolved
 from mempalace_mcp.core.text import Name, read_entity
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.queries import GREATEST, Position, decode_cursor, encode_cursor
 from mempalace_mcp.storage.transactions import Transaction
 
@@ -100,7 +100,7 @@ def as_name(object: str) -> Name | None:
         return None
 
 
-def resolve(connection: sqlite3.Connection, asked: str) -> tuple[StoredName | None, Resolved]:
+def resolve(connection: Connection, asked: str) -> tuple[StoredName | None, Resolved]:
     """The entity of that name, and how the name was understood; suggestions where there is none.
 
     Raises:
@@ -113,7 +113,7 @@ def resolve(connection: sqlite3.Connection, asked: str) -> tuple[StoredName | No
     return None, Resolved(asked, None, suggest(connection, name.key))
 
 
-def suggest(connection: sqlite3.Connection, key: str) -> list[str]:
+def suggest(connection: Connection, key: str) -> list[str]:
     """Names like the one asked for, best first: those it begins, those it is part of, those written much like it."""
     names = dict(_extensions(connection, key, MAX_SUGGESTIONS))
     if len(key) >= _SHORTEST_PART:
@@ -124,32 +124,31 @@ def suggest(connection: sqlite3.Connection, key: str) -> list[str]:
     return list(names.values())[:MAX_SUGGESTIONS]
 
 
-def _find(connection: sqlite3.Connection, name: Name) -> StoredName | None:
+def _find(connection: Connection, name: Name) -> StoredName | None:
     row = connection.execute("SELECT id, name FROM entities WHERE key = ?", (name.key,)).fetchone()
     return StoredName(*row) if row else None
 
 
 def _insert(tx: Transaction, table: str, name: Name) -> StoredName:
-    statement = f"INSERT INTO {table} (key, name) VALUES (?, ?)"
-    identifier = tx.connection.execute(statement, (name.key, name.shown)).lastrowid
-    assert identifier is not None
-    return StoredName(identifier, name.shown)
+    statement = f"INSERT INTO {table} (key, name) VALUES (?, ?) RETURNING id"
+    (row,) = tx.connection.execute(statement, (name.key, name.shown)).fetchone()
+    return StoredName(row, name.shown)
 
 
-def _extensions(connection: sqlite3.Connection, key: str, limit: int) -> list[tuple[str, str]]:
+def _extensions(connection: Connection, key: str, limit: int) -> list[tuple[str, str]]:
     return connection.execute(
         "SELECT key, name FROM entities WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?",
         (key, key + _AFTER_ALL_TEXT, limit),
     ).fetchall()
 
 
-def _containing(connection: sqlite3.Connection, key: str) -> list[tuple[str, str]]:
+def _containing(connection: Connection, key: str) -> list[tuple[str, str]]:
     return connection.execute(
         "SELECT key, name FROM entities WHERE instr(key, ?) ORDER BY length(key), key LIMIT ?", (key, MAX_SUGGESTIONS)
     ).fetchall()
 
 
-def _neighbours(connection: sqlite3.Connection, key: str) -> list[tuple[str, str]]:
+def _neighbours(connection: Connection, key: str) -> list[tuple[str, str]]:
     """Names around the place in the alphabet where this one would stand, by ever shorter beginnings."""
     around: dict[str, str] = {}
     for length in range(len(key), 0, -1):
@@ -186,7 +185,7 @@ class PointInTime:
 
 
 def query(
-    connection: sqlite3.Connection, question: Question, moment: PointInTime, limit: int, cursor: str | None
+    connection: Connection, question: Question, moment: PointInTime, limit: int, cursor: str | None
 ) -> GraphAnswer:
     """Facts within `depth` hops of an entity; the present tells current ones from others where no instant is named.
 
@@ -216,7 +215,7 @@ def query(
 
 
 def _walk(
-    connection: sqlite3.Connection, start: int, view: View, ends: tuple[str, ...], depth: int
+    connection: Connection, start: int, view: View, ends: tuple[str, ...], depth: int
 ) -> tuple[dict[int, int], bool]:
     """The entities whose facts are asked for, each with the hop of its facts, and whether there were too many."""
     reached = {start: 1}
@@ -234,7 +233,7 @@ def _walk(
 
 
 def _beyond(
-    connection: sqlite3.Connection,
+    connection: Connection,
     frontier: list[int],
     reached: dict[int, int],
     view: View,
@@ -268,7 +267,7 @@ def _other(end: str) -> str:
 
 
 def _facts_of(
-    connection: sqlite3.Connection,
+    connection: Connection,
     reached: dict[int, int],
     view: View,
     ends: tuple[str, ...],
@@ -314,7 +313,7 @@ _OLDEST: Position = (-GREATEST, -GREATEST, -GREATEST)
 
 
 def timeline(
-    connection: sqlite3.Connection, entity: str | None, limit: int, cursor: str | None
+    connection: Connection, entity: str | None, limit: int, cursor: str | None
 ) -> tuple[Page[Fact], Resolved | None]:
     """Facts by the start of their validity (unbounded ones first), then by recorded time; of one entity, or all.
 
@@ -329,7 +328,7 @@ def timeline(
     return _page(connection, found, limit, cursor), resolved
 
 
-def recent(connection: sqlite3.Connection, now: Instant, limit: int) -> list[Fact]:
+def recent(connection: Connection, now: Instant, limit: int) -> list[Fact]:
     """Facts that hold now, those recorded last first. The unary plus keeps SQLite on the way back through the rows."""
     rows = connection.execute(
         f"""
@@ -342,7 +341,7 @@ def recent(connection: sqlite3.Connection, now: Instant, limit: int) -> list[Fac
     return [read_fact(row) for row in rows]
 
 
-def statistics(connection: sqlite3.Connection, now: Instant) -> GraphStatistics:
+def statistics(connection: Connection, now: Instant) -> GraphStatistics:
     """Sizes of the graph."""
     (entities,) = connection.execute("SELECT count(*) FROM entities").fetchone()
     facts, future, ended = connection.execute(
@@ -369,7 +368,7 @@ def statistics(connection: sqlite3.Connection, now: Instant) -> GraphStatistics:
     )
 
 
-def _page(connection: sqlite3.Connection, entity: StoredName | None, limit: int, cursor: str | None) -> Page[Fact]:
+def _page(connection: Connection, entity: StoredName | None, limit: int, cursor: str | None) -> Page[Fact]:
     question = ("timeline", None if entity is None else entity.id)
     since, recorded_at, row = decode_cursor(cursor, question, _OLDEST)
     listed = "facts.retracted_at IS NULL"

@@ -5,11 +5,11 @@ None of it is in the drawers themselves: whatever somebody changes there, a draw
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.rows import content_hash, json_array
 from mempalace_mcp.storage.transactions import Transaction
 
@@ -63,7 +63,7 @@ def text_digest(content: str) -> str:
     return content_hash(content).hex()
 
 
-def find_file(connection: sqlite3.Connection, path: str) -> ImportedFile | None:
+def find_file(connection: Connection, path: str) -> ImportedFile | None:
     """What is known of a file, if anything is."""
     row = connection.execute("SELECT id, state, drawers FROM import_files WHERE path = ?", (path,)).fetchone()
     return ImportedFile(*row) if row else None
@@ -82,7 +82,7 @@ def ensure_file(tx: Transaction, path: str) -> int:
     return int(tx.connection.execute("SELECT id FROM import_files WHERE path = ?", (path,)).fetchone()[0])
 
 
-def utterances(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, Utterance]:
+def utterances(connection: Connection, keys: Sequence[int]) -> dict[int, Utterance]:
     """Those of the records that are known."""
     rows = connection.execute(
         "SELECT s.key, s.drawer, s.digest FROM json_each(?) AS wanted CROSS JOIN said s ON s.key = wanted.value",
@@ -100,7 +100,7 @@ def save_utterances(tx: Transaction, drawer: int, said: Iterable[tuple[int, int]
     )
 
 
-def imported_drawers(connection: sqlite3.Connection, rows: Iterable[int]) -> dict[int, ImportedDrawer]:
+def imported_drawers(connection: Connection, rows: Iterable[int]) -> dict[int, ImportedDrawer]:
     """Drawers that imports filed, by row; in the trash or not."""
     found = connection.execute(
         "SELECT d.id, d.drawer_id, d.deleted_at IS NULL, lower(hex(d.content_hash)) <> i.digest, d.content,"
@@ -116,7 +116,7 @@ def imported_drawers(connection: sqlite3.Connection, rows: Iterable[int]) -> dic
     }
 
 
-def imported_text(connection: sqlite3.Connection, drawer: ImportedDrawer) -> str:
+def imported_text(connection: Connection, drawer: ImportedDrawer) -> str:
     """What an import wrote into a drawer, if it is still known, whatever somebody made of it."""
     if drawer.edited:
         versions = connection.execute(
@@ -142,7 +142,7 @@ def save_path(tx: Transaction, drawer: int, path: str) -> None:
     tx.connection.execute("UPDATE imported SET file = ? WHERE drawer = ?", (ensure_file(tx, path), drawer))
 
 
-def parts_of(connection: sqlite3.Connection, path: str) -> dict[str, ImportedPart]:
+def parts_of(connection: Connection, path: str) -> dict[str, ImportedPart]:
     """The parts of a note by name."""
     rows = connection.execute(
         "SELECT p.part, p.digest, p.drawer, p.gone FROM parts p JOIN import_files f ON f.id = p.file WHERE f.path = ?",
@@ -151,7 +151,7 @@ def parts_of(connection: sqlite3.Connection, path: str) -> dict[str, ImportedPar
     return {part: ImportedPart(part, digest, drawer, bool(gone)) for part, digest, drawer, gone in rows}
 
 
-def same_parts(connection: sqlite3.Connection, part: str, content: str) -> list[tuple[int, str]]:
+def same_parts(connection: Connection, part: str, content: str) -> list[tuple[int, str]]:
     """The drawers that hold such a part of a note and say just this, each with its file: the live ones, the newest
     first, then those that somebody has deleted."""
     return connection.execute(
@@ -162,7 +162,7 @@ def same_parts(connection: sqlite3.Connection, part: str, content: str) -> list[
     ).fetchall()
 
 
-def purged_parts(connection: sqlite3.Connection, part: str, digest: str) -> list[str]:
+def purged_parts(connection: Connection, part: str, digest: str) -> list[str]:
     """The files that had such a part of a note which somebody has deleted, and whose drawer is no more."""
     rows = connection.execute(
         "SELECT f.path FROM parts p JOIN import_files f ON f.id = p.file"
@@ -200,7 +200,7 @@ def keep_parts(tx: Transaction, drawers: Sequence[int]) -> None:
     )
 
 
-def notes_below(connection: sqlite3.Connection, folder: str) -> dict[str, list[int]]:
+def notes_below(connection: Connection, folder: str) -> dict[str, list[int]]:
     """The live drawers of notes in a folder, whose path ends with a separator, and below it: rows by file."""
     notes: dict[str, list[int]] = {}
     rows = connection.execute(
@@ -213,7 +213,7 @@ def notes_below(connection: sqlite3.Connection, folder: str) -> dict[str, list[i
     return notes
 
 
-def places_of_file(connection: sqlite3.Connection, path: str) -> Mapping[str, int]:
+def places_of_file(connection: Connection, path: str) -> Mapping[str, int]:
     """How many live drawers an import filed from a file, by wing."""
     rows = connection.execute(
         "SELECT w.name, count(*) FROM import_files f JOIN imported i ON i.file = f.id JOIN drawers d ON d.id = i.drawer"
@@ -223,7 +223,7 @@ def places_of_file(connection: sqlite3.Connection, path: str) -> Mapping[str, in
     return dict(rows.fetchall())
 
 
-def discarded_of_file(connection: sqlite3.Connection, path: str) -> int:
+def discarded_of_file(connection: Connection, path: str) -> int:
     """How many of a file's drawers somebody has deleted since."""
     (count,) = connection.execute(
         "SELECT count(*) FROM import_files f JOIN imported i ON i.file = f.id JOIN drawers d ON d.id = i.drawer"
@@ -234,13 +234,13 @@ def discarded_of_file(connection: sqlite3.Connection, path: str) -> int:
     return int(count)
 
 
-def has_unidentified(connection: sqlite3.Connection) -> bool:
+def has_unidentified(connection: Connection) -> bool:
     """Are there drawers from transcripts whose records are not known?"""
     return connection.execute("SELECT 1 FROM unidentified LIMIT 1").fetchone() is not None
 
 
 def unidentified(
-    connection: sqlite3.Connection, times: Sequence[Instant], path: str, text: str | None
+    connection: Connection, times: Sequence[Instant], path: str, text: str | None
 ) -> dict[int, ImportedDrawer]:
     """The drawers whose records are not known, of these times; with `text` those of no time too that came from the
     file and hold it."""
@@ -262,7 +262,7 @@ def unidentified(
     return imported_drawers(connection, rows)
 
 
-def unidentified_before(connection: sqlite3.Connection, time: Instant, path: str) -> dict[int, ImportedDrawer]:
+def unidentified_before(connection: Connection, time: Instant, path: str) -> dict[int, ImportedDrawer]:
     """The drawers whose records are not known of the last moment before this time, in the file and in all of them."""
     rows = connection.execute(
         "SELECT drawer FROM unidentified"
@@ -283,7 +283,7 @@ def identified(tx: Transaction, drawers: Iterable[int]) -> None:
     )
 
 
-def is_cited(connection: sqlite3.Connection, drawer_id: str) -> bool:
+def is_cited(connection: Connection, drawer_id: str) -> bool:
     """Does a fact name the drawer as its source?"""
     row = connection.execute("SELECT 1 FROM facts WHERE source_drawer_id = ? LIMIT 1", (drawer_id,)).fetchone()
     return row is not None

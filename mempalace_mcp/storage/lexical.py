@@ -15,7 +15,6 @@ Bringing passages to the words by which this version finds them, some at a time,
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ import numpy as np
 from mempalace_mcp.core.bounded import LruMap
 from mempalace_mcp.core.clock import UTC_ZONE, Zone
 from mempalace_mcp.core.model import DrawerFilter, Span
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.query_terms import Term, count_tokens, fold_case, kin_of, passage_text, read_query
 from mempalace_mcp.storage.rows import json_array
 from mempalace_mcp.storage.sqlite import fulltext
@@ -174,7 +174,7 @@ def short_question(terms: tuple[Term, ...]) -> Question:
     return Question(terms, tuple(term for term in exact if not term.inner), exact)
 
 
-def long_question(connection: sqlite3.Connection, terms: Sequence[Term]) -> Question:
+def long_question(connection: Connection, terms: Sequence[Term]) -> Question:
     """A question of many terms: the rarest among those that occur decide, as in a stack trace the name at its end."""
     half = MOST_COUNTED // 2
     asked = terms if len(terms) <= MOST_COUNTED else [*terms[:half], *terms[-half:]]
@@ -186,7 +186,7 @@ def long_question(connection: sqlite3.Connection, terms: Sequence[Term]) -> Ques
     return Question(telling, tuple(term for term in telling if term.exact and not term.inner), names)
 
 
-def find_holders(connection: sqlite3.Connection, question: Question, filter: DrawerFilter) -> Holders:
+def find_holders(connection: Connection, question: Question, filter: DrawerFilter) -> Holders:
     """Chunks of live drawers matching the filter. Only identifiers count that few chunks hold."""
     if not question.exact and not question.names:
         return Holders()
@@ -196,9 +196,7 @@ def find_holders(connection: sqlite3.Connection, question: Question, filter: Dra
     return Holders(whole, kin - whole)
 
 
-def _rare_holders(
-    connection: sqlite3.Connection, matching: Matching, groups: Iterable[Sequence[Term]]
-) -> frozenset[int]:
+def _rare_holders(connection: Connection, matching: Matching, groups: Iterable[Sequence[Term]]) -> frozenset[int]:
     """Chunks that hold a term of a group which few chunks hold."""
     found: set[int] = set()
     for group in groups:
@@ -207,7 +205,7 @@ def _rare_holders(
     return frozenset(found)
 
 
-def _rarities(connection: sqlite3.Connection, terms: Iterable[Term]) -> dict[Term, int]:
+def _rarities(connection: Connection, terms: Iterable[Term]) -> dict[Term, int]:
     """How many rows hold each term, as far as that is counted. A phrase of nothing but common words counts as absent:
     to look for it takes long."""
     words: dict[str, int] = {}
@@ -332,7 +330,7 @@ class Lexicon:
         tx.connection.execute("INSERT INTO passages (passages) VALUES ('rebuild')")
         fulltext.count_anew(tx)
 
-    def search(self, connection: sqlite3.Connection, query: str, limit: int, filter: DrawerFilter) -> list[LexicalHit]:
+    def search(self, connection: Connection, query: str, limit: int, filter: DrawerFilter) -> list[LexicalHit]:
         """The chunks of live drawers matching the filter that answer a query best by its words, best first.
 
         In a large table only the rarest words propose candidates, beside those that hold all words; the candidates are
@@ -347,7 +345,7 @@ class Lexicon:
         return self._search_large(connection, terms, limit, filter, collection, ())[0]
 
     def weigh(
-        self, connection: sqlite3.Connection, query: str, limit: int, filter: DrawerFilter, others: Collection[int] = ()
+        self, connection: Connection, query: str, limit: int, filter: DrawerFilter, others: Collection[int] = ()
     ) -> Weighed:
         """The bm25 of the chunks that `search` finds, of those that hold an identifier of the query, and of others."""
         collection = fulltext.read_collection(connection)
@@ -363,7 +361,7 @@ class Lexicon:
         weights = {chunk: scores.get(chunk, 0.0) for chunk in others} | {hit.chunk: hit.bm25 for hit in hits}
         return Weighed(weights, holders)
 
-    def scores(self, connection: sqlite3.Connection, query: str, chunks: Sequence[int]) -> dict[int, float]:
+    def scores(self, connection: Connection, query: str, chunks: Sequence[int]) -> dict[int, float]:
         """The bm25 of given chunks, on the scale of `search`; 0 where no word of the query occurs."""
         collection = fulltext.read_collection(connection)
         terms = self._ask(connection, query, collection).terms
@@ -372,7 +370,7 @@ class Lexicon:
         frequencies = self._frequencies_of(connection, terms, collection)
         return self._scores(connection, terms, frequencies, collection, chunks)
 
-    def scores_by_tokens(self, connection: sqlite3.Connection) -> bool:
+    def scores_by_tokens(self, connection: Connection) -> bool:
         """Is the table so large that searches score passages by their tokens?"""
         return fulltext.read_collection(connection).rows > SMALL_TABLE
 
@@ -385,7 +383,7 @@ class Lexicon:
         self._tokenizer.close()
 
     def _search_small(
-        self, connection: sqlite3.Connection, terms: Sequence[_Term], limit: int, filter: DrawerFilter
+        self, connection: Connection, terms: Sequence[_Term], limit: int, filter: DrawerFilter
     ) -> tuple[list[LexicalHit], dict[int, float]]:
         """The hits, and the scores of all rows that match, whoever may see them: joining those with drawers costs more
         than scoring them, so only as many of the best are joined as it takes."""
@@ -403,7 +401,7 @@ class Lexicon:
 
     def _search_large(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         terms: Sequence[_Term],
         limit: int,
         filter: DrawerFilter,
@@ -426,7 +424,7 @@ class Lexicon:
 
     def _scores(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         terms: Sequence[_Term],
         frequencies: Mapping[Term, int],
         collection: fulltext.Collection,
@@ -441,7 +439,7 @@ class Lexicon:
             scores += collection.weight(frequencies[each.term]) * earned
         return dict(zip(passages.chunks, scores.tolist(), strict=True))
 
-    def _ask(self, connection: sqlite3.Connection, query: str, collection: fulltext.Collection) -> _Asked:
+    def _ask(self, connection: Connection, query: str, collection: fulltext.Collection) -> _Asked:
         """The query as it is looked up.
 
         As long as some passages are indexed as earlier versions did it, these versions' terms are among its terms.
@@ -469,11 +467,11 @@ class Lexicon:
         return tuple(distinct.values())
 
     def _frequencies_of(
-        self, connection: sqlite3.Connection, terms: Sequence[_Term], collection: fulltext.Collection
+        self, connection: Connection, terms: Sequence[_Term], collection: fulltext.Collection
     ) -> dict[Term, int]:
         return {each.term: self._frequency(connection, each.term, collection.rows) for each in terms}
 
-    def _frequency(self, connection: sqlite3.Connection, term: Term, rows: int) -> int:
+    def _frequency(self, connection: Connection, term: Term, rows: int) -> int:
         known = self._frequencies.get(term)
         if known is not None and abs(rows - known.rows) <= DRIFT * known.rows:
             return known.count

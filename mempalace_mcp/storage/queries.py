@@ -16,7 +16,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import sqlite3
 import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from mempalace_mcp.core.model import (
 from mempalace_mcp.core.text import Name, name_key
 from mempalace_mcp.storage import rows
 from mempalace_mcp.storage import rows as places
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.rows import json_array
 from mempalace_mcp.storage.transactions import Stamp
 
@@ -114,7 +114,7 @@ def condition_of(drawers: DrawerFilter) -> Condition:
     return Condition(" AND ".join(["d.deleted_at IS NULL", *_given(clauses)]), _values(drawers), _index_for(drawers))
 
 
-def conditions_by_room(connection: sqlite3.Connection, drawers: DrawerFilter) -> list[Condition]:
+def conditions_by_room(connection: Connection, drawers: DrawerFilter) -> list[Condition]:
     """The same drawers as `condition_of`, as one condition per room that they may stand in.
 
     Each condition has at most one place, so that its index gives its drawers in the order of time.
@@ -126,7 +126,7 @@ def conditions_by_room(connection: sqlite3.Connection, drawers: DrawerFilter) ->
     return [Condition(sql, values | {"one_room": room}, index) for room, _ in rooms_of(connection, drawers)]
 
 
-def count_drawers(connection: sqlite3.Connection, drawers: DrawerFilter) -> int:
+def count_drawers(connection: Connection, drawers: DrawerFilter) -> int:
     """How many live drawers match; read off the rooms where only the place matters."""
     if not _given(_beside_place(drawers)):
         return sum(count for _, count in rooms_of(connection, drawers))
@@ -144,7 +144,7 @@ def _index_for(drawers: DrawerFilter) -> str:
     return "drawers_by_when" if drawers.wing is None else "drawers_by_wing"
 
 
-def rooms_of(connection: sqlite3.Connection, drawers: DrawerFilter) -> list[tuple[int, int]]:
+def rooms_of(connection: Connection, drawers: DrawerFilter) -> list[tuple[int, int]]:
     """The rooms that the place of a filter means, by row, each with the number of its live drawers."""
     clauses = {"w.key = :wing": drawers.wing, _WITHIN: drawers.within, "r.key = :room": drawers.room}
     where = " AND ".join(_given(clauses)) or "true"
@@ -216,24 +216,24 @@ class Names:
     def __init__(self, within: Sequence[str] | None = None) -> None:
         self._within = None if within is None else json_array(within)
 
-    def wings(self, connection: sqlite3.Connection, begun: str, limit: int) -> Completion:
+    def wings(self, connection: Connection, begun: str, limit: int) -> Completion:
         """Wings with drawers in them."""
         return self._complete(connection, _WINGS, begun, limit)
 
-    def rooms(self, connection: sqlite3.Connection, begun: str, limit: int, wing: str | None = None) -> Completion:
+    def rooms(self, connection: Connection, begun: str, limit: int, wing: str | None = None) -> Completion:
         """Rooms with drawers in them, of one wing by key or of all; those of the same name are one."""
         return self._complete(connection, _ROOMS if wing is None else _ROOMS_OF_WING, begun, limit, wing)
 
-    def agents(self, connection: sqlite3.Connection, begun: str, limit: int) -> Completion:
+    def agents(self, connection: Connection, begun: str, limit: int) -> Completion:
         """Agents that have written in their diary."""
         return self._complete(connection, _AGENTS, begun, limit)
 
-    def entities(self, connection: sqlite3.Connection, begun: str, limit: int) -> Completion:
+    def entities(self, connection: Connection, begun: str, limit: int) -> Completion:
         """Entities of the knowledge graph."""
         return self._complete(connection, _ENTITIES, begun, limit)
 
     def _complete(
-        self, connection: sqlite3.Connection, source: str, begun: str, limit: int, wing: str | None = None
+        self, connection: Connection, source: str, begun: str, limit: int, wing: str | None = None
     ) -> Completion:
         key = name_key(begun.lstrip())
         values = {"key": key, "beyond": key + _AFTER_ALL_TEXT, "wing": wing, "within": self._within}
@@ -260,14 +260,12 @@ ALL = -1
 class DrawerListing:
     """What reads drawers. Newest means latest `occurred_at`, else `created_at`; then latest filed."""
 
-    def get(self, connection: sqlite3.Connection, drawer_ids: Sequence[str], *, deleted: bool = False) -> list[Drawer]:
+    def get(self, connection: Connection, drawer_ids: Sequence[str], *, deleted: bool = False) -> list[Drawer]:
         """Drawers by id, in the order asked, those not found left out; with `deleted` also those in the trash."""
         drawers = rows.read_drawers(connection, "drawer_id", drawer_ids)
         return [drawer for drawer in drawers if deleted or drawer.deleted_at is None]
 
-    def page(
-        self, connection: sqlite3.Connection, filter: DrawerFilter, limit: int, cursor: str | None
-    ) -> Page[Drawer]:
+    def page(self, connection: Connection, filter: DrawerFilter, limit: int, cursor: str | None) -> Page[Drawer]:
         """Live drawers that match, newest first.
 
         Raises:
@@ -281,7 +279,7 @@ class DrawerListing:
             next_cursor=encode_cursor(shown[-1], filter.question) if len(keys) > limit else None,
         )
 
-    def matching(self, connection: sqlite3.Connection, filter: DrawerFilter, limit: int) -> list[str]:
+    def matching(self, connection: Connection, filter: DrawerFilter, limit: int) -> list[str]:
         """Ids of live drawers that match, newest first; all of them when the limit is -1."""
         keys = rows.json_array([drawer for _, drawer in _newest(connection, filter, limit, NEWEST)])
         found = connection.execute(
@@ -291,17 +289,15 @@ class DrawerListing:
         )
         return [row[0] for row in found]
 
-    def count(self, connection: sqlite3.Connection, filter: DrawerFilter) -> int:
+    def count(self, connection: Connection, filter: DrawerFilter) -> int:
         """How many live drawers match."""
         return count_drawers(connection, filter)
 
-    def versions(self, connection: sqlite3.Connection, drawer_id: str) -> list[DrawerVersion]:
+    def versions(self, connection: Connection, drawer_id: str) -> list[DrawerVersion]:
         """What a drawer said before each of its updates, oldest first."""
         return rows.read_versions(connection, drawer_id)
 
-    def duplicates(
-        self, connection: sqlite3.Connection, content: str, filter: DrawerFilter, limit: int
-    ) -> list[Duplicate]:
+    def duplicates(self, connection: Connection, content: str, filter: DrawerFilter, limit: int) -> list[Duplicate]:
         """Live drawers that say the same, byte for byte or after normalization: the exact ones first, newest first."""
         condition = condition_of(filter)
         found = connection.execute(
@@ -314,20 +310,20 @@ class DrawerListing:
         kinds = ["exact" if exact else "normalized" for _, exact in found]
         return [Duplicate(drawer, kind, 1.0) for drawer, kind in zip(drawers, kinds, strict=True)]
 
-    def taxonomy(self, connection: sqlite3.Connection, wing: str | None) -> list[RoomCount]:
+    def taxonomy(self, connection: Connection, wing: str | None) -> list[RoomCount]:
         """Rooms with live drawers, of one wing by key or of all, by name."""
         return places.read_taxonomy(connection, wing)
 
-    def find_wing(self, connection: sqlite3.Connection, key: str) -> Name | None:
+    def find_wing(self, connection: Connection, key: str) -> Name | None:
         """The wing of that key, also an empty one."""
         return places.find_wing(connection, key)
 
-    def find_room(self, connection: sqlite3.Connection, wing: str, room: str) -> Place | None:
+    def find_room(self, connection: Connection, wing: str, room: str) -> Place | None:
         """The room of these keys, also an empty one."""
         return places.find_room(connection, wing, room)
 
 
-def _newest(connection: sqlite3.Connection, filter: DrawerFilter, limit: int, after: Position) -> list[Position]:
+def _newest(connection: Connection, filter: DrawerFilter, limit: int, after: Position) -> list[Position]:
     """Sort keys (instant, row) of the live drawers that match and follow a position, newest first."""
     keys: list[Position] = []
     for condition in conditions_by_room(connection, filter):
@@ -340,7 +336,7 @@ def _newest(connection: sqlite3.Connection, filter: DrawerFilter, limit: int, af
     return keys if limit == ALL else keys[:limit]
 
 
-def changes_since(connection: sqlite3.Connection, stamp: Stamp, drawer_ids: Collection[str]) -> Changes:
+def changes_since(connection: Connection, stamp: Stamp, drawer_ids: Collection[str]) -> Changes:
     """The places whose drawers changed after that unit of work, those that drawers left included, and which of the
     drawers in question did. What was purged had been deleted before."""
     places = connection.execute(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Drawer, DrawerVersion, Metadata, Place, RoomCount
 from mempalace_mcp.core.text import Name, normalize
+from mempalace_mcp.storage.connection import Connection
 
 HASH_BYTES = 16
 
@@ -26,7 +26,7 @@ _DRAWER = (
 )
 
 
-def read_drawers(connection: sqlite3.Connection, column: str, keys: Sequence[int | str]) -> list[Drawer]:
+def read_drawers(connection: Connection, column: str, keys: Sequence[int | str]) -> list[Drawer]:
     """The drawers, in the trash or not, whose `id` or `drawer_id` is among the keys, in the order of the keys."""
     rows = connection.execute(
         f"SELECT {_DRAWER} FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.{column} = wanted.value"
@@ -41,7 +41,7 @@ def _read_drawer(row: tuple[Any, ...]) -> Drawer:
     return Drawer(*fields)
 
 
-def read_versions(connection: sqlite3.Connection, drawer_id: str) -> list[DrawerVersion]:
+def read_versions(connection: Connection, drawer_id: str) -> list[DrawerVersion]:
     """The earlier states of a drawer, oldest first."""
     rows = connection.execute(
         "SELECT v.version, v.wing, v.room, v.content, v.source_file, v.occurred_at, v.metadata, v.replaced_at"
@@ -95,7 +95,7 @@ class PlaceRow:
     room: int
 
 
-def find_place(connection: sqlite3.Connection, place: Place) -> PlaceRow | None:
+def find_place(connection: Connection, place: Place) -> PlaceRow | None:
     """The rows of a place, if there is one by these keys."""
     row = connection.execute(
         "SELECT w.id, r.id FROM wings w JOIN rooms r ON r.wing = w.id WHERE w.key = ? AND r.key = ?",
@@ -104,7 +104,7 @@ def find_place(connection: sqlite3.Connection, place: Place) -> PlaceRow | None:
     return PlaceRow(*row) if row else None
 
 
-def ensure_place(connection: sqlite3.Connection, place: Place) -> PlaceRow:
+def ensure_place(connection: Connection, place: Place) -> PlaceRow:
     """The rows of a place, made now if nobody has named it before."""
     found = find_place(connection, place)
     if found:
@@ -119,13 +119,13 @@ def ensure_place(connection: sqlite3.Connection, place: Place) -> PlaceRow:
     return PlaceRow(wing, room)
 
 
-def find_wing(connection: sqlite3.Connection, key: str) -> Name | None:
+def find_wing(connection: Connection, key: str) -> Name | None:
     """The wing of that key."""
     row = connection.execute("SELECT name, key FROM wings WHERE key = ?", (key,)).fetchone()
     return Name(*row) if row else None
 
 
-def find_room(connection: sqlite3.Connection, wing: str, room: str) -> Place | None:
+def find_room(connection: Connection, wing: str, room: str) -> Place | None:
     """The room of these keys."""
     row = connection.execute(
         "SELECT w.name, w.key, r.name, r.key FROM wings w JOIN rooms r ON r.wing = w.id WHERE w.key = ? AND r.key = ?",
@@ -134,7 +134,7 @@ def find_room(connection: sqlite3.Connection, wing: str, room: str) -> Place | N
     return Place(Name(*row[:2]), Name(*row[2:])) if row else None
 
 
-def read_taxonomy(connection: sqlite3.Connection, wing: str | None) -> list[RoomCount]:
+def read_taxonomy(connection: Connection, wing: str | None) -> list[RoomCount]:
     """Rooms with live drawers, of one wing by key or of all, by name."""
     rows = connection.execute(
         "SELECT w.name, r.name, r.drawers FROM rooms r JOIN wings w ON w.id = r.wing"

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import base64
 import json
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -39,6 +38,7 @@ from mempalace_mcp.core.clock import DAY, Instant
 from mempalace_mcp.core.errors import Cancelled, Conflict, PalaceError, StorageError
 from mempalace_mcp.core.figures import counter
 from mempalace_mcp.core.text import Name
+from mempalace_mcp.storage.connection import Connection
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Stamp:
     instant: Instant
 
     @staticmethod
-    def last(connection: sqlite3.Connection) -> Stamp:
+    def last(connection: Connection) -> Stamp:
         """Of the last unit of work that changed something."""
         return Stamp(*connection.execute("SELECT seq, recorded_at FROM state").fetchone())
 
@@ -59,7 +59,7 @@ class Stamp:
         """The next one: of this instant, unless the clock was set back."""
         return Stamp(self.seq + 1, max(now, self.instant + 1))
 
-    def save(self, connection: sqlite3.Connection) -> None:
+    def save(self, connection: Connection) -> None:
         """Make it the last one."""
         connection.execute("UPDATE state SET seq = ?, recorded_at = ?", (self.seq, self.instant))
 
@@ -71,7 +71,7 @@ class Transaction:
     write through `connection`.
     """
 
-    def __init__(self, connection: sqlite3.Connection, now: Callable[[], Instant], before: Stamp | None = None) -> None:
+    def __init__(self, connection: Connection, now: Callable[[], Instant], before: Stamp | None = None) -> None:
         """`before`: the last stamp drawn by the units that are committed together with this one, if there is one."""
         self.connection = connection
         self._now = now
@@ -109,12 +109,12 @@ class Transaction:
             self._stamp = stamp
             if self.connection.in_transaction:
                 self.connection.execute(f"ROLLBACK TO {point}")
-                self._point, self._changes = point, self.connection.total_changes
+                self._point, self._changes = point, self.connection.changed
             raise
 
     def here(self) -> str:
         """The name of a savepoint for this place: the last one, as long as nothing was written after it."""
-        changes = self.connection.total_changes
+        changes = self.connection.changed
         if self._point is None or changes != self._changes:
             self._points += 1
             point = f"point_{self._points}"  # a name of its own: it ends with the unit, and others may begin inside it
@@ -329,7 +329,7 @@ def prune(tx: Transaction, now: Instant, limit: int) -> int:
     return len(gone)
 
 
-def _find(connection: sqlite3.Connection, key: IdempotencyKey) -> str | None:
+def _find(connection: Connection, key: IdempotencyKey) -> str | None:
     """The answer under the key.
 
     Raises:
@@ -350,7 +350,7 @@ def _find(connection: sqlite3.Connection, key: IdempotencyKey) -> str | None:
     return str(answer)
 
 
-def _insert(connection: sqlite3.Connection, key: IdempotencyKey, answer: str, now: Instant) -> None:
+def _insert(connection: Connection, key: IdempotencyKey, answer: str, now: Instant) -> None:
     connection.execute(
         "INSERT INTO receipts (scope, key, digest, answer, recorded_at) VALUES (?, ?, ?, ?, ?)",
         (key.scope, key.key, key.digest, answer, now),

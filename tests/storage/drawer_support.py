@@ -14,6 +14,7 @@ from mempalace_mcp.core.text import Name, read_name
 from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.lexical import Lexicon
+from mempalace_mcp.storage.sqlite.connection import SqliteConnection
 from mempalace_mcp.storage.sqlite.fulltext import keep_tokens, read_texts_after
 from mempalace_mcp.storage.sqlite.migrations import load_migrations
 from mempalace_mcp.storage.token_cache import Tokenizer
@@ -48,7 +49,7 @@ def pieces(content: str, size: int) -> list[Span]:
 class Cabinet:
     """The stores on one connection; the clock ticks once per unit of work."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: SqliteConnection) -> None:
         self.connection = connection
         self.lexicon = Lexicon()
         self.drawers = DrawerStore(self.lexicon)
@@ -135,7 +136,7 @@ class Cabinet:
 @contextmanager
 def cabinet(path: str = ":memory:") -> Iterator[Cabinet]:
     """A new palace's tables, in memory or in a file."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None, factory=SqliteConnection)) as connection:
         connection.execute("PRAGMA foreign_keys = ON")
         for step in load_migrations():
             connection.executescript(step.sql)

@@ -11,6 +11,7 @@ from mempalace_mcp.core.clock import DAY, Instant
 from mempalace_mcp.core.model import Direction, Fact, FactAdded, GraphAnswer, NewFact
 from mempalace_mcp.core.text import Name, read_entity
 from mempalace_mcp.storage.graph import GraphStore
+from mempalace_mcp.storage.sqlite.connection import SqliteConnection
 from mempalace_mcp.storage.sqlite.migrations import load_migrations, migrate
 from mempalace_mcp.storage.transactions import Transaction
 
@@ -44,7 +45,7 @@ def new_fact(
 class Graph:
     """The store with a connection; `now` is what its clock shows, and each write is a unit of work of its own."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: SqliteConnection) -> None:
         self.connection = connection
         self.now = START
         self.store = GraphStore(lambda: self.now)
@@ -124,7 +125,7 @@ class Graph:
 @contextmanager
 def fresh_graph() -> Iterator[Graph]:
     """An empty graph, closed at the end."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+    with closing(sqlite3.connect(":memory:", isolation_level=None, factory=SqliteConnection)) as connection:
         connection.execute("PRAGMA foreign_keys = ON")
         migrate(connection, MIGRATIONS)
         connection.execute("INSERT INTO state VALUES (1, 'palace', ?, 0, ?)", (START, START))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.storage.sqlite import inspection
-from mempalace_mcp.storage.sqlite.connection import Connection
+from mempalace_mcp.storage.sqlite.connection import SqliteConnection
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.transactions import Transaction
 
@@ -25,7 +25,7 @@ def test_a_palace_that_wakes_up_while_it_is_looked_at_is_not_taken_for_damaged(t
         database.write(fill, Deadline())
     path, looks = tmp_path / "palace.db", 0
 
-    def check(connection: Connection) -> list[str]:
+    def check(connection: SqliteConnection) -> list[str]:
         nonlocal looks
         looks += 1
         connection.execute("SELECT count(*) FROM numbers WHERE number > 5").fetchone()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core.errors import PalaceCorrupt, SchemaTooNew
-from mempalace_mcp.storage.sqlite.connection import Connection, open_writer
+from mempalace_mcp.storage.sqlite.connection import SqliteConnection, open_writer
 from mempalace_mcp.storage.sqlite.migrations import Migration, load_migrations, migrate, schema_version, verify_schema
 
 FIRST = Migration(1, "0001_first.sql", "CREATE TABLE state (seq INTEGER); INSERT INTO state VALUES (7);")
@@ -20,14 +20,14 @@ BROKEN = Migration(2, "0002_broken.sql", "DELETE FROM state; CREATE TABLE more (
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> Iterator[Connection]:
+def connection(tmp_path: Path) -> Iterator[SqliteConnection]:
     (tmp_path / "file.db").touch()
     connection = open_writer(tmp_path / "file.db")
     yield connection
     connection.close()
 
 
-def tables(connection: Connection) -> set[str]:
+def tables(connection: SqliteConnection) -> set[str]:
     return {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
@@ -38,7 +38,7 @@ def test_the_steps_are_numbered_from_one() -> None:
     assert all(step.name.startswith(f"{step.number:04}_") for step in steps)
 
 
-def test_all_steps_apply_to_an_empty_file(connection: Connection) -> None:
+def test_all_steps_apply_to_an_empty_file(connection: SqliteConnection) -> None:
     steps = load_migrations()
     migrate(connection, steps)
     assert schema_version(connection) == len(steps)
@@ -46,7 +46,7 @@ def test_all_steps_apply_to_an_empty_file(connection: Connection) -> None:
     assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
-def test_each_step_is_applied_once(connection: Connection) -> None:
+def test_each_step_is_applied_once(connection: SqliteConnection) -> None:
     migrate(connection, [FIRST])
     migrate(connection, [FIRST])
     assert connection.execute("SELECT * FROM state").fetchall() == [(7,)]
@@ -55,7 +55,7 @@ def test_each_step_is_applied_once(connection: Connection) -> None:
     assert schema_version(connection) == 2
 
 
-def test_a_step_that_fails_leaves_nothing_of_itself(connection: Connection) -> None:
+def test_a_step_that_fails_leaves_nothing_of_itself(connection: SqliteConnection) -> None:
     with pytest.raises(sqlite3.OperationalError, match="nowhere"):
         migrate(connection, [FIRST, BROKEN])
     assert not connection.in_transaction
@@ -66,7 +66,7 @@ def test_a_step_that_fails_leaves_nothing_of_itself(connection: Connection) -> N
     assert schema_version(connection) == 2
 
 
-def test_a_newer_schema_is_refused(connection: Connection) -> None:
+def test_a_newer_schema_is_refused(connection: SqliteConnection) -> None:
     migrate(connection, [FIRST, SECOND])
     with pytest.raises(SchemaTooNew, match="schema 2") as caught:
         migrate(connection, [FIRST])
@@ -76,7 +76,7 @@ def test_a_newer_schema_is_refused(connection: Connection) -> None:
     verify_schema(connection, 2)
 
 
-def test_tables_of_others_are_left_alone(connection: Connection) -> None:
+def test_tables_of_others_are_left_alone(connection: SqliteConnection) -> None:
     connection.execute("CREATE TABLE theirs (a)")
     with pytest.raises(PalaceCorrupt):
         migrate(connection, [FIRST])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.text import name_key
@@ -102,6 +102,7 @@ def test_long_lists_are_not_sorted_as_a_whole(palace: Cabinet) -> None:
     assert not any("TEMP B-TREE" in plan for plan in plans)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_whatever_is_begun_finds_only_what_holds_it(begun: str) -> None:
     with cabinet() as palace:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.storage.sqlite.connection import Connection, PoolClosed, ReaderPool, open_reader
+from mempalace_mcp.storage.sqlite.connection import PoolClosed, ReaderPool, SqliteConnection, open_reader
 
 
 class Opener:
@@ -17,9 +17,9 @@ class Opener:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.opened: list[Connection] = []
+        self.opened: list[SqliteConnection] = []
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> SqliteConnection:
         self.opened.append(open_reader(self.path))
         return self.opened[-1]
 

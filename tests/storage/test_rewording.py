@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core.errors import SchemaTooNew
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.lexical import reword_stale
 from mempalace_mcp.storage.sqlite import fulltext
+from mempalace_mcp.storage.sqlite.connection import SqliteConnection
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.sqlite.fulltext import keep_tokens
 from mempalace_mcp.storage.sqlite.migrations import load_migrations, verify_schema
@@ -32,7 +34,7 @@ TEXTS = {
 """Texts, and questions that find them by the words of this version."""
 
 
-def age(connection: sqlite3.Connection) -> None:
+def age(connection: Connection) -> None:
     """Make the palace one of the version before, as far as words are concerned."""
     connection.execute("DROP TABLE passage_words")
     connection.execute("DROP TABLE lexicon")
@@ -116,7 +118,7 @@ while database.write(lambda tx: reword_stale(tx, lexicon, 7), Deadline()):
 def test_a_kill_in_the_middle_costs_nothing(tmp_path: Path) -> None:
     count = 400
     Database(tmp_path).close()
-    with closing(sqlite3.connect(tmp_path / "palace.db", isolation_level=None)) as connection:
+    with closing(sqlite3.connect(tmp_path / "palace.db", isolation_level=None, factory=SqliteConnection)) as connection:
         palace = Cabinet(connection)
         ids = palace.file_all([f"ёлка LampOilStore n{n}" for n in range(count)])
         palace.lexicon.close()
@@ -133,7 +135,7 @@ def test_a_kill_in_the_middle_costs_nothing(tmp_path: Path) -> None:
         left = fulltext.read_collection(reader).stale
         assert 0 < left <= count - 3 * 4 * 7
     with closing(Database(tmp_path)) as database:
-        with closing(sqlite3.connect(database.path, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(database.path, isolation_level=None, factory=SqliteConnection)) as connection:
             palace = Cabinet(connection)
             assert len(palace.found("ёлка", limit=count)) == count, "by the words of either version"
             while database.write(lambda tx: reword_stale(tx, palace.lexicon, 64), soon()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -118,6 +119,7 @@ def test_parts_that_begin_at_one_place_have_one_savepoint(run: Run) -> None:
     statements: list[str] = []
 
     def work(tx: Transaction) -> None:
+        assert isinstance(tx.connection, sqlite3.Connection)
         tx.connection.set_trace_callback(statements.append)
         refuse(tx)
         refuse(tx, "undone")

@@ -119,7 +119,7 @@ def shared_memory_of(path: Path) -> Path:
     return Path(f"{path}-shm")
 
 
-class Connection(sqlite3.Connection):
+class SqliteConnection(sqlite3.Connection):
     """A connection that can end every statement begun on it.
 
     A cursor that was not read to its end keeps its snapshot beyond `COMMIT` and `ROLLBACK`, and whatever holds it, such
@@ -146,6 +146,11 @@ class Connection(sqlite3.Connection):
         cursor: sqlite3.Cursor = self.cursor()
         return cursor.executemany(sql, parameters)
 
+    @property
+    def changed(self) -> int:
+        """A counter that grows with every row that is inserted, changed or removed."""
+        return self.total_changes
+
     def close_cursors(self) -> None:
         """End what was begun; the cursors cannot be used any more."""
         for cursor in list(self._cursors):
@@ -159,7 +164,7 @@ class Connection(sqlite3.Connection):
             self.execute("ROLLBACK")
 
 
-def open_writer(path: Path) -> Connection:
+def open_writer(path: Path) -> SqliteConnection:
     """A connection for writing, in WAL mode, that never waits by itself: the database retries under its deadline.
 
     Must be called with the write lock held.
@@ -178,19 +183,19 @@ def open_writer(path: Path) -> Connection:
     )
 
 
-def open_reader(path: Path, options: str = "mode=rw") -> Connection:
+def open_reader(path: Path, options: str = "mode=rw") -> SqliteConnection:
     """A connection that cannot write. It is opened for both where possible, because reading WAL needs shared memory."""
     return _connect(path, options, busy_timeout=_READ_BUSY_MILLISECONDS, query_only="ON")
 
 
-def _connect(path: Path, options: str, **pragmas: int | str) -> Connection:
+def _connect(path: Path, options: str, **pragmas: int | str) -> SqliteConnection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?{options}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=_STATEMENTS_CACHED,
-        factory=Connection,
+        factory=SqliteConnection,
     )
     try:
         for name, value in pragmas.items():
@@ -304,10 +309,10 @@ class Backoff:
 
 
 def commit_units(
-    connection: Connection,
+    connection: SqliteConnection,
     units: Sequence[Unit[Any]],
     now: Callable[[], Instant],
-    verify: Callable[[sqlite3.Connection], None],
+    verify: Callable[[SqliteConnection], None],
 ) -> list[Outcome]:
     """Run the units in one transaction and commit it. A unit that raises leaves nothing of itself behind.
 
@@ -328,7 +333,7 @@ def commit_units(
     return outcomes
 
 
-def _run(connection: Connection, units: Sequence[Unit[Any]], now: Callable[[], Instant]) -> list[Outcome]:
+def _run(connection: SqliteConnection, units: Sequence[Unit[Any]], now: Callable[[], Instant]) -> list[Outcome]:
     """Run each of them, and save the last stamp of those that did not fail, once for all."""
     run = _run_in_savepoint if len(units) > 1 else _run_alone
     outcomes: list[Outcome] = []
@@ -344,7 +349,7 @@ def _run(connection: Connection, units: Sequence[Unit[Any]], now: Callable[[], I
     return outcomes
 
 
-def _run_alone(connection: Connection, unit: Unit[Any], transaction: Transaction) -> Outcome:
+def _run_alone(connection: SqliteConnection, unit: Unit[Any], transaction: Transaction) -> Outcome:
     try:
         outcome = Outcome(unit, result=unit.work(transaction))
     except BaseException as error:  # noqa: BLE001 (whatever it is belongs to the caller, who gets it)
@@ -354,7 +359,7 @@ def _run_alone(connection: Connection, unit: Unit[Any], transaction: Transaction
     return outcome
 
 
-def _run_in_savepoint(connection: Connection, unit: Unit[Any], transaction: Transaction) -> Outcome:
+def _run_in_savepoint(connection: SqliteConnection, unit: Unit[Any], transaction: Transaction) -> Outcome:
     point = transaction.here()
     outcome = _run_alone(connection, unit, transaction)
     if outcome.error is not None:
@@ -363,7 +368,7 @@ def _run_in_savepoint(connection: Connection, unit: Unit[Any], transaction: Tran
     return outcome
 
 
-def _verify_transaction(connection: sqlite3.Connection, error: BaseException | None) -> None:
+def _verify_transaction(connection: SqliteConnection, error: BaseException | None) -> None:
     """Go on only inside the transaction: without it the next statement would commit by itself."""
     if not connection.in_transaction:
         raise TransactionLost from error
@@ -384,10 +389,10 @@ class PoolClosed(Exception):
 class ReaderPool:
     """Opens connections when they are first needed and lends each to one thread at a time."""
 
-    def __init__(self, open_connection: Callable[[], Connection], limit: int) -> None:
+    def __init__(self, open_connection: Callable[[], SqliteConnection], limit: int) -> None:
         self.limit = limit
         self._open_connection = open_connection
-        self._idle: list[Connection] = []
+        self._idle: list[SqliteConnection] = []
         self._lent = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -398,7 +403,7 @@ class ReaderPool:
         return self._lent
 
     @contextlib.contextmanager
-    def lend(self) -> Iterator[Connection]:
+    def lend(self) -> Iterator[SqliteConnection]:
         """A connection for the length of a block; whatever transaction it has left is rolled back.
 
         Raises:
@@ -422,7 +427,7 @@ class ReaderPool:
         for connection in idle:
             connection.close()
 
-    def _take(self) -> Connection:
+    def _take(self) -> SqliteConnection:
         with self._changed:
             if not self._changed.wait_for(lambda: self._closed or self._lent < self.limit, WAIT_SECONDS):
                 raise Busy(f"all {self.limit} connections for reading are in use", hint="Try again.")
@@ -439,7 +444,7 @@ class ReaderPool:
                 self._changed.notify_all()
             raise
 
-    def _give_back(self, connection: Connection) -> None:
+    def _give_back(self, connection: SqliteConnection) -> None:
         usable = _rolled_back(connection)
         with self._changed:
             self._lent -= 1
@@ -451,7 +456,7 @@ class ReaderPool:
             connection.close()
 
 
-def _rolled_back(connection: Connection) -> bool:
+def _rolled_back(connection: SqliteConnection) -> bool:
     try:
         connection.roll_back()
     except sqlite3.Error:

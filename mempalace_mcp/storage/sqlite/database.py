@@ -37,6 +37,7 @@ from mempalace_mcp.storage.sqlite.connection import (
     Backoff,
     Outcome,
     PoolClosed,
+    SqliteConnection,
     TransactionLost,
     commit_units,
     explain,
@@ -178,7 +179,7 @@ class Database:
             raise
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
+    def read(self) -> Iterator[SqliteConnection]:
         """A connection that sees one consistent snapshot for the length of a block, and cannot write.
 
         Raises:
@@ -332,7 +333,7 @@ class Database:
         if earlier is not None:
             earlier.close()
 
-    def _lend(self, stack: contextlib.ExitStack) -> tuple[Opened, sqlite3.Connection]:
+    def _lend(self, stack: contextlib.ExitStack) -> tuple[Opened, SqliteConnection]:
         while True:
             opened = self._current()
             if isinstance(opened.refusal, StorageFull) and not opened.is_there():  # others have found space
@@ -395,7 +396,7 @@ class Database:
                 return outcomes
         return []
 
-    def _verify_schema(self, connection: sqlite3.Connection) -> None:
+    def _verify_schema(self, connection: SqliteConnection) -> None:
         verify_schema(connection, len(self._steps))
 
     def _current(self) -> Opened:

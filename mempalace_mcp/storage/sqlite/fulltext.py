@@ -17,7 +17,6 @@ Finding drawers by characters that are no words: a look at the contents themselv
 from __future__ import annotations
 
 import math
-import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ import numpy.typing as npt
 
 from mempalace_mcp.core.errors import PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.queries import condition_of, count_drawers
 from mempalace_mcp.storage.query_terms import Term
 from mempalace_mcp.storage.rows import json_array
@@ -62,7 +62,7 @@ class Collection:
         return saturation
 
 
-def read_collection(connection: sqlite3.Connection) -> Collection:
+def read_collection(connection: Connection) -> Collection:
     """The totals as of the last commit.
 
     Raises:
@@ -100,7 +100,7 @@ _NUMBER = np.dtype("<u4")
 class Passages:
     """Some passages, read together. Those that are not indexed are left out."""
 
-    def __init__(self, connection: sqlite3.Connection, chunks: Iterable[int], tokenizer: Tokenizer) -> None:
+    def __init__(self, connection: Connection, chunks: Iterable[int], tokenizer: Tokenizer) -> None:
         stored = _read_stored(connection, chunks)
         missing = [chunk for chunk in chunks if chunk not in stored]
         if missing:
@@ -131,7 +131,7 @@ class Passages:
         return np.isin(self._tokens, _numbers_of(self._tokenizer.starting_with(beginning, list(texts.values()))))
 
 
-def read_texts_after(connection: sqlite3.Connection, chunk: int, limit: int) -> list[tuple[int, str | None]]:
+def read_texts_after(connection: Connection, chunk: int, limit: int) -> list[tuple[int, str | None]]:
     """The next passages by number, with the texts of those that have no tokens."""
     return connection.execute(
         "SELECT p.rowid, iif(t.chunk IS NULL, p.text, NULL) FROM passages p LEFT JOIN passage_tokens t"
@@ -140,7 +140,7 @@ def read_texts_after(connection: sqlite3.Connection, chunk: int, limit: int) -> 
     ).fetchall()
 
 
-def read_texts(connection: sqlite3.Connection, chunks: Sequence[int]) -> dict[int, str]:
+def read_texts(connection: Connection, chunks: Sequence[int]) -> dict[int, str]:
     """The texts of passages as they are indexed."""
     rows = connection.execute(
         "SELECT rowid, text FROM passages WHERE rowid IN (SELECT value FROM json_each(?))", (json_array(chunks),)
@@ -165,7 +165,7 @@ def delete_tokens(tx: Transaction, chunks: Sequence[int]) -> None:
     )
 
 
-def _read_stored(connection: sqlite3.Connection, chunks: Iterable[int]) -> dict[int, bytes]:
+def _read_stored(connection: Connection, chunks: Iterable[int]) -> dict[int, bytes]:
     rows = connection.execute(
         "SELECT chunk, tokens FROM passage_tokens WHERE chunk IN (SELECT value FROM json_each(?))",
         (json_array(list(chunks)),),
@@ -173,7 +173,7 @@ def _read_stored(connection: sqlite3.Connection, chunks: Iterable[int]) -> dict[
     return dict(rows)
 
 
-def _read_again(connection: sqlite3.Connection, chunks: Sequence[int], tokenizer: Tokenizer) -> dict[int, bytes]:
+def _read_again(connection: Connection, chunks: Sequence[int], tokenizer: Tokenizer) -> dict[int, bytes]:
     texts = read_texts(connection, chunks)
     return dict(zip(texts, map(_encode, tokenizer.stems(list(texts.values()))), strict=True))
 
@@ -204,7 +204,7 @@ Scored = tuple[int, float]
 class Matching:
     """The full-text table as one filter leaves it, within one snapshot."""
 
-    def __init__(self, connection: sqlite3.Connection, filter: DrawerFilter, *, weigh: bool) -> None:
+    def __init__(self, connection: Connection, filter: DrawerFilter, *, weigh: bool) -> None:
         """Without `weigh` the filter is taken as wide; finding out costs a count."""
         self._connection = connection
         self._condition = condition_of(filter)
@@ -268,7 +268,7 @@ def all_of(terms: Iterable[Term]) -> str:
     return " AND ".join(term.expression for term in terms)
 
 
-def count_rows(connection: sqlite3.Connection, expression: str, most: int = -1) -> int:
+def count_rows(connection: Connection, expression: str, most: int = -1) -> int:
     """How many rows match, in the trash or not, counted up to `most`. The time grows with the answer."""
     row = connection.execute(
         "SELECT count(*) FROM (SELECT 1 FROM passages WHERE passages MATCH ? LIMIT ?)", (expression, most)
@@ -276,7 +276,7 @@ def count_rows(connection: sqlite3.Connection, expression: str, most: int = -1) 
     return int(row[0])
 
 
-def _share(connection: sqlite3.Connection, filter: DrawerFilter) -> float:
+def _share(connection: Connection, filter: DrawerFilter) -> float:
     return count_drawers(connection, filter) / max(1, count_drawers(connection, DrawerFilter()))
 
 
@@ -285,7 +285,7 @@ SECONDS = 0.3
 
 
 def find_verbatim(
-    connection: sqlite3.Connection, text: str, limit: int, filter: DrawerFilter, seconds: float = SECONDS
+    connection: Connection, text: str, limit: int, filter: DrawerFilter, seconds: float = SECONDS
 ) -> tuple[list[int], bool]:
     """The chunks of up to `limit` live drawers that hold a text as it is, the latest first, and whether all that came
     into question were read."""

@@ -13,7 +13,7 @@ from mempalace_mcp.core.errors import PalaceCorrupt
 from mempalace_mcp.core.model import ModelStamp
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.lexical import Lexicon
-from mempalace_mcp.storage.sqlite.connection import Connection, Identity, explain, is_there, log_of, open_reader
+from mempalace_mcp.storage.sqlite.connection import Identity, SqliteConnection, explain, is_there, log_of, open_reader
 from mempalace_mcp.storage.sqlite.migrations import load_migrations, schema_version
 from mempalace_mcp.storage.vectors import log
 from mempalace_mcp.storage.vectors.log import Snapshot
@@ -43,7 +43,7 @@ def inspect(path: Path) -> Inspection:
         PalaceError: it cannot be opened.
     """
 
-    def look(connection: Connection) -> Inspection:
+    def look(connection: SqliteConnection) -> Inspection:
         schema, newest = schema_version(connection), len(load_migrations())
         if schema != newest:
             return Inspection(schema, newest)
@@ -69,7 +69,7 @@ def damages(path: Path) -> list[str]:
     return [] if found == ["ok"] else found
 
 
-def ask(path: Path, question: Callable[[Connection], T]) -> T:
+def ask(path: Path, question: Callable[[SqliteConnection], T]) -> T:
     """What the file answers; if it was read as one that never changes, and did, it is asked again.
 
     Raises:
@@ -92,7 +92,7 @@ def _has_thawed(path: Path, before: Identity) -> bool:
     return before.log is None and Identity.of(path, frozen=True) != before
 
 
-def _open(path: Path) -> Connection:
+def _open(path: Path) -> SqliteConnection:
     """A connection that cannot write. A file without a log beside it is read as one that never changes, since SQLite
     would make the log; a log whose shared memory is missing can only be read by making that."""
     if not is_there(log_of(path)):

@@ -29,9 +29,9 @@ from mempalace_mcp.core.files import how_to_be_let
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.sqlite.connection import (
     Backoff,
-    Connection,
     Identity,
     ReaderPool,
+    SqliteConnection,
     is_passing,
     is_there,
     log_of,
@@ -139,12 +139,12 @@ class Opened:
     """The connections to one and the same file. Without a writer it can only be read, for the reason in `refusal`."""
 
     path: Path
-    writer: Connection | None
+    writer: SqliteConnection | None
     readers: ReaderPool
     identity: Identity
     refusal: StorageError | None = None
 
-    def writing(self) -> Connection:
+    def writing(self) -> SqliteConnection:
         """The connection for writing.
 
         Raises:

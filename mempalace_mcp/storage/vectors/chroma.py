@@ -20,6 +20,7 @@ import numpy as np
 from mempalace_mcp.core.errors import StorageError
 from mempalace_mcp.core.files import PRIVATE_DIRECTORY
 from mempalace_mcp.core.locks import FileLock
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.vectors import log
 from mempalace_mcp.storage.vectors.chroma_process import CALL_SECONDS, ChromaProcess, agrees
 from mempalace_mcp.storage.vectors.exact import Candidates
@@ -378,7 +379,7 @@ class ChromaIndex:
         self._moving = False
         self._swept: tuple[int, int] | None = None  # generation and change number of the last sweep that is complete
 
-    def open(self, connection: sqlite3.Connection, moment: Snapshot) -> bool:
+    def open(self, connection: Connection, moment: Snapshot) -> bool:
         """Is the client open, or could it be opened?"""
         client = self._client
         if not client.hold():
@@ -392,7 +393,7 @@ class ChromaIndex:
             self._moving = True
         return client.serving is not None
 
-    def plan(self, connection: sqlite3.Connection, moment: Snapshot, limit: int) -> Plan | None:
+    def plan(self, connection: Connection, moment: Snapshot, limit: int) -> Plan | None:
         """At most `limit` rows to remove or else to add; None when there is nothing to do."""
         serving = self._client.serving
         if serving is None or limit < 1:
@@ -425,7 +426,7 @@ class ChromaIndex:
             self._client.note_complete()
         return len(plan.vanished) + len(plan.positions)
 
-    def differences(self, connection: sqlite3.Connection, moment: Snapshot) -> Sequence[Difference]:
+    def differences(self, connection: Connection, moment: Snapshot) -> Sequence[Difference]:
         """Rows missing in Chroma, rows it should have lost by now, and other vectors in a sample."""
         serving = self._client.serving
         if serving is None or serving.palace != moment.palace or serving.swept > moment.seq:
@@ -445,7 +446,7 @@ class ChromaIndex:
     def _is_bloated(self, rows: int) -> bool:
         return self._client.deleted > max(self._minimum_rows, rows) * _DELETED_SHARE
 
-    def _vanished(self, connection: sqlite3.Connection, position: int) -> Integers:
+    def _vanished(self, connection: Connection, position: int) -> Integers:
         """The chunks that Chroma holds and the log up to its position does not; compares counts first."""
         held = self._client.chunks()
         if log.count_after(connection, 0) - log.count_after(connection, position) == len(held):
@@ -453,13 +454,13 @@ class ChromaIndex:
         return np.setdiff1d(held, _chunks_up_to(connection, position), assume_unique=True)
 
 
-def _chunks_up_to(connection: sqlite3.Connection, position: int) -> Integers:
+def _chunks_up_to(connection: Connection, position: int) -> Integers:
     positions, chunks = log.entries(connection)
     up_to: Integers = chunks[: np.searchsorted(positions, position, "right")]
     return up_to
 
 
-def _sample(connection: sqlite3.Connection, position: int) -> tuple[Integers, Vectors]:
+def _sample(connection: Connection, position: int) -> tuple[Integers, Vectors]:
     """Chunks and vectors spread evenly over the log up to a position."""
     chunks = _chunks_up_to(connection, position)
     picked = np.unique(np.linspace(0, len(chunks) - 1, min(_SAMPLE_ROWS, len(chunks)), dtype=np.int64))

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import mmap
 import os
-import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 
 from mempalace_mcp.core.errors import PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.vectors import log
 from mempalace_mcp.storage.vectors.log import ROW_FIELDS, Integers, RowFilter, Snapshot, Vectors
 from mempalace_mcp.storage.vectors.model import Difference, Neighbour
@@ -269,7 +269,7 @@ _WIDENING = 4
 
 
 def nearest_live(
-    connection: sqlite3.Connection,
+    connection: Connection,
     limit: int,
     drawer_filter: DrawerFilter,
     best: Callable[[int], Sequence[Candidates] | None],
@@ -290,9 +290,7 @@ def nearest_live(
     return None
 
 
-def _confirmed(
-    connection: sqlite3.Connection, drawer_filter: DrawerFilter, parts: Sequence[Candidates]
-) -> list[Neighbour]:
+def _confirmed(connection: Connection, drawer_filter: DrawerFilter, parts: Sequence[Candidates]) -> list[Neighbour]:
     chunks = np.unique(np.concatenate([part.chunks for part in parts])).tolist()
     live = log.live_positions(connection, chunks, drawer_filter)
     cosines: dict[int, float] = {}
@@ -362,19 +360,19 @@ class ExactIndex:
         superfluous = 0 if self.after == 0 else self._columns.count - self.rows_beyond(position)
         return superfluous + self._columns.dead(superfluous) > max(_WASTE_ROWS, self._columns.count * _WASTE_SHARE)
 
-    def load(self, connection: sqlite3.Connection, moment: Snapshot) -> None:
+    def load(self, connection: Connection, moment: Snapshot) -> None:
         """Load the rows of live drawers, before anybody else uses it."""
         with self._lock:
             self._read_log(connection, moment, live=True)
             self._absent = log.count_after(connection, self.after) - self._columns.count
 
-    def catch_up(self, connection: sqlite3.Connection, moment: Snapshot) -> None:
+    def catch_up(self, connection: Connection, moment: Snapshot) -> None:
         """Load what the connection sees beyond what is loaded."""
         with self._lock:
             self._catch_up(connection, moment)
 
     def scores(
-        self, connection: sqlite3.Connection, moment: Snapshot, query: Vectors, row_filter: RowFilter, after: int
+        self, connection: Connection, moment: Snapshot, query: Vectors, row_filter: RowFilter, after: int
     ) -> Scores:
         """The cosine to a query of every row beyond `after` that may match at this moment."""
         with self._lock:
@@ -387,7 +385,7 @@ class ExactIndex:
         cosines = _scan(views, query, first, mask)
         return Scores(chunks[first:stop], positions[first:stop], cosines, int(np.count_nonzero(mask)))
 
-    def sweep(self, connection: sqlite3.Connection, moment: Snapshot) -> None:
+    def sweep(self, connection: Connection, moment: Snapshot) -> None:
         """Find the rows whose vectors have vanished without a trace in their drawer, as after a purge."""
         with self._lock:
             self._catch_up(connection, moment)
@@ -399,7 +397,7 @@ class ExactIndex:
                 columns.keep(np.arange(columns.count), log.entries(connection)[0], moment.seq)
                 self._absent = present - (columns.count - columns.gone)
 
-    def differences(self, connection: sqlite3.Connection, moment: Snapshot, sample: int) -> list[Difference]:
+    def differences(self, connection: Connection, moment: Snapshot, sample: int) -> list[Difference]:
         """Where it disagrees with SQLite: rows and their fields all compared, vectors sampled."""
         self.sweep(connection, moment)
         with self._lock:
@@ -429,12 +427,12 @@ class ExactIndex:
         with self._lock:
             self._blocks.close()
 
-    def _catch_up(self, connection: sqlite3.Connection, moment: Snapshot) -> None:
+    def _catch_up(self, connection: Connection, moment: Snapshot) -> None:
         if moment.seq > self._seq:
             self._apply_changes(connection, moment)
         self._read_log(connection, moment, live=False)
 
-    def _read_log(self, connection: sqlite3.Connection, moment: Snapshot, *, live: bool) -> None:
+    def _read_log(self, connection: Connection, moment: Snapshot, *, live: bool) -> None:
         if moment.position > self._position:
             for fields, vectors in log.rows_after(connection, self._position, live=live):
                 if vectors.shape[1] != self._blocks.dimension:
@@ -444,7 +442,7 @@ class ExactIndex:
                 self._position = int(fields[0, -1])
             self._position = moment.position
 
-    def _apply_changes(self, connection: sqlite3.Connection, moment: Snapshot) -> None:
+    def _apply_changes(self, connection: Connection, moment: Snapshot) -> None:
         changes = log.changes_after(connection, self._seq)
         rows = self._columns.rows_of(changes[0])
         if len(rows):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from mempalace_mcp.core.errors import ModelMismatch
 from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.vectors import log
 from mempalace_mcp.storage.vectors.chroma import CachedClient, ChromaIndex
 from mempalace_mcp.storage.vectors.exact import Candidates, ExactIndex, nearest_live
@@ -28,7 +28,7 @@ from mempalace_mcp.storage.vectors.model import (
     VectorStatistics,
 )
 
-Read = Callable[[], AbstractContextManager[sqlite3.Connection]]
+Read = Callable[[], AbstractContextManager[Connection]]
 
 TIME_SHARE = 0.8
 """The part of the time in which Chroma may be written."""
@@ -82,7 +82,7 @@ class VectorIndex:
         self._closed = False
 
     def nearest(
-        self, connection: sqlite3.Connection, query: Vectors, limit: int, drawer_filter: DrawerFilter
+        self, connection: Connection, query: Vectors, limit: int, drawer_filter: DrawerFilter
     ) -> list[Neighbour]:
         """The `limit` live chunks nearest to a query that match the filter, best first, as this connection sees them.
 
@@ -105,7 +105,7 @@ class VectorIndex:
             scores = exact.scores(connection, moment, query, rows, 0)
             return nearest_live(connection, limit, drawer_filter, lambda count: [scores.best(count)]) or []
 
-    def cosines(self, connection: sqlite3.Connection, query: Vectors, chunks: Sequence[int]) -> dict[int, float]:
+    def cosines(self, connection: Connection, query: Vectors, chunks: Sequence[int]) -> dict[int, float]:
         """The cosine to the query of those of the chunks that have a vector.
 
         Raises:
@@ -136,7 +136,7 @@ class VectorIndex:
             self._resume_at = finished + (finished - started) * (1 / self._time_share - 1)
             self._maintenance.release()
 
-    def reconnect(self, connection: sqlite3.Connection) -> Reconnection:
+    def reconnect(self, connection: Connection) -> Reconnection:
         """Close everything, forget everything, reopen and verify. Chroma's files survive if they can be trusted."""
         before = self.statistics()
         with self._maintenance:
@@ -159,7 +159,7 @@ class VectorIndex:
                 self._client.discard(Cause.REBUILD)
             return held
 
-    def verify(self, connection: sqlite3.Connection) -> list[Difference]:
+    def verify(self, connection: Connection) -> list[Difference]:
         """Where the parts disagree with SQLite: ids all compared, vectors sampled. Loads the whole exact matrix."""
         with log.snapshot(connection) as moment:
             exact = self._caught_up(connection, moment, 0)
@@ -224,7 +224,7 @@ class VectorIndex:
         return serving if self._is_worthwhile(serving, moment.position) else None
 
     def _nearest_in_both(
-        self, connection: sqlite3.Connection, moment: Snapshot, query: Vectors, limit: int, serving: Serving
+        self, connection: Connection, moment: Snapshot, query: Vectors, limit: int, serving: Serving
     ) -> list[Neighbour] | None:
         """Chroma's prefix and the exact tail; None when Chroma fails or too many of its rows are dead."""
         exact = self._caught_up(connection, moment, serving.position)
@@ -237,7 +237,7 @@ class VectorIndex:
 
         return nearest_live(connection, limit, DrawerFilter(), best)
 
-    def _caught_up(self, connection: sqlite3.Connection, moment: Snapshot, after: int) -> ExactIndex:
+    def _caught_up(self, connection: Connection, moment: Snapshot, after: int) -> ExactIndex:
         """An exact matrix of everything beyond `after` that this moment sees: the common one unless that is too new."""
         exact = self._exact
         if exact is None or not exact.covers(moment, after):
@@ -253,7 +253,7 @@ class VectorIndex:
         exact.catch_up(connection, moment)
         return exact
 
-    def _load(self, connection: sqlite3.Connection, moment: Snapshot, after: int) -> ExactIndex:
+    def _load(self, connection: Connection, moment: Snapshot, after: int) -> ExactIndex:
         exact = ExactIndex(self._directory, moment, after)
         exact.load(connection, moment)
         return exact
@@ -276,7 +276,7 @@ class VectorIndex:
             plan = self._prefix.plan(connection, moment, limit)
         return self._prefix.carry_out(plan)
 
-    def _tidy_exact(self, connection: sqlite3.Connection, moment: Snapshot) -> None:
+    def _tidy_exact(self, connection: Connection, moment: Snapshot) -> None:
         """Find vanished rows after changes, and load anew what is mostly waste."""
         exact = self._exact
         if exact is None or not exact.covers(moment, exact.after) or moment.seq < exact.since:

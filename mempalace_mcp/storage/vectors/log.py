@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from mempalace_mcp.core.errors import PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.queries import condition_of, rooms_of
 
 Vectors = NDArray[np.float32]
@@ -48,7 +48,7 @@ class RowFilter:
 
 
 @contextmanager
-def snapshot(connection: sqlite3.Connection) -> Iterator[Snapshot]:
+def snapshot(connection: Connection) -> Iterator[Snapshot]:
     """Read at one moment: within the transaction that is open, or else within one of its own."""
     own = not connection.in_transaction
     if own:
@@ -60,7 +60,7 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[Snapshot]:
             connection.execute("COMMIT")
 
 
-def _moment(connection: sqlite3.Connection) -> Snapshot:
+def _moment(connection: Connection) -> Snapshot:
     row = connection.execute(
         "SELECT palace_id, seq, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'vectors'), 0),"
         " coalesce((SELECT length(embedding) / 4 FROM vectors LIMIT 1), 0) FROM state"
@@ -68,9 +68,7 @@ def _moment(connection: sqlite3.Connection) -> Snapshot:
     return Snapshot(*row)
 
 
-def rows_after(
-    connection: sqlite3.Connection, position: int, *, live: bool = False
-) -> Iterator[tuple[Integers, Vectors]]:
+def rows_after(connection: Connection, position: int, *, live: bool = False) -> Iterator[tuple[Integers, Vectors]]:
     """The log beyond a position in ascending order, some rows at a time: fields as columns, and vectors.
 
     `live` leaves out the rows of deleted drawers.
@@ -84,7 +82,7 @@ def rows_after(
         yield np.array([row[:-1] for row in rows], np.int64).T, _matrix([row[-1] for row in rows])
 
 
-def log_after(connection: sqlite3.Connection, position: int, limit: int) -> tuple[Integers, Integers, Vectors]:
+def log_after(connection: Connection, position: int, limit: int) -> tuple[Integers, Integers, Vectors]:
     """Positions, chunks and vectors of at most `limit` rows beyond a position, in ascending order."""
     rows = connection.execute(
         "SELECT position, chunk, embedding FROM vectors WHERE position > ? ORDER BY position LIMIT ?",
@@ -95,7 +93,7 @@ def log_after(connection: sqlite3.Connection, position: int, limit: int) -> tupl
     return positions, chunks, _matrix([row[2] for row in rows])
 
 
-def vectors_of(connection: sqlite3.Connection, chunks: Sequence[int]) -> tuple[Integers, Vectors]:
+def vectors_of(connection: Connection, chunks: Sequence[int]) -> tuple[Integers, Vectors]:
     """The vectors of those of the chunks that have one."""
     rows = connection.execute(
         "SELECT v.chunk, v.embedding FROM json_each(?) j CROSS JOIN vectors v ON v.chunk = j.value",
@@ -104,7 +102,7 @@ def vectors_of(connection: sqlite3.Connection, chunks: Sequence[int]) -> tuple[I
     return np.array([row[0] for row in rows], np.int64), _matrix([row[1] for row in rows])
 
 
-def changes_after(connection: sqlite3.Connection, seq: int) -> Integers:
+def changes_after(connection: Connection, seq: int) -> Integers:
     """Drawers changed after a point of the palace's history by id: columns id, wing, room, when_at, seq, live.
 
     The plus sign keeps SQLite from reading all drawers in the order of their ids.
@@ -115,7 +113,7 @@ def changes_after(connection: sqlite3.Connection, seq: int) -> Integers:
     return np.array(rows, np.int64).reshape(-1, 6).T
 
 
-def positions_of_drawers(connection: sqlite3.Connection, drawers: Sequence[int]) -> Integers:
+def positions_of_drawers(connection: Connection, drawers: Sequence[int]) -> Integers:
     """The positions of all vectors that these drawers have."""
     return _integers(
         connection.execute(
@@ -126,21 +124,21 @@ def positions_of_drawers(connection: sqlite3.Connection, drawers: Sequence[int])
     )
 
 
-def count_after(connection: sqlite3.Connection, position: int) -> int:
+def count_after(connection: Connection, position: int) -> int:
     """How many vectors the log holds beyond a position."""
     if position == 0:
         return int(connection.execute("SELECT count(*) FROM vectors").fetchone()[0])
     return int(connection.execute("SELECT count(*) FROM vectors WHERE position > ?", (position,)).fetchone()[0])
 
 
-def entries(connection: sqlite3.Connection) -> Integers:
+def entries(connection: Connection) -> Integers:
     """Every vector there is: columns position and chunk, by position."""
     rows = connection.execute("SELECT position, chunk FROM vectors ORDER BY chunk").fetchall()
     columns = np.array(rows, np.int64).reshape(-1, 2).T
     return np.ascontiguousarray(columns[:, np.argsort(columns[0], kind="stable")])
 
 
-def vectors_at(connection: sqlite3.Connection, positions: Sequence[int]) -> Iterator[tuple[int, int, Vectors]]:
+def vectors_at(connection: Connection, positions: Sequence[int]) -> Iterator[tuple[int, int, Vectors]]:
     """Position, chunk and vector of those of the positions that there are."""
     for position, chunk, blob in connection.execute(
         "SELECT v.position, v.chunk, v.embedding FROM json_each(?) j CROSS JOIN vectors v ON v.position = j.value",
@@ -149,9 +147,7 @@ def vectors_at(connection: sqlite3.Connection, positions: Sequence[int]) -> Iter
         yield position, chunk, np.frombuffer(blob, "<f4")
 
 
-def live_positions(
-    connection: sqlite3.Connection, chunks: Sequence[int], drawer_filter: DrawerFilter
-) -> dict[int, int]:
+def live_positions(connection: Connection, chunks: Sequence[int], drawer_filter: DrawerFilter) -> dict[int, int]:
     """Of these chunks, those with a vector whose drawer is live and matches, each with the vector's position."""
     condition = condition_of(drawer_filter)
     rows = connection.execute(
@@ -162,7 +158,7 @@ def live_positions(
     return dict(rows.fetchall())
 
 
-def row_filter(connection: sqlite3.Connection, drawer_filter: DrawerFilter) -> RowFilter:
+def row_filter(connection: Connection, drawer_filter: DrawerFilter) -> RowFilter:
     """The filter in numbers; a wing, room or file that is unknown gives an empty set of rooms or drawers."""
     wing = rooms = drawers = None
     if drawer_filter.wing is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.drawers import renew_vectors
 from mempalace_mcp.storage.queries import condition_of
 from mempalace_mcp.storage.sqlite.database import Database
@@ -92,10 +92,10 @@ class World:
                 cursor = connection.execute(
                     "INSERT INTO drawers (drawer_id, wing, room, occurred_at, created_at, updated_at, seq,"
                     " content_hash, normalized_hash, source_file, content)"
-                    " VALUES (hex(randomblob(12)), ?, ?, ?, 0, 0, ?, x'', x'', ?, 'text')",
+                    " VALUES (hex(randomblob(12)), ?, ?, ?, 0, 0, ?, x'', x'', ?, 'text') RETURNING id",
                     (*place, when, transaction.stamp.seq, source),
                 )
-                drawer = int(cursor.lastrowid or 0)
+                drawer = int(cursor.fetchone()[0])
                 _add_chunks(connection, drawer, vectors[number * chunks : (number + 1) * chunks])
                 ids.append(drawer)
             return ids
@@ -177,7 +177,7 @@ class World:
         self.do(work)
 
 
-def _deleted(connection: sqlite3.Connection, drawers: Sequence[int]) -> list[int]:
+def _deleted(connection: Connection, drawers: Sequence[int]) -> list[int]:
     """Those of the drawers that are in the trash."""
     rows = connection.execute(
         "SELECT id FROM drawers WHERE deleted_at IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
@@ -187,7 +187,7 @@ def _deleted(connection: sqlite3.Connection, drawers: Sequence[int]) -> list[int
 
 
 def plain_answer(
-    connection: sqlite3.Connection, query: Vectors, limit: int, drawer_filter: DrawerFilter = EVERYTHING
+    connection: Connection, query: Vectors, limit: int, drawer_filter: DrawerFilter = EVERYTHING
 ) -> list[int]:
     """The nearest chunks, by reading everything."""
     condition = condition_of(drawer_filter)
@@ -202,7 +202,7 @@ def plain_answer(
 
 def answer(
     index: VectorIndex,
-    connection: sqlite3.Connection,
+    connection: Connection,
     query: Vectors,
     limit: int,
     drawer_filter: DrawerFilter = EVERYTHING,
@@ -268,7 +268,7 @@ def lines_of(role: str, directory: Path) -> list[str]:
         return lines
 
 
-def _place(connection: sqlite3.Connection, wing: str, room: str) -> tuple[int, int]:
+def _place(connection: Connection, wing: str, room: str) -> tuple[int, int]:
     connection.execute("INSERT OR IGNORE INTO wings (key, name) VALUES (?, ?)", (wing, wing))
     (wing_id,) = connection.execute("SELECT id FROM wings WHERE key = ?", (wing,)).fetchone()
     connection.execute("INSERT OR IGNORE INTO rooms (wing, key, name) VALUES (?, ?, ?)", (wing_id, room, room))
@@ -276,14 +276,14 @@ def _place(connection: sqlite3.Connection, wing: str, room: str) -> tuple[int, i
     return wing_id, room_id
 
 
-def _present(connection: sqlite3.Connection, drawers: Sequence[int]) -> list[int]:
+def _present(connection: Connection, drawers: Sequence[int]) -> list[int]:
     present = {row[0] for row in connection.execute("SELECT id FROM drawers")}
     return [drawer for drawer in drawers if drawer in present]
 
 
-def _add_chunks(connection: sqlite3.Connection, drawer: int, vectors: Vectors) -> None:
+def _add_chunks(connection: Connection, drawer: int, vectors: Vectors) -> None:
     for ordinal, vector in enumerate(vectors):
-        cursor = connection.execute(
-            "INSERT INTO chunks (drawer, ordinal, start, stop) VALUES (?, ?, 0, 4)", (drawer, ordinal)
-        )
-        connection.execute("INSERT INTO vectors (chunk, embedding) VALUES (?, ?)", (cursor.lastrowid, vector.tobytes()))
+        (chunk,) = connection.execute(
+            "INSERT INTO chunks (drawer, ordinal, start, stop) VALUES (?, ?, 0, 4) RETURNING id", (drawer, ordinal)
+        ).fetchone()
+        connection.execute("INSERT INTO vectors (chunk, embedding) VALUES (?, ?)", (chunk, vector.tobytes()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.connection import Connection
 from tests.storage.support import fresh_database
 from tests.storage.vectors.support import (
     THOROUGHNESS,
@@ -57,7 +57,7 @@ class Palace(RuleBasedStateMachine):
         self.stack.callback(self.both.close)
         self.drawers: list[int] = []
         self.earlier = ExitStack()
-        self.earlier_connection: sqlite3.Connection | None = None
+        self.earlier_connection: Connection | None = None
 
     @initialize(advance=st.booleans())
     def fill(self, advance: bool) -> None:
@@ -133,7 +133,7 @@ class Palace(RuleBasedStateMachine):
         self.compare(self.earlier_connection, seed, limit, drawer_filter)
         self.compare(self.earlier_connection, seed, limit, DrawerFilter())
 
-    def compare(self, connection: sqlite3.Connection, seed: int, limit: int, drawer_filter: DrawerFilter) -> None:
+    def compare(self, connection: Connection, seed: int, limit: int, drawer_filter: DrawerFilter) -> None:
         (query,) = unit_vectors(1, seed + 20_000)
         expected = plain_answer(connection, query, limit, drawer_filter)
         assert answer(self.exact, connection, query, limit, drawer_filter) == expected
