@@ -107,12 +107,8 @@ def _chroma_from(index: ModuleType, rows: int) -> None:
     initialize.__kwdefaults__["minimum_rows"] = rows
 
 
-def _wrap(module: ModuleType, name: str, run: Run) -> None:
+def _wrap(module: ModuleType, name: str, run: Callable[..., Any]) -> None:
     """Give a tool another function, whose first argument is the real one."""
     tool = getattr(module, name)
-
-    @functools.wraps(tool.run)
-    def wrapped(call: Any, **arguments: Any) -> Any:
-        return run(tool.run, call, **arguments)
-
-    setattr(module, name, replace(tool, run=wrapped))
+    changed = functools.wraps(tool.run)(functools.partial(run, tool.run))
+    setattr(module, name, replace(tool, run=changed))
