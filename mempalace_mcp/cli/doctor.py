@@ -36,7 +36,7 @@ from mempalace_mcp.storage.sqlite.database import DATABASE_FILE, LOCK_FILE, Data
 from mempalace_mcp.storage.sqlite.inspection import Inspection, damages, inspect
 from mempalace_mcp.storage.sqlite.opening import Exposed, exposed, own_paths
 from mempalace_mcp.storage.vectors.log import REINDEX
-from mempalace_mcp.storage.vectors.manifest import directories, discard_files, doubt, load_record
+from mempalace_mcp.storage.vectors.manifest import directories, discard_files, load_manifest, reason_to_rebuild
 
 PALACE_ABSENT = failing("palace_absent", "Restore a backup, or name the palace with --palace or PALACE_PATH.")
 PERMISSIONS = degraded("permissions", "Run `chmod go-rwx` on the palace's directory and these files.")
@@ -279,7 +279,7 @@ def _check_chroma(context: DoctorContext, found: Inspection) -> Iterator[Issue]:
     # The process that holds Chroma checks it itself, and a daemon reports it in its health.
     if found.moment is None or not directories(index) or not _is_free(context, INDEX_LOCK):
         return
-    cause = doubt(index, load_record(index), found.moment)
+    cause = reason_to_rebuild(index, load_manifest(index), found.moment)
     if cause is not None:
         message = f"Chroma's files cannot be trusted: {cause}"
         yield Issue(INDEX_DOUBTFUL, message, partial(_discard_and_rebuild, context))

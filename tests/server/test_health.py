@@ -42,8 +42,8 @@ class Secretive:
 
 def test_why_chroma_was_opened_is_told_in_a_word_of_a_closed_set() -> None:
     report = Health(Activity(5)).snapshot()
-    report = replace(report, diagnostics={**report.diagnostics, "index_last_reopen": Cause.FOREIGN_WRITE})
-    assert health_document(report)["diagnostics"]["index_last_reopen"] == "foreign write"
+    report = replace(report, diagnostics={**report.diagnostics, "index_last_reopen": Cause.FILES_CHANGED})
+    assert health_document(report)["diagnostics"]["index_last_reopen"] == "files changed"
 
 
 def broken() -> Any:

@@ -1,1 +1,1 @@
-"""Vectors served from two parts: a prefix of the log in Chroma, the rest in an exact matrix; SQLite decides."""
+"""Vector search: Chroma has the synced part of the log, an exact matrix the unsynced tail, and SQLite decides."""

@@ -1,7 +1,4 @@
-"""The cached Chroma client of a palace: who may hold it, whether its files can be trusted, and when it is reopened.
-
-The part of the log that Chroma holds: how it is filled, swept, compacted and checked.
-"""
+"""The part of the vector log that Chroma holds: the cached client, and how its rows follow the log."""
 
 from __future__ import annotations
 
@@ -29,16 +26,13 @@ from mempalace_mcp.storage.vectors.manifest import (
     FileStamps,
     Manifest,
     begin_directory,
-    boot_identity,
     directories,
-    doubt,
-    load_record,
-    make_files_durable,
-    read_sequence,
+    load_manifest,
+    reason_to_rebuild,
+    remove_manifest,
     remove_others,
-    remove_record,
-    stamp_files,
-    store_record,
+    store_manifest,
+    sync_files,
     take_stamp,
 )
 from mempalace_mcp.storage.vectors.model import Cause, ChromaState, Difference, Serving
@@ -48,19 +42,20 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Sample = Callable[[int], tuple[Integers, Vectors]]
-"""Some chunks and vectors of the log up to a position, as SQLite has them."""
+"""Some chunks of the log up to a position, and their vectors as SQLite has them."""
 
 _LONGEST_PAUSE = 600.0
 
 
 class CachedClient:
-    """The one client of this process, and by `index.lock` the one of all processes.
+    """The one Chroma client of this process, and by `index.lock` of all processes of a palace.
 
-    It is opened by `open` alone, never by a query. The files are looked at before every own change and, at most once
-    per `stat_cooldown` seconds, before a query; whether the database is still the same file, before each. Files that
-    somebody else has changed, or that an error or a crash has left in doubt, are not opened again: a new directory is
-    begun and filled from SQLite. A query waits `patience` seconds for its turn, and as long for its answer. No method
-    but `hold` raises on account of Chroma or its files. Thread-safe.
+    Only `open` opens it, never a query. Every file is checked before each own change and, at most once in
+    `stat_cooldown` seconds, before a query. Each query checks that the database is still the same file. Files that
+    cannot be trusted are never opened again: a new directory is begun and filled from SQLite. A query waits `patience`
+    seconds for the client and as long for its answer.
+
+    No method but `hold` raises because of Chroma or its files. Thread-safe.
     """
 
     def __init__(self, directory: Path, stat_cooldown: float, patience: float) -> None:
@@ -69,13 +64,13 @@ class CachedClient:
         self._stat_cooldown = stat_cooldown
         self._patience = patience
         self._access = threading.RLock()
-        self._session: ChromaProcess | None = None
-        self._record: Manifest | None = None
+        self._process: ChromaProcess | None = None
+        self._manifest: Manifest | None = None
         self._chunks: Integers = np.empty(0, np.int64)
-        self._next_look = 0.0
-        self._begun_at: float | None = None
+        self._next_check = 0.0
+        self._filling_since: float | None = None
         self._retry_at = 0.0
-        self._why = Cause.START
+        self._closed_because = Cause.START
         self.serving: Serving | None = None
         self.state = ChromaState.ABSENT
         self.generation = 0
@@ -87,32 +82,32 @@ class CachedClient:
 
     @property
     def process(self) -> int | None:
-        """The child process that runs Chroma."""
-        session = self._session
-        return session.pid if session else None
+        """The id of the child process that runs Chroma."""
+        process = self._process
+        return process.pid if process else None
 
     @property
     def size(self) -> int:
-        """Bytes of its files when they were last looked at."""
-        record = self._record
-        return record.stamp.size if record else 0
+        """Bytes of the files when they were last checked."""
+        manifest = self._manifest
+        return manifest.stamp.size if manifest else 0
 
     @property
     def deleted(self) -> int:
-        """Rows deleted that the files still hold."""
-        record = self._record
-        return record.deleted if record else 0
+        """Rows that are deleted but still in the files."""
+        manifest = self._manifest
+        return manifest.deleted if manifest else 0
 
     @property
     def may_open(self) -> bool:
-        """False for a while after a failure, longer after each."""
+        """False during the pause after a failure; each pause is longer than the one before."""
         return time.monotonic() >= self._retry_at
 
     def hold(self) -> bool:
         """Take `index.lock` if it is free; it is kept until `close`."""
         with self._access:
-            if self._lock.held and not self._lock.is_current():
-                self.discard(Cause.LOCK_REMOVED)
+            if self._lock.held and not self._lock.is_current():  # removed: another process may hold a new one
+                self.discard(Cause.FILES_CHANGED)
                 self._lock.close()
             try:
                 taken = self._lock.held or self._lock.try_acquire()
@@ -127,54 +122,61 @@ class CachedClient:
                 self.state = ChromaState.ABSENT
             return taken
 
-    def open(self, moment: Snapshot, sample: Sample) -> None:
-        """Open the files of an earlier time if they can be trusted and agree with SQLite, else begin anew."""
+    def open(self, snapshot: Snapshot, sample: Sample) -> None:
+        """Open the present files if they can be trusted and agree with SQLite, else begin anew."""
         with self._access:
-            self._contain(Cause.OPENING_FAILED, lambda: self._open(moment, sample))
+            self._contain("opening", lambda: self._open(snapshot, sample))
 
     def query(self, serving: Serving, vector: Vectors, count: int, wait: bool) -> Candidates | None:
-        """The nearest rows, or None when the client is not (any more) what `serving` says, is slow, or fails.
+        """The nearest rows; None when the client is slow, fails, or no longer holds what `serving` says.
 
-        While it is busy with something else, the query waits for its turn, or it does not.
+        With `wait`, the query waits for the client while it is busy.
         """
         if not self._access.acquire(timeout=self._patience if wait else 0):
             return None
         try:
-            session, present = self._session, self.serving
-            if session is None or present is None or not self._is_untouched():
+            process, present = self._process, self.serving
+            if process is None or present is None or not self._is_unchanged():
                 return None
-            if (present.generation, present.swept) != (serving.generation, serving.swept):
+            if (present.generation, present.watermark) != (serving.generation, serving.watermark):
                 return None
-            return self._contain(
-                Cause.QUERY_FAILED, lambda: session.query(vector, count, serving.position, self._patience)
-            )
+            return self._contain("a query", lambda: process.query(vector, count, serving.position, self._patience))
         finally:
             self._access.release()
 
     def append(self, chunks: Integers, vectors: Vectors, position: int) -> bool:
         """Add rows of the log up to a position; False when that failed."""
         with self._access:
-            done = self._change(len(chunks), lambda session: session.upsert(chunks, vectors))
-            return done and self._publish(np.union1d(self._chunks, chunks), position, self.deleted)
+            manifest = self._manifest
+            return manifest is not None and self._change(
+                lambda process: process.upsert(chunks, vectors),
+                operations=len(chunks),
+                chunks=np.union1d(self._chunks, chunks),
+                manifest=replace(manifest, position=position),
+            )
 
     def delete(self, chunks: Integers) -> bool:
         """Remove rows; False when that failed."""
         with self._access:
-            done = self._change(len(chunks), lambda session: session.delete(chunks))
-            left = np.setdiff1d(self._chunks, chunks, assume_unique=True)
-            return done and self._publish(left, self._present.position, self.deleted + len(chunks))
+            manifest = self._manifest
+            return manifest is not None and self._change(
+                lambda process: process.delete(chunks),
+                operations=len(chunks),
+                chunks=np.setdiff1d(self._chunks, chunks, assume_unique=True),
+                manifest=replace(manifest, deleted=manifest.deleted + len(chunks)),
+            )
 
-    def note_swept(self, seq: int) -> None:
-        """Readers whose snapshot is older than `seq` may miss rows here from now on."""
+    def raise_watermark(self, seq: int) -> None:
+        """From now on rows may be missing here that readers with a snapshot older than `seq` still see."""
         with self._access:
             if self.serving is not None:
-                self.serving = replace(self.serving, swept=seq)
+                self.serving = replace(self.serving, watermark=seq)
 
-    def note_complete(self) -> None:
-        """The whole log has been moved."""
-        if self._begun_at is not None:
-            self.rebuild_seconds = time.monotonic() - self._begun_at
-            self._begun_at = None
+    def note_filled(self) -> None:
+        """The whole log has been added."""
+        if self._filling_since is not None:
+            self.rebuild_seconds = time.monotonic() - self._filling_since
+            self._filling_since = None
 
     def chunks(self) -> Integers:
         """The chunks it holds, ascending."""
@@ -183,182 +185,176 @@ class CachedClient:
     def vectors(self, chunks: Sequence[int]) -> dict[int, Vectors] | None:
         """The vectors it holds of some chunks; None when it is not open or fails."""
         with self._access:
-            session = self._session
-            return None if session is None else self._contain(Cause.READING_FAILED, lambda: session.vectors(chunks))
+            process = self._process
+            return None if process is None else self._contain("reading", lambda: process.vectors(chunks))
 
-    def discard(self, reason: Cause) -> None:
-        """Close the client and never trust its files again."""
+    def discard(self, cause: Cause) -> None:
+        """Close the client and never open its files again."""
         with self._access:
-            self._lose(ChromaState.ABSENT, reason)
+            self._abandon(ChromaState.ABSENT, cause)
 
-    def close(self, reason: Cause = Cause.START) -> None:
-        """Close the client so that its files can be trusted later, also after a reboot, and give up the lock."""
+    def close(self, cause: Cause = Cause.START) -> None:
+        """Close the client, leave its files fit to be trusted, and release the lock."""
         with self._access:
-            if self._session is not None and self._is_untouched(at_once=True):
-                self._contain(Cause.CLOSING_FAILED, self._close_session)
-            self._why = reason
+            process, manifest = self._process, self._manifest
+            if process is not None and manifest is not None and self._is_unchanged(at_once=True):
+                self._contain("closing", lambda: self._close_cleanly(process, manifest))
+            self._closed_because = cause
             self._retry_at = 0.0
             self._lock.close()
 
-    def _open(self, moment: Snapshot, sample: Sample) -> None:
-        record = load_record(self._directory)
-        reason = doubt(self._directory, record, moment)
+    def _open(self, snapshot: Snapshot, sample: Sample) -> None:
+        manifest = load_manifest(self._directory)
+        cause = reason_to_rebuild(self._directory, manifest, snapshot)
         self._directory.mkdir(PRIVATE_DIRECTORY, exist_ok=True)
-        remove_record(self._directory)
-        if record is not None and reason is None:
-            reason = self._reopen(record, sample)
-        if record is None or reason is not None:
-            record = self._begin(moment)
-        self.last_reopen = reason if reason and self._why is Cause.START else self._why
-        record = replace(record, stamp=take_stamp(self._path(record)), boot=boot_identity(), closed=False)
-        store_record(self._directory, record)
-        self._next_look = time.monotonic() + self._stat_cooldown
+        remove_manifest(self._directory)
+        if manifest is not None and cause is None and not self._reopen(manifest, sample):
+            cause = Cause.DIFFERENT
+        if manifest is None or cause is not None:
+            manifest = self._begin(snapshot)
+        self.last_reopen = cause if cause and self._closed_because is Cause.START else self._closed_because
+        manifest = self._synced(manifest)
+        store_manifest(self._directory, manifest)
+        self._next_check = time.monotonic() + self._stat_cooldown
         self.generation += 1
-        self.state, self._record = ChromaState.READY, record
-        self.serving = Serving(self.generation, record.palace, record.position, len(self._chunks), moment.seq)
+        self.state, self._manifest = ChromaState.READY, manifest
+        self.serving = Serving(self.generation, manifest.palace, manifest.position, len(self._chunks), snapshot.seq)
 
-    def _reopen(self, record: Manifest, sample: Sample) -> Cause | None:
-        """Open the files and compare a sample; on a difference close them and say so."""
-        session = self._session = ChromaProcess(self._path(record))
-        self._chunks = session.chunks()
-        chunks, vectors = sample(record.position)
+    def _reopen(self, manifest: Manifest, sample: Sample) -> bool:
+        """Open the files and compare a sample with SQLite; False when it differs, and the process is ended.
+
+        The position alone does not tell that a copy of the palace was restored and has been written to since.
+        """
+        process = self._process = ChromaProcess(self._path(manifest))
+        self._chunks = process.chunks()
+        chunks, vectors = sample(manifest.position)
         if len(chunks) == 0:
-            return None
-        session.query(vectors[0], 1, record.position, CALL_SECONDS)
-        held = session.vectors(chunks.tolist())
+            return True
+        process.query(vectors[0], 1, manifest.position, CALL_SECONDS)  # loads the files that a search needs
+        held = process.vectors(chunks.tolist())
         if all(agrees(held.get(int(chunk)), vector) for chunk, vector in zip(chunks, vectors, strict=True)):
-            return None
-        self._session = None
-        session.kill()
-        return Cause.DIFFERENT
+            return True
+        self._process = None
+        process.kill()
+        return False
 
-    def _begin(self, moment: Snapshot) -> Manifest:
+    def _begin(self, snapshot: Snapshot) -> Manifest:
         """Start in a new directory and remove the others."""
         self.rebuilds += bool(directories(self._directory))
         path = begin_directory(self._directory)
-        self._session = ChromaProcess(path)
+        self._process = ChromaProcess(path)
         self._chunks = np.empty(0, np.int64)
-        self._begun_at = time.monotonic()
+        self._filling_since = time.monotonic()
         remove_others(self._directory, path)
-        return Manifest(path.name, moment.palace, 0, 0, FileStamps({}, 0), boot_identity(), False)
+        return Manifest(path.name, snapshot.palace, 0, 0, FileStamps({}, 0))
 
-    def _change(self, operations: int, change: Callable[[ChromaProcess], None]) -> bool:
-        """Apply a change while there is no record, and make sure that nobody else has written."""
-        session = self._session
-        if session is None or not self._is_untouched(at_once=True):
-            return False
-        record = self._present
+    def _change(
+        self, change: Callable[[ChromaProcess], None], *, operations: int, chunks: Integers, manifest: Manifest
+    ) -> bool:
+        """Apply a change that leads to these chunks and, but for its stamp, to this manifest; False when that failed.
 
-        def apply() -> FileStamps:
-            remove_record(self._directory)
-            change(session)
-            return take_stamp(self._path(record))
+        There is no manifest meanwhile. The sequence tells whether another program has written at the same time.
+        """
+        process, serving = self._process, self.serving
+        if process is None or serving is None or not self._is_unchanged(at_once=True):
+            return False
 
-        stamp = self._contain(Cause.CHANGE_FAILED, apply)
-        if stamp is None:
+        def apply() -> Manifest | None:
+            remove_manifest(self._directory)
+            change(process)
+            changed = self._synced(manifest)
+            if changed.stamp.sequence != manifest.stamp.sequence + operations:
+                self._abandon_changed_files()
+                return None
+            store_manifest(self._directory, changed)
+            return changed
+
+        changed = self._contain("a change", apply)
+        if changed is None:
             return False
-        if stamp.sequence != record.stamp.sequence + operations:
-            self._note_foreign_write()
-            return False
-        self._record = replace(record, stamp=stamp)
+        self._manifest, self._chunks = changed, chunks
+        self.serving = replace(serving, position=changed.position, rows=len(chunks))
         return True
 
-    def _publish(self, chunks: Integers, position: int, deleted: int) -> bool:
-        """After a change put the record back, brought up to date, and serve what it says."""
-
-        def store() -> Manifest:
-            record = replace(self._present, position=position, deleted=deleted)
-            store_record(self._directory, record)
-            return record
-
-        record, serving = self._contain(Cause.CHANGE_FAILED, store), self.serving
-        if record is None or serving is None:
-            return False
-        self._record, self._chunks = record, chunks
-        self.serving = replace(serving, position=record.position, rows=len(chunks))
-        return True
-
-    def _close_session(self) -> None:
-        session, record = self._session, self._present
-        assert session is not None
-        self._session = self._record = self.serving = None
+    def _close_cleanly(self, process: ChromaProcess, manifest: Manifest) -> None:
+        remove_manifest(self._directory)
+        self._process = self._manifest = self.serving = None
         self.state = ChromaState.ABSENT
-        session.close()
-        path = self._path(record)
-        make_files_durable(path)
+        process.close()
+        closed = self._synced(manifest)
+        if closed.stamp.sequence == manifest.stamp.sequence:
+            store_manifest(self._directory, closed)
+
+    def _synced(self, manifest: Manifest) -> Manifest:
+        """The manifest with the present stamp, once everything that has changed is on the disk."""
+        path = self._path(manifest)
         stamp = take_stamp(path)
-        if stamp.sequence == record.stamp.sequence:
-            store_record(self._directory, replace(record, stamp=stamp, closed=True))
+        sync_files(path, stamp, manifest.stamp)
+        return replace(manifest, stamp=stamp)
 
-    @property
-    def _present(self) -> Manifest:
-        """The record of the open client."""
-        assert self._record is not None
-        return self._record
+    def _is_unchanged(self, at_once: bool = False) -> bool:
+        """Check the files of the open client; when another program has changed them, end it.
 
-    def _is_untouched(self, at_once: bool = False) -> bool:
-        """Look at the files as often as is due; close the client when somebody else has changed them."""
-        record = self._present
-        path = self._path(record)
-        if not record.stamp.is_same_file(path):
-            self._lose(ChromaState.FOREIGN, Cause.FILES_REPLACED)
-            return False
-        now = time.monotonic()
-        if not at_once and now < self._next_look:
-            return True
-        self._next_look = now + self._stat_cooldown
+        Until the cool-down is over, that the database is still the same file is enough, unless `at_once`.
+        """
+        assert self._manifest is not None
+        manifest, now = self._manifest, time.monotonic()
+        path, stamp = self._path(manifest), manifest.stamp
         try:
-            files = stamp_files(path)
-            if files != record.stamp.files:
-                if not record.stamp.agrees_beside_database(files) or read_sequence(path) != record.stamp.sequence:
-                    self._note_foreign_write()
-                    return False
-                self._record = replace(record, stamp=FileStamps(files, record.stamp.sequence))
+            if not at_once and now < self._next_check:
+                unchanged = stamp.is_same_database(path)
+            else:
+                self._next_check = now + self._stat_cooldown
+                refreshed = stamp.refreshed(path)
+                unchanged, stamp = refreshed is not None, refreshed or stamp
         except (OSError, sqlite3.Error):
-            self._lose(ChromaState.FOREIGN, Cause.FILES_UNREADABLE)
-            return False
-        return True
+            unchanged = False
+        if not unchanged:
+            self._abandon_changed_files()
+        elif stamp is not manifest.stamp:
+            self._manifest = replace(manifest, stamp=stamp)
+        return unchanged
 
-    def _note_foreign_write(self) -> None:
+    def _abandon_changed_files(self) -> None:
         self.foreign_writes += 1
-        self._lose(ChromaState.FOREIGN, Cause.FOREIGN_WRITE)
+        self._abandon(ChromaState.FOREIGN, Cause.FILES_CHANGED)
 
-    def _lose(self, state: ChromaState, reason: Cause) -> None:
-        """End the client; without a record its files will not be opened again."""
-        session = self._session
-        self._session = self._record = self.serving = None
+    def _abandon(self, state: ChromaState, cause: Cause) -> None:
+        """End the client; without a manifest its files will not be opened again."""
+        process = self._process
+        self._process = self._manifest = self.serving = None
         self._chunks = np.empty(0, np.int64)
-        self.state, self._why = state, reason
-        with contextlib.suppress(OSError):  # gone or not writable: before its files are used they are compared anyhow
-            remove_record(self._directory)
-        if session is not None:
-            session.kill()
+        self.state, self._closed_because = state, cause
+        with contextlib.suppress(OSError):  # it is gone or cannot be removed: the stamps are compared anyhow
+            remove_manifest(self._directory)
+        if process is not None:
+            process.kill()
 
-    def _contain(self, failure: Cause, work: Callable[[], T]) -> T | None:
-        """Run something that touches Chroma or its files; a failure ends the client and costs nobody an answer."""
+    def _contain(self, attempt: str, work: Callable[[], T]) -> T | None:
+        """Run work that uses Chroma or its files; an error is logged and ends the client, and the result is None."""
         try:
             return work()
         except (StorageError, OSError, sqlite3.Error) as error:
-            logger.warning("vector index: %s: %s: %s", failure, type(error).__name__, error)
+            logger.warning("vector index: %s failed: %s: %s", attempt, type(error).__name__, error)
             self.failures += 1
             self._retry_at = time.monotonic() + min(_LONGEST_PAUSE, 4.0 ** min(self.failures - 1, 9) - 1)
-            self._lose(ChromaState.FAILED, failure)
+            self._abandon(ChromaState.FAILED, Cause.FAILED)
             return None
 
-    def _path(self, record: Manifest) -> Path:
-        return self._directory / record.directory
+    def _path(self, manifest: Manifest) -> Path:
+        return self._directory / manifest.directory
 
 
 _SAMPLE_ROWS = 32
 _DELETED_SHARE = 0.2
-_TAIL_SHARE = 0.2
+_UNSYNCED_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do next: chunks to remove, or rows of the log to add; `last` when none are left after them."""
+class SyncStep:
+    """The next change of Chroma: chunks to remove, or rows of the log to add. `last` when the log has no more."""
 
-    vanished: Integers
+    removed: Integers
     positions: Integers
     chunks: Integers
     vectors: Vectors
@@ -368,85 +364,85 @@ class Plan:
 class ChromaIndex:
     """Keeps the cached client in step with the log. For one thread at a time.
 
-    Chroma is begun at `minimum_rows`; then a tail shorter than a fifth of them is left to the exact matrix, so that
-    a drawer filed now and then costs no write. Rows of deleted drawers stay until their vectors vanish from SQLite:
-    they may be restored. When the files hold too many removed rows, they are begun anew, which really removes them.
+    Chroma is begun at `minimum_rows`. Then an unsynced tail shorter than a fifth of that is left to the exact matrix,
+    since each write to Chroma is expensive. Rows of deleted drawers stay until their vectors are gone from SQLite:
+    the drawers may be restored. Chroma keeps removed rows in its files; when there are too many it is begun anew.
     """
 
     def __init__(self, client: CachedClient, minimum_rows: int) -> None:
         self._client = client
         self._minimum_rows = minimum_rows
-        self._moving = False
-        self._swept: tuple[int, int] | None = None  # generation and change number of the last sweep that is complete
+        self._syncing = False
+        self._cleared: tuple[int, int] | None = None  # generation and change number when no removed row was left
 
-    def open(self, connection: Connection, moment: Snapshot) -> bool:
-        """Is the client open, or could it be opened?"""
+    def open(self, connection: Connection, snapshot: Snapshot) -> bool:
+        """Open the client if that is due and allowed; true when it is open."""
         client = self._client
         if not client.hold():
             return False
-        if client.serving is not None and client.serving.palace != moment.palace:
-            client.discard(Cause.OTHER_PALACE)
+        if client.serving is not None and client.serving.palace != snapshot.palace:
+            client.discard(Cause.DIFFERENT)
         if client.serving is not None and self._is_bloated(client.serving.rows):
             client.discard(Cause.COMPACTION)
         if client.serving is None and client.may_open and log.count_after(connection, 0) >= self._minimum_rows:
-            client.open(moment, lambda position: _sample(connection, position))
-            self._moving = True
+            client.open(snapshot, lambda position: _sample(connection, position))
+            self._syncing = True
         return client.serving is not None
 
-    def plan(self, connection: Connection, moment: Snapshot, limit: int) -> Plan | None:
-        """At most `limit` rows to remove or else to add; None when there is nothing to do."""
+    def next_step(self, connection: Connection, snapshot: Snapshot, limit: int) -> SyncStep | None:
+        """At most `limit` rows to remove, or else to add; None when there is nothing to do."""
         serving = self._client.serving
         if serving is None or limit < 1:
             return None
         nothing = np.empty(0, np.int64)
-        if self._swept != (serving.generation, moment.seq):
-            vanished = self._vanished(connection, serving.position)
-            if len(vanished):
-                self._client.note_swept(moment.seq)
-                return Plan(vanished[:limit], nothing, nothing, np.empty((0, 0), np.float32), False)
-            self._swept = (serving.generation, moment.seq)
-        tail = moment.position - serving.position
-        if not self._moving and tail <= self._minimum_rows * _TAIL_SHARE:
+        if self._cleared != (serving.generation, snapshot.seq):
+            removed = self._removed(connection, serving.position)
+            if len(removed):
+                self._client.raise_watermark(snapshot.seq)
+                return SyncStep(removed[:limit], nothing, nothing, np.empty((0, 0), np.float32), False)
+            self._cleared = (serving.generation, snapshot.seq)
+        unsynced = snapshot.position - serving.position
+        if not self._syncing and unsynced <= self._minimum_rows * _UNSYNCED_SHARE:
             return None
         positions, chunks, vectors = log.log_after(connection, serving.position, limit)
-        if len(positions) and positions[-1] - serving.position != len(positions):  # some have vanished before
-            self._client.note_swept(moment.seq)
-        return Plan(nothing, positions, chunks, vectors, len(positions) < limit)
+        if len(positions) and positions[-1] - serving.position != len(positions):  # some were removed before
+            self._client.raise_watermark(snapshot.seq)
+        return SyncStep(nothing, positions, chunks, vectors, len(positions) < limit)
 
-    def carry_out(self, plan: Plan | None) -> int:
-        """Do it in one batch; returns how many rows were touched, 0 when the client failed."""
-        if plan is None:
+    def apply(self, step: SyncStep | None) -> int:
+        """Apply a step; returns how many rows it changed, 0 when the client failed."""
+        if step is None:
             return 0
-        if len(plan.vanished) and not self._client.delete(plan.vanished):
+        if len(step.removed) and not self._client.delete(step.removed):
             return 0
-        if len(plan.positions) and not self._client.append(plan.chunks, plan.vectors, int(plan.positions[-1])):
+        if len(step.positions) and not self._client.append(step.chunks, step.vectors, int(step.positions[-1])):
             return 0
-        self._moving = not plan.last
-        if plan.last:
-            self._client.note_complete()
-        return len(plan.vanished) + len(plan.positions)
+        self._syncing = not step.last
+        if step.last:
+            self._client.note_filled()
+        return len(step.removed) + len(step.positions)
 
-    def differences(self, connection: Connection, moment: Snapshot) -> Sequence[Difference]:
-        """Rows missing in Chroma, rows it should have lost by now, and other vectors in a sample."""
+    def differences(self, connection: Connection, snapshot: Snapshot) -> Sequence[Difference]:
+        """Rows missing in Chroma, rows that should be gone by now, and other vectors in a sample."""
         serving = self._client.serving
-        if serving is None or serving.palace != moment.palace or serving.swept > moment.seq:
+        if serving is None or serving.palace != snapshot.palace or serving.watermark > snapshot.seq:
             return []
         expected, held = _chunks_up_to(connection, serving.position), self._client.chunks()
         found = [Difference("chroma", chunk, "missing") for chunk in np.setdiff1d(expected, held).tolist()]
-        if self._swept == (serving.generation, moment.seq):
+        if self._cleared == (serving.generation, snapshot.seq):
             found += [Difference("chroma", chunk, "not in SQLite") for chunk in np.setdiff1d(held, expected).tolist()]
         chunks, vectors = _sample(connection, serving.position)
-        mine = self._client.vectors(chunks.tolist()) or {}
+        stored = self._client.vectors(chunks.tolist()) or {}
         return found + [
             Difference("chroma", chunk, "another vector")
             for chunk, vector in zip(chunks.tolist(), vectors, strict=True)
-            if chunk in mine and not agrees(mine[chunk], vector)
+            if chunk in stored and not agrees(stored[chunk], vector)
         ]
 
     def _is_bloated(self, rows: int) -> bool:
         return self._client.deleted > max(self._minimum_rows, rows) * _DELETED_SHARE
 
-    def _vanished(self, connection: Connection, position: int) -> Integers:
+    def _removed(self, connection: Connection, position: int) -> Integers:
         """The chunks that Chroma holds and the log up to its position does not; compares counts first."""
         held = self._client.chunks()
         if log.count_after(connection, 0) - log.count_after(connection, position) == len(held):

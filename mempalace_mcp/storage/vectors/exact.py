@@ -1,15 +1,4 @@
-"""The exact index: a matrix of all vectors in a mapped file, and the answers of it.
-
-A matrix of vectors that grows at its end, kept out of anonymous memory where possible.
-
-What is known of each row of the exact matrix, as columns of integers.
-
-Ranked candidates of one part of the index, before SQLite has its say.
-
-The join of ranked candidates with SQLite, which decides what is live and what matches.
-
-The exact matrix: every vector of the log beyond some position, scanned as a whole.
-"""
+"""The exact index: a matrix of vectors in a mapped file, scanned as a whole, and the join of results with SQLite."""
 
 from __future__ import annotations
 
@@ -37,11 +26,11 @@ BLOCK_ROWS = 32_768
 
 
 class MappedMatrix:
-    """Rows in blocks of `BLOCK_ROWS`, written to an unlinked file and read through read-only mappings.
+    """A growing matrix in blocks of `BLOCK_ROWS` rows, written to an unlinked file and read through mappings.
 
-    Rows are written with `write`, never by storing into a mapping: on a full disk the latter is a fatal signal. Where
-    the file cannot be had or cannot grow, the rows live in ordinary memory. Rows once written never change, so that
-    readers need no lock; extending does.
+    Rows are written with `write`: a store into a mapping is a fatal signal when the disk is full. Where the file cannot
+    be created or cannot grow, rows are in ordinary memory. Rows never change once written: readers need no lock, but
+    `extend` does.
     """
 
     def __init__(self, directory: Path, dimension: int) -> None:
@@ -51,11 +40,11 @@ class MappedMatrix:
         self._block_bytes = BLOCK_ROWS * dimension * 4
         self._blocks: tuple[Vectors, ...] = ()
         self._file: FileIO | None = None
-        self._mapped = True  # whether the file takes further rows
+        self._mapped = True  # while the file takes further rows
 
     @property
     def views(self) -> tuple[Vectors, ...]:
-        """The blocks as they are; rows beyond `rows` hold nothing."""
+        """The blocks; rows beyond `rows` are undefined."""
         return self._blocks
 
     @property
@@ -74,7 +63,7 @@ class MappedMatrix:
         return rows * self.dimension * 4
 
     def extend(self, rows: int, vectors: Vectors) -> None:
-        """Add vectors behind the first `rows` rows; what may lie there is left over from an attempt that failed."""
+        """Add vectors behind the first `rows` rows; rows there are of an attempt that failed, and are overwritten."""
         self.rows = rows
         while len(vectors):
             block, offset = divmod(self.rows, BLOCK_ROWS)
@@ -84,7 +73,7 @@ class MappedMatrix:
             vectors = vectors[len(part) :]
 
     def close(self) -> None:
-        """Let go of the file; what it holds can be read until the last reader of each block is gone."""
+        """Close the file; its blocks stay readable until the last reader of each is gone."""
         self._mapped = False
         if self._file is not None:
             self._file.close()
@@ -130,23 +119,24 @@ class MappedMatrix:
         self._blocks[block][offset : offset + len(part)] = part
 
 
-_GONE = len(ROW_FIELDS)
-_POSITION, _CHUNK, _DRAWER, _WING, _ROOM, _WHEN_AT, _SEQ, _LIVE = range(_GONE)
+_REMOVED = len(ROW_FIELDS)
+_POSITION, _CHUNK, _DRAWER, _WING, _ROOM, _WHEN_AT, _SEQ, _LIVE = range(_REMOVED)
 _FIRST_CAPACITY = 1024
 
 Mask = NDArray[np.bool_]
 
 
 class RowMetadata:
-    """Position, chunk, drawer, wing, room, date, change number, live and gone; rows ascend by position.
+    """Columns of integers that describe the rows of the matrix: `ROW_FIELDS`, and whether a row is removed.
 
-    Position and chunk of a row never change; whoever holds those views may read on while rows are added.
+    Rows ascend by position. A row is removed when its vector is no longer in SQLite. The position and chunk of a row
+    never change: views of these columns stay valid while rows are added.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self.gone = 0
-        self._table = np.zeros((_GONE + 1, _FIRST_CAPACITY), np.int64)
+        self.removed = 0
+        self._table = np.zeros((_REMOVED + 1, _FIRST_CAPACITY), np.int64)
 
     @property
     def positions(self) -> Integers:
@@ -159,15 +149,15 @@ class RowMetadata:
     @property
     def rows(self) -> Integers:
         """The fields `ROW_FIELDS` of the rows whose vectors still exist."""
-        return self._table[:_GONE, : self.count][:, self._table[_GONE, : self.count] == 0]
+        return self._table[:_REMOVED, : self.count][:, self._table[_REMOVED, : self.count] == 0]
 
     @property
     def live(self) -> int:
-        """How many rows belong to live drawers."""
+        """The number of rows of live drawers."""
         return int(np.count_nonzero(self._table[_LIVE, : self.count]))
 
     def dead(self, first: int) -> int:
-        """How many rows from `first` on belong to deleted drawers, or to none."""
+        """The number of rows from `first` on that are removed or of deleted drawers."""
         return self.count - first - int(np.count_nonzero(self._table[_LIVE, first : self.count]))
 
     @property
@@ -179,10 +169,10 @@ class RowMetadata:
         """Add rows given as the columns `ROW_FIELDS`."""
         count = self.count + fields.shape[1]
         if count > self._table.shape[1]:
-            table = np.zeros((_GONE + 1, max(count, 2 * self._table.shape[1])), np.int64)
+            table = np.zeros((_REMOVED + 1, max(count, 2 * self._table.shape[1])), np.int64)
             table[:, : self.count] = self._table[:, : self.count]
             self._table = table
-        self._table[:_GONE, self.count : count] = fields
+        self._table[:_REMOVED, self.count : count] = fields
         self.count = count
 
     def rows_of(self, drawers: Integers) -> Integers:
@@ -194,24 +184,24 @@ class RowMetadata:
         return drawers
 
     def update(self, rows: Integers, changes: Integers) -> None:
-        """Write what the drawers of these rows have become: columns id, wing, room, when_at, seq, live by id."""
-        place = np.searchsorted(changes[0], self._table[_DRAWER, rows])
+        """Update rows from their drawers: columns id, wing, room, when_at, seq, live in the order of ids."""
+        indexes = np.searchsorted(changes[0], self._table[_DRAWER, rows])
         for field, column in zip((_WING, _ROOM, _WHEN_AT, _SEQ, _LIVE), changes[1:], strict=True):
-            self._table[field, rows] = column[place]
-        self._table[_LIVE, rows] &= 1 - self._table[_GONE, rows]
+            self._table[field, rows] = column[indexes]
+        self._table[_LIVE, rows] &= 1 - self._table[_REMOVED, rows]
 
-    def keep(self, rows: Integers, positions: Integers, seq: int) -> None:
-        """Of these rows, mark those as gone whose position is not among the given ones, as seen at `seq`."""
-        vanished = rows[~np.isin(self._table[_POSITION, rows], positions) & (self._table[_GONE, rows] == 0)]
-        self._table[_GONE, vanished] = 1
-        self._table[_LIVE, vanished] = 0
-        self._table[_SEQ, vanished] = np.maximum(self._table[_SEQ, vanished], seq)
-        self.gone += len(vanished)
+    def mark_removed(self, rows: Integers, positions: Integers, seq: int) -> None:
+        """Of these rows, mark those as removed whose position is not among `positions`, as of change number `seq`."""
+        removed = rows[~np.isin(self._table[_POSITION, rows], positions) & (self._table[_REMOVED, rows] == 0)]
+        self._table[_REMOVED, removed] = 1
+        self._table[_LIVE, removed] = 0
+        self._table[_SEQ, removed] = np.maximum(self._table[_SEQ, removed], seq)
+        self.removed += len(removed)
 
     def eligible(self, first: int, stop: int, seq: int, row_filter: RowFilter) -> Mask:
-        """Which rows from `first` to `stop` a reader at `seq` must consider.
+        """Which rows from `first` to `stop` may match for a reader whose snapshot has the change number `seq`.
 
-        Those that match, and those whose drawer has changed since: what such a reader sees of them, SQLite knows.
+        This includes all rows whose drawer has changed since: the join with SQLite tells what that reader sees.
         """
         table = self._table[:, first:stop]
         mask: Mask = table[_LIVE] != 0
@@ -231,9 +221,10 @@ class RowMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The best rows of one part. Each is what SQLite must still hold: the chunk's vector at a position in a range.
+    """The best rows of Chroma or of the exact matrix, before the join with SQLite.
 
-    `floor` is the cosine below which the part may hold further rows; minus infinity when these are all.
+    A row is valid if SQLite has the chunk's vector at a position from `first` to `last`. Further rows have a cosine of
+    at most `floor`, which is minus infinity when there are none.
     """
 
     chunks: Integers
@@ -245,7 +236,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The cosine of every row of a part, minus infinity for those that are out of the question."""
+    """The cosine of every row of a range, minus infinity for those that cannot match."""
 
     chunks: Integers
     positions: Integers
@@ -253,7 +244,7 @@ class Scores:
     eligible: int
 
     def best(self, count: int) -> Candidates:
-        """The `count` best rows in any order, all of them if there are fewer."""
+        """The `count` best rows in any order, or all if there are fewer."""
         if count < self.eligible:
             order = np.argpartition(self.cosines, len(self.cosines) - count)[len(self.cosines) - count :]
             floor = float(self.cosines[order].min())
@@ -274,10 +265,10 @@ def nearest_live(
     drawer_filter: DrawerFilter,
     best: Callable[[int], Sequence[Candidates] | None],
 ) -> list[Neighbour] | None:
-    """The `limit` best candidates that SQLite confirms.
+    """The `limit` best candidates that SQLite confirms; None when `best` returns None.
 
-    `best` gives the candidates of each part, so and so many per part. They are widened until enough of those are
-    confirmed that no row beyond them can outrank, or there are no more; None when `best` gives up.
+    `best` takes a count and returns so many candidates of each part. The count grows until `limit` candidates are
+    confirmed that no further row can outrank, or there are no further rows.
     """
     count = limit + _SPARE_ROWS
     while (parts := best(count)) is not None:
@@ -309,29 +300,28 @@ _WASTE_SHARE = 0.2
 
 
 class ExactIndex:
-    """Vectors with a position beyond `after`, and what is needed to filter them. Those of drawers that were deleted
-    when it was loaded are left out: a drawer that is restored enters the log anew.
+    """A matrix of the vectors with a position beyond `after`, and the metadata that filters need.
 
-    Each search first catches up with what its connection sees, under a lock; the scan itself runs without one, since
-    rows never change. A reader whose snapshot is older than what is loaded gets every row that may matter to it, and
-    leaves the rest to the join with SQLite. `since` is the oldest change number it can serve.
+    Vectors of drawers that were deleted when it was loaded are left out: a restored drawer enters the log anew. Each
+    search first catches up with the snapshot of its connection, under a lock. The scan runs without the lock, since
+    rows never change. For a snapshot older than the matrix, all rows that may match are candidates, and the join with
+    SQLite decides. `since` is the oldest change number that it can serve.
     """
 
-    def __init__(self, directory: Path, moment: Snapshot, after: int) -> None:
+    def __init__(self, directory: Path, snapshot: Snapshot, after: int) -> None:
         self.after = after
-        self._palace = moment.palace
-        self.since = moment.seq
+        self._palace = snapshot.palace
+        self.since = snapshot.seq
         self._lock = threading.Lock()
         self._columns = RowMetadata()
-        self._blocks = MappedMatrix(directory, moment.dimension)
-        self._seq = moment.seq
+        self._blocks = MappedMatrix(directory, snapshot.dimension)
+        self._seq = snapshot.seq
         self._position = after
-        self._absent = 0
-        """Vectors of the log beyond `after` that were left out and still exist."""
+        self._skipped = 0  # vectors beyond `after` that SQLite has, but that were left out
 
-    def covers(self, moment: Snapshot, after: int) -> bool:
+    def covers(self, snapshot: Snapshot, after: int) -> bool:
         """Does it follow the log of this palace, with vectors of this length, from `after` or earlier on?"""
-        return (self._palace, self._blocks.dimension) == (moment.palace, moment.dimension) and self.after <= after
+        return (self._palace, self._blocks.dimension) == (snapshot.palace, snapshot.dimension) and self.after <= after
 
     @property
     def rows(self) -> int:
@@ -351,105 +341,105 @@ class ExactIndex:
         return self._columns.size + self._blocks.bytes_memory
 
     def rows_beyond(self, position: int) -> int:
-        """How many rows have a higher position."""
+        """The number of rows with a higher position."""
         positions = self._columns.positions
         return len(positions) - int(np.searchsorted(positions, position, "right"))
 
     def is_wasteful(self, position: int) -> bool:
-        """Would loading it anew save a good part of it? A mere tail needs nothing up to `position`."""
-        superfluous = 0 if self.after == 0 else self._columns.count - self.rows_beyond(position)
-        return superfluous + self._columns.dead(superfluous) > max(_WASTE_ROWS, self._columns.count * _WASTE_SHARE)
+        """Would a new matrix be much smaller? One of the unsynced tail needs no row up to `position`."""
+        unneeded = 0 if self.after == 0 else self._columns.count - self.rows_beyond(position)
+        return unneeded + self._columns.dead(unneeded) > max(_WASTE_ROWS, self._columns.count * _WASTE_SHARE)
 
-    def load(self, connection: Connection, moment: Snapshot) -> None:
-        """Load the rows of live drawers, before anybody else uses it."""
+    def load(self, connection: Connection, snapshot: Snapshot) -> None:
+        """Load the rows of live drawers; called once, before other threads use it."""
         with self._lock:
-            self._read_log(connection, moment, live=True)
-            self._absent = log.count_after(connection, self.after) - self._columns.count
+            self._read_log(connection, snapshot, live=True)
+            self._skipped = log.count_after(connection, self.after) - self._columns.count
 
-    def catch_up(self, connection: Connection, moment: Snapshot) -> None:
-        """Load what the connection sees beyond what is loaded."""
+    def catch_up(self, connection: Connection, snapshot: Snapshot) -> None:
+        """Load the changes up to a snapshot."""
         with self._lock:
-            self._catch_up(connection, moment)
+            self._catch_up(connection, snapshot)
 
     def scores(
-        self, connection: Connection, moment: Snapshot, query: Vectors, row_filter: RowFilter, after: int
+        self, connection: Connection, snapshot: Snapshot, query: Vectors, row_filter: RowFilter, after: int
     ) -> Scores:
-        """The cosine to a query of every row beyond `after` that may match at this moment."""
+        """The cosine to a query of every row beyond `after` that may match in this snapshot."""
         with self._lock:
-            self._catch_up(connection, moment)
+            self._catch_up(connection, snapshot)
             positions, chunks = self._columns.positions, self._columns.chunks
-            first, stop = (int(edge) for edge in np.searchsorted(positions, (after, moment.position), "right"))
+            first, stop = (int(edge) for edge in np.searchsorted(positions, (after, snapshot.position), "right"))
             stop = max(first, stop)
-            mask = self._columns.eligible(first, stop, moment.seq, row_filter)
+            mask = self._columns.eligible(first, stop, snapshot.seq, row_filter)
             views = self._blocks.views
         cosines = _scan(views, query, first, mask)
         return Scores(chunks[first:stop], positions[first:stop], cosines, int(np.count_nonzero(mask)))
 
-    def sweep(self, connection: Connection, moment: Snapshot) -> None:
-        """Find the rows whose vectors have vanished without a trace in their drawer, as after a purge."""
+    def find_removed(self, connection: Connection, snapshot: Snapshot) -> None:
+        """Mark the rows whose vectors were removed without a change of their drawer, as a purge does."""
         with self._lock:
-            self._catch_up(connection, moment)
+            self._catch_up(connection, snapshot)
             columns = self._columns
-            if moment.seq < self._seq or moment.position < self._position:
+            if snapshot.seq < self._seq or snapshot.position < self._position:
                 return
             present = log.count_after(connection, self.after)
-            if present != columns.count - columns.gone + self._absent:
-                columns.keep(np.arange(columns.count), log.entries(connection)[0], moment.seq)
-                self._absent = present - (columns.count - columns.gone)
+            if present != columns.count - columns.removed + self._skipped:
+                columns.mark_removed(np.arange(columns.count), log.entries(connection)[0], snapshot.seq)
+                self._skipped = present - (columns.count - columns.removed)
 
-    def differences(self, connection: Connection, moment: Snapshot, sample: int) -> list[Difference]:
+    def differences(self, connection: Connection, snapshot: Snapshot, sample: int) -> list[Difference]:
         """Where it disagrees with SQLite: rows and their fields all compared, vectors sampled."""
-        self.sweep(connection, moment)
+        self.find_removed(connection, snapshot)
         with self._lock:
-            have = {int(row[0]): tuple(int(value) for value in row) for row in self._columns.rows.T}
+            held = {int(row[0]): tuple(int(value) for value in row) for row in self._columns.rows.T}
             chunks, positions = self._columns.chunks, self._columns.positions
             views = self._blocks.views
         found: list[Difference] = []
         for fields, _ in log.rows_after(connection, self.after):
             for row in fields.T:
-                mine = have.pop(int(row[0]), None)
-                if mine is None:
+                loaded = held.pop(int(row[0]), None)
+                if loaded is None:
                     if row[-1]:  # live
                         found.append(Difference("exact", int(row[1]), "missing"))
-                elif mine != tuple(int(value) for value in row):
+                elif loaded != tuple(int(value) for value in row):
                     found.append(Difference("exact", int(row[1]), "its drawer is described wrongly"))
-        found += [Difference("exact", row[1], "not in SQLite") for row in have.values()]
+        found += [Difference("exact", row[1], "not in SQLite") for row in held.values()]
         picked = np.unique(np.linspace(0, len(chunks) - 1, min(sample, len(chunks)), dtype=np.int64))
         wanted = {int(positions[row]): int(row) for row in picked}
         for position, chunk, vector in log.vectors_at(connection, list(wanted)):
-            mine_vector = views[wanted[position] // BLOCK_ROWS][wanted[position] % BLOCK_ROWS]
-            if not np.array_equal(mine_vector, vector):
+            loaded_vector = views[wanted[position] // BLOCK_ROWS][wanted[position] % BLOCK_ROWS]
+            if not np.array_equal(loaded_vector, vector):
                 found.append(Difference("exact", chunk, "another vector"))
         return found
 
     def close(self) -> None:
-        """Let go of the file. Whoever still holds the matrix may search on; new rows go to memory."""
+        """Close the file. Searches under way go on; new rows go to memory."""
         with self._lock:
             self._blocks.close()
 
-    def _catch_up(self, connection: Connection, moment: Snapshot) -> None:
-        if moment.seq > self._seq:
-            self._apply_changes(connection, moment)
-        self._read_log(connection, moment, live=False)
+    def _catch_up(self, connection: Connection, snapshot: Snapshot) -> None:
+        if snapshot.seq > self._seq:
+            self._apply_changes(connection, snapshot)
+        self._read_log(connection, snapshot, live=False)
 
-    def _read_log(self, connection: Connection, moment: Snapshot, *, live: bool) -> None:
-        if moment.position > self._position:
+    def _read_log(self, connection: Connection, snapshot: Snapshot, *, live: bool) -> None:
+        if snapshot.position > self._position:
             for fields, vectors in log.rows_after(connection, self._position, live=live):
                 if vectors.shape[1] != self._blocks.dimension:
                     raise PalaceCorrupt("the palace holds vectors of different lengths", hint=log.REINDEX)
                 self._blocks.extend(self._columns.count, vectors)
                 self._columns.append(fields)
                 self._position = int(fields[0, -1])
-            self._position = moment.position
+            self._position = snapshot.position
 
-    def _apply_changes(self, connection: Connection, moment: Snapshot) -> None:
+    def _apply_changes(self, connection: Connection, snapshot: Snapshot) -> None:
         changes = log.changes_after(connection, self._seq)
         rows = self._columns.rows_of(changes[0])
         if len(rows):
             drawers = np.unique(self._columns.drawers_at(rows))
             self._columns.update(rows, changes)
-            self._columns.keep(rows, log.positions_of_drawers(connection, drawers.tolist()), moment.seq)
-        self._seq = moment.seq
+            self._columns.mark_removed(rows, log.positions_of_drawers(connection, drawers.tolist()), snapshot.seq)
+        self._seq = snapshot.seq
 
 
 def _scan(views: tuple[Vectors, ...], query: Vectors, first: int, mask: Mask) -> NDArray[np.float32]:
@@ -464,8 +454,8 @@ def _scan(views: tuple[Vectors, ...], query: Vectors, first: int, mask: Mask) ->
         if 2 * len(wanted) > len(part):
             cosines[start:stop] = np.where(part, vectors @ query, -np.inf)
         else:
-            for some in range(0, len(wanted), _GATHER_ROWS):
-                rows = wanted[some : some + _GATHER_ROWS]
+            for begin in range(0, len(wanted), _GATHER_ROWS):
+                rows = wanted[begin : begin + _GATHER_ROWS]
                 cosines[start + rows] = vectors[rows] @ query
         start = stop
     return cosines

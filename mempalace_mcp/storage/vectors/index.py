@@ -1,4 +1,4 @@
-"""The vector index of a palace: Chroma's prefix of the log and the exact rest, joined with SQLite."""
+"""The vector index of a palace: Chroma holds the synced part of the log, an exact matrix the unsynced tail."""
 
 from __future__ import annotations
 
@@ -30,32 +30,31 @@ from mempalace_mcp.storage.vectors.model import (
 
 Read = Callable[[], AbstractContextManager[Connection]]
 
-TIME_SHARE = 0.8
-"""The part of the time in which Chroma may be written."""
 logger = logging.getLogger(__name__)
 
+TIME_SHARE = 0.8
+"""The part of the time in which Chroma may be written."""
 CLOSE_SECONDS = 30.0
 PATIENCE_SECONDS = 0.25
-"""How long a query waits for Chroma: less than loading the exact matrix would take, where Chroma is worthwhile."""
+"""The wait of a query for Chroma: shorter than loading an exact matrix of `MINIMUM_ROWS`."""
 MINIMUM_ROWS = 50_000
 _MOST_ROWS = 800
 _SAMPLE_ROWS = 32
 
 
 class VectorIndex:
-    """Nearest neighbours that are exactly as fresh as the connection they are asked with.
+    """Nearest neighbours, as of the snapshot of the connection that asks.
 
-    Opens nothing until it is used. `nearest` and `cosines` may be called by many threads at once; `advance` by one
-    thread when there is nothing better to do: it alone imports, opens and fills Chroma. Until then, and whenever
-    Chroma is missing, damaged or held by another process, the exact matrix answers alone.
+    Opens nothing until it is used. `nearest` and `cosines` may be called by many threads at once. `advance` is called
+    by one thread when that has nothing else to do; only `advance` and `reconnect` open Chroma. While Chroma is missing,
+    damaged, being filled or held by another process, the exact matrix answers alone.
 
-    `mode` is `chroma` or `exact`; `stat_cooldown` is the number of seconds between looks for foreign writes; below
-    `minimum_rows` vectors Chroma is not begun; `time_share` is the part of the time `advance` may take; `patience` is
-    the number of seconds that a query waits for Chroma's turn and as long for its answer, before it is answered
-    exactly.
+    `mode` is `chroma` or `exact`. `stat_cooldown` is the number of seconds between checks for foreign writes. Chroma is
+    begun at `minimum_rows` vectors. `time_share` is the part of the time that `advance` may take. A query waits
+    `patience` seconds for Chroma to be free, and as long for its answer; then the exact matrix answers.
 
-    Chroma pays late: the exact matrix answers 100,000 vectors of 384 numbers in 7 ms with 40 MB of anonymous memory,
-    Chroma and its process take 2 ms and 260 MB; it is the quicker one from 40,000 to 50,000 vectors on.
+    Chroma is the faster one from 40,000 to 50,000 vectors on. For 100,000 vectors of 384 numbers the exact matrix takes
+    7 ms and 40 MB of anonymous memory, Chroma and its process 2 ms and 260 MB.
     """
 
     def __init__(
@@ -72,11 +71,11 @@ class VectorIndex:
         self._mode = mode
         self._time_share = time_share
         self._client = CachedClient(directory, stat_cooldown, patience)
-        self._prefix = ChromaIndex(self._client, minimum_rows)
+        self._chroma = ChromaIndex(self._client, minimum_rows)
         self._exact: ExactIndex | None = None
         self._loading = threading.Lock()
         self._maintenance = threading.Lock()
-        self._tidied = -1
+        self._swept_at = -1
         self._resume_at = 0.0
         self._position = 0
         self._closed = False
@@ -84,25 +83,25 @@ class VectorIndex:
     def nearest(
         self, connection: Connection, query: Vectors, limit: int, drawer_filter: DrawerFilter
     ) -> list[Neighbour]:
-        """The `limit` live chunks nearest to a query that match the filter, best first, as this connection sees them.
+        """The `limit` live chunks nearest to a query that match the filter, best first.
 
         Raises:
             ModelMismatch: the query has another dimension than the palace's vectors.
             PalaceCorrupt: the palace's vectors differ in length.
         """
-        with log.snapshot(connection) as moment:
-            if moment.dimension == 0 or limit < 1:
+        with log.snapshot(connection) as snapshot:
+            if snapshot.dimension == 0 or limit < 1:
                 return []
-            query = _unit(query, moment.dimension)
-            self._position = max(self._position, moment.position)
-            serving = self._serving(moment) if drawer_filter.is_empty else None
+            query = _unit(query, snapshot.dimension)
+            self._position = max(self._position, snapshot.position)
+            serving = self._serving(snapshot) if drawer_filter.is_empty else None
             if serving is not None:
-                found = self._nearest_in_both(connection, moment, query, limit, serving)
+                found = self._nearest_in_both(connection, snapshot, query, limit, serving)
                 if found is not None:
                     return found
-            exact = self._caught_up(connection, moment, 0)
+            exact = self._caught_up(connection, snapshot, 0)
             rows = log.row_filter(connection, drawer_filter)
-            scores = exact.scores(connection, moment, query, rows, 0)
+            scores = exact.scores(connection, snapshot, query, rows, 0)
             return nearest_live(connection, limit, drawer_filter, lambda count: [scores.best(count)]) or []
 
     def cosines(self, connection: Connection, query: Vectors, chunks: Sequence[int]) -> dict[int, float]:
@@ -118,13 +117,14 @@ class VectorIndex:
 
     @property
     def rest(self) -> float:
-        """Seconds until `advance` will do something again, as far as its share of the time is concerned."""
+        """Seconds until the share of the time lets `advance` work again."""
         return max(0.0, self._resume_at - time.monotonic())
 
     def advance(self, database_read: Read, limit: int) -> int:
-        """Move up to `limit` rows of the tail into Chroma, or remove rows there; returns how many rows were touched.
+        """Add up to `limit` rows of the unsynced tail to Chroma, or remove rows there; returns how many.
 
-        0 means that there is nothing to do, or nothing allowed for now (see `rest`). Never raises on account of Chroma.
+        0 means that there is nothing to do, or that its share of the time is used up (see `rest`). Never raises because
+        of Chroma.
         """
         if self.rest > 0 or not self._maintenance.acquire(blocking=False):
             return 0
@@ -137,20 +137,20 @@ class VectorIndex:
             self._maintenance.release()
 
     def reconnect(self, connection: Connection) -> Reconnection:
-        """Close everything, forget everything, reopen and verify. Chroma's files survive if they can be trusted."""
+        """Close everything, open it again and verify it. Chroma's files are kept if they can be trusted."""
         before = self.statistics()
         with self._maintenance:
             self._client.close(Cause.RECONNECT)
             self._drop_exact()
-            self._resume_at, self._tidied = 0.0, -1
+            self._resume_at, self._swept_at = 0.0, -1
             if self._mode != "exact":
-                with log.snapshot(connection) as moment:
-                    self._prefix.open(connection, moment)
+                with log.snapshot(connection) as snapshot:
+                    self._chroma.open(connection, snapshot)
         differences = self.verify(connection)
         return Reconnection(before, self.statistics(), differences)
 
     def rebuild(self) -> bool:
-        """Throw away everything derived; `advance` fills Chroma anew. False when another process holds Chroma."""
+        """Discard everything derived; `advance` fills Chroma anew. False when another process holds Chroma."""
         with self._maintenance:
             self._drop_exact()
             self._resume_at = 0.0
@@ -160,23 +160,23 @@ class VectorIndex:
             return held
 
     def verify(self, connection: Connection) -> list[Difference]:
-        """Where the parts disagree with SQLite: ids all compared, vectors sampled. Loads the whole exact matrix."""
-        with log.snapshot(connection) as moment:
-            exact = self._caught_up(connection, moment, 0)
+        """Where the two parts differ from SQLite: all ids and a sample of the vectors. Loads the whole exact matrix."""
+        with log.snapshot(connection) as snapshot:
+            exact = self._caught_up(connection, snapshot, 0)
             return [
-                *exact.differences(connection, moment, _SAMPLE_ROWS),
-                *self._prefix.differences(connection, moment),
+                *exact.differences(connection, snapshot, _SAMPLE_ROWS),
+                *self._chroma.differences(connection, snapshot),
             ]
 
     def statistics(self) -> VectorStatistics:
-        """The present figures; reads memory only."""
+        """The present figures, without reading a file."""
         client, serving, exact = self._client, self._client.serving, self._exact
         position = serving.position if serving else 0
         return VectorStatistics(
             mode=self._mode,
             rows_exact=exact.rows if exact else 0,
             rows_live=exact.live if exact else 0,
-            rows_tail=exact.rows_beyond(position) if exact else 0,
+            rows_unsynced=exact.rows_beyond(position) if exact else 0,
             chroma_state=self._state(serving),
             process=client.process,
             chroma_rows=serving.rows if serving else 0,
@@ -194,10 +194,10 @@ class VectorIndex:
         )
 
     def close(self) -> None:
-        """Close Chroma so that it can be trusted next time, and let go of the matrix. Idempotent."""
+        """Close Chroma so that its files can be trusted next time, and the matrix. Idempotent."""
         self._closed = True
         if not self._maintenance.acquire(timeout=CLOSE_SECONDS):
-            logger.warning("Chroma is at work still after %.0f s, and ends with the process", CLOSE_SECONDS)
+            logger.warning("Chroma is still at work after %.0f s; it ends with this process", CLOSE_SECONDS)
             return
         try:
             self._client.close()
@@ -213,49 +213,49 @@ class VectorIndex:
         return ChromaState.READY if self._is_worthwhile(serving, self._position) else ChromaState.BUILDING
 
     def _is_worthwhile(self, serving: Serving, position: int) -> bool:
-        """Scanning the tail and asking Chroma is quicker than scanning everything once Chroma holds the larger part."""
+        """Does Chroma hold the larger part? Else scanning everything is faster than asking it and scanning the rest."""
         return serving.rows > 0 and position - serving.position <= serving.rows
 
-    def _serving(self, moment: Snapshot) -> Serving | None:
-        """What Chroma can answer for this moment, if that is worthwhile."""
+    def _serving(self, snapshot: Snapshot) -> Serving | None:
+        """The state of Chroma, if it can answer for this snapshot and that is worthwhile."""
         serving = self._client.serving
-        if serving is None or serving.palace != moment.palace or serving.swept > moment.seq:
+        if serving is None or serving.palace != snapshot.palace or serving.watermark > snapshot.seq:
             return None
-        return serving if self._is_worthwhile(serving, moment.position) else None
+        return serving if self._is_worthwhile(serving, snapshot.position) else None
 
     def _nearest_in_both(
-        self, connection: Connection, moment: Snapshot, query: Vectors, limit: int, serving: Serving
+        self, connection: Connection, snapshot: Snapshot, query: Vectors, limit: int, serving: Serving
     ) -> list[Neighbour] | None:
-        """Chroma's prefix and the exact tail; None when Chroma fails or too many of its rows are dead."""
-        exact = self._caught_up(connection, moment, serving.position)
-        tail = exact.scores(connection, moment, query, RowFilter(), serving.position)
-        wait = exact.after > 0  # else everything is loaded, and the exact answer is as good as there
+        """The nearest of the synced part and the unsynced tail; None when Chroma fails or has too many dead rows."""
+        exact = self._caught_up(connection, snapshot, serving.position)
+        unsynced = exact.scores(connection, snapshot, query, RowFilter(), serving.position)
+        wait = exact.after > 0  # else everything is loaded, and the exact answer needs no waiting
 
         def best(count: int) -> list[Candidates] | None:
-            prefix = self._client.query(serving, query, count, wait) if count <= _MOST_ROWS else None
-            return None if prefix is None else [prefix, tail.best(count)]
+            synced = self._client.query(serving, query, count, wait) if count <= _MOST_ROWS else None
+            return None if synced is None else [synced, unsynced.best(count)]
 
         return nearest_live(connection, limit, DrawerFilter(), best)
 
-    def _caught_up(self, connection: Connection, moment: Snapshot, after: int) -> ExactIndex:
-        """An exact matrix of everything beyond `after` that this moment sees: the common one unless that is too new."""
+    def _caught_up(self, connection: Connection, snapshot: Snapshot, after: int) -> ExactIndex:
+        """A matrix of the snapshot beyond `after`: the shared one, or a new one when that is too new."""
         exact = self._exact
-        if exact is None or not exact.covers(moment, after):
+        if exact is None or not exact.covers(snapshot, after):
             with self._loading:
                 exact = self._exact
-                if exact is None or not exact.covers(moment, after):
-                    exact = self._load(connection, moment, after)
+                if exact is None or not exact.covers(snapshot, after):
+                    exact = self._load(connection, snapshot, after)
                     self._replace_exact(exact)
-        if moment.seq < exact.since:
-            older = self._load(connection, moment, after)
+        if snapshot.seq < exact.since:
+            older = self._load(connection, snapshot, after)
             older.close()
             return older
-        exact.catch_up(connection, moment)
+        exact.catch_up(connection, snapshot)
         return exact
 
-    def _load(self, connection: Connection, moment: Snapshot, after: int) -> ExactIndex:
-        exact = ExactIndex(self._directory, moment, after)
-        exact.load(connection, moment)
+    def _load(self, connection: Connection, snapshot: Snapshot, after: int) -> ExactIndex:
+        exact = ExactIndex(self._directory, snapshot, after)
+        exact.load(connection, snapshot)
         return exact
 
     def _replace_exact(self, exact: ExactIndex | None) -> None:
@@ -268,26 +268,26 @@ class VectorIndex:
             self._replace_exact(None)
 
     def _advance(self, database_read: Read, limit: int) -> int:
-        with database_read() as connection, log.snapshot(connection) as moment:
-            self._position = max(self._position, moment.position)
-            self._tidy_exact(connection, moment)
-            if self._mode == "exact" or not self._prefix.open(connection, moment):
+        with database_read() as connection, log.snapshot(connection) as snapshot:
+            self._position = max(self._position, snapshot.position)
+            self._tidy_exact(connection, snapshot)
+            if self._mode == "exact" or not self._chroma.open(connection, snapshot):
                 return 0
-            plan = self._prefix.plan(connection, moment, limit)
-        return self._prefix.carry_out(plan)
+            step = self._chroma.next_step(connection, snapshot, limit)
+        return self._chroma.apply(step)
 
-    def _tidy_exact(self, connection: Connection, moment: Snapshot) -> None:
-        """Find vanished rows after changes, and load anew what is mostly waste."""
+    def _tidy_exact(self, connection: Connection, snapshot: Snapshot) -> None:
+        """Find removed rows after changes, and load the matrix anew when much of it is not needed."""
         exact = self._exact
-        if exact is None or not exact.covers(moment, exact.after) or moment.seq < exact.since:
+        if exact is None or not exact.covers(snapshot, exact.after) or snapshot.seq < exact.since:
             return
-        if moment.seq != self._tidied:
-            exact.sweep(connection, moment)
-            self._tidied = moment.seq
+        if snapshot.seq != self._swept_at:
+            exact.find_removed(connection, snapshot)
+            self._swept_at = snapshot.seq
         serving = self._client.serving
         position = serving.position if serving else 0
         if exact.is_wasteful(position):
-            fresh = self._load(connection, moment, position if exact.after else 0)
+            fresh = self._load(connection, snapshot, position if exact.after else 0)
             with self._loading:
                 self._replace_exact(fresh)
 

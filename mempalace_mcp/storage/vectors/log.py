@@ -1,4 +1,4 @@
-"""What the vector indexes read from SQLite: the log of vectors, changes of drawers, and who is live."""
+"""What the vector indexes read from SQLite: the log of vectors, changed drawers, and which drawers are live."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ REINDEX = "Run `mempalace-mcp daemon stop`, then `mempalace-mcp reindex --vector
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a connection sees: of which palace, up to which change and which position of the log, and how many numbers
-    a vector has there (0 when there is none)."""
+    """The state that a connection sees: palace, last change number, last position of the log of vectors.
+
+    `dimension` is the length of the vectors, 0 when there are none.
+    """
 
     palace: str
     seq: int
@@ -38,7 +40,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class RowFilter:
-    """A `DrawerFilter` in the numbers of this palace; None matches everything."""
+    """A `DrawerFilter` with the rowids of this palace; None matches everything."""
 
     wing: int | None = None
     rooms: Integers | None = None
@@ -49,18 +51,18 @@ class RowFilter:
 
 @contextmanager
 def snapshot(connection: Connection) -> Iterator[Snapshot]:
-    """Read at one moment: within the transaction that is open, or else within one of its own."""
+    """Read one consistent state, in the transaction that is open or else in a new one."""
     own = not connection.in_transaction
     if own:
         connection.execute("BEGIN")
     try:
-        yield _moment(connection)
+        yield _read_snapshot(connection)
     finally:
         if own and connection.in_transaction:
             connection.execute("COMMIT")
 
 
-def _moment(connection: Connection) -> Snapshot:
+def _read_snapshot(connection: Connection) -> Snapshot:
     row = connection.execute(
         "SELECT palace_id, seq, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'vectors'), 0),"
         " coalesce((SELECT length(embedding) / 4 FROM vectors LIMIT 1), 0) FROM state"
@@ -69,7 +71,7 @@ def _moment(connection: Connection) -> Snapshot:
 
 
 def rows_after(connection: Connection, position: int, *, live: bool = False) -> Iterator[tuple[Integers, Vectors]]:
-    """The log beyond a position in ascending order, some rows at a time: fields as columns, and vectors.
+    """The log beyond a position in ascending order, in batches: `ROW_FIELDS` as columns, and vectors.
 
     `live` leaves out the rows of deleted drawers.
     """
@@ -103,10 +105,8 @@ def vectors_of(connection: Connection, chunks: Sequence[int]) -> tuple[Integers,
 
 
 def changes_after(connection: Connection, seq: int) -> Integers:
-    """Drawers changed after a point of the palace's history by id: columns id, wing, room, when_at, seq, live.
-
-    The plus sign keeps SQLite from reading all drawers in the order of their ids.
-    """
+    """Drawers changed after a change number, by id: columns id, wing, room, when_at, seq, live."""
+    # the plus sign keeps SQLite from reading all drawers in the order of their ids
     rows = connection.execute(
         "SELECT id, wing, room, when_at, seq, deleted_at IS NULL FROM drawers WHERE seq > ? ORDER BY +id", (seq,)
     ).fetchall()
@@ -114,7 +114,7 @@ def changes_after(connection: Connection, seq: int) -> Integers:
 
 
 def positions_of_drawers(connection: Connection, drawers: Sequence[int]) -> Integers:
-    """The positions of all vectors that these drawers have."""
+    """The positions of all vectors of these drawers."""
     return _integers(
         connection.execute(
             "SELECT v.position FROM json_each(?) j"
@@ -125,21 +125,21 @@ def positions_of_drawers(connection: Connection, drawers: Sequence[int]) -> Inte
 
 
 def count_after(connection: Connection, position: int) -> int:
-    """How many vectors the log holds beyond a position."""
+    """The number of vectors beyond a position."""
     if position == 0:
         return int(connection.execute("SELECT count(*) FROM vectors").fetchone()[0])
     return int(connection.execute("SELECT count(*) FROM vectors WHERE position > ?", (position,)).fetchone()[0])
 
 
 def entries(connection: Connection) -> Integers:
-    """Every vector there is: columns position and chunk, by position."""
+    """The whole log: columns position and chunk, by position."""
     rows = connection.execute("SELECT position, chunk FROM vectors ORDER BY chunk").fetchall()
     columns = np.array(rows, np.int64).reshape(-1, 2).T
     return np.ascontiguousarray(columns[:, np.argsort(columns[0], kind="stable")])
 
 
 def vectors_at(connection: Connection, positions: Sequence[int]) -> Iterator[tuple[int, int, Vectors]]:
-    """Position, chunk and vector of those of the positions that there are."""
+    """Position, chunk and vector of those of the positions that exist."""
     for position, chunk, blob in connection.execute(
         "SELECT v.position, v.chunk, v.embedding FROM json_each(?) j CROSS JOIN vectors v ON v.position = j.value",
         (json.dumps(list(positions)),),
@@ -148,7 +148,7 @@ def vectors_at(connection: Connection, positions: Sequence[int]) -> Iterator[tup
 
 
 def live_positions(connection: Connection, chunks: Sequence[int], drawer_filter: DrawerFilter) -> dict[int, int]:
-    """Of these chunks, those with a vector whose drawer is live and matches, each with the vector's position."""
+    """The positions of the vectors of these chunks, as far as their drawers are live and match the filter."""
     condition = condition_of(drawer_filter)
     rows = connection.execute(
         "SELECT v.chunk, v.position FROM json_each(:chunks) j CROSS JOIN vectors v ON v.chunk = j.value"
@@ -159,7 +159,7 @@ def live_positions(connection: Connection, chunks: Sequence[int], drawer_filter:
 
 
 def row_filter(connection: Connection, drawer_filter: DrawerFilter) -> RowFilter:
-    """The filter in numbers; a wing, room or file that is unknown gives an empty set of rooms or drawers."""
+    """The filter as rowids; an unknown wing, room or file matches nothing."""
     wing = rooms = drawers = None
     if drawer_filter.wing is not None:
         row = connection.execute("SELECT id FROM wings WHERE key = ?", (drawer_filter.wing,)).fetchone()

@@ -1,4 +1,4 @@
-"""What the vector index answers and reports."""
+"""Values that the vector index returns and reports."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mempalace_mcp.core.figures import counter, state
 
 
 class ChromaState(StrEnum):
-    """How the Chroma part stands. Searches are exact in every state but `READY`."""
+    """The state of the part that Chroma holds. Searches are exact in every state but `READY`."""
 
     OFF = "off"  # by setting
     ABSENT = "absent"  # not opened yet, or too few rows for it
     BUILDING = "building"  # holds less than half of the rows
     READY = "ready"
-    FOREIGN = "foreign"  # somebody else changed, replaced or deleted its files; about to be rebuilt
+    FOREIGN = "foreign"  # another program changed, replaced or deleted its files; about to be rebuilt
     HELD_ELSEWHERE = "held elsewhere"  # another process holds index.lock
     FAILED = "failed"  # an error; about to be rebuilt
 
@@ -25,26 +25,14 @@ class Cause(StrEnum):
     """Why Chroma's client was opened, and why its files were thrown away before if they were."""
 
     START = "start"
-    BEGUN = "begun"
-    RECONNECT = "reconnect"
-    REBUILD = "rebuild"
-    COMPACTION = "compaction"
-    FOREIGN_WRITE = "foreign write"
-    FILES_REPLACED = "files deleted or replaced"
-    FILES_UNREADABLE = "files unreadable"
-    FILES_MISSING = "files missing"
-    FILES_CHANGED = "files changed"
+    BEGUN = "begun"  # there were no files
+    RECONNECT = "reconnect"  # asked for
+    REBUILD = "rebuild"  # asked for
+    COMPACTION = "compaction"  # the files held too many deleted rows
     NOT_CLOSED = "not closed cleanly"
-    NOT_CLOSED_BEFORE_RESTART = "not closed before a restart of the machine"
-    OTHER_PALACE = "of another palace"
-    AHEAD = "ahead of the palace"
-    DIFFERENT = "differs from SQLite"
-    LOCK_REMOVED = "its lock was removed"
-    OPENING_FAILED = "opening failed"
-    QUERY_FAILED = "a query failed"
-    CHANGE_FAILED = "a change failed"
-    READING_FAILED = "reading failed"
-    CLOSING_FAILED = "closing failed"
+    FILES_CHANGED = "files changed"  # written, replaced or deleted by another program
+    DIFFERENT = "differs from SQLite"  # of another palace, or of another state of this one
+    FAILED = "failed"  # an error; the log tells which
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +45,17 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class VectorStatistics:
-    """The two parts in figures; `position` is how far Chroma follows the log of vectors.
+    """Figures of the exact matrix and of Chroma.
 
-    `rows_exact` are loaded into the exact matrix, `rows_live` of them belong to live drawers, `rows_tail` are not in
-    Chroma. `process` is the child that runs Chroma, `generation` counts the openings of its client and `last_reopen`
-    says why the last one happened.
+    `rows_exact` are loaded into the exact matrix: `rows_live` of them belong to live drawers, `rows_unsynced` are not
+    in Chroma. `position` is how far Chroma follows the log of vectors. `process` is the id of the child that runs
+    Chroma. `generation` counts the openings of the client, and `last_reopen` is the cause of the last one.
     """
 
     mode: str
     rows_exact: int
     rows_live: int
-    rows_tail: int
+    rows_unsynced: int
     chroma_state: ChromaState
     process: int | None
     chroma_rows: int
@@ -99,7 +87,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Reconnection:
-    """What closing, forgetting and reopening everything changed, and what the check afterwards found."""
+    """The figures before and after everything was closed and opened again, and what the check afterwards found."""
 
     before: VectorStatistics
     after: VectorStatistics
@@ -108,10 +96,13 @@ class Reconnection:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What an open client holds: the log of this palace up to `position`, less what had vanished at `swept`."""
+    """The rows that an open client holds: the log of a palace up to `position`, without those removed by `watermark`.
+
+    `watermark` is the tombstone watermark, a change number: a reader whose snapshot is older may miss rows.
+    """
 
     generation: int
     palace: str
     position: int
     rows: int
-    swept: int
+    watermark: int

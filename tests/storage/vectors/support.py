@@ -230,15 +230,15 @@ def chroma_directory(directory: Path) -> Path:
     return found
 
 
-def record_of(directory: Path) -> Path:
-    """The record of the Chroma directory that may be trusted."""
+def manifest_of(directory: Path) -> Path:
+    """The manifest of the Chroma directory that may be trusted."""
     return directory / "index" / "chroma.json"
 
 
-def edit_record(directory: Path, values: dict[str, object]) -> None:
-    """Put other values into the record."""
-    record = json.loads(record_of(directory).read_text(encoding="utf-8"))
-    record_of(directory).write_text(json.dumps(record | values), encoding="utf-8")
+def edit_manifest(directory: Path, values: dict[str, object]) -> None:
+    """Put other values into the manifest."""
+    manifest = json.loads(manifest_of(directory).read_text(encoding="utf-8"))
+    manifest_of(directory).write_text(json.dumps(manifest | values), encoding="utf-8")
 
 
 @contextmanager

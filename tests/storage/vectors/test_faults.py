@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import shutil
 import subprocess
@@ -26,10 +27,10 @@ from tests.storage.vectors.support import (
     child,
     chroma_directory,
     differences,
-    edit_record,
+    edit_manifest,
     index_of,
     lines_of,
-    record_of,
+    manifest_of,
     unit_vectors,
     verify_answers,
 )
@@ -97,7 +98,7 @@ def test_damage_under_a_live_process_is_noticed_and_repaired(
     statistics = filled.statistics()
     assert (statistics.chroma_state, statistics.chroma_rows) == (ChromaState.READY, ROWS + 5)
     assert (statistics.generation, statistics.failures) == (2, 0)
-    assert statistics.last_reopen in ("files deleted or replaced", "foreign write", "files unreadable")
+    assert (statistics.last_reopen, statistics.foreign_writes) == ("files changed", 1)
     verify_answers(filled, database)
     assert differences(filled, database) == []
 
@@ -137,9 +138,9 @@ def test_a_process_killed_in_a_batch_leaves_nothing_that_is_trusted(tmp_path: Pa
         with child("fill", tmp_path) as process:
             assert process.stdout
             assert process.stdout.readline() == "ready\n"
-            while not record_of(tmp_path).exists():
+            while not manifest_of(tmp_path).exists():
                 assert process.poll() is None
-            kill_in_a_batch(process, record_of(tmp_path))
+            kill_in_a_batch(process, manifest_of(tmp_path))
         former = chroma_directory(tmp_path)
         index = index_of(tmp_path)
         verify_answers(index, database)
@@ -151,13 +152,13 @@ def test_a_process_killed_in_a_batch_leaves_nothing_that_is_trusted(tmp_path: Pa
         index.close()
 
 
-def kill_in_a_batch(process: subprocess.Popen[str], record: Path) -> None:
+def kill_in_a_batch(process: subprocess.Popen[str], manifest: Path) -> None:
     """Stop the process again and again until it stands in the middle of a batch; then kill it there."""
     assert process.stdout
     frozen = psutil.Process(process.pid)
     while not select.select([process.stdout], [], [], 0)[0]:
         frozen.suspend()
-        if not record.exists() and frozen.status() == psutil.STATUS_STOPPED:
+        if not manifest.exists() and frozen.status() == psutil.STATUS_STOPPED:
             frozen.kill()
             process.wait()
             return
@@ -177,6 +178,30 @@ def test_a_process_killed_between_batches_costs_no_rebuild(tmp_path: Path) -> No
         verify_answers(index, database)
         assert differences(index, database) == []
         index.close()
+
+
+def test_files_are_on_the_disk_before_the_manifest_says_so(
+    tmp_path: Path, filled: VectorIndex, database: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").resolve()
+        synced.append(f"{path.name}, manifest" if manifest_of(tmp_path).exists() else path.name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    world.file(30, seed=4)
+    synced.clear()
+    assert filled.advance(database.read, 500) == 30
+    folder = chroma_directory(tmp_path)
+    assert (synced[0], synced[-2:]) == ("index", ["chroma.tmp", "index, manifest"])
+    assert {"chroma.sqlite3", folder.name} <= set(synced[1:-2])
+    synced.clear()
+    filled.close()
+    assert (synced[0], synced[-2:]) == ("index", ["chroma.tmp", "index, manifest"])
+    assert folder.name in synced[1:-2]
 
 
 def test_own_writes_reopen_nothing(filled: VectorIndex, database: Database, world: World) -> None:
@@ -209,7 +234,7 @@ def test_a_foreign_write_is_noticed_by_the_next_query_and_repaired(
     verify_answers(filled, database, queries=1)
     assert (filled.statistics().chroma_state, filled.statistics().foreign_writes) == (ChromaState.FOREIGN, 1)
     advance_all(filled, database)
-    assert filled.statistics().last_reopen == "foreign write"
+    assert filled.statistics().last_reopen == "files changed"
     verify_answers(filled, database)
     assert differences(filled, database) == []
 
@@ -237,8 +262,14 @@ def test_a_foreign_write_in_the_middle_of_an_own_one_is_noticed(
 ) -> None:
     world.file(100, seed=3)
     advance_all(index, database)
-    wrote = []
-    assert not index._client._change(0, lambda session: wrote.extend(lines_of("write_chroma", tmp_path)))
+    client, wrote = index._client, []
+    assert client._manifest is not None
+    assert not client._change(
+        lambda _: wrote.extend(lines_of("write_chroma", tmp_path)),
+        operations=0,
+        chunks=client.chunks(),
+        manifest=client._manifest,
+    )
     assert wrote == ["written"]
     assert (index.statistics().chroma_state, index.statistics().foreign_writes) == (ChromaState.FOREIGN, 1)
 
@@ -307,11 +338,12 @@ def test_reconnecting_leaves_descriptors_threads_and_processes_as_they_were(
 @pytest.mark.parametrize(
     ("values", "reason", "rebuilds"),
     [
-        ({"boot": "another", "closed": True}, "start", 0),
+        ({"boot": "any", "closed": True}, "start", 0),
+        ({"boot": "any", "closed": False}, "not closed cleanly", 1),
         ({"stamp": "nonsense"}, "not closed cleanly", 1),
     ],
 )
-def test_only_a_record_that_fits_is_trusted(
+def test_manifests_of_earlier_versions_and_malformed_ones(
     tmp_path: Path,
     index: VectorIndex,
     database: Database,
@@ -323,7 +355,7 @@ def test_only_a_record_that_fits_is_trusted(
     world.file(60, seed=1)
     advance_all(index, database)
     index.close()
-    edit_record(tmp_path, values)
+    edit_manifest(tmp_path, values)
     second = index_of(tmp_path)
     advance_all(second, database)
     assert (second.statistics().last_reopen, second.statistics().rebuilds) == (reason, rebuilds)
@@ -356,7 +388,7 @@ def test_a_palace_under_another_identity_starts_anew(filled: VectorIndex, databa
     World(database).do(work)
     verify_answers(filled, database)
     advance_all(filled, database)
-    assert filled.statistics().last_reopen == "of another palace"
+    assert filled.statistics().last_reopen == "differs from SQLite"
     verify_answers(filled, database)
     assert differences(filled, database) == []
 
@@ -366,7 +398,7 @@ def test_a_removed_lock_ends_the_trust(tmp_path: Path, filled: VectorIndex, data
     world.file(30, seed=4)
     verify_answers(filled, database)
     advance_all(filled, database)
-    assert filled.statistics().last_reopen == "its lock was removed"
+    assert filled.statistics().last_reopen == "files changed"
     assert differences(filled, database) == []
 
 

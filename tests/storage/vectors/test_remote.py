@@ -31,9 +31,9 @@ from tests.storage.vectors.support import (
     child,
     chroma_directory,
     differences,
-    edit_record,
+    edit_manifest,
     index_of,
-    record_of,
+    manifest_of,
     unit_vectors,
     verify_answers,
 )
@@ -202,7 +202,7 @@ def test_a_child_killed_between_calls_is_replaced(filled: VectorIndex, database:
     assert filled.statistics().chroma_state is ChromaState.FAILED
     assert filled.statistics().process is None
     verify_replacement(filled, database, former)
-    assert (filled.statistics().failures, filled.statistics().last_reopen) == (1, "a query failed")
+    assert (filled.statistics().failures, filled.statistics().last_reopen) == (1, "failed")
 
 
 def test_a_child_killed_in_a_batch_is_replaced(
@@ -214,14 +214,14 @@ def test_a_child_killed_in_a_batch_is_replaced(
     moved: list[int] = []
     batch = threading.Thread(target=lambda: moved.append(filled.advance(database.read, 500)))
     batch.start()
-    while record_of(tmp_path).exists():
+    while manifest_of(tmp_path).exists():
         assert batch.is_alive()
     verify_answers(filled, database, queries=1)
     former.kill()
     batch.join()
     assert moved == [0]
     verify_replacement(filled, database, former)
-    assert filled.statistics().last_reopen == "a change failed"
+    assert filled.statistics().last_reopen == "failed"
     assert filled.statistics().chroma_rows == ROWS + 500
 
 
@@ -246,7 +246,7 @@ def test_files_that_crash_chroma_crash_the_child_alone(
     assert not process.is_running()
     (path,) = chroma_directory(tmp_path).rglob(pattern)
     path.write_bytes(b"\x7f" * path.stat().st_size)
-    edit_record(tmp_path, {"stamp": asdict(take_stamp(chroma_directory(tmp_path)))})
+    edit_manifest(tmp_path, {"stamp": asdict(take_stamp(chroma_directory(tmp_path)))})
     second = index_of(tmp_path)
     verify_answers(second, database)
     advance_all(second, database)
@@ -265,7 +265,7 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path, stopped: bool)
     with child("fill", tmp_path) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
-        while not record_of(tmp_path).exists():
+        while not manifest_of(tmp_path).exists():
             assert process.poll() is None
         (own,) = psutil.Process(process.pid).children()
         if stopped:
