@@ -96,6 +96,17 @@ def test_the_core_needs_the_standard_library_alone() -> None:
     assert not [each for each in foreign if each.rpartition(" ")[2].split(".")[0] not in known]
 
 
+def test_one_module_knows_the_operating_system() -> None:
+    known = {"sys.platform", "os.name"}
+    assert not [
+        f"{module.name}, line {node.lineno}"
+        for module in MODULES
+        for node in module.nodes(ast.Attribute)
+        if ast.unparse(node) in known and module.name != "core/platform.py"
+    ]
+    assert not [module.name for module in MODULES for name in module.imports if name == "platform"]
+
+
 def test_modules_and_functions_stay_small() -> None:
     assert not [module.name for module in MODULES if module.source.count("\n") > LONGEST_FILE]
     assert not [

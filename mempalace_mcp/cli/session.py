@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mempalace_mcp.core import place
+from mempalace_mcp.core import place, platform
 
 PROFILES = ("core", "full")
 
@@ -76,7 +76,7 @@ def run_session(arguments: Sequence[str]) -> int:
         palace = place.palace_of(os.environ, options.palace)
     except ValueError:
         options.solo = True  # it explains what is wrong
-    if options.solo or place.is_sealed(palace):
+    if options.solo or not platform.HAS_DAEMON or place.is_sealed(palace):
         from mempalace_mcp.cli.solo import run_solo
 
         return run_solo(options)

@@ -7,6 +7,7 @@ import errno
 import os
 from pathlib import Path
 
+from mempalace_mcp.core import platform
 from mempalace_mcp.core.errors import PalaceMissing, StorageError, StorageFull, StorageReadOnly
 
 PRIVATE_DIRECTORY = 0o700
@@ -66,7 +67,7 @@ def is_file(path: Path) -> bool:
 
 def sync_directory(directory: Path) -> None:
     """Make the names in the directory durable, where the system has a way to."""
-    if os.name == "nt":
+    if not platform.CAN_SYNC_DIRECTORIES:
         return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
@@ -94,14 +95,9 @@ def foreign_owner(path: Path) -> str | None:
         owner = path.stat().st_uid
     except OSError:
         return None
-    if os.name == "nt" or owner == os.geteuid():
+    if not platform.HAS_FILE_MODES or owner == platform.user_id():
         return None
-    import pwd  # not on Windows
-
-    try:
-        return f"user {pwd.getpwuid(owner).pw_name}"
-    except KeyError:
-        return f"user {owner}"
+    return f"user {platform.user_name(owner)}"
 
 
 def explain_os_error(error: OSError, path: Path) -> StorageError:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mempalace_mcp.core import platform
+
 AT_LEAST = 2
 AT_MOST = 4
 """However many processors there are: a third to a half of a search needs the interpreter's lock, which is one."""
@@ -30,7 +32,8 @@ class ConcurrencyLimiter:
     """
 
     def __init__(self, at_once: int | None = None, patience: float = PATIENCE_SECONDS) -> None:
-        self._places = threading.BoundedSemaphore(at_once or max(AT_LEAST, min(_processors(), AT_MOST)))
+        processors = platform.processors() or AT_LEAST
+        self._places = threading.BoundedSemaphore(at_once or max(AT_LEAST, min(processors, AT_MOST)))
         self._patience = patience
 
     @contextmanager
@@ -42,13 +45,6 @@ class ConcurrencyLimiter:
         finally:
             if has_place:
                 self._places.release()
-
-
-def _processors() -> int:
-    """How many of them this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or AT_LEAST
 
 
 logger = logging.getLogger(__name__)

@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from mempalace_mcp.core import platform
 from mempalace_mcp.daemon.connector import Connector, Unavailable, jittered
 from mempalace_mcp.daemon.ipc import (
     OWN_MESSAGE,
@@ -142,7 +143,7 @@ class LivenessCheck:
             os.write(2, note.encode())
         if pid > 0 and self._connection.welcome.get("http") is None:
             with contextlib.suppress(OSError):
-                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+                platform.kill(pid)
         self._connection.close()
 
 

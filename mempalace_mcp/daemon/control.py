@@ -6,13 +6,13 @@ A daemon that bridges have started leaves when a `serve` asks for the lock; anot
 from __future__ import annotations
 
 import os
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mempalace_mcp import __version__
+from mempalace_mcp.core import platform
 from mempalace_mcp.core.errors import Busy, ConfigurationError, Forbidden, NotFound
 from mempalace_mcp.core.files import create_directory
 from mempalace_mcp.core.locks import FileLock
@@ -27,7 +27,6 @@ from mempalace_mcp.daemon.ipc import (
     Refused,
     identity_of,
     open_connection,
-    peer_of,
 )
 
 STOP_SECONDS = 45.0
@@ -95,9 +94,9 @@ def _kill(address: DaemonAddress) -> int:
     """
     try:
         with address.connect() as stream:
-            pid = peer_of(stream, told=0)
+            pid = platform.peer_process(stream) or 0
         if pid > 0:
-            os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+            platform.kill(pid)
     except OSError:
         return 0
     return pid

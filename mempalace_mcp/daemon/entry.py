@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from mempalace_mcp import __version__
+from mempalace_mcp.core import platform
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.core.files import is_file
 from mempalace_mcp.core.locks import FileLock
@@ -99,7 +100,7 @@ def runtime_folder(palace: str) -> str:
         ConfigurationError: none can be made whose path is short enough.
     """
     for parent in _parents():
-        folder = os.path.join(parent, f"mempalace-mcp-{_user()}")
+        folder = os.path.join(parent, f"mempalace-mcp-{platform.user_label()}")
         if _is_short(folder) and _is_ours(folder):
             return folder
     folder = os.path.join(palace, "run")
@@ -162,11 +163,9 @@ def _is_ours(folder: str) -> bool:
     status = os.lstat(folder)
     if not stat.S_ISDIR(status.st_mode):
         return False
-    return os.name == "nt" or (status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) == _PRIVATE)
-
-
-def _user() -> str:
-    return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    if not platform.HAS_FILE_MODES:
+        return True
+    return status.st_uid == platform.user_id() and stat.S_IMODE(status.st_mode) == _PRIVATE
 
 
 BACKLOG = 1024
@@ -179,7 +178,7 @@ _PROBE_SECONDS = 0.2
 
 @contextlib.contextmanager
 def listening(
-    palace: str, http: str | None = None, *, loopback: bool = sys.platform == "win32"
+    palace: str, http: str | None = None, *, loopback: bool = not platform.HAS_SOCKET_FILES
 ) -> Iterator[tuple[socket.socket, DaemonAddress]]:
     """A listening socket of that palace and its address; a path is removed before the block is left.
 

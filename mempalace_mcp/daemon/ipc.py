@@ -29,11 +29,11 @@ import json
 import os
 import select
 import socket
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
+from mempalace_mcp.core import platform
 from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES, LineSplitter
 
 FILE = "daemon.json"
@@ -307,9 +307,7 @@ class WriteBuffer:
         on_room: Callable[[], None] = lambda: None,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
-        self._readiness = None if sys.platform == "win32" else select.poll()
-        if self._readiness is not None:
-            self._readiness.register(descriptor, select.POLLOUT)
+        self._readiness = platform.poll_writable(descriptor)
         self._write = write
         self._room_bytes = room_bytes
         self._on_room = on_room
@@ -453,8 +451,9 @@ class DaemonConnection:
 
     @property
     def pid(self) -> int:
-        """The daemon's process, as `peer_of` knows it."""
-        return peer_of(self._socket, told=int(str(self.welcome.get("pid"))))
+        """The daemon's process, by the system's word if it tells, else by the daemon's."""
+        process = platform.peer_process(self._socket)
+        return int(str(self.welcome.get("pid"))) if process is None else process
 
     def send(self, frame: Frame) -> None:
         """Send it whole.
@@ -492,14 +491,6 @@ class DaemonConnection:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-
-
-def peer_of(stream: socket.socket, told: int) -> int:
-    """The process that listens there, as the system knows it here if it tells; 0 for one of another container."""
-    if sys.platform == "linux" and stream.family is socket.AF_UNIX:
-        credentials = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        return int.from_bytes(credentials[:4], sys.byteorder)
-    return told
 
 
 def open_connection(address: DaemonAddress, hello: ClientHello) -> DaemonConnection:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -14,6 +13,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 
+from mempalace_mcp.core import platform
 from mempalace_mcp.core.figures import gauge
 
 T = TypeVar("T")
@@ -22,13 +22,10 @@ Ts = TypeVarTuple("Ts")
 TICK_SECONDS = 0.25
 LAG_WINDOW_SECONDS = 60.0
 
-_FAST = sys.platform != "win32"
-"""uvloop takes a third off the time of a small call; there is none for Windows."""
-
 
 def run_loop(serve: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:
     """Run the coroutine function in an event loop of its own, and return what it returns."""
-    return anyio.run(serve, *arguments, backend_options={"use_uvloop": _FAST})
+    return anyio.run(serve, *arguments, backend_options={"use_uvloop": platform.HAS_UVLOOP})
 
 
 async def until_done(future: Future[Any]) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from mempalace_mcp.core import clock
+from mempalace_mcp.core import clock, platform
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import EmbedderUnavailable, PalaceError
@@ -224,6 +222,5 @@ class Indexer:
 
 def _yield_to_others() -> None:
     """Let the threads that somebody waits for go first, where the system has priorities of threads (Linux)."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    with suppress(OSError):
+        platform.lower_thread_priority(NICENESS)

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from mempalace_mcp.core import platform
 from mempalace_mcp.core.figures import counter, gauge
 from mempalace_mcp.core.limits import wait_for_end
 from mempalace_mcp.storage.sqlite.database import Database, FileStatistics
@@ -43,25 +44,13 @@ _SHARE = 4
 
 def raise_limit() -> None:
     """Let this process open as many files as it may want, if the system allows."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = WANTED if hard == resource.RLIM_INFINITY else min(WANTED, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    platform.raise_file_limit(WANTED)
 
 
 def sockets_at_a_door() -> int:
     """How many connections a door may have at once."""
-    if sys.platform == "win32":
-        return SOCKETS_AT_A_DOOR
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return SOCKETS_AT_A_DOOR if soft == resource.RLIM_INFINITY else min(SOCKETS_AT_A_DOOR, soft // _SHARE)
+    limit = platform.file_limit()
+    return SOCKETS_AT_A_DOOR if limit is None else min(SOCKETS_AT_A_DOOR, limit // _SHARE)
 
 
 _ARENA_MAX = -8

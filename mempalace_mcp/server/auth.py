@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mempalace_mcp.core import platform
 from mempalace_mcp.core.call_context import Principal
 from mempalace_mcp.core.errors import Busy, ConfigurationError, InvalidArgument
 from mempalace_mcp.core.files import PRIVATE_FILE, explain_os_error, sync_directory
@@ -182,7 +183,7 @@ _MAKE_ANEW = "Remove it, and make tokens with `mempalace-mcp token new NAME --sc
 def _verify_private(file: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise _wrong(file, "is not a regular file", _MAKE_ANEW)
-    if os.name == "nt":
+    if not platform.HAS_FILE_MODES:
         return
     if status.st_uid not in (os.geteuid(), 0):
         raise _wrong(file, "belongs to another user", _MAKE_ANEW)

@@ -28,7 +28,7 @@ from tests.daemon.support import (
     wait_for,
 )
 from tests.daemon.transports import refusal_of
-from tests.laboratory import PACKAGE
+from tests.laboratory import PACKAGE, laboratory
 from tests.server.clients import INITIALIZED, PATIENCE, call, initialize, request
 from tests.storage.support import small_disk
 
@@ -252,6 +252,16 @@ def test_a_system_without_socket_files_uses_loopback_and_a_token(palace: Path, l
         assert len(told["token"]) == 64
         assert daemon_pid(client) == told["pid"]
         assert refusal_of(palace, told, token="wrong") == "token"
+
+
+def test_a_system_without_daemons_serves_each_session_in_its_own_process(palace: Path, tmp_path: Path) -> None:
+    folder = laboratory(tmp_path / "laboratory", {"core.platform": {"HAS_DAEMON": False}})
+    with bridge(palace, package=folder) as first, bridge(palace, package=folder) as second:
+        for client in (first, second):
+            client.greet()
+        use(first, 1, "add_drawer", wing="w", room="r", content="the harbour lights are green")
+        assert use(second, 1, "search", query="harbour", mode="keyword")["results"]
+    assert not (palace / "daemon.lock").exists()
 
 
 def test_a_bridge_imports_nothing_heavy(palace: Path) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from mempalace_mcp.core import platform
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import Busy, DeadlineExceeded, PalaceCorrupt, StorageError, StorageFull, StorageReadOnly
@@ -89,7 +90,7 @@ def close_to_others(directory: Path) -> None:
 
 def exposed(directory: Path) -> Iterator[Exposed]:
     """What is to be closed."""
-    if os.name == "nt":
+    if not platform.HAS_FILE_MODES:
         return
     for path in own_paths(directory):
         forbidden = _OTHERS_WRITE if path == directory else _OTHERS

@@ -22,6 +22,7 @@ import numpy as np
 from chromadb.config import Settings
 from numpy.typing import NDArray
 
+from mempalace_mcp.core import platform
 from mempalace_mcp.storage.vectors.chroma_process import Channel, ChromaMessage, Kind
 from mempalace_mcp.storage.vectors.log import Integers, Vectors
 
@@ -89,7 +90,7 @@ def main(directory: Path, lifeline: int) -> None:
     """Serve until the parent closes the connection or something fails; does not return."""
     os.umask(_UMASK)
     _leave_signals_to_parent()
-    _end_with_parent(lifeline)
+    platform.end_when_closed(lifeline)
     _yield_to_others()
     channel = Channel(socket.socket(fileno=sys.stdin.fileno()))
     try:
@@ -133,16 +134,6 @@ def _leave_signals_to_parent() -> None:
     """A service manager tells every process of a service to end; the parent needs this one to close its files."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-
-
-def _end_with_parent(lifeline: int) -> None:
-    """Let the kernel kill this process when the lifeline closes (Linux); elsewhere it ends by itself, later."""
-    if sys.platform == "linux":
-        import fcntl
-
-        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
 
 
 def _yield_to_others() -> None:

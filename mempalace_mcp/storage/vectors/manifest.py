@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from mempalace_mcp.core import platform
 from mempalace_mcp.core.files import PRIVATE_DIRECTORY
 from mempalace_mcp.storage.vectors.log import Snapshot
 from mempalace_mcp.storage.vectors.model import Cause
@@ -223,7 +224,7 @@ def _files_below(directory: Path) -> list[Path]:
 
 
 def _sync_directory(directory: Path) -> None:
-    if os.name != "nt":  # where directories cannot be opened
+    if platform.CAN_SYNC_DIRECTORIES:
         _sync(directory)
 
 
