@@ -1,19 +1,12 @@
-"""What an MCP client starts: passes lines between the client and the daemon, and outlives daemons.
+"""What an MCP client starts: passes messages between the client and the daemon, and outlives daemons.
 
-The MCP client's side of a bridge: lines from stdin, whole lines to stdout, and nothing else there.
+The main thread reads the client. Another thread owns the connection: it finds a daemon, replays the session's state,
+passes answers on, and begins again when the daemon is gone. A message stays pending until a daemon settles it.
 
-How long a bridge waits for a daemon that owes it an answer and says nothing, before it takes it for dead.
+Poison messages: a message that was unsettled when two daemons died is suspected of it. Suspected messages run one at a
+time, in quarantine. One that is alone when two more daemons die is refused for good.
 
-A daemon that is stopped or hangs keeps its seat, and with it every session of the palace. It answers a question about
-its life from its event loop, however long its calls take; when it does not answer that either, its end is no loss:
-what it has acknowledged is on the disk, and receipts keep the next one from doing anything twice.
-
-Progress never goes back: a request sent again reports from its beginning, and the client must not see that.
-
-What an MCP client starts: passes lines between the client and the daemon, and outlives daemons.
-
-The main thread reads the client; another one owns the connection: it finds a daemon, tells it what the last one knew,
-passes its answers on, and begins again when it dies. What is sent is in the journal until it is settled.
+Every session pays for this module, so it imports little.
 """
 
 from __future__ import annotations
@@ -31,6 +24,7 @@ from types import FrameType
 from mempalace_mcp.core import platform
 from mempalace_mcp.daemon.connector import Connector, Unavailable, jittered
 from mempalace_mcp.daemon.ipc import (
+    CONTROL,
     OWN_MESSAGE,
     REDELIVERED,
     RUN_ALONE,
@@ -45,18 +39,21 @@ from mempalace_mcp.server.lines import LineSplitter, Overlong
 _READ_BYTES = 65536
 
 ROOM_BYTES = 8 * 1024 * 1024
-"""While the client leaves more than that unread, nothing more is asked for it."""
+"""While the client leaves more than that unread, no more of its requests are sent."""
 
 LONGEST_QUEUE_BYTES = 2 * ROOM_BYTES
-"""While it leaves more than that unread, nothing more is made ready for it."""
+"""While it leaves more than that unread, nothing more is received from the daemon."""
 
 
 class ClientGone(Exception):
-    """Raised when nobody reads stdout any more."""
+    """Raised when the client has closed stdout."""
 
 
 class Client:
-    """Read by one thread, written by any."""
+    """The MCP client: lines from stdin, read by one thread, and whole lines to stdout, written by any.
+
+    `on_room` is called when the client has read on after leaving much unread, `on_gone` when it has closed stdout.
+    """
 
     def __init__(
         self,
@@ -70,21 +67,21 @@ class Client:
 
     @property
     def has_room(self) -> bool:
-        """Does it read what it asks for?"""
+        """Does the client keep up with its answers?"""
         return self._out.has_room
 
     def lines(self) -> Iterator[bytes | Overlong]:
-        """What the client says, until it closes its side; a last word without a newline counts."""
+        """The lines of the client until it closes stdin; the last one may lack its newline."""
         splitter = LineSplitter()
         while data := self._read():
             yield from splitter.feed(data)
         yield from splitter.finish()
 
     def write(self, line: bytes) -> None:
-        """Write one line whole; returns without waiting until it is read.
+        """Write one whole line; returns without waiting for the client to read it.
 
         Raises:
-            ClientGone: nobody reads.
+            ClientGone: it has closed stdout.
         """
         try:
             self._out.put(line + b"\n")
@@ -92,11 +89,11 @@ class Client:
             raise ClientGone from error
 
     def wait_for_reading(self) -> None:
-        """Wait while it leaves too much unread."""
+        """Wait while the client leaves too much unread."""
         self._out.wait_below(LONGEST_QUEUE_BYTES)
 
     def drain(self, seconds: float) -> None:
-        """Wait until it has read everything, or nothing for so long."""
+        """Wait until the client has read everything, or nothing for so many seconds."""
         self._out.drain(seconds)
 
     def _read(self) -> bytes:
@@ -116,32 +113,40 @@ END_AFTER = 15
 
 
 class LivenessCheck:
-    """With one daemon."""
+    """Takes a daemon that owes something and is silent for dead.
+
+    A daemon that is stopped or hangs keeps its lock, and with it all sessions of the palace. It answers a ping from its
+    event loop, however long its calls take. Killing it loses nothing: acknowledged writes are on the disk, and
+    idempotency records keep the next daemon from repeating any.
+    """
 
     def __init__(self, connection: DaemonConnection) -> None:
         self._connection = connection
         self._silence = 0
 
-    def heard(self) -> None:
-        """The daemon has said something."""
+    def reset(self) -> None:
+        """The daemon has sent something."""
         self._silence = 0
 
-    def wait(self, *, owed: bool) -> None:
-        """A tick has passed in silence; `owed` tells whether the daemon should have said something some day."""
+    def tick(self, *, owed: bool) -> None:
+        """A tick has passed in silence; `owed`: some message is unsettled."""
         self._silence = self._silence + 1 if owed else 0
         if self._silence == ASK_AFTER:
-            self._connection.ask_for_life()
+            self._connection.ping()
         elif self._silence == END_AFTER:
-            self._end()
+            self._end_daemon()
 
-    def _end(self) -> None:
-        """Free the seat; a process that somebody has started to serve HTTP is theirs, and only left, as is one that is
-        hidden from this one: to `kill`, process 0 is the killer with all of its group."""
+    def _end_daemon(self) -> None:
+        """Kill the daemon, which frees its lock, and leave it.
+
+        A person has started a process that serves HTTP, so that one is only left.
+        """
         pid = self._connection.pid
         note = f"mempalace-mcp: process {pid}, which serves the palace, does not answer; this session goes on without\n"
         with contextlib.suppress(OSError):
             os.write(2, note.encode())
-        if pid > 0 and self._connection.welcome.get("http") is None:
+        # Process 0 is hidden from this one; killing 0 would kill this process with all of its group.
+        if pid > 0 and self._connection.server_hello.get("http") is None:
             with contextlib.suppress(OSError):
                 platform.kill(pid)
         self._connection.close()
@@ -152,13 +157,16 @@ _MAX_TOKENS = 256
 
 
 class ProgressFilter:
-    """The last value of each token, of the latest ones."""
+    """Keeps progress from going back: a request sent again reports from its beginning.
+
+    Holds the last value of each of the latest tokens.
+    """
 
     def __init__(self) -> None:
         self._last: dict[object, float] = {}
 
-    def is_news(self, line: bytes) -> bool:
-        """Is the daemon's message to be passed on? True for everything but progress not above the last."""
+    def passes(self, line: bytes) -> bool:
+        """May the message be passed on? False for progress that is not above the last value of its token."""
         if _METHOD.encode() not in line:
             return True
         message = parse(line)
@@ -176,20 +184,16 @@ class ProgressFilter:
 
 
 DRAIN_AT_END_SECONDS = 30.0
-"""For what is in flight when the client has said its last word."""
+"""For pending requests after the client has closed stdin."""
 
 DRAIN_AT_STOP_SECONDS = 3.0
-"""For what is in flight when this process is told to stop."""
-
-DEATHS_UNTIL_SUSPECT = 2
-DEATHS_ALONE = 2
-"""A request is refused when so many daemons died while it alone was under suspicion."""
+"""For pending requests after a stop signal."""
 
 OUTSTANDING = 32
-"""Requests sent and not answered; below what a session of the daemon takes, so that it never stops reading."""
+"""Requests sent and not answered at most. A session of the daemon takes more, so it never stops reading."""
 
 TROUBLE_SECONDS = 20.0
-"""Daemons that die without settling anything are reported after that; before, they look like somebody's kills."""
+"""Daemons that die without settling anything are reported after that: before, somebody may have killed them."""
 
 _SHORT_LIFE_SECONDS = 2.0
 _LONGEST_BACK_OFF = 5.0
@@ -201,18 +205,18 @@ class Stop(BaseException):
 
 
 class Bridge:
-    """One session."""
+    """One session of a client, over as many daemons as it takes."""
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
-        self._client = Client(on_room=self._go_on, on_gone=_end)
-        self._journal = PendingRequests()
+        self._client = Client(on_room=self._send_more, on_gone=_end)
+        self._pending = PendingRequests()
         self._progress = ProgressFilter()
         self._sending = threading.Lock()
         self._connection: DaemonConnection | None = None
-        self._cautious = False
+        self._in_quarantine = False
         self._version: str | None = None
-        self._dismissed = False
+        self._is_stopped = False
         self._trouble_since: float | None = None
 
     def run(self) -> int:
@@ -221,167 +225,167 @@ class Bridge:
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _stop)
-            threading.Thread(target=self._guarded, args=(self._serve,), name="daemon", daemon=True).start()
+            threading.Thread(target=self._run_thread, name="daemon", daemon=True).start()
             for line in self._client.lines():
-                self._take(line)
-            self._journal.wait_while_it_empties(seconds)
+                self._receive_line(line)
+            self._pending.drain(seconds)
         except ClientGone:
             return 0
         except Stop:
             seconds = DRAIN_AT_STOP_SECONDS
             with contextlib.suppress(Stop):
-                self._journal.wait_until_empty(seconds)
+                self._pending.wait_until_empty(seconds)
         with contextlib.suppress(Stop):
             self._client.drain(seconds)
         return 0
 
-    def _take(self, line: bytes | Overlong) -> None:
-        """Pass one line of the client on, now or when there is a daemon."""
+    def _receive_line(self, line: bytes | Overlong) -> None:
+        """Send one line of the client, now or when there is a daemon."""
         if isinstance(line, Overlong):
             from mempalace_mcp.daemon.refusals import refuse_overlong
 
             self._client.write(refuse_overlong(line))
             return
-        self._journal.add(line)  # may wait for room, which only whoever has nothing to wait for can make
-        self._go_on()
+        self._pending.add(line)  # may wait for room, which only the other thread can make
+        self._send_more()
 
-    def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
-        """Run in a thread of its own. Without it the client would wait for ever; without a client it is needless."""
+    def _run_thread(self) -> None:
+        """Run the other thread; its end is the end of the process, or the client would wait for ever."""
         try:
-            work(*arguments)
+            self._serve()
         except ClientGone:
             _end()
-        except BaseException:  # noqa: BLE001 - a mistake of ours: the client shall see the end of its server, not wait
+        except BaseException:  # noqa: BLE001 - a bug: the client shall see the end of its server, not wait
             sys.excepthook(*sys.exc_info())
             os._exit(70)
 
     def _serve(self) -> None:
         while True:
-            if self._dismissed:
-                self._journal.wait_until_needed()
-                self._dismissed = False
+            if self._is_stopped:
+                self._pending.wait_until_needed()
+                self._is_stopped = False
             try:
                 connection = self._connector.connect()
-            except Unavailable as trouble:
-                self._refuse_all(trouble)
-                self._journal.wait_until_needed()
+            except Unavailable as reason:
+                self._refuse_all(reason)
+                self._pending.wait_until_needed()
                 continue
-            self._converse(connection)
+            self._serve_through(connection)
 
-    def _converse(self, connection: DaemonConnection) -> None:
+    def _serve_through(self, connection: DaemonConnection) -> None:
         """Serve through one daemon until it is gone."""
         began = time.monotonic()
         graceful = False
         self._resume(connection)
-        patience = LivenessCheck(connection)
-        for frame in connection.frames(TICK_SECONDS, lambda: patience.wait(owed=not self._journal.is_empty)):
-            patience.heard()
-            graceful = self._receive(frame) or graceful
+        liveness = LivenessCheck(connection)
+        for frame in connection.frames(TICK_SECONDS, lambda: liveness.tick(owed=not self._pending.is_empty)):
+            liveness.reset()
+            graceful = self._receive_frame(frame) or graceful
             self._client.wait_for_reading()
         connection.close()
         with self._sending:
             self._connection = None
             if graceful:
-                self._journal.unsent()
+                self._pending.requeue()
             else:
-                self._journal.lost()
+                self._pending.requeue_after_death()
         if not graceful:
             self._back_off(time.monotonic() - began)
 
     def _resume(self, connection: DaemonConnection) -> None:
-        """Tell a new daemon all that it must know, then what is in flight."""
+        """Replay the session's state to a new daemon, then send what is pending."""
         with self._sending:
-            entries = self._journal.in_flight()
-            self._refuse_proven(entries)
-            self._cautious = any(entry.deaths >= DEATHS_UNTIL_SUSPECT for entry in entries)
+            entries = self._pending.in_flight()
+            self._refuse_poison(entries)
+            self._in_quarantine = any(entry.is_suspected for entry in entries)
             self._connection = connection
-            connection.on_room = self._go_on
-            for entry in self._journal.replay():
-                self._journal.note_sent(entry)
+            connection.on_room = self._send_more
+            for entry in self._pending.replay():
+                self._pending.note_sent(entry)
                 self._send_entry(connection, entry)
             self._send()
-        if self._version not in (None, connection.version) and self._journal.greeted:
+        if self._version not in (None, connection.version) and self._pending.is_initialized:
             self._client.write(_LIST_CHANGED)
         self._version = connection.version
 
     def _send(self) -> None:
-        """Send what may be sent, in order. Requests under suspicion go one at a time, others wait for them.
+        """Send what may be sent, in order; in quarantine, one request at a time.
 
-        A client that does not read its answers is not given more of them: what it asks for waits in the journal.
+        While the client does not read its answers, its requests stay pending.
         """
         connection = self._connection
-        limit = 1 if self._cautious else OUTSTANDING
+        limit = 1 if self._in_quarantine else OUTSTANDING
         while connection is not None and connection.has_room:
-            may_ask = self._journal.outstanding < limit and self._client.has_room
-            entry = self._journal.send_next(ask=may_ask)
+            has_turn = self._pending.outstanding < limit and self._client.has_room
+            entry = self._pending.send_next(requests=has_turn)
             if entry is None:
                 return
             self._send_entry(connection, entry)
 
     def _send_entry(self, connection: DaemonConnection, entry: PendingRequest) -> None:
-        mark = RUN_ALONE if entry.deaths >= DEATHS_UNTIL_SUSPECT else REDELIVERED if entry.again else ""
-        with contextlib.suppress(OSError):  # the daemon is gone, which whoever receives will see
+        mark = RUN_ALONE if entry.is_suspected else REDELIVERED if entry.redelivered else ""
+        with contextlib.suppress(OSError):  # the daemon is gone, which the other thread will see
             connection.send(Frame(entry.sequence, entry.line, mark))
 
-    def _receive(self, frame: Frame) -> bool:
-        """Take what the daemon says; True if it takes its leave."""
+    def _receive_frame(self, frame: Frame) -> bool:
+        """Handle a frame of the daemon; True if it says that it leaves."""
         if frame.sequence == OWN_MESSAGE:
-            if frame.mark:
-                return self._take_notice(parse(frame.line))
-            if self._progress.is_news(frame.line):
+            if frame.mark == CONTROL:
+                return self._receive_control(parse(frame.line))
+            if self._progress.passes(frame.line):
                 self._client.write(frame.line)
             return False
         if frame.mark == RUNNING_ALONE:
-            suspect = self._journal.find(frame.sequence)
-            if suspect is not None:
-                suspect.alone = True
+            entry = self._pending.find(frame.sequence)
+            if entry is not None:
+                entry.running_alone = True
             return False
-        entry = self._journal.settle(frame.sequence, frame.line)
-        if entry is not None and frame.line and not entry.own:
+        entry = self._pending.settle(frame.sequence, frame.line)
+        if entry is not None and frame.line and not entry.replayed:
             self._client.write(frame.line)
         self._trouble_since = None
-        self._go_on()
+        self._send_more()
         return False
 
-    def _go_on(self) -> None:
-        """There may be something to send, or room for what waits. Nobody waits here for client or daemon."""
+    def _send_more(self) -> None:
+        """Send what may be sent now. Never waits for client or daemon."""
         with self._sending:
-            if self._cautious:
-                self._cautious = any(entry.deaths >= DEATHS_UNTIL_SUSPECT for entry in self._journal.in_flight())
+            if self._in_quarantine:
+                self._in_quarantine = any(entry.is_suspected for entry in self._pending.in_flight())
             self._send()
 
-    def _take_notice(self, notice: object) -> bool:
-        leave = notice.get("goodbye") if isinstance(notice, dict) else None
+    def _receive_control(self, message: object) -> bool:
+        leave = message.get("goodbye") if isinstance(message, dict) else None
         if leave == "stopped":
-            self._dismissed = True
+            self._is_stopped = True
         elif leave == "retiring":
             self._connector.defer()
         return leave is not None
 
-    def _refuse_proven(self, entries: list[PendingRequest]) -> None:
-        """Answer the requests that have shown to be the death of daemons."""
+    def _refuse_poison(self, entries: list[PendingRequest]) -> None:
+        """Refuse the messages that have killed daemons while nothing suspected ran beside them."""
         for entry in entries:
-            if entry.deaths_alone >= DEATHS_ALONE:
+            if entry.is_poison:
                 from mempalace_mcp.daemon.refusals import poison_message
 
-                self._journal.settle(entry.sequence)  # for good: no daemon is told it again
+                self._pending.settle(entry.sequence)  # for good: no daemon gets it again
                 self._refuse(entry, poison_message())
 
-    def _refuse_all(self, trouble: Unavailable) -> None:
-        for entry in self._journal.in_flight():
+    def _refuse_all(self, reason: Unavailable) -> None:
+        for entry in self._pending.in_flight():
             self._client.wait_for_reading()
-            self._refuse(entry, trouble.error)
+            self._refuse(entry, reason.error)
 
     def _refuse(self, entry: PendingRequest, error: dict[str, object]) -> None:
         from mempalace_mcp.daemon.refusals import refuse
 
-        self._journal.refuse(entry.sequence)
+        self._pending.refuse(entry.sequence)
         answer = refuse(entry.line, error)
-        if answer is not None and not entry.own and not entry.cancelled:
+        if answer is not None and not entry.replayed and not entry.cancelled:
             self._client.write(answer)
 
     def _back_off(self, lived: float) -> None:
-        """Daemons that die as soon as they are born are not started as fast as possible, and are reported."""
+        """Wait before the next start if a daemon died early; report daemons that keep dying early."""
         if lived > _SHORT_LIFE_SECONDS:
             self._trouble_since = None
             return
@@ -399,7 +403,7 @@ class Bridge:
 
 
 def _end() -> None:
-    """Nobody reads what this process says."""
+    """The client is gone."""
     os._exit(0)
 
 

@@ -151,7 +151,7 @@ def _ask(palace: Path, purpose: str) -> dict[str, Any] | None:
             hint=_IF_SILENT if _is_silence(error) else None,
         ) from error
     connection.close()
-    return connection.welcome
+    return connection.server_hello
 
 
 def _is_free(palace: Path) -> bool:

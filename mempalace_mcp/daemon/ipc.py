@@ -433,7 +433,7 @@ class DaemonConnection:
     """
 
     def __init__(self, stream: socket.socket, welcome: dict[str, object], rest: bytes) -> None:
-        self.welcome = welcome
+        self.server_hello = welcome
         self.on_room: Callable[[], None] = lambda: None
         self._socket = stream
         self._rest = rest
@@ -447,13 +447,13 @@ class DaemonConnection:
     @property
     def version(self) -> str:
         """The daemon's."""
-        return str(self.welcome.get("version"))
+        return str(self.server_hello.get("version"))
 
     @property
     def pid(self) -> int:
         """The daemon's process, by the system's word if it tells, else by the daemon's."""
         process = platform.peer_process(self._socket)
-        return int(str(self.welcome.get("pid"))) if process is None else process
+        return int(str(self.server_hello.get("pid"))) if process is None else process
 
     def send(self, frame: Frame) -> None:
         """Send it whole.
@@ -463,7 +463,7 @@ class DaemonConnection:
         """
         self._out.put(frame.encode())
 
-    def ask_for_life(self) -> None:
+    def ping(self) -> None:
         """Have the daemon say something, unless it leaves unread what it was sent before."""
         if not self._out.pending:
             with contextlib.suppress(OSError):  # it is gone, which whoever receives will see

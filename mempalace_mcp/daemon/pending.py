@@ -1,4 +1,7 @@
-"""What a client has sent and has no answer to yet: so much of it must reach the next daemon when this one dies."""
+"""The messages of a client that are not settled. When the daemon dies, the next one is sent them again.
+
+A message is settled by its answer; one that has none, by the daemon's word that it is done.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,29 @@ import threading
 from collections.abc import Iterator, Mapping
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Of all entries. A client may say so much before it reads its first answer."""
+"""Of all entries: a client may send so much before it reads its first answer."""
 
 ENTRY_BYTES = 1024
 """What an entry takes beside its line."""
 
+DEATHS_UNTIL_QUARANTINE = 2
+"""A message is suspected when so many daemons died while it was sent and unsettled."""
+
+DEATHS_IN_QUARANTINE = 2
+"""A message is poison when so many daemons died while it ran alone."""
+
 _PARSED_BYTES = 64 * 1024
-"""Longer lines are parsed only when it must be: they are calls that carry texts, never the ones that a bridge knows."""
-_MAX_KEPT = 1024
+"""Longer lines are parsed only when a cancellation comes: they are tool calls with texts."""
+
+_MAX_STATE = 1024
 
 INITIALIZE = "initialize"
 INITIALIZED = "notifications/initialized"
 CANCELLED = "notifications/cancelled"
 LISTEN = "subscriptions/listen"
 _STATEFUL = (INITIALIZE, INITIALIZED, "logging/setLevel", "resources/list")
-"""What was said last of each counts. Whoever has listed the resources is told when the list has changed."""
+"""The last message of each is part of the session's state. (A client that has listed the resources is notified when
+the list changes.)"""
 _SUBSCRIBE = "resources/subscribe"
 _UNSUBSCRIBE = "resources/unsubscribe"
 
@@ -30,15 +41,16 @@ Key = tuple[type, str | int | float]
 
 
 class PendingRequest:
-    """One message of the client, or one that the bridge repeats on its own behalf (`own`).
+    """One message of the client, or one that the bridge replays to give a new daemon the session's state (`replayed`).
 
-    `is_request`: it will be answered soon, as far as can be told. What cannot be read will be, with a refusal.
-    `is_standing`: a request that stays open while the session lives, so that nobody waits for its answer.
+    `is_request`: it will be answered. A line that cannot be parsed is one, too: a refusal answers it.
+    `is_standing`: a request that stays open as long as the session, so its answer is not waited for.
+    `redelivered`: an earlier daemon had it.
+    `running_alone`: a daemon runs it with no other suspected message beside it.
+    `deaths`: daemons that died while it was sent and unsettled; `deaths_alone`, of these, while it ran alone.
     """
 
     __slots__ = (
-        "again",
-        "alone",
         "cancelled",
         "deaths",
         "deaths_alone",
@@ -47,35 +59,47 @@ class PendingRequest:
         "key",
         "line",
         "method",
-        "own",
+        "redelivered",
+        "replayed",
+        "running_alone",
         "sent",
         "sequence",
     )
 
-    def __init__(self, sequence: int, line: bytes, *, own: bool = False) -> None:
+    def __init__(self, sequence: int, line: bytes, *, replayed: bool = False) -> None:
         message = {"method": "tools/call", "id": None} if len(line) > _PARSED_BYTES else parse(line)
         self.sequence = sequence
         self.line = line
-        self.own = own
+        self.replayed = replayed
         self.method = message.get("method")
         self.is_standing = self.method == LISTEN
         self.is_request = ("id" in message or not message) and not self.is_standing
         self.key = _key(message)
         self.sent = False
-        self.again = own
-        self.alone = False
+        self.redelivered = replayed
+        self.running_alone = False
         self.cancelled = False
         self.deaths = 0
         self.deaths_alone = 0
 
     @property
-    def keeps_its_place(self) -> bool:
-        """Must it not be sent before the requests that came before it?"""
+    def is_ordered(self) -> bool:
+        """Must the requests before it be sent first?"""
         return self.is_request or self.method == INITIALIZED
 
     @property
+    def is_suspected(self) -> bool:
+        """May it be what kills daemons?"""
+        return self.deaths >= DEATHS_UNTIL_QUARANTINE
+
+    @property
+    def is_poison(self) -> bool:
+        """Has it killed daemons while it ran alone?"""
+        return self.deaths_alone >= DEATHS_IN_QUARANTINE
+
+    @property
     def size(self) -> int:
-        """What it takes of the journal's room."""
+        """Bytes it counts for."""
         return len(self.line) + ENTRY_BYTES
 
     def parameter(self, name: str) -> object:
@@ -90,7 +114,7 @@ def _key(message: Mapping[str, object]) -> Key | None:
 
 
 def parse(line: bytes) -> Mapping[str, object]:
-    """The message; empty if it cannot be read, which is for the daemon to answer."""
+    """The message; empty if it cannot be parsed, which the daemon answers."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):
@@ -99,7 +123,7 @@ def parse(line: bytes) -> Mapping[str, object]:
 
 
 class PendingRequests:
-    """The entries in flight in their order, and what the next daemon must be told of the session. Thread-safe.
+    """The unsettled messages in their order, and the session's state for the next daemon. Thread-safe.
 
     Bounded: `add` waits while there is no room.
     """
@@ -107,35 +131,35 @@ class PendingRequests:
     def __init__(self) -> None:
         self._entries: dict[int, PendingRequest] = {}
         self._ordered: dict[int, PendingRequest] = {}
-        """Not sent: requests, and what keeps its place among them."""
+        """Not sent: requests, and messages that must stay in order with them."""
         self._others: dict[int, PendingRequest] = {}
-        """Not sent, and may overtake requests that wait."""
-        self._named: dict[Key, list[PendingRequest]] = {}
-        self._long: dict[int, PendingRequest] = {}
-        """Their lines were not parsed: what they are called is found out when it matters."""
+        """Not sent: messages that may overtake waiting requests."""
+        self._by_key: dict[Key, list[PendingRequest]] = {}
+        self._unparsed: dict[int, PendingRequest] = {}
+        """Long lines, whose ids are not known yet."""
         self._bytes = self._standing = self._last = 0
-        self._told: dict[object, bytes] = {}
+        self._state: dict[object, bytes] = {}
         self._changed = threading.Condition()
         self.outstanding = 0
         """Requests sent and not settled."""
 
-    def add(self, line: bytes, *, own: bool = False) -> PendingRequest:
-        """The entry of a new message; a cancellation ends the request that it is about, or marks it as ending."""
+    def add(self, line: bytes, *, replayed: bool = False) -> PendingRequest:
+        """Add a message. A cancellation removes its request if that was not sent, else marks it as cancelled."""
         with self._changed:
-            self._changed.wait_for(lambda: own or self._bytes < MAX_BYTES)
+            self._changed.wait_for(lambda: replayed or self._bytes < MAX_BYTES)
             self._last += 1
-            entry = PendingRequest(self._last, line, own=own)
-            self._enter(entry)
+            entry = PendingRequest(self._last, line, replayed=replayed)
+            self._insert(entry)
             if entry.method == CANCELLED:
                 self._cancel(_key({"method": CANCELLED, "id": entry.parameter("requestId")}))
             self._changed.notify_all()
         return entry
 
-    def send_next(self, *, ask: bool) -> PendingRequest | None:
-        """What is to be sent next, noted as sent; requests only if they may be asked now."""
+    def send_next(self, *, requests: bool) -> PendingRequest | None:
+        """The next message to send, marked as sent; a request only if `requests` allows."""
         with self._changed:
             first = next(iter(self._ordered.values()), None)
-            if first is not None and first.is_request and not ask:
+            if first is not None and first.is_request and not requests:
                 first = None
             other = next(iter(self._others.values()), None)
             if first is not None and other is not None:
@@ -147,33 +171,35 @@ class PendingRequests:
             return entry
 
     def note_sent(self, entry: PendingRequest) -> None:
-        """The message is on its way. To be noted before it goes: its answer may be as fast."""
+        """Mark as sent. Call it before sending: the answer may arrive at once."""
         with self._changed:
             self._queue(entry).pop(entry.sequence, None)
             entry.sent = True
             self.outstanding += entry.is_request
 
     def settle(self, sequence: int, answer: bytes = b"") -> PendingRequest | None:
-        """The daemon is done with a message; its entry, or None if it was none of ours."""
+        """Remove a message that the daemon is done with; its entry, or None if there is none."""
         with self._changed:
             entry = self._entries.get(sequence)
             if entry is not None:
-                self._leave(entry)
-                if not entry.own:
-                    self._note(entry, answer)
+                self._remove(entry)
+                if not entry.replayed:
+                    self._remember(entry, answer)
                 self._changed.notify_all()
         return entry
 
     def refuse(self, sequence: int) -> PendingRequest | None:
-        """The bridge answers a message itself, as there is no daemon. What begins a session is said to the next one:
-        a client that goes on all the same does not say it again."""
+        """Remove a message that the bridge answers itself, as there is no daemon.
+
+        The handshake is replayed to the next daemon all the same: a client that goes on does not repeat it.
+        """
         entry = self.settle(sequence, b'{"error":0}')
         if entry is not None and entry.method in (INITIALIZE, INITIALIZED):
-            self._told[entry.method] = entry.line
+            self._state[entry.method] = entry.line
         return entry
 
     def in_flight(self) -> list[PendingRequest]:
-        """All that is unsettled, oldest first."""
+        """All unsettled messages, oldest first."""
         with self._changed:
             return list(self._entries.values())
 
@@ -183,40 +209,40 @@ class PendingRequests:
         return not self._entries
 
     def find(self, sequence: int) -> PendingRequest | None:
-        """The entry of that number, if it is in flight."""
+        """The entry with that sequence number, if it is unsettled."""
         return self._entries.get(sequence)
 
     @property
-    def greeted(self) -> bool:
-        """Has the client said that the handshake is done?"""
-        return INITIALIZED in self._told
+    def is_initialized(self) -> bool:
+        """Has the client sent `notifications/initialized`?"""
+        return INITIALIZED in self._state
 
     def replay(self) -> Iterator[PendingRequest]:
-        """Entries of our own for a new daemon, that bring it to where the old one was; earlier ones are dropped."""
+        """Entries that give a new daemon the session's state; those of an earlier replay are dropped."""
         for entry in self.in_flight():
-            if entry.own:
+            if entry.replayed:
                 self.settle(entry.sequence)
-        for line in list(self._told.values()):
-            yield self.add(line, own=True)
+        for line in list(self._state.values()):
+            yield self.add(line, replayed=True)
 
-    def lost(self) -> None:
-        """The daemon has died: what it had is to be sent again, what was cancelled is not."""
+    def requeue_after_death(self) -> None:
+        """The daemon died: count that for the messages it had, and queue them again."""
         for entry in self.in_flight():
             entry.deaths += entry.sent and not entry.is_standing
-            entry.deaths_alone += entry.alone
-        self.unsent()
+            entry.deaths_alone += entry.running_alone
+        self.requeue()
 
-    def unsent(self) -> None:
-        """The connection is gone, with no harm done: all is to be sent again."""
+    def requeue(self) -> None:
+        """The connection is gone: queue all messages again, except cancelled ones and cancellations."""
         with self._changed:
             self._ordered.clear()
             self._others.clear()
             self.outstanding = 0
             for entry in list(self._entries.values()):
-                entry.again |= entry.sent
-                entry.sent = entry.alone = False
+                entry.redelivered |= entry.sent
+                entry.sent = entry.running_alone = False
                 if entry.cancelled or entry.method == CANCELLED:
-                    self._leave(entry)
+                    self._remove(entry)
                 else:
                     self._queue(entry)[entry.sequence] = entry
             self._changed.notify_all()
@@ -226,8 +252,8 @@ class PendingRequests:
         with self._changed:
             return self._changed.wait_for(lambda: not self._has_work(), seconds)
 
-    def wait_while_it_empties(self, seconds: float) -> bool:
-        """Wait until everything is settled; False if nothing happened for so long."""
+    def drain(self, seconds: float) -> bool:
+        """Wait until everything is settled; False once nothing happened for so many seconds."""
         with self._changed:
             while self._has_work():
                 if not self._changed.wait(seconds):
@@ -235,7 +261,7 @@ class PendingRequests:
         return True
 
     def wait_until_needed(self, seconds: float | None = None) -> bool:
-        """Wait until something is in flight; False if that took longer."""
+        """Wait until there is an unsettled message; False if that took longer."""
         with self._changed:
             return self._changed.wait_for(self._has_work, seconds)
 
@@ -243,49 +269,49 @@ class PendingRequests:
         return len(self._entries) > self._standing
 
     def _queue(self, entry: PendingRequest) -> dict[int, PendingRequest]:
-        return self._ordered if entry.keeps_its_place else self._others
+        return self._ordered if entry.is_ordered else self._others
 
-    def _enter(self, entry: PendingRequest) -> None:
+    def _insert(self, entry: PendingRequest) -> None:
         self._entries[entry.sequence] = self._queue(entry)[entry.sequence] = entry
         self._bytes += entry.size
         self._standing += entry.is_standing
         if len(entry.line) > _PARSED_BYTES:
-            self._long[entry.sequence] = entry
+            self._unparsed[entry.sequence] = entry
         elif entry.key is not None:
-            self._named.setdefault(entry.key, []).append(entry)
+            self._by_key.setdefault(entry.key, []).append(entry)
 
-    def _leave(self, entry: PendingRequest) -> None:
+    def _remove(self, entry: PendingRequest) -> None:
         del self._entries[entry.sequence]
         self._queue(entry).pop(entry.sequence, None)
-        self._long.pop(entry.sequence, None)
+        self._unparsed.pop(entry.sequence, None)
         self._bytes -= entry.size
         self._standing -= entry.is_standing
         self.outstanding -= entry.sent and entry.is_request
         if entry.key is not None:
-            namesakes = self._named[entry.key]
+            namesakes = self._by_key[entry.key]
             namesakes.remove(entry)
             if not namesakes:
-                del self._named[entry.key]
+                del self._by_key[entry.key]
 
     def _cancel(self, key: Key | None) -> None:
-        """What was sent is marked, so that no other daemon is given it; what was not sent is never done."""
-        for entry in self._long.values():
+        """Mark a request that was sent, so that no other daemon gets it; remove one that was not."""
+        for entry in self._unparsed.values():
             entry.key = _key(parse(entry.line))
             if entry.key is not None:
-                self._named.setdefault(entry.key, []).append(entry)
-        self._long.clear()
-        for entry in list(self._named.get(key, ())) if key is not None else ():
+                self._by_key.setdefault(entry.key, []).append(entry)
+        self._unparsed.clear()
+        for entry in list(self._by_key.get(key, ())) if key is not None else ():
             entry.cancelled = True
             if not entry.sent:
-                self._leave(entry)
+                self._remove(entry)
 
-    def _note(self, entry: PendingRequest, answer: bytes) -> None:
-        """Remember what gives a session its state, once it has been granted."""
+    def _remember(self, entry: PendingRequest, answer: bytes) -> None:
+        """Keep a message that changes the session's state, once it was answered without an error."""
         if entry.method not in (*_STATEFUL, _SUBSCRIBE, _UNSUBSCRIBE) or "error" in parse(answer or b"{}"):
             return
         if entry.method in _STATEFUL:
-            self._told[entry.method] = entry.line
-        elif entry.method == _SUBSCRIBE and len(self._told) < _MAX_KEPT:
-            self._told[_SUBSCRIBE, str(entry.parameter("uri"))] = entry.line
+            self._state[entry.method] = entry.line
+        elif entry.method == _SUBSCRIBE and len(self._state) < _MAX_STATE:
+            self._state[_SUBSCRIBE, str(entry.parameter("uri"))] = entry.line
         elif entry.method == _UNSUBSCRIBE:
-            self._told.pop((_SUBSCRIBE, str(entry.parameter("uri"))), None)
+            self._state.pop((_SUBSCRIBE, str(entry.parameter("uri"))), None)

@@ -1,4 +1,7 @@
-"""The answers that a bridge gives by itself, when there is no daemon to give them."""
+"""Answers that a bridge gives itself when there is no daemon.
+
+A bridge imports this module with the first such answer.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,9 @@ def refuse(line: bytes, error: Mapping[str, object]) -> bytes | None:
         return None
     answer: dict[str, object] = {"jsonrpc": "2.0", "id": content["id"]}
     if content["method"] == CALL:
-        told = {"error": dict(error)}
-        text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
-        answer["result"] = {"content": [{"type": "text", "text": text}], "structuredContent": told, "isError": True}
+        payload = {"error": dict(error)}
+        text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+        answer["result"] = {"content": [{"type": "text", "text": text}], "structuredContent": payload, "isError": True}
     else:
         answer["error"] = {
             "code": SERVER_ERROR,
@@ -44,15 +47,15 @@ def refuse_overlong(line: Overlong) -> bytes:
 
 
 def poison_message() -> dict[str, object]:
-    """For a request that has ended daemon after daemon."""
+    """The error for a request that has killed daemon after daemon."""
     return PalaceError(
-        "the server died each time it was given this request, also with no other one beside it",
-        hint="Do not send it again; its log has the details. Whether a write of it was done, a search will tell.",
+        "the server died each time it ran this request, also with no other request beside it",
+        hint="Do not send it again; the log has the details. Search to find out whether it wrote anything.",
     ).as_dict()
 
 
 def crash_loop(palace: str) -> dict[str, object]:
-    """For whatever is in flight while daemons die as soon as they are born."""
+    """The error for all pending requests while daemons keep dying as soon as they start."""
     return Busy(
         "the daemon of the palace dies again and again",
         hint=f"Try again; its log is {os.path.join(palace, LOG)}.",

@@ -161,7 +161,7 @@ def test_cancellations_overtake_what_waits(palace: Path, deliberate: Path, optio
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_what_a_client_does_not_read_is_bounded(palace: Path) -> None:
-    """Its requests fill the journal, and then it has to wait."""
+    """Its requests fill the room for pending messages, and then it has to wait."""
     count, line = 5_000, encoded([request("list", "tools/list", _meta={"padding": "x" * 60_000})])
     much_written = threading.Event()
     with bridge(palace) as client:

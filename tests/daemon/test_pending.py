@@ -15,188 +15,188 @@ def line(method: str, number: object = None, **params: object) -> bytes:
     return json.dumps(message if number is None else {**message, "id": number}).encode()
 
 
-def sequences(journal: PendingRequests) -> list[int]:
-    return [entry.sequence for entry in journal.in_flight()]
+def sequences(pending: PendingRequests) -> list[int]:
+    return [entry.sequence for entry in pending.in_flight()]
 
 
-def send(journal: PendingRequests, *entries: PendingRequest) -> None:
+def send(pending: PendingRequests, *entries: PendingRequest) -> None:
     """All of them, or everything there is to send."""
     for entry in entries:
-        journal.note_sent(entry)
-    while not entries and journal.send_next(ask=True) is not None:
+        pending.note_sent(entry)
+    while not entries and pending.send_next(requests=True) is not None:
         pass
 
 
 def test_what_is_settled_is_forgotten_and_the_rest_stays_in_order() -> None:
-    journal = PendingRequests()
+    pending = PendingRequests()
     for number in range(5):
-        journal.add(line("tools/call", number))
-    journal.settle(3)
-    assert journal.settle(99) is None
-    assert sequences(journal) == [1, 2, 4, 5]
+        pending.add(line("tools/call", number))
+    pending.settle(3)
+    assert pending.settle(99) is None
+    assert sequences(pending) == [1, 2, 4, 5]
 
 
 def test_a_granted_handshake_is_told_the_next_daemon_under_numbers_of_its_own() -> None:
-    journal = PendingRequests()
+    pending = PendingRequests()
     for each in (line("initialize", "a"), line("notifications/initialized"), line("logging/setLevel", 1, level="info")):
-        journal.settle(journal.add(each).sequence, b'{"result":{}}')
-    waiting = journal.add(line("tools/call", 2))
-    replayed = list(journal.replay())
+        pending.settle(pending.add(each).sequence, b'{"result":{}}')
+    waiting = pending.add(line("tools/call", 2))
+    replayed = list(pending.replay())
     assert [entry.method for entry in replayed] == ["initialize", "notifications/initialized", "logging/setLevel"]
-    assert all(entry.own and entry.sequence > waiting.sequence for entry in replayed)
-    again = list(journal.replay())
+    assert all(entry.replayed and entry.sequence > waiting.sequence for entry in replayed)
+    again = list(pending.replay())
     assert [entry.method for entry in again] == [entry.method for entry in replayed]
-    assert sequences(journal) == [waiting.sequence, *(entry.sequence for entry in again)]
+    assert sequences(pending) == [waiting.sequence, *(entry.sequence for entry in again)]
 
 
 def test_what_was_refused_is_not_told_the_next_daemon() -> None:
-    journal = PendingRequests()
-    journal.settle(journal.add(line("initialize", 1)).sequence, b'{"error":{}}')
-    assert not list(journal.replay())
+    pending = PendingRequests()
+    pending.settle(pending.add(line("initialize", 1)).sequence, b'{"error":{}}')
+    assert not list(pending.replay())
 
 
 def test_subscriptions_are_kept_until_they_end() -> None:
-    journal = PendingRequests()
+    pending = PendingRequests()
     for method, uri in (("subscribe", "a"), ("subscribe", "b"), ("unsubscribe", "a")):
-        journal.settle(journal.add(line(f"resources/{method}", 1, uri=uri)).sequence, b'{"result":{}}')
-    assert [entry.parameter("uri") for entry in journal.replay()] == ["b"]
+        pending.settle(pending.add(line(f"resources/{method}", 1, uri=uri)).sequence, b'{"result":{}}')
+    assert [entry.parameter("uri") for entry in pending.replay()] == ["b"]
 
 
 def test_a_stream_stays_open_and_keeps_nobody_waiting() -> None:
-    journal = PendingRequests()
-    stream = journal.add(line("subscriptions/listen", "ear"))
+    pending = PendingRequests()
+    stream = pending.add(line("subscriptions/listen", "ear"))
     assert not stream.is_request
-    assert journal.wait_until_empty(0)
-    assert not journal.wait_until_needed(0)
+    assert pending.wait_until_empty(0)
+    assert not pending.wait_until_needed(0)
     for _ in range(3):
-        send(journal, stream)
-        journal.lost()
-    assert (stream.deaths, stream.again, stream.sent) == (0, True, False)
-    assert sequences(journal) == [stream.sequence]
-    journal.add(line("ping", 1))
-    assert not journal.wait_until_empty(0)
-    assert journal.wait_until_needed(0)
+        send(pending, stream)
+        pending.requeue_after_death()
+    assert (stream.deaths, stream.redelivered, stream.sent) == (0, True, False)
+    assert sequences(pending) == [stream.sequence]
+    pending.add(line("ping", 1))
+    assert not pending.wait_until_empty(0)
+    assert pending.wait_until_needed(0)
 
 
 def test_what_is_repeated_is_marked_as_such() -> None:
-    journal = PendingRequests()
-    journal.settle(journal.add(line("resources/list", 1)).sequence, b'{"result":{}}')
-    sent, waiting = journal.add(line("resources/subscribe", 2, uri="a")), journal.add(line("ping", 3))
-    send(journal, sent)
-    journal.unsent()
-    assert (sent.again, waiting.again) == (True, False)
-    assert [(entry.method, entry.again) for entry in journal.replay()] == [("resources/list", True)]
+    pending = PendingRequests()
+    pending.settle(pending.add(line("resources/list", 1)).sequence, b'{"result":{}}')
+    sent, waiting = pending.add(line("resources/subscribe", 2, uri="a")), pending.add(line("ping", 3))
+    send(pending, sent)
+    pending.requeue()
+    assert (sent.redelivered, waiting.redelivered) == (True, False)
+    assert [(entry.method, entry.redelivered) for entry in pending.replay()] == [("resources/list", True)]
 
 
 def test_cancelled_requests_end_with_their_daemon_and_twins_of_another_type_do_not() -> None:
-    journal = PendingRequests()
-    text, number, long = (journal.add(each) for each in (line("tools/call", "7"), line("tools/call", 7), b""))
-    long = journal.add(line("tools/call", "big", filler="x" * 100_000))
-    send(journal)
-    journal.add(line("notifications/cancelled", requestId=7))
-    journal.add(line("notifications/cancelled", requestId="big"))
-    journal.lost()
+    pending = PendingRequests()
+    text, number, long = (pending.add(each) for each in (line("tools/call", "7"), line("tools/call", 7), b""))
+    long = pending.add(line("tools/call", "big", filler="x" * 100_000))
+    send(pending)
+    pending.add(line("notifications/cancelled", requestId=7))
+    pending.add(line("notifications/cancelled", requestId="big"))
+    pending.requeue_after_death()
     assert not number.sent
     assert long.cancelled
-    assert sequences(journal) == [text.sequence, 3]
+    assert sequences(pending) == [text.sequence, 3]
     assert text.deaths == 1
 
 
 def test_a_request_that_is_cancelled_before_it_was_sent_is_never_sent() -> None:
-    journal = PendingRequests()
-    sent, unsent = journal.add(line("tools/call", 1)), journal.add(line("tools/call", 2))
-    send(journal, sent)
+    pending = PendingRequests()
+    sent, requeue = pending.add(line("tools/call", 1)), pending.add(line("tools/call", 2))
+    send(pending, sent)
     for number in (1, 2):
-        journal.settle(journal.add(line("notifications/cancelled", requestId=number)).sequence)
-    assert sequences(journal) == [sent.sequence]
+        pending.settle(pending.add(line("notifications/cancelled", requestId=number)).sequence)
+    assert sequences(pending) == [sent.sequence]
     assert sent.cancelled
-    assert journal.settle(unsent.sequence) is None
-    journal.settle(sent.sequence)
+    assert pending.settle(requeue.sequence) is None
+    pending.settle(sent.sequence)
     for number in (3, 4, 5):  # their bytes would fill it
-        journal.add(line("tools/call", number, filler="x" * (MAX_BYTES // 2)))
-        journal.settle(journal.add(line("notifications/cancelled", requestId=number)).sequence)
-    assert journal.wait_until_empty(0)
+        pending.add(line("tools/call", number, filler="x" * (MAX_BYTES // 2)))
+        pending.settle(pending.add(line("notifications/cancelled", requestId=number)).sequence)
+    assert pending.wait_until_empty(0)
 
 
 def test_only_what_was_sent_has_died() -> None:
-    journal = PendingRequests()
-    sent, waiting = journal.add(line("ping", 1)), journal.add(line("ping", 2))
-    send(journal, sent)
-    sent.alone = True
-    journal.lost()
+    pending = PendingRequests()
+    sent, waiting = pending.add(line("ping", 1)), pending.add(line("ping", 2))
+    send(pending, sent)
+    sent.running_alone = True
+    pending.requeue_after_death()
     assert (sent.deaths, sent.deaths_alone, waiting.deaths) == (1, 1, 0)
     assert not sent.sent
-    send(journal, sent)
-    journal.unsent()
+    send(pending, sent)
+    pending.requeue()
     assert (sent.deaths, sent.deaths_alone) == (1, 1)
 
 
-def test_a_full_journal_makes_the_client_wait() -> None:
-    journal = PendingRequests()
+def test_a_full_queue_makes_the_client_wait() -> None:
+    pending = PendingRequests()
     long = line("ping", 1, filler="x" * (MAX_BYTES // 2 - ENTRY_BYTES))
     for _ in range(2):
-        journal.add(long)
-    waiting = threading.Thread(target=journal.add, args=(line("ping", "late"),))
+        pending.add(long)
+    waiting = threading.Thread(target=pending.add, args=(line("ping", "late"),))
     waiting.start()
-    assert sequences(journal) == [1, 2]
-    own = journal.add(line("ping", "own"), own=True)
+    assert sequences(pending) == [1, 2]
+    own = pending.add(line("ping", "replayed"), replayed=True)
     for sequence in (1, own.sequence):
-        journal.settle(sequence)
+        pending.settle(sequence)
     waiting.join(10)
-    assert sequences(journal) == [2, 4]
-    assert not journal.wait_until_empty(0)
+    assert sequences(pending) == [2, 4]
+    assert not pending.wait_until_empty(0)
 
 
 def test_many_short_messages_fill_it_too() -> None:
-    journal = PendingRequests()
+    pending = PendingRequests()
     for _ in range(MAX_BYTES // ENTRY_BYTES):
-        journal.add(b"")
-    waiting = threading.Thread(target=journal.add, args=(b"",), daemon=True)
+        pending.add(b"")
+    waiting = threading.Thread(target=pending.add, args=(b"",), daemon=True)
     waiting.start()
-    assert len(journal.in_flight()) == MAX_BYTES // ENTRY_BYTES
-    journal.settle(1)
+    assert len(pending.in_flight()) == MAX_BYTES // ENTRY_BYTES
+    pending.settle(1)
     waiting.join(10)
     assert not waiting.is_alive()
 
 
 def test_what_is_no_request_overtakes_requests_that_wait_and_the_handshake_does_not() -> None:
-    journal = PendingRequests()
+    pending = PendingRequests()
     first = line("ping", 1), line("notifications/initialized"), line("notifications/roots/list_changed")
     for each in (*first, line("ping", 2), line("subscriptions/listen", 3)):
-        journal.add(each)
-    assert [entry.sequence for _ in range(3) if (entry := journal.send_next(ask=False))] == [3, 5]
-    assert [entry.sequence for _ in range(4) if (entry := journal.send_next(ask=True))] == [1, 2, 4]
-    assert journal.outstanding == 2
-    journal.unsent()
-    assert journal.outstanding == 0
-    assert [entry.sequence for _ in range(6) if (entry := journal.send_next(ask=True))] == [1, 2, 3, 4, 5]
+        pending.add(each)
+    assert [entry.sequence for _ in range(3) if (entry := pending.send_next(requests=False))] == [3, 5]
+    assert [entry.sequence for _ in range(4) if (entry := pending.send_next(requests=True))] == [1, 2, 4]
+    assert pending.outstanding == 2
+    pending.requeue()
+    assert pending.outstanding == 0
+    assert [entry.sequence for _ in range(6) if (entry := pending.send_next(requests=True))] == [1, 2, 3, 4, 5]
     for sequence in range(1, 6):
-        journal.settle(sequence)
-    assert (journal.outstanding, journal.is_empty) == (0, True)
+        pending.settle(sequence)
+    assert (pending.outstanding, pending.is_empty) == (0, True)
 
 
 def test_it_waits_as_long_as_something_happens() -> None:
-    journal = PendingRequests()
+    pending = PendingRequests()
     for number in range(3):
-        journal.add(line("ping", number))
-    assert not journal.wait_while_it_empties(0)
+        pending.add(line("ping", number))
+    assert not pending.drain(0)
     emptied: list[bool] = []
-    waiting = threading.Thread(target=lambda: emptied.append(journal.wait_while_it_empties(60)))
+    waiting = threading.Thread(target=lambda: emptied.append(pending.drain(60)))
     waiting.start()
     for sequence in range(1, 4):
-        journal.settle(sequence)
+        pending.settle(sequence)
     waiting.join(10)
     assert emptied == [True]
 
 
 @given(st.binary(max_size=60) | st.just(b"[" * 100_000) | st.just(b"[" * 50_000))
 def test_nothing_a_client_sends_breaks_it(data: bytes) -> None:
-    journal = PendingRequests()
-    entry = journal.add(data)
+    pending = PendingRequests()
+    entry = pending.add(data)
     assert isinstance(entry.is_request, bool)
-    journal.add(line("notifications/cancelled", requestId=1))
-    journal.settle(entry.sequence, data)
-    journal.lost()
+    pending.add(line("notifications/cancelled", requestId=1))
+    pending.settle(entry.sequence, data)
+    pending.requeue_after_death()
 
 
 def progress(token: object, value: float) -> bytes:
@@ -204,18 +204,18 @@ def progress(token: object, value: float) -> bytes:
 
 
 def test_progress_only_goes_forward() -> None:
-    news = ProgressFilter()
-    seen = [news.is_news(progress("a", value)) for value in (0.1, 0.5, 0.1, 0.5, 0.6)]
+    progress_filter = ProgressFilter()
+    seen = [progress_filter.passes(progress("a", value)) for value in (0.1, 0.5, 0.1, 0.5, 0.6)]
     assert seen == [True, True, False, False, True]
-    assert news.is_news(progress("b", 0.1))
-    assert news.is_news(progress(1, 0.2))
-    assert news.is_news(progress("1", 0.1))
-    assert news.is_news(line("notifications/tools/list_changed"))
-    assert news.is_news(b'"notifications/progress" is not JSON of that kind')
+    assert progress_filter.passes(progress("b", 0.1))
+    assert progress_filter.passes(progress(1, 0.2))
+    assert progress_filter.passes(progress("1", 0.1))
+    assert progress_filter.passes(line("notifications/tools/list_changed"))
+    assert progress_filter.passes(b'"notifications/progress" is not JSON of that kind')
 
 
 def test_progress_of_many_tokens_is_forgotten() -> None:
-    news = ProgressFilter()
-    assert all(news.is_news(progress(token, 0.5)) for token in range(1000))
-    assert news.is_news(progress(0, 0.1))
-    assert not news.is_news(progress(999, 0.1))
+    progress_filter = ProgressFilter()
+    assert all(progress_filter.passes(progress(token, 0.5)) for token in range(1000))
+    assert progress_filter.passes(progress(0, 0.1))
+    assert not progress_filter.passes(progress(999, 0.1))
