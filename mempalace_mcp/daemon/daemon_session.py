@@ -62,7 +62,7 @@ from mempalace_mcp.runtime.monitor import sockets_at_a_door
 from mempalace_mcp.runtime.writer import WriterThread
 from mempalace_mcp.server.flow import Write
 from mempalace_mcp.server.initialize import RequestId
-from mempalace_mcp.server.jsonrpc import Message, Refusal, read_message
+from mempalace_mcp.server.jsonrpc import Error, Message, Refusal, Result, read_message
 from mempalace_mcp.server.lines import LineSplitter
 from mempalace_mcp.server.methods import MethodServer, SessionServer
 from mempalace_mcp.server.request_context import RequestContext
@@ -212,7 +212,6 @@ class DaemonSession(Session):
         tasks: TaskGroup,
     ) -> None:
         super().__init__(server, activity, write)
-        self._own_activity = activity
         self._bridge = bridge
         self._suspicion = suspicion
         self._tasks = tasks
@@ -235,9 +234,7 @@ class DaemonSession(Session):
         elif "method" in message.content and "id" in message.content:
             self._ids[frame.sequence] = message.content["id"]
             numbered = Message({**message.content, "id": frame.sequence}, message.fault)
-            origin = RequestContext.of_message(
-                self._own_activity, message, len(frame.line), self._bridge, frame.sequence
-            )
+            origin = RequestContext.of_message(self.context, message, len(frame.line), self._bridge, frame.sequence)
             if frame.mark == REDELIVERED:
                 origin = replace(origin, resent=True)
             if frame.mark == RUN_ALONE:
@@ -248,24 +245,24 @@ class DaemonSession(Session):
         else:
             pointed = self._pointed(message)
             if pointed is not None and not self._give_up_waiting(pointed):
-                await self.take(pointed, RequestContext.of_message(self._own_activity, message, len(frame.line)))
+                await self.take(pointed, RequestContext.of_message(self.context, message, len(frame.line)))
             await self._say(frame.sequence, b"")
 
-    async def tell(self, message: bytes) -> None:
-        """Write a message that answers nothing."""
+    async def send_message(self, message: bytes) -> None:
+        """Send a message that is no response."""
         await self.send(Frame(OWN_MESSAGE, message).encode())
 
-    def encode_answer(self, request_id: RequestId, body: bytes) -> bytes:
-        """The answer as a frame, with the client's own id in it."""
+    def encode_response(self, request_id: RequestId, answer: Result | Error) -> bytes:
+        """The response as a frame, with the client's own id in it."""
         assert isinstance(request_id, int)
-        return Frame(request_id, super().encode_answer(self._restore(request_id), body)).encode()
+        return Frame(request_id, super().encode_response(self._restore(request_id), answer)).encode()
 
-    async def unanswered(self, origin: RequestContext) -> None:
-        """The request was cancelled: the bridge can forget it."""
-        await super().unanswered(origin)
-        if origin.sequence is not None:
-            self._restore(origin.sequence)
-            await self._say(origin.sequence, b"")
+    async def settle_unanswered(self, request: RequestContext) -> None:
+        """Settle a request that was cancelled: the bridge can forget it."""
+        await super().settle_unanswered(request)
+        if request.sequence is not None:
+            self._restore(request.sequence)
+            await self._say(request.sequence, b"")
 
     async def say_goodbye(self, reason: str) -> None:
         """Tell the bridge that this process leaves, which is no harm; returns once the bridge has it, or is gone."""

@@ -40,7 +40,7 @@ class Listener(Protocol):
         """The drawers in question; places are told of in any case."""
         ...
 
-    def hear(self, changes: Changes | None) -> None:
+    def notify(self, changes: Changes | None) -> None:
         """Take note; None means that anything may have changed."""
         ...
 
@@ -114,7 +114,7 @@ class ChangeFeed:
         self._since = stamp
         self._told += 1
         for listener in list(self._listeners):
-            listener.hear(changes)
+            listener.notify(changes)
 
     def _wanted(self) -> set[str]:
         return {drawer_id for listener in self._listeners for drawer_id in listener.drawer_ids}

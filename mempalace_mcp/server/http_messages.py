@@ -22,8 +22,7 @@ from starlette.types import Message as Event
 from starlette.types import Receive, Scope, Send
 
 from mempalace_mcp.core.errors import Busy, InvalidArgument, PalaceError
-from mempalace_mcp.server.calls import SERVER_ERROR
-from mempalace_mcp.server.jsonrpc import INVALID_REQUEST, Id, Message, decode, read_message, recover_id
+from mempalace_mcp.server.jsonrpc import INVALID_REQUEST, SERVER_ERROR, Id, Message, decode, read_message, recover_id
 from mempalace_mcp.server.lines import EDGE_BYTES, MAX_MESSAGE_BYTES
 
 JSON = "application/json"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Any
@@ -181,6 +182,8 @@ def _verify_extent(text: str) -> None:
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+SERVER_ERROR = -32000
 
 CALL = "tools/call"
 _ARGUMENTS = ("params", "arguments")
@@ -336,3 +339,38 @@ def _invalid(message: str, argument: str) -> InvalidArgument:
 
 def _describe(fault: Fault) -> str:
     return f"{show_path(fault.path) or 'the message'}: {fault.reason}"
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of a request, and the same in JSON. Long ones are encoded in the thread that formed them."""
+
+    content: Mapping[str, Any]
+    encoded: bytes
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Result:
+        """The result with that content."""
+        return cls(content, encode(content))
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """The error that answers a request: its `code`, its `message` and perhaps `data`."""
+
+    content: Mapping[str, Any]
+
+
+def encode(content: Mapping[str, Any]) -> bytes:
+    """Compact JSON in UTF-8."""
+    return _ENCODER.encode(content).encode()
+
+
+def encode_response(request_id: str | int, answer: Result | Error) -> bytes:
+    """The response to a request, without a newline."""
+    if isinstance(answer, Error):
+        return encode({"jsonrpc": "2.0", "id": request_id, "error": answer.content})
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (json.dumps(request_id).encode(), answer.encoded)

@@ -22,7 +22,6 @@ from mempalace_mcp.core.errors import InvalidArgument, NotFound, PalaceError
 from mempalace_mcp.core.model import Fact, Hit
 from mempalace_mcp.core.text import excerpt, name_key, read_entity, read_name
 from mempalace_mcp.palace import search
-from mempalace_mcp.server.calls import verify_no_cursor
 from mempalace_mcp.server.services import Services
 from mempalace_mcp.server.tools import overview
 from mempalace_mcp.server.tools.answers import Json, fact_shown
@@ -207,28 +206,24 @@ class _Prompt:
         return {"name": self.name, "title": self.title, "description": self.description, "arguments": arguments}
 
 
-def list_prompts(services: Services, cursor: str | None) -> Json:
-    """All prompts that could be used with these tools, on one page.
-
-    Raises:
-        InvalidArgument: there is no such page.
-    """
-    verify_no_cursor(cursor, "prompts")
+def list_prompts(services: Services) -> Json:
+    """All prompts that can be used with these tools."""
     return {"prompts": [prompt.listed() for prompt in _offered(services.tools.names)]}
 
 
-def get_prompt(services: Services, name: str, arguments: Mapping[str, str]) -> Json:
-    """A prompt, written now, as one message of plain text: some clients take no other, or only the first. All its
-    arguments are text.
+def get_prompt(services: Services, params: Json) -> Json:
+    """The prompt of that `name`, written with these `arguments`, as one message of plain text.
+
+    Some clients accept nothing but text, and only one message.
 
     Raises:
         NotFound: there is none of that name.
         PalaceError: what the arguments ask for is refused.
     """
     names = services.tools.names
-    prompt = find_prompt(names, name)
+    prompt = find_prompt(names, params["name"])
     read = partial(read_arguments, prompt.arguments, schema=prompt.schema())
-    text = prompt.write(services.tool_context.palace, arguments, read, names)
+    text = prompt.write(services.tool_context.palace, params.get("arguments") or {}, read, names)
     return {
         "description": prompt.description,
         "messages": [{"role": "user", "content": {"type": "text", "text": text}}],

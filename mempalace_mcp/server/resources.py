@@ -9,7 +9,6 @@ from typing import Any
 from mempalace_mcp.core.clock import format_instant
 from mempalace_mcp.core.model import Drawer, Room, Wing
 from mempalace_mcp.core.text import excerpt
-from mempalace_mcp.server.calls import verify_no_cursor
 from mempalace_mcp.server.services import Services
 from mempalace_mcp.server.subscriptions import DRAWER_TEMPLATE, ROOM_TEMPLATE, WING_TEMPLATE, read_uri, write_uri
 from mempalace_mcp.server.tools.answers import Json, drawer_preview, drawer_whole, present, to_json
@@ -69,34 +68,29 @@ TEMPLATES = (
 )
 
 
-def list_resources(services: Services, cursor: str | None) -> Json:
-    """Drawers, newest first, a page of them.
+def list_resources(services: Services, params: Json) -> Json:
+    """A page of the drawers, newest first.
 
     Raises:
-        InvalidArgument: there is no such page.
+        InvalidArgument: the cursor names no page.
     """
-    page = services.tool_context.palace.list_drawers(limit=PAGE, cursor=cursor)
+    page = services.tool_context.palace.list_drawers(limit=PAGE, cursor=params.get("cursor"))
     return present({"resources": [_listed(drawer) for drawer in page.items], "nextCursor": page.next_cursor})
 
 
-def list_templates(services: Services, cursor: str | None) -> Json:
-    """The addresses of everything.
-
-    Raises:
-        InvalidArgument: there is no such page.
-    """
-    verify_no_cursor(cursor, "templates")
+def list_templates() -> Json:
+    """The URI templates of wings, rooms and drawers."""
     return {"resourceTemplates": [template.listed() for template in TEMPLATES]}
 
 
-def read_resource(services: Services, uri: str) -> Json:
-    """What is at the address.
+def read_resource(services: Services, params: Json) -> Json:
+    """The contents of the resource with that `uri`.
 
     Raises:
-        InvalidArgument: it is no address of a palace.
-        NotFound: there is nothing.
+        InvalidArgument: it is no URI of a palace.
+        NotFound: there is no such resource.
     """
-    return {"contents": [_contents(services.tool_context.palace, uri)]}
+    return {"contents": [_contents(services.tool_context.palace, params["uri"])]}
 
 
 def drawer_uri(drawer: Drawer) -> str:

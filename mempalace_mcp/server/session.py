@@ -1,25 +1,21 @@
-"""One conversation with one client, whatever carries its messages.
+"""One MCP session with one client, over any transport.
 
-The requests of a session that are at work, each in a task that can be cancelled until there is an answer.
+A transport calls `receive` with each message of the client. Messages pass `MessageQueue` in their order. What happens
+then depends on the message:
 
-They are tasks of the event loop itself: those of a group of anyio's, each with a scope, would take a small call a sixth
-longer. So whoever is answered finishes undisturbed here, and not because a scope shields it.
+- The handshake and plain requests (`methods.is_plain`), all that common clients ask for, are answered directly by the
+  handlers of `methods.py`, each in a task of its own.
+- Everything else goes to the SDK, which is imported on the first such message, told of the handshake, and then serves
+  beside this session. It calls the same handlers.
+- A cancellation overtakes all that waits.
 
-One conversation with one client, whatever carries its messages.
-
-Plain requests are answered here, in the revisions that have a handshake: calls of tools and lists. Everything else is
-the SDK's: on the first such message it is loaded, told what was agreed without it, and serves beside this session from
-then on. (It ends a session by cancelling what is in flight, and drops messages that it cannot read. Here every message
-gets its answer: unreadable ones are answered on the spot, and a session can be drained before it is closed.)
+Every request is answered, also when it is unreadable or the session ends; the SDK alone would drop such requests.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,176 +24,71 @@ from anyio.abc import TaskGroup
 
 from mempalace_mcp.core.call_context import FULL, Principal
 from mempalace_mcp.runtime.activity import SessionActivity
-from mempalace_mcp.server.calls import Call, read_call
-from mempalace_mcp.server.flow import Outbox, Settle, Turn, Turns, Write
+from mempalace_mcp.server.flow import MessageQueue, Outbox, Pacing, QueuedMessage, RequestTasks, Write
 from mempalace_mcp.server.initialize import (
-    CONNECTION_CLOSED,
     INITIALIZE,
     INITIALIZED,
-    PROGRESS_TOKEN,
     RequestId,
     assumed_handshake,
     is_enveloped,
     needs_handshake,
 )
-from mempalace_mcp.server.jsonrpc import Message, Refusal, read_message
+from mempalace_mcp.server.jsonrpc import Error, Message, Refusal, Result, encode, encode_response, read_message
 from mempalace_mcp.server.lines import Overlong
 from mempalace_mcp.server.methods import SessionServer
-from mempalace_mcp.server.request_context import RequestContext
+from mempalace_mcp.server.request_context import RequestContext, SessionContext
 from mempalace_mcp.server.subscriptions import Subscriber, Subscriptions
-from mempalace_mcp.server.tools.answers import present, to_json
 
 if TYPE_CHECKING:
     from mempalace_mcp.server.sdk import SdkSession
 
-Work = Callable[[], Awaitable[bytes]]
-"""Forms the body of an answer: its result or its error, with that key."""
-
-Finish = Callable[[bytes | None], Awaitable[None]]
-"""Sends the body; None if the client has cancelled the request, and wants no answer."""
-
-CLOSED = b'"error":{"code":%d,"message":"Connection closed"}' % CONNECTION_CLOSED
-"""The body that answers what the end of a session interrupts."""
-
-
-class RequestTasks:
-    """Begins, cancels and ends what a session is asked for."""
-
-    def __init__(self, on_failure: Callable[[], None]) -> None:
-        self._on_failure = on_failure
-        self._failure: BaseException | None = None
-        self._by_id: dict[RequestId, _Request] = {}
-        """At work; clients use an id twice, and mean the later request by it."""
-        self._by_task: dict[asyncio.Task[None], _Request] = {}
-
-    def begin(self, request_id: RequestId, work: Work, finish: Finish) -> None:
-        """Do the work and finish with what it forms; returns at once."""
-        request = self._by_id[request_id] = _Request(work, finish)
-        request.task = asyncio.get_running_loop().create_task(self._run(request_id, request))
-        self._by_task[request.task] = request
-        request.task.add_done_callback(self._note_end)
-
-    def cancel(self, request_id: RequestId) -> bool:
-        """Cancel the request for the client; one that has not begun never does. False if it is not at work."""
-        request = self._by_id.get(request_id)
-        if request is not None:
-            request.cancel(None)
-        return request is not None
-
-    async def end(self) -> None:
-        """Cancel whatever is at work, say so to the client, and return when all is finished.
-
-        Raises:
-            Exception: some work failed, which none should.
-        """
-        for request in self._by_task.values():
-            request.cancel(CLOSED)
-        if self._by_task:
-            await asyncio.wait(list(self._by_task))
-        if self._failure is not None:
-            raise self._failure
-
-    async def _run(self, request_id: RequestId, request: _Request) -> None:
-        try:
-            await request.run()
-        finally:
-            if self._by_id.get(request_id) is request:
-                del self._by_id[request_id]
-            await request.finish(request.body)
-
-    def _note_end(self, task: asyncio.Task[None]) -> None:
-        del self._by_task[task]
-        failure = None if task.cancelled() else task.exception()
-        if failure is not None:
-            self._failure = failure
-            self._on_failure()
-
-
-class _Request:
-    """`body` is what answers it: should its work fail, that the session has ended, for so it does."""
-
-    __slots__ = ("_begun", "_cancelled", "_formed", "_work", "body", "finish", "task")
-
-    def __init__(self, work: Work, finish: Finish) -> None:
-        self._work = work
-        self._begun = self._cancelled = self._formed = False
-        self.body: bytes | None = CLOSED
-        self.finish = finish
-        self.task: asyncio.Task[None]
-
-    async def run(self) -> None:
-        """Form the body, unless it is cancelled before."""
-        try:
-            if not self._cancelled:
-                self._begun = True
-                self.body = await self._work()
-        except asyncio.CancelledError:
-            if not self._cancelled:
-                raise
-            while self.task.uncancel():
-                pass
-        finally:
-            self._formed = True
-
-    def cancel(self, answer: bytes | None) -> None:
-        """Who cancels first says what is answered. A task that is cancelled before its first step never takes one."""
-        if self._formed:
-            return
-        if not self._cancelled:
-            self._cancelled, self.body = True, answer
-        if self._begun:
-            self.task.cancel()
-
-
-MAX_UNREAD_ANSWERS = 12
-"""Answers of any length that may be formed at once, while nobody knows whether the client reads them: with what it may
-leave unread they are less than what it is given up for. (Nor does the executor give one client so many threads.)"""
-
 CANCELLED = "notifications/cancelled"
+
+_GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 class Session:
-    """`serve` runs for the whole conversation; `receive` takes the client's messages one by one."""
+    """`serve` runs for the whole session; `receive` takes the client's messages one by one."""
 
     tools_change = False
-    """True if the client may be told that the list of tools has become another one."""
+    """True if the client may be notified that the list of tools changed."""
 
     def __init__(self, server: SessionServer, activity: SessionActivity, write: Write) -> None:
         self.finished = anyio.Event()
-        """Set once `serve` has nothing more to say."""
+        """Set once `serve` has sent its last message."""
         self._server = server
-        self._activity = activity
-        self._outbox = Outbox(write)
-        self._begun, self._closing = anyio.Event(), anyio.Event()
         self._tasks: TaskGroup
-        self._turns = Turns(self._outbox)
-        self._forming = anyio.Semaphore(MAX_UNREAD_ANSWERS, fast_acquire=True)
-        self._answering = RequestTasks(self.close)
+        self._started, self._closing = anyio.Event(), anyio.Event()
+        self._outbox = Outbox(write)
+        self._queue = MessageQueue(self._outbox)
+        self._requests = RequestTasks(self.close)
+        self._subscriptions = Subscriptions(self._start_notifying)
+        self.context = SessionContext(activity, self._subscriptions, self._notify, Pacing(self._outbox))
+        """Shared by all requests of this session."""
         self._handshake: dict[str, Mapping[str, Any]] = {}
-        """What was agreed without the SDK: the client's messages by their methods."""
-        self._offer: RequestId | None = None
-        """The request by which the client offers the SDK a handshake, until it is answered."""
+        """The client's messages of a handshake without the SDK, by their methods."""
+        self._initialize_id: RequestId | None = None
+        """The id of an `initialize` that the SDK has not answered yet."""
         self._is_modern = False
-        """Has the client spoken a revision that has no handshake?"""
+        """True once the client has sent a request of a revision without a handshake."""
         self._sdk: SdkSession | None = None
-        self._loading = anyio.Lock()
-        self._subscriptions = Subscriptions(self._begin_to_tell)
+        self._sdk_lock = anyio.Lock()
 
     @property
     def broken(self) -> anyio.Event:
-        """Set once an answer could not be delivered."""
+        """Set once a message could not be delivered."""
         return self._outbox.broken
 
     @property
     def in_flight(self) -> int:
         """Requests that have arrived and are not answered yet."""
-        return self._turns.in_flight
+        return self._queue.in_flight
 
     async def serve(self) -> None:
-        """Answer until the session is closed; then what is still in flight is cancelled, and answered as such."""
+        """Answer until the session is closed; requests in flight are then cancelled, and answered as interrupted."""
         try:
             async with anyio.create_task_group() as self._tasks:
-                self._begun.set()
+                self._started.set()
                 await self._closing.wait()
                 if self._sdk is not None:
                     await self._sdk.close()
@@ -206,57 +97,58 @@ class Session:
             self._closing.set()
             try:
                 with anyio.CancelScope(shield=True):
-                    await self._answering.end()
-                    await self._turns.end(CLOSED)
+                    await self._requests.end()
+                    await self._queue.end()
             finally:
                 self._subscriptions.close()
                 self.finished.set()
 
     async def receive(self, data: bytes | Overlong, access: Principal = FULL, client_id: str | None = None) -> None:
-        """Take one message from a caller with that access; returns when it has been handed over or refused.
+        """Take one message of a caller with that access; returns when it has started, or waits in the queue.
 
         Raises:
             anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
         """
         message = read_message(data)
         if isinstance(message, Refusal):
-            answer = message.answer()
-            refuse = partial(self._refuse, answer)
-            await self._queue(Turn(len(answer), partial(self._begin_refusing, refuse), refuse))
+            refusal = message.answer()
+            refuse = partial(self._refuse, refusal)
+            await self._enqueue(QueuedMessage(len(refusal), partial(self._start_refusing, refusal), refuse))
         else:
             size = len(data) if isinstance(data, bytes) else 0
-            origin = RequestContext.of_message(self._activity, message, size, access=access)
-            await self.take(message, replace(origin, session_id=client_id))
+            request = RequestContext.of_message(self.context, message, size, access=access, session_id=client_id)
+            await self.take(message, request)
 
-    async def take(self, message: Message, origin: RequestContext) -> None:
-        """Take one message that was read, from there; returns when it has been handed over, or waits for its turn.
+    async def take(self, message: Message, request: RequestContext) -> None:
+        """Take one well-formed message; returns when it has started, or waits in the queue.
 
         Raises:
             anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
         """
         content = message.content
-        if _is_request(message):
-            finish = partial(self._finish, content["id"], origin)
-            await self._queue(Turn(origin.size, partial(self._take_request, content, origin), finish, content["id"]))
+        if "method" in content and "id" in content:
+            start = partial(self._start_request, content, request)
+            finish = partial(self._finish, content["id"], request)
+            await self._enqueue(QueuedMessage(request.size, start, finish, content["id"]))
         elif "method" in content and content["method"] != CANCELLED:
-            await self._queue(Turn(origin.size, partial(self._take_notice, message, origin)))
-        else:
+            await self._enqueue(QueuedMessage(request.size, partial(self._take_notification, content, request)))
+        else:  # cancellations and responses do not wait
             await self._verify_open()
-            await self._take_notice(message, origin)
+            await self._take_notification(content, request)
 
     async def drain(self, seconds: float) -> None:
         """Wait until everything in flight is answered, at most that long. Streams of changes end at once."""
         self._subscriptions.end_streams()
         with anyio.move_on_after(seconds):
             while self.in_flight:
-                await self._turns.next_settled()
+                await self._queue.next_settled()
 
-    async def answer_all(self, patience: float) -> None:
+    async def answer_all(self, idle_seconds: float) -> None:
         """Wait until everything in flight is answered, or nothing was for so long. Streams of changes end at once."""
         self._subscriptions.end_streams()
         while self.in_flight:
-            with anyio.move_on_after(patience) as waiting:
-                await self._turns.next_settled()
+            with anyio.move_on_after(idle_seconds) as waiting:
+                await self._queue.next_settled()
             if waiting.cancelled_caught:
                 return
 
@@ -265,123 +157,110 @@ class Session:
         self._closing.set()
 
     def abort(self) -> None:
-        """Close, and give up on answers that the client does not take."""
+        """Close, and drop the messages that the client does not read."""
         self.close()
         self._outbox.abort()
 
-    async def send(self, data: bytes) -> None:
-        """Write one message whole: whatever is cancelled meanwhile, no half answer stays behind.
-
-        Raises:
-            anyio.BrokenResourceError, anyio.ClosedResourceError: the client is gone.
-        """
-        await self._outbox.send(data)
-
-    async def answer(self, request_id: RequestId, body: bytes) -> None:
-        """Settle a request; the body is its result or its error, with that key."""
-        if request_id == self._offer:
-            self._offer = None
-        try:
-            await self.send(self.encode_answer(request_id, body))
-        finally:
-            self._turns.settle()
-
-    async def tell(self, message: bytes) -> None:
-        """Write a message that answers nothing."""
-        await self.send(message)
-
-    def encode_answer(self, request_id: RequestId, body: bytes) -> bytes:
-        """An answer as it is written."""
-        return b'{"jsonrpc":"2.0","id":%b,%b}' % (json.dumps(request_id).encode(), body)
-
-    async def unanswered(self, origin: RequestContext) -> None:
-        """A request is settled, and nothing was written for it."""
-        self._turns.settle()
+    # What follows a request, from its start to its answer.
 
     async def _verify_open(self) -> None:
-        if not self._begun.is_set():
-            await self._begun.wait()
+        if not self._started.is_set():
+            await self._started.wait()
         if self._closing.is_set():
             raise anyio.ClosedResourceError
 
-    async def _queue(self, turn: Turn) -> None:
-        await self._turns.room()
+    async def _enqueue(self, message: QueuedMessage) -> None:
+        await self._queue.wait_for_room()
         await self._verify_open()
-        await self._turns.take(turn, self._tasks)
+        await self._queue.take(message, self._tasks)
 
-    async def _begin_refusing(self, refuse: Settle) -> None:
-        self._tasks.start_soon(refuse, None)
-
-    async def _refuse(self, answer: bytes, _: bytes | None) -> None:
-        """Answer what was no message; so much can always be said."""
-        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            try:
-                await self.send(answer)
-            finally:
-                self._turns.settle()
-
-    async def _take_request(self, content: Mapping[str, Any], origin: RequestContext) -> None:
+    async def _start_request(self, content: Mapping[str, Any], request: RequestContext) -> None:
+        """Start a request: a handshake or plain request here, any other one in the SDK."""
         self._is_modern = self._is_modern or is_enveloped(content)
-        if not (self._is_shaken or self._is_modern or self._offer is not None) and needs_handshake(content):
+        has_begun = self._is_initialized or self._is_modern or self._initialize_id is not None
+        if not has_begun and needs_handshake(content):
             await self._assume_handshake()
-        if self._is_shaken and (work := self._plain_work(content, origin)):
-            finish = partial(self._finish, content["id"], origin)
-            self._answering.begin(content["id"], work, finish)
-        elif (result := self._plain_result(content, origin)) is not None:
-            self._tasks.start_soon(self._finish, content["id"], origin, b'"result":' + result)
+        method, finish = content["method"], partial(self._finish, content["id"], request)
+        if self._is_initialized and self._server.is_plain(content):
+            work = partial(self._server.methods.answer, method, request, content.get("params") or {})
+            self._requests.start(content["id"], work, finish)
+        elif method == INITIALIZE and (result := self._initialize(content)) is not None:
+            self._tasks.start_soon(finish, result)
         else:
-            if content["method"] == INITIALIZE:
-                self._offer = content["id"]
-            await self._hand_over(content, origin)
+            if method == INITIALIZE:
+                self._initialize_id = content["id"]
+            await self._pass_to_sdk(content, request)
 
-    async def _assume_handshake(self) -> None:
-        """Go on as if there had been one."""
-        async with self._loading:
-            if not self._is_shaken:
-                self._handshake.update(assumed_handshake())
-                if self._sdk is not None:
-                    await self._sdk.repeat(list(self._handshake.values()))
+    async def _finish(self, request_id: RequestId, request: RequestContext, answer: Result | Error | None) -> None:
+        """Send the answer, unless the client has cancelled the request."""
+        with contextlib.suppress(*_GONE):
+            if answer is None:
+                await self.settle_unanswered(request)
+            else:
+                await self.send_response(request_id, answer)
 
-    async def _take_notice(self, message: Message, origin: RequestContext) -> None:
-        """Take a message that is not to be answered. Without the SDK there is nothing that it could concern."""
-        if self._cancel_call(message):
-            return
-        if self._sdk is None and self._is_shaken:
-            if message.content.get("method") == INITIALIZED:
-                self._handshake[INITIALIZED] = message.content
-        else:
-            await self._hand_over(message.content, origin)
+    async def _start_refusing(self, refusal: bytes) -> None:
+        self._tasks.start_soon(self._refuse, refusal, None)
+
+    async def _refuse(self, refusal: bytes, _: Result | Error | None) -> None:
+        """Answer a message that is not well-formed. Being closed does not change the answer."""
+        with contextlib.suppress(*_GONE):
+            try:
+                await self.send(refusal)
+            finally:
+                self._queue.settle()
+
+    # The handshake.
 
     @property
-    def _is_shaken(self) -> bool:
-        return bool(self._handshake) or (self._sdk is not None and self._sdk.shaken)
+    def _is_initialized(self) -> bool:
+        return bool(self._handshake) or (self._sdk is not None and self._sdk.initialized)
 
-    def _plain_result(self, content: Mapping[str, Any], origin: RequestContext) -> bytes | None:
-        """The result of a request that is answered without the SDK."""
-        method, params = content["method"], content.get("params")
-        if method == INITIALIZE:
-            self._activity.introduce(_name_of_client(params))
-            welcome = None if self._sdk else self._server.greet(params, tools_change=self.tools_change)
-            if welcome is not None:
-                self._handshake[INITIALIZE] = content
-            return welcome
-        return self._server.answer(method, params, origin.access) if self._is_shaken else None
+    def _initialize(self, content: Mapping[str, Any]) -> Result | None:
+        """The result of `initialize`, or None if the SDK must verify the request, or already serves the session."""
+        params = content.get("params")
+        client = (params or {}).get("clientInfo")
+        self.context.activity.introduce(client.get("name") if isinstance(client, dict) else None)
+        result = None if self._sdk else self._server.initialize(params, tools_change=self.tools_change)
+        if result is not None:
+            self._handshake[INITIALIZE] = content
+        return result
 
-    def _plain_work(self, content: Mapping[str, Any], origin: RequestContext) -> Work | None:
-        """What forms the answer to a call, or to another request that takes a while, without the SDK."""
-        if call := read_call(content):
-            work = partial(self._answer_to, call, origin)
-            return work if self._server.calls.is_brief(call, origin) else partial(self._work_when_read, work)
-        inquire = self._server.inquiry(content["method"], content.get("params"))
-        if inquire is None:
-            return None
-        return partial(self._work_when_read, partial(inquire, replace(origin, subscriptions=self._subscriptions)))
+    async def _assume_handshake(self) -> None:
+        """Go on as if there had been a handshake."""
+        async with self._sdk_lock:
+            if not self._is_initialized:
+                self._handshake.update(assumed_handshake())
+                if self._sdk is not None:
+                    await self._sdk.repeat(self._handshake.values())
 
-    async def _hand_over(self, content: Mapping[str, Any], origin: RequestContext) -> None:
-        """Let the SDK see to the message."""
-        async with self._loading:
+    # Notifications and responses of the client.
+
+    async def _take_notification(self, content: Mapping[str, Any], request: RequestContext) -> None:
+        if content.get("method") == CANCELLED and self._cancel((content.get("params") or {}).get("requestId")):
+            return
+        if self._sdk is not None or not self._is_initialized:
+            await self._pass_to_sdk(content, request)
+        elif content.get("method") == INITIALIZED:
+            self._handshake[INITIALIZED] = content
+        # Without the SDK no other notification concerns anything.
+
+    def _cancel(self, request_id: object) -> bool:
+        """Cancel a request that waits or runs here. False if there is none: it may run in the SDK."""
+        if not isinstance(request_id, str | int):
+            return False
+        waiting = self._queue.pop_request(request_id)
+        if waiting is None or waiting.finish is None:
+            return self._requests.cancel(request_id)
+        self._tasks.start_soon(waiting.finish, None)
+        return True
+
+    # The SDK.
+
+    async def _pass_to_sdk(self, content: Mapping[str, Any], request: RequestContext) -> None:
+        async with self._sdk_lock:
             sdk = self._sdk = self._sdk or await self._load_sdk()
-        await sdk.take(content, replace(origin, subscriptions=self._subscriptions, pacing=self._pacing))
+        await sdk.take(content, request)
 
     async def _load_sdk(self) -> SdkSession:
         server = await self._server.sdk_server()
@@ -392,72 +271,50 @@ class Session:
         sdk = SdkSession(server, self)
         self._tasks.start_soon(sdk.serve)
         if self._handshake:
-            await sdk.repeat(list(self._handshake.values()))
+            await sdk.repeat(self._handshake.values())
         return sdk
 
-    async def _work_when_read(self, work: Work) -> bytes:
-        async with self._forming:  # `_pacing` written out: it adds a twentieth
-            await self._outbox.room()
-            return await work()
+    # Messages to the client.
 
-    @contextlib.asynccontextmanager
-    async def _pacing(self) -> AsyncIterator[None]:
-        """Lasts while an answer of any length is formed; begins when the client reads what it was given."""
-        async with self._forming:
-            await self._outbox.room()
-            yield
+    async def send(self, data: bytes) -> None:
+        """Write one whole message: a cancellation does not interrupt it.
 
-    async def _answer_to(self, call: Call, origin: RequestContext) -> bytes:
-        if call.progress_token is None:
-            return b'"result":' + (await self._server.calls.answer(call, origin)).encoded
+        Raises:
+            anyio.BrokenResourceError, anyio.ClosedResourceError: the client is gone.
+        """
+        await self._outbox.send(data)
 
-        async def send(done: float, total: float | None, meaning: str | None) -> None:
-            told = {PROGRESS_TOKEN: call.progress_token, "progress": done, "total": total, "message": meaning}
-            await self._notify("notifications/progress", present(told))
+    async def send_message(self, message: bytes) -> None:
+        """Send a message that is no response."""
+        await self.send(message)
 
-        return b'"result":' + (await self._server.calls.answer_and_tell(call, origin, send)).encoded
+    async def send_response(self, request_id: RequestId, answer: Result | Error) -> None:
+        """Settle a request with its answer."""
+        if request_id == self._initialize_id:
+            self._initialize_id = None
+        try:
+            await self.send(self.encode_response(request_id, answer))
+        finally:
+            self._queue.settle()
 
-    async def _finish(self, request_id: RequestId, origin: RequestContext, body: bytes | None) -> None:
-        """Write the answer, which no cancelling interrupts, unless the client has cancelled the request itself."""
-        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            if body is None:
-                await self.unanswered(origin)
-            else:
-                await self.answer(request_id, body)
+    def encode_response(self, request_id: RequestId, answer: Result | Error) -> bytes:
+        """A response as it is written."""
+        return encode_response(request_id, answer)
 
-    def _cancel_call(self, message: Message) -> bool:
-        """True if the message cancels a request that went past the SDK."""
-        if message.content.get("method") != CANCELLED:
-            return False
-        meant = (message.content.get("params") or {}).get("requestId")
-        if not isinstance(meant, str | int):
-            return False
-        turn = self._turns.pop_request(meant)
-        if turn is None or turn.give_up is None:
-            return self._answering.cancel(meant)
-        self._tasks.start_soon(turn.give_up, None)
-        return True
+    async def settle_unanswered(self, request: RequestContext) -> None:
+        """Settle a request that needs no answer."""
+        self._queue.settle()
 
-    def _begin_to_tell(self, follower: Subscriber) -> None:
-        self._tasks.start_soon(self._tell_news, follower)
+    def _start_notifying(self, subscriber: Subscriber) -> None:
+        self._tasks.start_soon(self._notify_of_changes, subscriber)
 
-    async def _tell_news(self, follower: Subscriber) -> None:
-        """Tell the client the news, one by one, as fast as it reads."""
-        while not self.broken.is_set() and (news := await follower.news()) is not None:
-            for method, params in news:
+    async def _notify_of_changes(self, subscriber: Subscriber) -> None:
+        """Send a notification of each change, as fast as the client reads."""
+        while not self.broken.is_set() and (events := await subscriber.next_events()) is not None:
+            for method, params in events:
                 await self._notify(method, params)
 
     async def _notify(self, method: str, params: Mapping[str, Any]) -> None:
-        """Tell the client something that answers nothing, unless it is gone."""
-        notification = {"jsonrpc": "2.0", "method": method, "params": params}
-        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            await self.tell(to_json(notification).encode())
-
-
-def _is_request(message: Message) -> bool:
-    return "method" in message.content and "id" in message.content
-
-
-def _name_of_client(params: Mapping[str, Any] | None) -> object:
-    client = (params or {}).get("clientInfo")
-    return client.get("name") if isinstance(client, dict) else None
+        """Send a notification, unless the client is gone."""
+        with contextlib.suppress(*_GONE):
+            await self.send_message(encode({"jsonrpc": "2.0", "method": method, "params": params}))

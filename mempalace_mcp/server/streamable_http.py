@@ -31,8 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.runtime.activity import Activity, SessionActivity, Transport
-from mempalace_mcp.server.calls import encode_response, read_call
+from mempalace_mcp.runtime.activity import Activity, Transport
 from mempalace_mcp.server.http_connections import Connection, Connections
 from mempalace_mcp.server.http_messages import (
     EVENTS,
@@ -47,9 +46,10 @@ from mempalace_mcp.server.http_messages import (
     with_types,
 )
 from mempalace_mcp.server.initialize import INITIALIZE, PROGRESS_TOKEN
-from mempalace_mcp.server.jsonrpc import Message, Refusal, read_message
+from mempalace_mcp.server.jsonrpc import CALL, Message, Refusal, encode_response, read_message
 from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
-from mempalace_mcp.server.request_context import RequestContext
+from mempalace_mcp.server.methods import is_plain
+from mempalace_mcp.server.request_context import RequestContext, SessionContext
 from mempalace_mcp.server.sdk import PalaceServer
 from mempalace_mcp.server.security import access_of
 from mempalace_mcp.server.subscriptions import Subscriptions
@@ -146,7 +146,7 @@ class StreamableHttpTransport:
     def __init__(self, server: PalaceServer, activity: Activity) -> None:
         self._server = server
         self._activity = activity
-        self._session: SessionActivity | None = None
+        self._session: SessionContext | None = None
         self._bodies = Bodies()
         self._subscriptions = Subscriptions(max_streams=MAX_STREAMS)
         self._answering, self._streaming = (_manager(server, json_response=each) for each in (True, False))
@@ -154,12 +154,13 @@ class StreamableHttpTransport:
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Serve within the block."""
-        self._session = self._activity.open(Transport.HTTP)
+        activity = self._activity.open(Transport.HTTP)
+        self._session = SessionContext(activity, self._subscriptions)
         try:
             async with self._answering.run(), self._streaming.run():
                 yield
         finally:
-            self._session.close()
+            activity.close()
             self._session = None
 
     def close(self) -> None:
@@ -178,7 +179,7 @@ class StreamableHttpTransport:
             else:
                 await self._serve(self._session, body, scope, receive, send)
 
-    async def _serve(self, session: SessionActivity, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, session: SessionContext, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = _NOT_JSON if not sends_json(scope) else None if _accepts_any(scope) else _NOT_ACCEPTED
         if refusal is not None:
             await refusal.answer(id_in(body, whole=True))(scope, receive, send)
@@ -192,15 +193,13 @@ class StreamableHttpTransport:
             RequestContext.of_message(session, message, len(body), access=access_of(scope), peer=scope.get("client")),
             session_id=shown if _SHOWN_ID.fullmatch(shown) else None,
         )
-        call = read_call(message.content) if accepts(scope, JSON) and not _is_modern(scope) else None
-        if call is not None and call.progress_token is None:
-            result = await self._server.calls.answer(call, origin)
+        if accepts(scope, JSON) and not _is_modern(scope) and _is_plain_call(message):
+            result = await self._server.methods.answer(CALL, origin, message.content["params"])
             encoded = encode_response(message.content["id"], result)
             await Response(encoded, media_type=JSON)(scope, receive, send)
             return
         if message.content.get("method") == INITIALIZE:
             send = _giving_id(send)
-        origin = replace(origin, subscriptions=self._subscriptions)
         manager = self._streaming if _is_streamed(scope, message) else self._answering
         scope = with_types(origin.attach(scope), f"{JSON}, {EVENTS}" if accepts(scope, EVENTS) else JSON)
         await manager.handle_request(scope, replay(_as_served(message, body), receive), send)
@@ -224,6 +223,14 @@ def _is_modern(scope: Scope) -> bool:
     """True if the request is of a revision without a handshake, or of one that nobody knows."""
     revision = Headers(scope=scope).get(MCP_PROTOCOL_VERSION_HEADER)
     return revision is not None and revision not in HANDSHAKE_PROTOCOL_VERSIONS
+
+
+def _is_plain_call(message: Message) -> bool:
+    """True if the message is a call of a tool that needs neither the SDK nor reports of progress."""
+    content = message.content
+    if content.get("method") != CALL or not is_plain(content):
+        return False
+    return PROGRESS_TOKEN not in content["params"].get("_meta", {})
 
 
 def _is_streamed(scope: Scope, message: Message) -> bool:

@@ -1,14 +1,9 @@
-"""Subscriptions to resources and streams of changes.
+"""The URIs of a palace, and subscriptions to them: `palace://wing`, `palace://wing/room`, `palace://wing/room/drawer`.
 
-Addresses of the palace: `palace://wing`, `palace://wing/room`, `palace://wing/room/drawer`.
+Each part of a URI is percent-encoded as RFC 6570 expands a simple variable: all bytes of its UTF-8 but the unreserved
+characters of RFC 3986. Any name can be encoded, and the URI templates are exact.
 
-Each part is percent-encoded as RFC 6570 expands a simple variable: every byte of its UTF-8 but the unreserved ones of
-RFC 3986. So any name survives, whatever it holds, and the templates below are exact.
-
-Who wants to hear of which changes: subscriptions of sessions, and the streams that later revisions listen on.
-
-What has changed and is not told yet is a subset of what is followed, so it stays bounded however little a client reads:
-changes of the same thing become one.
+Pending events are bounded, however little a client reads: several changes of one resource are one event.
 """
 
 from __future__ import annotations
@@ -41,7 +36,7 @@ _DOTS = (".", "..")
 
 @dataclass(frozen=True, slots=True)
 class ResourceAddress:
-    """What an URI names, decoded: a wing, a room of it, or a drawer in that."""
+    """A decoded URI: of a wing, of a room in it, or of a drawer in that."""
 
     wing: str
     room: str | None = None
@@ -54,10 +49,10 @@ def write_uri(wing: str, room: str | None = None, drawer: str | None = None) -> 
 
 
 def read_uri(uri: str) -> ResourceAddress:
-    """What the URI names; whether there is such a thing is another question.
+    """Decode a URI, whether the resource exists or not.
 
     Raises:
-        InvalidArgument: it names nothing that could be in a palace.
+        InvalidArgument: no resource of a palace can have it.
     """
     if len(uri) > MAX_URI_CHARACTERS:
         raise _refusal(f"has {len(uri):,} characters; the limit is {MAX_URI_CHARACTERS:,}")
@@ -70,8 +65,7 @@ def read_uri(uri: str) -> ResourceAddress:
 
 
 def _encode(name: str) -> str:
-    """A name of dots alone gets a space behind it, which names are trimmed of: clients that normalize URIs would take
-    it for a step up or down, even percent-encoded."""
+    # Clients that normalize URIs would resolve "." and "..", even percent-encoded; names are trimmed of the space.
     return quote(f"{name} " if name in _DOTS else name, safe="")
 
 
@@ -93,25 +87,26 @@ def _refusal(problem: str) -> InvalidArgument:
 
 
 MAX_FOLLOWED = 100
-"""Resources that one session, or one stream, follows."""
+"""Resources to which one session or one stream subscribes."""
 
 MAX_STREAMS = 8
-"""Streams that one session listens on."""
+"""Open streams of one session."""
 
 RESOURCES = "resources"
 UPDATED = "notifications/resources/updated"
 
 Place = tuple[str, str | None, str | None]
-"""The keys of wing and room and the id of a drawer; None where all of them are meant."""
+"""The keys of a wing and a room and the id of a drawer; None means all of them."""
 
-News = tuple[str, dict[str, Any]]
-"""The method of a notification, and its parameters."""
+Event = tuple[str, dict[str, Any]]
+"""A change to notify a client of: the method of the notification, and its parameters."""
 
 
 class Subscriber:
-    """Follows some resources, and some lists (of `resources`, `tools`, `prompts`), as far as `wings` reach.
+    """Collects changes of the resources it follows, and of lists (`resources`, `tools`, `prompts`), for one client.
 
-    With `once` a list is followed until its change is told: whoever wants to hear of the next one, lists again.
+    `wings` are the keys of all wings that the client may see; None means all. With `once` a list is followed until its
+    first change: the client lists again to hear of the next one.
     """
 
     def __init__(
@@ -121,11 +116,11 @@ class Subscriber:
         self._wings = wings
         self._once = once
         self._places: dict[str, Place] = {}
-        self._changed: dict[str, None] = {}
-        self._changed_lists: set[str] = set()
+        self._pending: dict[str, None] = {}
+        self._pending_lists: set[str] = set()
         self._feed: ChangeFeed | None = None
         self._closed = False
-        self._stirred = anyio.Event()
+        self._wakeup = anyio.Event()
 
     @property
     def drawer_ids(self) -> Collection[str]:
@@ -138,11 +133,11 @@ class Subscriber:
         return list(self._places)
 
     def follow(self, uri: str) -> None:
-        """Follow the resource, whether there is one yet or not.
+        """Follow the resource, whether it exists or not.
 
         Raises:
             InvalidArgument: it is no resource of a palace, or one too many.
-            Forbidden: its wing is beyond the caller's reach.
+            Forbidden: the client may not see its wing.
         """
         place = _read_place(uri)
         if self._wings is not None and place[0] not in self._wings:
@@ -155,15 +150,15 @@ class Subscriber:
             )
         self._places[uri] = place
 
-    def forget(self, uri: str) -> None:
-        """Follow it no more."""
+    def unfollow(self, uri: str) -> None:
+        """Follow the resource no more."""
         self._places.pop(uri, None)
-        self._changed.pop(uri, None)
-        self.rest()
+        self._pending.pop(uri, None)
+        self._leave_if_idle()
 
     async def join(self, feed: ChangeFeed, *, again: bool = False) -> None:
-        """Hear of changes from now on. With `again` it listened to an earlier process, and nobody knows what changed
-        while there was none: it hears at once that anything may have.
+        """Collect changes from now on. With `again` the client was subscribed in an earlier process: since nobody
+        knows which changes it missed, everything is pending at once.
 
         Raises:
             PalaceError: the palace cannot be read.
@@ -174,69 +169,68 @@ class Subscriber:
         if self._closed:  # meanwhile
             feed.leave(self)
         if again:
-            self.hear(None)
+            self.notify(None)
 
-    def rest(self) -> None:
-        """Hear of nothing while nothing is followed."""
+    def notify(self, changes: Changes | None) -> None:
+        """Collect the changes that concern this subscriber; None means that anything may have changed."""
+        self._pending.update((uri, None) for uri, place in self._places.items() if _concerns(changes, place))
+        if changes is None:
+            self._pending_lists |= self.lists
+        elif any(self._wings is None or wing in self._wings for wing, _ in changes.places):
+            self._pending_lists |= self.lists & {RESOURCES}
+        if self._pending or self._pending_lists:
+            self._wakeup.set()
+
+    async def next_events(self) -> list[Event] | None:
+        """All pending events, once there is one; None when the subscriber is closed."""
+        while not self._closed and not self._pending and not self._pending_lists:
+            self._wakeup = anyio.Event()
+            await self._wakeup.wait()
+        if self._closed:
+            return None
+        lists, uris = sorted(self._pending_lists), list(self._pending)
+        self._pending.clear()
+        self._pending_lists.clear()
+        if self._once:
+            self.lists.difference_update(lists)
+            self._leave_if_idle()
+        of_lists: list[Event] = [(f"notifications/{kind}/list_changed", {}) for kind in lists]
+        return of_lists + [(UPDATED, {"uri": uri}) for uri in uris]
+
+    def close(self) -> None:
+        """Collect nothing more, and end `next_events`."""
+        self._closed = True
+        self._wakeup.set()
+        if self._feed is not None:
+            self._feed.leave(self)
+
+    def _leave_if_idle(self) -> None:
         if self._feed is not None and not self._places and not self.lists:
             self._feed.leave(self)
             self._feed = None
 
-    def hear(self, changes: Changes | None) -> None:
-        """Note what concerns this follower; None means that anything may have changed."""
-        self._changed.update((uri, None) for uri, place in self._places.items() if _concerns(changes, place))
-        if changes is None:
-            self._changed_lists |= self.lists
-        elif any(self._wings is None or wing in self._wings for wing, _ in changes.places):
-            self._changed_lists |= self.lists & {RESOURCES}
-        if self._changed or self._changed_lists:
-            self._stirred.set()
-
-    async def news(self) -> list[News] | None:
-        """What has changed since this was asked last, once something has; None when it is closed."""
-        while not self._closed and not self._changed and not self._changed_lists:
-            self._stirred = anyio.Event()
-            await self._stirred.wait()
-        if self._closed:
-            return None
-        lists, uris = sorted(self._changed_lists), list(self._changed)
-        self._changed.clear()
-        self._changed_lists.clear()
-        if self._once:
-            self.lists.difference_update(lists)
-            self.rest()
-        told: list[News] = [(f"notifications/{kind}/list_changed", {}) for kind in lists]
-        return told + [(UPDATED, {"uri": uri}) for uri in uris]
-
-    def close(self) -> None:
-        """Hear nothing more, and end whoever waits for news."""
-        self._closed = True
-        self._stirred.set()
-        if self._feed is not None:
-            self._feed.leave(self)
-
 
 class Subscriptions:
-    """All that one session follows, or one door that knows no sessions: what was subscribed to, and open streams.
+    """The subscriber of one session, and its open streams; a transport without sessions has streams only.
 
-    `tell` begins to tell a session the news of its follower; without it there is nobody to be told.
+    `start` begins to notify a session of the events of its subscriber; a transport without sessions has none.
     """
 
-    def __init__(self, tell: Callable[[Subscriber], None] | None = None, max_streams: int = MAX_STREAMS) -> None:
-        self._tell = tell
+    def __init__(self, start: Callable[[Subscriber], None] | None = None, max_streams: int = MAX_STREAMS) -> None:
+        self._start = start
         self._max_streams = max_streams
-        self._follower: Subscriber | None = None
+        self._subscriber: Subscriber | None = None
         self._streams: set[Subscriber] = set()
 
-    def follower(self, access: Principal) -> Subscriber | None:
-        """What the session follows, empty at first; None if this is no session."""
-        if self._follower is None and self._tell is not None:
-            self._follower = Subscriber(wings=access.wings, once=True)
-            self._tell(self._follower)
-        return self._follower
+    def subscriber(self, access: Principal) -> Subscriber | None:
+        """The session's subscriber, which follows nothing at first; None if there is no session."""
+        if self._subscriber is None and self._start is not None:
+            self._subscriber = Subscriber(wings=access.wings, once=True)
+            self._start(self._subscriber)
+        return self._subscriber
 
     def add(self, stream: Subscriber) -> None:
-        """Note a stream that is open until it is closed.
+        """Keep an open stream until it is discarded.
 
         Raises:
             Busy: there are too many.
@@ -246,20 +240,20 @@ class Subscriptions:
         self._streams.add(stream)
 
     def discard(self, stream: Subscriber) -> None:
-        """The stream has ended."""
+        """Close the stream."""
         stream.close()
         self._streams.discard(stream)
 
     def end_streams(self) -> None:
-        """Let every stream end in an orderly way."""
+        """Let every open stream end with its result."""
         for stream in list(self._streams):
             stream.close()
 
     def close(self) -> None:
         """End everything."""
         self.end_streams()
-        if self._follower is not None:
-            self._follower.close()
+        if self._subscriber is not None:
+            self._subscriber.close()
 
 
 def _read_place(uri: str) -> Place:

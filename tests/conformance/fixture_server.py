@@ -37,9 +37,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from mempalace_mcp.core.call_context import Principal
 from mempalace_mcp.runtime.activity import Activity
-from mempalace_mcp.server.calls import Answer, Call, Calls, ProgressReporter
+from mempalace_mcp.server.jsonrpc import CALL, Result
+from mempalace_mcp.server.methods import Methods, is_plain
 from mempalace_mcp.server.request_context import RequestContext
 from mempalace_mcp.server.sdk import PalaceServer
 from mempalace_mcp.server.security import HostGuard, ListenSettings
@@ -55,15 +55,15 @@ _TOOLS = {tool.name: tool for tool in (*TOOLS, *_ASKING)}
 _PROMPTS = {prompt.name: prompt for prompt in PROMPTS}
 
 
-class FixtureCalls(Calls):
-    """Answers calls that go past the SDK."""
+class FixtureMethods(Methods):
+    """Answers calls without the SDK."""
 
     def __init__(self) -> None:
         """Nothing is behind them."""
 
-    async def answer(self, call: Call, origin: RequestContext, progress: ProgressReporter | None = None) -> Answer:
-        result = _result(call.tool).model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"result_type"})
-        return Answer(result, "", json.dumps(result).encode(), result["isError"])
+    async def answer(self, method: str, request: RequestContext, params: dict[str, Any]) -> Result:
+        result = _result(params["name"])
+        return Result.of(result.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"result_type"}))
 
 
 def _result(name: str) -> CallToolResult:
@@ -140,7 +140,7 @@ def build_fixtures() -> PalaceServer:
         on_get_prompt=_get_prompt,
         on_completion=_complete,
     )
-    server.calls = FixtureCalls()
+    server.methods = FixtureMethods()
     return server
 
 
@@ -148,17 +148,14 @@ class FixtureSessions:
     """Sessions in which the SDK answers everything but calls."""
 
     def __init__(self) -> None:
-        self.calls: Calls = FixtureCalls()
+        self.methods = FixtureMethods()
         self._server = build_fixtures()
 
-    def greet(self, offer: Mapping[str, Any] | None, *, tools_change: bool) -> None:
+    def initialize(self, params: Mapping[str, Any] | None, *, tools_change: bool) -> None:
         return None
 
-    def answer(self, method: str, params: Mapping[str, Any] | None, access: Principal) -> None:
-        return None
-
-    def inquiry(self, method: str, params: Mapping[str, Any] | None) -> None:
-        return None
+    def is_plain(self, content: Mapping[str, Any]) -> bool:
+        return content["method"] == CALL and is_plain(content)
 
     async def sdk_server(self) -> PalaceServer:
         return self._server

@@ -25,7 +25,7 @@ from mcp_types import (
     TextResourceContents,
 )
 
-from mempalace_mcp.server.sdk import RESOURCE_NOT_FOUND
+from mempalace_mcp.server.methods import RESOURCE_NOT_FOUND
 from tests.conformance.conftest import TRANSPORTS, Target
 from tests.server.clients import MODERN_REVISION, PATIENCE
 

@@ -24,7 +24,7 @@ class Ear:
         self.drawer_ids: Collection[str] = drawer_ids
         self.heard: asyncio.Queue[Changes | None] = asyncio.Queue()
 
-    def hear(self, changes: Changes | None) -> None:
+    def notify(self, changes: Changes | None) -> None:
         self.heard.put_nowait(changes)
 
     async def next(self) -> Changes | None:

@@ -42,7 +42,9 @@ class Wire(Generic[S]):
             return
         read = read_message(line)
         assert isinstance(read, Message)
-        await self.session.take(read, RequestContext.of_message(self.activity, read, len(line), access=self._access))
+        await self.session.take(
+            read, RequestContext.of_message(self.session.context, read, len(line), access=self._access)
+        )
 
     async def receive(self) -> Any:
         """The next message, or the list that answers a batch."""

@@ -20,10 +20,10 @@ from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.daemon.daemon_session import ToolSelection, services_of
 from mempalace_mcp.runtime.activity import Activity, Transport
 from mempalace_mcp.runtime.app import App
-from mempalace_mcp.server.calls import CLIENT_SCOPE, receipt_key
+from mempalace_mcp.server.calls import CLIENT_SCOPE, idempotency_key
 from mempalace_mcp.server.jsonrpc import Message, read_message
 from mempalace_mcp.server.methods import MethodServer
-from mempalace_mcp.server.request_context import RequestContext
+from mempalace_mcp.server.request_context import RequestContext, SessionContext
 from mempalace_mcp.server.session import Session
 from tests.palace.support import opened
 from tests.server.clients import (
@@ -288,7 +288,8 @@ class Door:
         data = json.dumps(message).encode()
         read = read_message(data)
         assert isinstance(read, Message)
-        await self.session.take(read, RequestContext.of_message(self._activity, read, len(data), self._scope, sequence))
+        context = RequestContext.of_message(self.session.context, read, len(data), self._scope, sequence)
+        await self.session.take(read, context)
 
     async def ask(self, message: dict[str, Any], sequence: int | None = None) -> dict[str, Any]:
         await self.send(message, sequence)
@@ -355,7 +356,7 @@ async def test_the_key_of_the_client_wins_over_the_number(tmp_path: Path) -> Non
 def key_of(meta: dict[str, Any] | None = None, arguments: Any = None, **origin: Any) -> IdempotencyKey | None:
     """The key of a call of `tool`."""
     session = Activity(1).open(Transport.SOCKET)
-    return receipt_key(RequestContext(session, 0, **origin), "tool", arguments or {}, meta or {})
+    return idempotency_key(RequestContext(SessionContext(session), 0, **origin), "tool", arguments or {}, meta or {})
 
 
 def test_the_digest_is_of_the_request_in_any_order() -> None:

@@ -17,8 +17,8 @@ from mcp_types import methods, version
 
 from mempalace_mcp.core.call_context import FULL, Principal
 from mempalace_mcp.daemon.daemon_session import ToolSelection, services_of
-from mempalace_mcp.server import calls, jsonrpc
 from mempalace_mcp.server import initialize as handshake
+from mempalace_mcp.server import jsonrpc
 from mempalace_mcp.server.initialize import revision_for
 from mempalace_mcp.server.methods import MethodServer
 from mempalace_mcp.server.resources import PAGE
@@ -73,14 +73,11 @@ CAPABILITIES: list[Any] = [
 class SdkAlone(MethodServer):
     """Leaves everything but calls to the SDK."""
 
-    def greet(self, offer: Mapping[str, Any] | None, *, tools_change: bool) -> None:
+    def initialize(self, params: Mapping[str, Any] | None, *, tools_change: bool) -> None:
         return None
 
-    def answer(self, method: str, params: Mapping[str, Any] | None, access: Principal) -> None:
-        return None
-
-    def inquiry(self, method: str, params: Mapping[str, Any] | None) -> None:
-        return None
+    def is_plain(self, content: Mapping[str, Any]) -> bool:
+        return content["method"] == jsonrpc.CALL and super().is_plain(content)
 
 
 async def answers(services: Services, server: MethodServer, messages: Sequence[Any], access: Principal) -> list[Any]:
@@ -281,6 +278,6 @@ def test_what_is_accepted_the_sdk_accepts(offer: dict[str, Any]) -> None:
 
 def test_the_words_of_the_protocol_are_the_sdks() -> None:
     assert handshake.HANDSHAKE_REVISIONS == version.HANDSHAKE_PROTOCOL_VERSIONS
-    assert (jsonrpc.INVALID_PARAMS, calls.INTERNAL_ERROR) == (mcp_types.INVALID_PARAMS, mcp_types.INTERNAL_ERROR)
+    assert (jsonrpc.INVALID_PARAMS, jsonrpc.INTERNAL_ERROR) == (mcp_types.INVALID_PARAMS, mcp_types.INTERNAL_ERROR)
     assert handshake.CONNECTION_CLOSED == mcp_types.CONNECTION_CLOSED
     assert handshake.PROTOCOL_VERSION == mcp_types.PROTOCOL_VERSION_META_KEY

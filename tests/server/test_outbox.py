@@ -37,12 +37,12 @@ async def test_there_is_room_as_long_as_little_is_unread() -> None:
     outbox, found = Outbox(client.take), anyio.Event()
 
     async def look() -> None:
-        await outbox.room()
+        await outbox.wait_for_room()
         found.set()
 
     async with anyio.create_task_group() as tasks:
         await send(outbox, tasks, LARGE, LARGE)
-        await outbox.room()
+        await outbox.wait_for_room()
         await send(outbox, tasks, b"more")
         tasks.start_soon(look)
         await anyio.wait_all_tasks_blocked()
@@ -64,7 +64,7 @@ async def test_a_client_that_leaves_too_much_unread_is_lost(caplog: pytest.LogCa
         assert outbox.broken.is_set()
         assert "unread: its session is closed" in caplog.text
         outbox.abort()
-        await outbox.room()
+        await outbox.wait_for_room()
     with pytest.raises(anyio.ClosedResourceError):
         await outbox.send(b"after the end")
 

@@ -69,7 +69,7 @@ async def test_only_what_is_more_than_before_is_told() -> None:
 
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(progress.tell, send)
+            tasks.start_soon(progress.run, send)
             for done in (3, 2, 5):
                 progress.note(done, 10, f"{done} of 10")
                 if done == 2:

@@ -10,24 +10,25 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from mempalace_mcp.server.session import RequestTasks
+from mempalace_mcp.server.flow import CLOSED, RequestTasks
+from mempalace_mcp.server.jsonrpc import Error, Result
 
-CLOSED = b'"error":{"code":-32000,"message":"Connection closed"}'
+NEVER, DONE = Result.of({"never": True}), Result.of({"done": True})
 
 
 class Client:
     """What it hears, by the requests' ids; while `deaf` it hears nothing."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[int, bytes | None]] = []
+        self.heard: list[tuple[int, Result | Error | None]] = []
         self.failures = 0
         self._hears = anyio.Event()
         self._hears.set()
         self._told = anyio.Event()
-        self.answering = RequestTasks(self._note_failure)
+        self.tasks = RequestTasks(self._note_failure)
 
-    def ask(self, number: int, work: Callable[[], Awaitable[bytes]]) -> None:
-        self.answering.begin(number, work, partial(self._hear, number))
+    def ask(self, number: int, work: Callable[[], Awaitable[Result | Error]]) -> None:
+        self.tasks.start(number, work, partial(self._hear, number))
 
     def turn_deaf(self) -> None:
         self._hears = anyio.Event()
@@ -40,12 +41,12 @@ class Client:
             self._told = anyio.Event()
             await self._told.wait()
 
-    async def _hear(self, number: int, body: bytes | None) -> None:
+    async def _hear(self, number: int, answer: Result | Error | None) -> None:
         task = asyncio.current_task()
         assert task is not None
         assert not task.cancelling(), "whoever finishes is no longer to be cancelled"
         await self._hears.wait()
-        self.heard.append((number, body))
+        self.heard.append((number, answer))
         self._told.set()
 
     def _note_failure(self) -> None:
@@ -60,17 +61,17 @@ class Task:
         self.begun = anyio.Event()
         self.undone = False
 
-    async def __call__(self) -> bytes:
+    async def __call__(self) -> Result:
         self.begun.set()
         try:
             await anyio.sleep_forever()
         finally:
             self.undone = True
-        return b"never"
+        return NEVER
 
 
-async def quick() -> bytes:
-    return b"done"
+async def quick() -> Result:
+    return DONE
 
 
 async def test_every_request_is_answered_with_what_its_work_forms() -> None:
@@ -78,8 +79,8 @@ async def test_every_request_is_answered_with_what_its_work_forms() -> None:
     for number in range(5):
         client.ask(number, quick)
     await client.until_told(5)
-    assert client.heard == [(number, b"done") for number in range(5)]
-    await client.answering.end()
+    assert client.heard == [(number, DONE) for number in range(5)]
+    await client.tasks.end()
     assert client.failures == 0
 
 
@@ -88,14 +89,14 @@ async def test_what_the_client_cancels_ends_unanswered_and_never_begins_if_it_ha
     client.ask(1, begun)
     await begun.begun.wait()
     client.ask(2, unbegun)
-    assert client.answering.cancel(2)
-    assert client.answering.cancel(1)
-    assert client.answering.cancel(1), "twice is no harm"
+    assert client.tasks.cancel(2)
+    assert client.tasks.cancel(1)
+    assert client.tasks.cancel(1), "twice is no harm"
     await client.until_told(2)
     assert sorted(client.heard) == [(1, None), (2, None)]
     assert begun.undone
     assert not unbegun.begun.is_set()
-    assert not client.answering.cancel(1)
+    assert not client.tasks.cancel(1)
 
 
 async def test_the_end_of_the_session_answers_what_is_at_work_and_not_what_the_client_has_cancelled() -> None:
@@ -104,8 +105,8 @@ async def test_the_end_of_the_session_answers_what_is_at_work_and_not_what_the_c
     client.ask(2, cancelled)
     await begun.begun.wait()
     client.ask(3, unbegun)
-    client.answering.cancel(2)
-    await client.answering.end()
+    client.tasks.cancel(2)
+    await client.tasks.end()
     assert sorted(client.heard, key=lambda told: told[0]) == [(1, CLOSED), (2, None), (3, CLOSED)]
     assert begun.undone
     assert cancelled.undone
@@ -117,12 +118,12 @@ async def test_an_answer_on_its_way_is_disturbed_by_nothing() -> None:
     client.turn_deaf()
     client.ask(1, quick)
     await anyio.wait_all_tasks_blocked()
-    assert not client.answering.cancel(1)
+    assert not client.tasks.cancel(1)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(client.answering.end)
+        tasks.start_soon(client.tasks.end)
         await anyio.wait_all_tasks_blocked()
         client.listen()
-    assert client.heard == [(1, b"done")]
+    assert client.heard == [(1, DONE)]
 
 
 async def test_of_two_requests_with_one_id_the_later_one_is_cancelled() -> None:
@@ -130,29 +131,29 @@ async def test_of_two_requests_with_one_id_the_later_one_is_cancelled() -> None:
     client.ask(7, first)
     client.ask(7, second)
     await second.begun.wait()
-    assert client.answering.cancel(7)
+    assert client.tasks.cancel(7)
     await client.until_told(1)
     assert second.undone
     assert not first.undone
-    await client.answering.end()
+    await client.tasks.end()
 
 
 async def test_work_that_cleans_up_while_the_session_ends_is_waited_for() -> None:
     client = Client()
     cleaned = anyio.Event()
 
-    async def untidy() -> bytes:
+    async def untidy() -> Result:
         try:
             await anyio.sleep_forever()
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.lowlevel.checkpoint()
             cleaned.set()
-        return b"never"
+        return NEVER
 
     client.ask(1, untidy)
     await anyio.wait_all_tasks_blocked()
-    await client.answering.end()
+    await client.tasks.end()
     assert cleaned.is_set()
     assert client.heard == [(1, CLOSED)]
 
@@ -160,7 +161,7 @@ async def test_work_that_cleans_up_while_the_session_ends_is_waited_for() -> Non
 async def test_work_that_fails_is_answered_and_ends_the_session() -> None:
     client = Client()
 
-    async def broken() -> bytes:
+    async def broken() -> Result:
         raise ZeroDivisionError
 
     client.ask(1, broken)
@@ -168,4 +169,4 @@ async def test_work_that_fails_is_answered_and_ends_the_session() -> None:
         await anyio.lowlevel.checkpoint()
     assert client.heard == [(1, CLOSED)]
     with pytest.raises(ZeroDivisionError):
-        await client.answering.end()
+        await client.tasks.end()

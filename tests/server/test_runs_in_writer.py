@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.core.call_context import Deadline, Principal
+from mempalace_mcp.core.call_context import FULL, Deadline, Principal
 from mempalace_mcp.daemon.daemon_session import ToolSelection, services_of
 from mempalace_mcp.runtime.activity import Transport
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.writer import GROUP_LIMIT
-from mempalace_mcp.server.calls import BRIEF_BYTES, Answer, Call, Calls
-from mempalace_mcp.server.request_context import RequestContext
+from mempalace_mcp.server.calls import MAX_BYTES_IN_WRITER, ToolCalls
+from mempalace_mcp.server.jsonrpc import Result
+from mempalace_mcp.server.request_context import RequestContext, SessionContext
 from tests.palace.support import opened
 
 FACT = {"subject": "Ada", "predicate": "works at", "object": "Acme"}
@@ -38,11 +39,11 @@ def app(tmp_path: Path) -> Iterator[App]:
 @pytest.fixture
 def ask(app: App) -> Iterator[Ask]:
     """Calls a tool, with a message of that size and that access."""
-    calls, session = Calls(services_of(app, ToolSelection())), app.activity.open(Transport.STDIO)
+    calls, session = ToolCalls(services_of(app, ToolSelection())), app.activity.open(Transport.STDIO)
 
-    async def ask(tool: str, arguments: Mapping[str, Any], size: int = 100, access: Principal | None = None) -> Answer:
-        origin = RequestContext(session, size) if access is None else RequestContext(session, size, access=access)
-        return await calls.answer(Call(tool, arguments, {}), origin)
+    async def ask(tool: str, arguments: Mapping[str, Any], size: int = 100, access: Principal = FULL) -> Result:
+        request = RequestContext(SessionContext(session), size, access=access)
+        return await calls.answer(request, {"name": tool, "arguments": arguments})
 
     yield ask
     session.close()
@@ -51,9 +52,9 @@ def ask(app: App) -> Iterator[Ask]:
 async def test_need_no_thread_of_their_own(app: App, ask: Ask) -> None:
     app.executor.close()
     answers = [await ask(tool, arguments) for tool, arguments in BRIEF.items()]
-    assert [answer.is_error for answer in answers] == [False] * len(BRIEF)
-    assert answers[0].content["created"]
-    assert "closed" in (await ask("kg_query", {"entity": "Ada"})).text
+    assert [answer.content["isError"] for answer in answers] == [False] * len(BRIEF)
+    assert answers[0].content["structuredContent"]["created"]
+    assert "closed" in (await ask("kg_query", {"entity": "Ada"})).encoded.decode()
     told = app.palace.kg_query("Ada")
     assert [(fact.object, fact.valid_to is None) for fact in told.facts] == [("Initech", False), ("Acme", False)]
     assert {str(outcome): count for outcome, count in app.activity.statistics().calls.items() if count} == {
@@ -71,7 +72,7 @@ async def test_refuse_as_ever(app: App, ask: Ask) -> None:
         await ask("kg_add", FACT, access=Principal(name="reader", writes=False)),
         await ask("kg_add", FACT, access=Principal(name="guest", wings=("project",))),
     ]
-    assert [answer.content["error"]["code"] for answer in refusals] == [
+    assert [answer.content["structuredContent"]["error"]["code"] for answer in refusals] == [
         "invalid_argument",
         "invalid_argument",
         "not_found",
@@ -83,8 +84,8 @@ async def test_refuse_as_ever(app: App, ask: Ask) -> None:
 
 async def test_long_ones_take_a_thread(app: App, ask: Ask) -> None:
     app.executor.close()
-    assert not (await ask("kg_add", FACT, size=BRIEF_BYTES)).is_error
-    assert "closed" in (await ask("kg_add", FACT, size=BRIEF_BYTES + 1)).text
+    assert not (await ask("kg_add", FACT, size=MAX_BYTES_IN_WRITER)).content["isError"]
+    assert "closed" in (await ask("kg_add", FACT, size=MAX_BYTES_IN_WRITER + 1)).encoded.decode()
 
 
 async def test_take_turns_with_others_when_many_wait(app: App, ask: Ask) -> None:
@@ -101,5 +102,5 @@ async def test_take_turns_with_others_when_many_wait(app: App, ask: Ask) -> None
     while not app.executor.statistics().running:
         await asyncio.sleep(0)
     leave.set()
-    assert not (await late).is_error
+    assert not (await late).content["isError"]
     assert [each.result() for each in (first, *waiting)] == [None] * (GROUP_LIMIT + 1)

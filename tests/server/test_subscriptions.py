@@ -204,35 +204,35 @@ async def test_what_a_client_does_not_read_becomes_one(tmp_path: Path) -> None:
 
 
 async def test_pending_news_are_bounded_by_what_is_followed() -> None:
-    follower = Subscriber(["resources", "tools"])
+    subscriber = Subscriber(["resources", "tools"])
     for number in range(MAX_FOLLOWED):
-        follower.follow(f"palace://wing/room%20{number}")
+        subscriber.follow(f"palace://wing/room%20{number}")
     with pytest.raises(InvalidArgument):
-        follower.follow("palace://wing")
+        subscriber.follow("palace://wing")
     for _ in range(1000):
-        follower.hear(changes(*(("wing", f"room {number}") for number in range(200))))
-    news = await follower.news()
-    assert news is not None
-    assert len(news) == 1 + MAX_FOLLOWED
-    follower.hear(None)
-    again = await follower.news()
+        subscriber.notify(changes(*(("wing", f"room {number}") for number in range(200))))
+    events = await subscriber.next_events()
+    assert events is not None
+    assert len(events) == 1 + MAX_FOLLOWED
+    subscriber.notify(None)
+    again = await subscriber.next_events()
     assert again is not None
     assert len(again) == 2 + MAX_FOLLOWED
-    follower.hear(None)
-    follower.close()
-    assert await follower.news() is None
+    subscriber.notify(None)
+    subscriber.close()
+    assert await subscriber.next_events() is None
 
 
 def test_a_drawer_concerns_its_followers_only_where_it_stands_or_stood() -> None:
-    follower = Subscriber(wings=("mine",))
-    follower.follow(write_uri("mine", "r", DRAWER))
+    subscriber = Subscriber(wings=("mine",))
+    subscriber.follow(write_uri("mine", "r", DRAWER))
     with pytest.raises(Forbidden):
-        follower.follow("palace://other")
-    follower.hear(changes(("other", "r"), drawers=(DRAWER,)))
-    follower.hear(changes(("mine", "r")))
-    assert follower._changed == {}
-    follower.hear(changes(("mine", "r"), drawers=(DRAWER,)))
-    assert len(follower._changed) == 1
+        subscriber.follow("palace://other")
+    subscriber.notify(changes(("other", "r"), drawers=(DRAWER,)))
+    subscriber.notify(changes(("mine", "r")))
+    assert subscriber._pending == {}
+    subscriber.notify(changes(("mine", "r"), drawers=(DRAWER,)))
+    assert len(subscriber._pending) == 1
 
 
 def listen(number: Any, *uris: str, **lists: bool) -> dict[str, Any]:
