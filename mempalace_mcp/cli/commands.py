@@ -283,9 +283,8 @@ def token_new(palace: str | None, name: str, scope: str, wings: tuple[str, ...],
     from mempalace_mcp.cli import manage as tokens
 
     with reported(as_json):
-        folder = load_settings(os.environ, palace).palace
-        is_first = tokens.is_first(folder)
-        click.echo(tokens.new(folder, name, scope, wings, as_json))
+        shown, is_first = tokens.make_token(load_settings(os.environ, palace).palace, name, scope, wings, as_json)
+        click.echo(shown)
         if is_first and not as_json:
             click.echo(tokens.FROM_NOW_ON, err=True)
 
@@ -303,14 +302,18 @@ def token_list(palace: str | None, as_json: bool) -> None:
 
 @token.command("revoke")
 @palace_option
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option("--all", "everything", is_flag=True, help="Revoke all, and let the next `serve` ask for none.")
 @json_option
-def token_revoke(palace: str | None, name: str, as_json: bool) -> None:
+def token_revoke(palace: str | None, name: str | None, everything: bool, as_json: bool) -> None:
     """Let the token NAME open nothing any more, at once."""
     from mempalace_mcp.cli import manage as tokens
 
+    if (name is None) is not everything:
+        raise click.UsageError("Give the name of a token, or --all.")
     with reported(as_json):
-        click.echo(tokens.revoke(load_settings(os.environ, palace).palace, name, as_json))
+        folder = load_settings(os.environ, palace).palace
+        click.echo(tokens.revoke_all(folder, as_json) if name is None else tokens.revoke(folder, name, as_json))
 
 
 def use_utf8(as_json: bool) -> bool:

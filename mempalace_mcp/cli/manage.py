@@ -14,8 +14,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,19 @@ from mempalace_mcp.cli import output
 from mempalace_mcp.cli.output import Interrupts, Progress
 from mempalace_mcp.core.call_context import COMMAND_SECONDS, Deadline
 from mempalace_mcp.core.config import Settings
-from mempalace_mcp.core.errors import Busy, Conflict, Forbidden, NotFound
-from mempalace_mcp.core.files import create_directory
-from mempalace_mcp.core.locks import FileLock
+from mempalace_mcp.core.errors import Busy, Forbidden, NotFound
+from mempalace_mcp.core.files import is_file
 from mempalace_mcp.daemon import control
 from mempalace_mcp.runtime.app import App, open_app
 from mempalace_mcp.runtime.context import AppContext
 from mempalace_mcp.runtime.issues import Status
-from mempalace_mcp.server.auth import FILE, Token, digest_of, new_token, read_token, read_tokens, write_tokens
+from mempalace_mcp.server.auth import digest_of, new_token
 from mempalace_mcp.server.tools.registry import build_tools
+from mempalace_mcp.storage.sqlite.database import DATABASE_FILE, Database
+from mempalace_mcp.storage.tokens import Token, TokenStore, validate_token
+from mempalace_mcp.storage.tokens_file import FILE as TOKENS_FILE
+from mempalace_mcp.storage.tokens_file import take_over
+from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.vectors.manifest import discard_files
 from mempalace_mcp.storage.vectors.model import Difference, VectorStatistics
 
@@ -245,7 +249,6 @@ def _session_described(told: dict[str, Any]) -> str:
     return "\n".join(lines) + (f"\n\n{table}" if rows else "")
 
 
-LOCK = "tokens.lock"
 FROM_NOW_ON = (
     "From now on every HTTP client of this palace must show a token, those of your own account too. "
     "Sessions over stdio need none."
@@ -253,24 +256,29 @@ FROM_NOW_ON = (
 _EVERYTHING = "all"
 
 
-def is_first(palace: Path) -> bool:
-    """Is there nothing yet for which the HTTP doors would ask?"""
-    return not (palace / FILE).exists()
-
-
 def new(palace: Path, name: str, scope: str, wings: Sequence[str], as_json: bool) -> str:
     """Make a token and store its digest; the answer is the only place where the token ever appears."""
-    secret = new_token()
-    token = read_token(name, digest_of(secret), scope, wings)
-    create_directory(palace)
-    with _alone(palace):
-        known = read_tokens(palace / FILE)
-        if any(each.name == name for each in known):
-            raise Conflict(
-                f"there is a token {name!r} already", argument="name", hint="Choose another name, or revoke that one."
-            )
-        write_tokens(palace / FILE, [*known, token])
-    return json.dumps({**_described(token), "token": secret}) if as_json else secret
+    return make_token(palace, name, scope, wings, as_json)[0]
+
+
+def make_token(palace: Path, name: str, scope: str, wings: Sequence[str], as_json: bool) -> tuple[str, bool]:
+    """`new`, and whether it is the first token that the palace has."""
+    with closing(_open_tokens(palace)) as database:
+        secret, token, is_first = add_token(database, name, scope, wings)
+    return json.dumps({**_described(token), "token": secret}) if as_json else secret, is_first
+
+
+def add_token(database: Database, name: str, scope: str, wings: Sequence[str] = ()) -> tuple[str, Token, bool]:
+    """Make a token in an open palace: its secret, what is stored of it, and whether it is the first one."""
+    secret, store = new_token(), TokenStore()
+    token = validate_token(name, digest_of(secret), scope, wings)
+
+    def work(tx: Transaction) -> bool:
+        is_first = not store.load(tx.connection).ever_made
+        store.add(tx, token)
+        return is_first
+
+    return secret, token, database.write(work, Deadline(COMMAND_SECONDS))
 
 
 def connecting(address: str, secret: str) -> str:
@@ -283,45 +291,60 @@ def connecting(address: str, secret: str) -> str:
 
 def listed(palace: Path, as_json: bool) -> str:
     """Names, scopes and wings of all tokens."""
-    known = read_tokens(palace / FILE)
+    tokens: tuple[Token, ...] = ()
+    if _has_tokens(palace):
+        with closing(_open_tokens(palace)) as database, database.read() as connection:
+            tokens = TokenStore().load(connection).tokens
     if as_json:
-        return json.dumps({"tokens": [_described(token) for token in known]}, ensure_ascii=False)
-    if not known:
+        return json.dumps({"tokens": [_described(token) for token in tokens]}, ensure_ascii=False)
+    if not tokens:
         return "There are no tokens."
-    rows = [(token.name, token.scope, ", ".join(token.wings or [_EVERYTHING])) for token in known]
+    rows = [(token.name, token.scope, ", ".join(token.wings or [_EVERYTHING])) for token in tokens]
     return output.table(("name", "scope", "wings"), rows)
 
 
 def revoke(palace: Path, name: str, as_json: bool) -> str:
-    """Forget a token; a running server refuses it from its next request on."""
-    with _alone(palace):
-        known = read_tokens(palace / FILE)
-        kept = [token for token in known if token.name != name]
-        if len(kept) == len(known):
-            raise NotFound(
-                f"there is no token {name[:80]!r}", argument="name", hint="`mempalace-mcp token list` names them."
-            )
-        write_tokens(palace / FILE, kept)
+    """Make a token invalid; running servers refuse it from its next request on."""
+    if not _has_tokens(palace):
+        raise NotFound(f"there is no token {name[:80]!r}", argument="name", hint="There are no tokens at all.")
+    with closing(_open_tokens(palace)) as database:
+        left = database.write(lambda tx: TokenStore().revoke(tx, name), Deadline(COMMAND_SECONDS))
     if as_json:
         return json.dumps({"revoked": name})
-    if kept:
+    if left.tokens:
         return f"{name} opens nothing any more."
     return (
-        f"{name} opens nothing any more, and nobody comes in over HTTP: make another token, or stop `serve` and remove "
-        f"{palace / FILE}, to serve your own account without one."
+        f"{name} opens nothing any more, and nobody comes in over HTTP: make another token, or run "
+        "`mempalace-mcp token revoke --all` and start `serve` anew, to serve your own account without one."
     )
+
+
+def revoke_all(palace: Path, as_json: bool) -> str:
+    """Forget all tokens. Running servers refuse them at once, and go on asking for one until they end."""
+    count = 0
+    if _has_tokens(palace):
+        with closing(_open_tokens(palace)) as database:
+            count = database.write(TokenStore().clear, Deadline(COMMAND_SECONDS))
+    if as_json:
+        return json.dumps({"revoked": count})
+    return f"{output.count(count, 'token')} revoked. From its next start on `serve` asks for none."
 
 
 def _described(token: Token) -> dict[str, object]:
     return {"name": token.name, "scope": token.scope, "wings": None if token.wings is None else list(token.wings)}
 
 
-@contextmanager
-def _alone(palace: Path) -> Iterator[None]:
-    """While no other command changes the file."""
-    lock = FileLock(palace / LOCK)
+def _has_tokens(palace: Path) -> bool:
+    """May there be tokens? A palace is not made in order to look for them."""
+    return is_file(palace / DATABASE_FILE) or is_file(palace / TOKENS_FILE)
+
+
+def _open_tokens(palace: Path) -> Database:
+    """The palace's database, with the tokens of an earlier version in it."""
+    database = Database(palace, readers=1)
     try:
-        with lock.hold(Deadline(COMMAND_SECONDS)):
-            yield
-    finally:
-        lock.close()
+        take_over(palace, database, TokenStore())
+    except BaseException:
+        database.close()
+        raise
+    return database

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from mempalace_mcp.cli import manage
 from mempalace_mcp.core.config import Settings
@@ -14,9 +13,10 @@ from mempalace_mcp.daemon.daemon import HttpTransport, run_daemon
 from mempalace_mcp.daemon.daemon_session import ToolSelection, services_of
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.issues import TOKENS_WRONG, Issue
-from mempalace_mcp.server import auth, http, http_connections
-from mempalace_mcp.server.auth import TokenStore
-from mempalace_mcp.server.security import ListeningSocket, ListenSettings, listen
+from mempalace_mcp.server import http, http_connections
+from mempalace_mcp.server.auth import Authenticator
+from mempalace_mcp.server.security import ListeningSocket, ListenSettings, listen, require_token
+from mempalace_mcp.storage.tokens import WRITE
 
 logger = logging.getLogger(__name__)
 
@@ -39,38 +39,39 @@ def serve_http(
         PalaceError: the palace is served over HTTP already, cannot be opened, or the port is taken; the tokens are
             wrong, or there is none where one is needed.
     """
-    keyring = TokenStore(settings.palace / auth.FILE, settings.token)
-    with _listen(settings, exposure, port, keyring) as listening:
+    with _listen(settings, exposure, port) as listening:
         url = exposure.url(listening.port)
-        if exposure.is_open:
-            logger.warning("%s is not encrypted: whoever is on the way reads tokens and texts. %s", url, _ENCRYPT)
 
-        def ready(port: int) -> None:
-            announce(url, None if keyring.guarding or http_connections.can_tell() else _first_token(settings.palace))
+        def transport(app: App) -> HttpTransport:
+            authenticator = Authenticator(app.database, settings.token)
+            require_token(exposure, authenticator)
+            if exposure.is_open:
+                logger.warning("%s is not encrypted: whoever is on the way reads tokens and texts. %s", url, _ENCRYPT)
+            app.health.add_check(lambda: _token_issue(authenticator))
 
-        def door(app: App) -> HttpTransport:
-            app.health.add_check(lambda: None if keyring.problem is None else Issue(TOKENS_WRONG, keyring.problem))
+            def ready(port: int) -> None:
+                needs_none = authenticator.guarding or http_connections.can_tell()
+                announce(url, None if needs_none else manage.add_token(app.database, _FIRST_NAME, WRITE)[0])
+
             services = services_of(app, offer)
             return HttpTransport(
-                url, lambda leaving: http.serve_on(services, listening, ready, leaving, exposure, keyring)
+                url, lambda leaving: http.serve_on(services, listening, ready, leaving, exposure, authenticator)
             )
 
         lock = take_daemon_lock(str(settings.palace))
         try:
-            run_daemon(open_app, lock, lambda _: None, door)
+            run_daemon(open_app, lock, lambda _: None, transport)
         finally:
             lock.close()
 
 
-def _first_token(palace: Path) -> str:
-    """Where nobody can tell to which account a program belongs, it must know something that others do not."""
-    return manage.new(palace, _FIRST_NAME, auth.WRITE, [], as_json=False)
+def _token_issue(authenticator: Authenticator) -> Issue | None:
+    return None if authenticator.problem is None else Issue(TOKENS_WRONG, authenticator.problem)
 
 
-def _listen(settings: Settings, exposure: ListenSettings, port: int, keyring: TokenStore) -> ListeningSocket:
-    """Who keeps us from listening is most likely another `serve` of this palace, and then worth more than the port."""
+def _listen(settings: Settings, exposure: ListenSettings, port: int) -> ListeningSocket:
     try:
-        return listen(exposure, port, keyring)
-    except ConfigurationError:
+        return listen(exposure, port)
+    except ConfigurationError:  # most likely another `serve` of this palace has the port, and is worth more than that
         refuse_if_served(str(settings.palace))
         raise

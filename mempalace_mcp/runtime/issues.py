@@ -104,7 +104,8 @@ INDEX_FAILING = degraded(
 EVENT_LOOP_SLOW = degraded("event_loop_slow", "Check whether the machine is overloaded.")
 EXECUTION_LONG = degraded("execution_long", "Check what it waits for: `kill -USR1 PID` writes all stacks to the log.")
 TOKENS_WRONG = degraded(
-    "tokens_wrong", "Correct `tokens.toml`: the log names the line. Until then the last valid tokens count."
+    "tokens_wrong",
+    "Run `mempalace-mcp token list`: it takes over the tokens of `tokens.toml`, or says what is wrong with them.",
 )
 CHECK_FAILED = degraded("check_failed", "Please report it: this is a bug in mempalace-mcp.")
 

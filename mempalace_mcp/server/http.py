@@ -6,7 +6,6 @@ The HTTP doors: `/mcp`, `/sse` with `/messages/`, and the probes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -24,13 +23,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.runtime.monitor import sockets_at_a_door
-from mempalace_mcp.server.auth import TokenStore, Watch
+from mempalace_mcp.server.auth import Authenticator
 from mempalace_mcp.server.http_connections import Connections
 from mempalace_mcp.server.http_messages import HttpRefusal, NothingHere
 from mempalace_mcp.server.methods import Methods, MethodServer
 from mempalace_mcp.server.monitoring import health_routes, history_route
 from mempalace_mcp.server.sdk import build_server
-from mempalace_mcp.server.security import HostGuard, ListeningSocket, ListenSettings, TokenGuard, listen
+from mempalace_mcp.server.security import HostGuard, ListeningSocket, ListenSettings, TokenGuard, listen, require_token
 from mempalace_mcp.server.services import Services
 from mempalace_mcp.server.sse import MESSAGES_PATH, SseTransport
 from mempalace_mcp.server.stdio import stop_on_signal
@@ -48,8 +47,7 @@ class Guards:
     """By what callers are known: the connections of the server, and the tokens, if there may be any."""
 
     connections: Connections
-    keyring: TokenStore | None = None
-    watch: Watch | None = None
+    authenticator: Authenticator | None = None
 
 
 def build_http(services: Services, exposure: ListenSettings = LOOPBACK, guarding: Guards | None = None) -> Starlette:
@@ -78,7 +76,7 @@ def build_http(services: Services, exposure: ListenSettings = LOOPBACK, guarding
     ]
     guards = []
     if guarding is not None:
-        guards.append(Middleware(TokenGuard, guarding.keyring, guarding.watch, guarding.connections))
+        guards.append(Middleware(TokenGuard, guarding.authenticator, guarding.connections))
     application = Starlette(
         routes=routes,
         middleware=[
@@ -120,6 +118,7 @@ async def serve_http(services: Services, host: str, port: int, ready: Callable[[
         ConfigurationError: the host is not loopback, or the port is taken.
     """
     exposure = ListenSettings(host)
+    require_token(exposure, None)
     with listen(exposure, port) as listening, stop_on_signal() as stop:
         await serve_on(services, listening, ready, stop, exposure)
 
@@ -130,32 +129,28 @@ async def serve_on(
     ready: Callable[[int], None],
     stop: anyio.Event,
     exposure: ListenSettings = LOOPBACK,
-    keyring: TokenStore | None = None,
+    authenticator: Authenticator | None = None,
 ) -> None:
     """Serve on sockets that listen, until `stop` is set. `ready` is told the port."""
     connections = Connections(sockets_at_a_door())
-    with contextlib.ExitStack() as ending:
-        watch = None if keyring is None else Watch(keyring)
-        if watch is not None:
-            ending.callback(watch.close)
-        application = build_http(services, exposure, Guards(connections, keyring, watch))
-        protocol: Any = connections
-        certificate = exposure.certificate
-        config = uvicorn.Config(
-            Exchanges(application, connections),
-            http=protocol,
-            backlog=BACKLOG,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # else a client could say from where it comes
-            ws="none",
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-            ssl_certfile=certificate.file if certificate else None,
-            ssl_keyfile=certificate.key if certificate else None,
-        )
-        await _Server(config, application.state.close, ready, stop).serve(listening.sockets)
+    application = build_http(services, exposure, Guards(connections, authenticator))
+    protocol: Any = connections
+    certificate = exposure.certificate
+    config = uvicorn.Config(
+        Exchanges(application, connections),
+        http=protocol,
+        backlog=BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # else a client could say from where it comes
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        ssl_certfile=certificate.file if certificate else None,
+        ssl_keyfile=certificate.key if certificate else None,
+    )
+    await _Server(config, application.state.close, ready, stop).serve(listening.sockets)
 
 
 class _Server(uvicorn.Server):

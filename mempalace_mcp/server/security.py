@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mempalace_mcp.core.call_context import FULL, Principal
 from mempalace_mcp.core.errors import Busy, ConfigurationError, Forbidden, InvalidArgument, PalaceError, Unauthorized
-from mempalace_mcp.server.auth import TokenStore, Watch
+from mempalace_mcp.server.auth import Authenticator
 from mempalace_mcp.server.http_connections import Connections
 from mempalace_mcp.server.http_messages import MESSAGE_PATHS, HttpRefusal, route_of
 
@@ -250,19 +250,27 @@ class ListeningSocket:
             each.close()
 
 
-def listen(exposure: ListenSettings, port: int, keyring: TokenStore | None = None) -> ListeningSocket:
-    """Sockets bound to the port, or to a free one if it is 0.
+def require_token(exposure: ListenSettings, authenticator: Authenticator | None) -> None:
+    """Return if there is a token, or none is needed, since only this machine can reach the server.
 
     Raises:
-        ConfigurationError: they could be reached from other machines without a token, or the port is taken.
+        ConfigurationError: other machines can reach it, and there is no token.
     """
-    host = exposure.host
-    if not exposure.is_local and not keyring:
+    if not exposure.is_local and not authenticator:
         raise ConfigurationError(
-            f"--host {host} can be reached from other machines, so it needs a token",
+            f"--host {exposure.host} can be reached from other machines, so it needs a token",
             argument="--host",
             hint="Make one with `mempalace-mcp token new NAME --scope write`, or set PALACE_TOKEN; or use 127.0.0.1.",
         )
+
+
+def listen(exposure: ListenSettings, port: int) -> ListeningSocket:
+    """Sockets bound to the port, or to a free one if it is 0.
+
+    Raises:
+        ConfigurationError: the address cannot be used, or the port is taken.
+    """
+    host = exposure.host
     attempts = _ATTEMPTS if port == 0 else 1
     while True:
         attempts -= 1
@@ -309,7 +317,7 @@ def _bind(host: str, port: int) -> socket.socket:
 PUBLIC = frozenset({"/health", "/livez", "/readyz", "/metrics"})
 """Paths that tell nothing but numbers and words of a closed set, for probes that have no token."""
 
-_ACCESS = "mempalace_mcp.access"
+_PRINCIPAL = "mempalace_mcp.principal"
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,1024})", re.IGNORECASE)
 _ORIGIN = re.compile(r"https?://(.+)", re.IGNORECASE)
 _OF_PAGES = (b"origin", b"sec-fetch-site")
@@ -355,10 +363,9 @@ class TokenGuard:
     tell, and 403 to the pages in their browser.
     """
 
-    def __init__(self, app: ASGIApp, keyring: TokenStore | None, watch: Watch | None, connections: Connections) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator | None, connections: Connections) -> None:
         self._app = app
-        self._keyring = keyring
-        self._watch = watch
+        self._authenticator = authenticator
         self._connections = connections
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -366,8 +373,8 @@ class TokenGuard:
             await self._app(scope, receive, send)
             return
         try:
-            access = await self._access(scope)
-            if access.wings is not None and route_of(scope) not in MESSAGE_PATHS:
+            principal = self._authenticate(scope)
+            if principal.wings is not None and route_of(scope) not in MESSAGE_PATHS:
                 raise Forbidden("this token is limited to wings", hint="Use one that is not.")
         except Unauthorized as error:
             await HttpRefusal(401, error, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
@@ -376,9 +383,9 @@ class TokenGuard:
         except Busy as error:
             await HttpRefusal(503, error, {"Retry-After": f"{error.retry_after:.0f}"})(scope, receive, send)
         else:
-            await self._app({**scope, _ACCESS: access}, receive, self._while_valid(scope, access, send))
+            await self._app({**scope, _PRINCIPAL: principal}, receive, self._while_valid(scope, principal, send))
 
-    def _while_valid(self, scope: Scope, access: Principal, send: Send) -> Send:
+    def _while_valid(self, scope: Scope, principal: Principal, send: Send) -> Send:
         """A `send` that ends a stream instead of going on once its token allows something else, or nothing."""
         has_ended = False
 
@@ -386,36 +393,36 @@ class TokenGuard:
             nonlocal has_ended
             if has_ended:
                 return
-            has_ended = message.get("more_body", False) and not await self._still_has(scope, access)
+            has_ended = message.get("more_body", False) and not self._is_still(principal, scope)
             await send({"type": "http.response.body"} if has_ended else message)
 
         return send_on
 
-    async def _still_has(self, scope: Scope, access: Principal) -> bool:
+    def _is_still(self, principal: Principal, scope: Scope) -> bool:
         try:
-            return await self._access(scope) == access
+            return self._authenticate(scope) == principal
         except (Unauthorized, Forbidden, Busy):
             return False
 
-    async def _access(self, scope: Scope) -> Principal:
+    def _authenticate(self, scope: Scope) -> Principal:
         """What the caller may do.
 
         Raises:
             Unauthorized, Forbidden: nothing.
-            Busy: nobody knows at the moment.
+            Busy: the tokens cannot be read at the moment.
         """
-        if self._watch is not None:
-            await self._watch.look()
-        if self._keyring is None or not self._keyring.guarding:
-            return self._access_without_tokens(scope)
+        if self._authenticator is not None:
+            self._authenticator.refresh()
+        if self._authenticator is None or not self._authenticator.guarding:
+            return self._authenticate_without_token(scope)
         shown = Headers(scope=scope).getlist("authorization")
         bearer = _BEARER.fullmatch(shown[0].strip()) if len(shown) == 1 else None
-        access = None if bearer is None else self._keyring.access_of(bearer[1])
-        if access is None:
+        principal = None if bearer is None else self._authenticator.principal_of(bearer[1])
+        if principal is None:
             raise Unauthorized("a token is needed, as the header Authorization: Bearer TOKEN", hint=_MAKE_ONE)
-        return access
+        return principal
 
-    def _access_without_tokens(self, scope: Scope) -> Principal:
+    def _authenticate_without_token(self, scope: Scope) -> Principal:
         connection = self._connections.of(scope)
         if is_passed_on(scope):
             raise Unauthorized("a request that comes through a proxy needs a token, and there is none yet", hint=_FIRST)
@@ -437,11 +444,11 @@ def _trimmed(scope: Scope) -> Scope:
     return {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
 
 
-def access_of(scope: Scope) -> Principal:
+def principal_of(scope: Scope) -> Principal:
     """What the caller of a request that came through the guards may do."""
-    access = scope.get(_ACCESS, FULL)
-    assert isinstance(access, Principal)
-    return access
+    principal = scope.get(_PRINCIPAL, FULL)
+    assert isinstance(principal, Principal)
+    return principal
 
 
 def _is_of_no_page(scope: Scope) -> bool:

@@ -26,7 +26,7 @@ from mempalace_mcp.server.http_messages import (
     sends_json,
 )
 from mempalace_mcp.server.methods import SessionServer
-from mempalace_mcp.server.security import access_of, messages_address
+from mempalace_mcp.server.security import messages_address, principal_of
 from mempalace_mcp.server.session import Session
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ class SseTransport:
         session = Session(self._server, activity, events.message)
         session_id = secrets.token_hex(16)
         client_id = _client_id(scope)
-        key = access_of(scope).name, session_id
+        key = principal_of(scope).name, session_id
         self._sessions[key] = session
         self._heard[key] = time.monotonic()
         self._clients[key] = client_id
@@ -164,8 +164,8 @@ class SseTransport:
             return _NOT_A_MESSAGE
         if not sends_json(scope):
             return _NOT_JSON
-        access = access_of(scope)
-        key = access.name, QueryParams(scope["query_string"]).get("session_id", "")
+        principal = principal_of(scope)
+        key = principal.name, QueryParams(scope["query_string"]).get("session_id", "")
         session = self._sessions.get(key)
         if session is None:
             return _NO_SESSION
@@ -174,7 +174,7 @@ class SseTransport:
             if isinstance(body, Response):
                 return body
             try:
-                await session.receive(body, access, self._clients.get(key))
+                await session.receive(body, principal, self._clients.get(key))
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 return _NO_SESSION.answer(id_in(body, whole=True))
             return Response("Accepted", 202)

@@ -51,7 +51,7 @@ from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
 from mempalace_mcp.server.methods import is_plain
 from mempalace_mcp.server.request_context import RequestContext, SessionContext
 from mempalace_mcp.server.sdk import PalaceServer
-from mempalace_mcp.server.security import access_of
+from mempalace_mcp.server.security import principal_of
 from mempalace_mcp.server.subscriptions import Subscriptions
 
 
@@ -190,7 +190,9 @@ class StreamableHttpTransport:
             return
         shown = Headers(scope=scope).get(SESSION_ID, "")
         origin = replace(
-            RequestContext.of_message(session, message, len(body), access=access_of(scope), peer=scope.get("client")),
+            RequestContext.of_message(
+                session, message, len(body), access=principal_of(scope), peer=scope.get("client")
+            ),
             session_id=shown if _SHOWN_ID.fullmatch(shown) else None,
         )
         if accepts(scope, JSON) and not _is_modern(scope) and _is_plain_call(message):

@@ -280,5 +280,10 @@ def test_the_first_token_and_the_last_change_who_comes_in_which_is_said(tmp_path
     assert run("token", "revoke", "desk", "--palace", palace).strip() == "desk opens nothing any more."
     told = run("token", "revoke", "laptop", "--palace", palace)
     assert "nobody comes in over HTTP" in told
-    assert str(palace / "tokens.toml") in told
+    assert "revoke --all" in told
+    assert "Usage" in run("token", "revoke", "--palace", palace, code=2)
+    assert run_json("token", "revoke", "--all", "--palace", palace) == {"revoked": 0}
+    assert "your own account too" in run(*new, "laptop")
+    assert "1 token revoked" in run("token", "revoke", "--all", "--palace", palace)
+    assert run("token", "list", "--palace", palace).strip() == "There are no tokens."
     assert set(run_json(*new, "laptop")) == {"name", "scope", "wings", "token"}

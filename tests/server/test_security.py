@@ -21,7 +21,8 @@ from mempalace_mcp.cli import manage as tokens
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.daemon.ipc import settings_of
-from mempalace_mcp.server.auth import FILE
+from mempalace_mcp.server.auth import digest_of
+from mempalace_mcp.storage.tokens_file import FILE
 from tests.server.clients import PATIENCE, ROOT, call, end, request
 from tests.server.test_listen_settings import CERTIFICATE
 
@@ -263,24 +264,28 @@ def test_tokens_are_revoked_and_made_while_it_runs(server: Served) -> None:
     assert server.ask("guest", request(1, "ping")) == {}
 
 
-def test_a_broken_change_of_the_file_shows_and_changes_nothing(server: Served) -> None:
+def test_a_file_of_tokens_shows_and_changes_nothing_until_it_is_taken_over(server: Served) -> None:
     file = server.palace / FILE
-    good = file.read_bytes()
-    with server.client() as client:
-        file.write_bytes(b"[oops\n" + good)
+    good = f'[late]\nsha256 = "{digest_of("late").hex()}"\nscope = "read"\n'
+    server.secrets["late"] = "late"
+    with server.client() as client, server.client("late") as late:
+        file.touch(0o600)
+        file.write_text(f"[oops\n{good}", "utf-8")
         assert server.ask("reader", request(1, "ping")) == {}
+        assert late.post("/mcp", json=request(1, "ping")).status_code == 401
         assert client.get("/health").json()["reasons"] == ["tokens_wrong"]
-        file.write_bytes(good)
-        assert server.ask("reader", request(1, "ping")) == {}
+        with pytest.raises(ConfigurationError, match="line 1"):
+            tokens.listed(server.palace, False)
+        file.write_text(good, "utf-8")
+        assert "late" in tokens.listed(server.palace, False)
+        assert late.post("/mcp", json=request(1, "ping")).status_code == 200
         assert client.get("/health").json()["status"] == "ok"
-    assert "line 1" in server.log.read_text(encoding="utf-8")
+    assert str(file) in server.log.read_text(encoding="utf-8")
 
 
 def test_all_files_of_the_palace_are_private_whatever_the_umask(server: Served) -> None:
     found = {path.name: path.stat().st_mode & 0o777 for path in [server.palace, *server.palace.rglob("*")]}
-    assert {"palace", "palace.db", "palace.db-wal", "palace.db-shm", "write.lock", "daemon.json", "tokens.toml"} <= set(
-        found
-    )
+    assert {"palace", "palace.db", "palace.db-wal", "palace.db-shm", "write.lock", "daemon.json"} <= set(found)
     assert {name: oct(mode) for name, mode in found.items() if mode & 0o077} == {}
 
 

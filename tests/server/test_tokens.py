@@ -1,35 +1,44 @@
+"""Tokens: their table, the file of earlier versions, and what a server makes of both."""
+
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mempalace_mcp.core.call_context import Principal
-from mempalace_mcp.core.errors import ConfigurationError, PalaceError
-from mempalace_mcp.server.auth import (
-    FILE,
-    FileChange,
-    Token,
-    TokenStore,
-    Watch,
-    digest_of,
-    new_token,
-    read_token,
-    read_tokens,
-    write_tokens,
-)
+from mempalace_mcp.core.call_context import Deadline, Principal
+from mempalace_mcp.core.errors import Busy, ConfigurationError, Conflict, NotFound, PalaceError, StorageError
+from mempalace_mcp.server.auth import Authenticator, digest_of, new_token
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.tokens import Token, TokenStore, validate_token
+from mempalace_mcp.storage.tokens_file import FILE, TAKEN_OVER, take_over
+from tests.storage.support import fresh_database
 
 DIGEST = "0" * 64
+STORE = TokenStore()
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / FILE
+def database(tmp_path: Path) -> Iterator[Database]:
+    with fresh_database(tmp_path / "palace") as database:
+        yield database
+
+
+@pytest.fixture
+def other(database: Database) -> Iterator[Database]:
+    """As another process has the palace open."""
+    with fresh_database(database.directory) as other:
+        yield other
+
+
+@pytest.fixture
+def file(database: Database) -> Path:
+    return database.directory / FILE
 
 
 def write(file: Path, content: str) -> None:
@@ -40,8 +49,24 @@ def write(file: Path, content: str) -> None:
     draft.replace(file)
 
 
-def known(*secrets: str, scope: str = "write", wings: tuple[str, ...] = ()) -> list[Token]:
-    return [read_token(f"t{number}", digest_of(secret), scope, wings) for number, secret in enumerate(secrets)]
+def table(name: str, secret: str, more: str = "") -> str:
+    """A token as earlier versions have written it."""
+    return f'[{name}]\nsha256 = "{digest_of(secret).hex()}"\nscope = "write"\n{more}\n'
+
+
+def add(database: Database, name: str, secret: str, scope: str = "write", wings: tuple[str, ...] = ()) -> Token:
+    token = validate_token(name, digest_of(secret), scope, wings)
+    database.write(lambda tx: STORE.add(tx, token), Deadline())
+    return token
+
+
+def revoke(database: Database, name: str) -> None:
+    database.write(lambda tx: STORE.revoke(tx, name), Deadline())
+
+
+def stored(database: Database) -> tuple[Token, ...]:
+    with database.read() as connection:
+        return STORE.load(connection).tokens
 
 
 def test_tokens_are_long_and_never_the_same() -> None:
@@ -62,20 +87,50 @@ def test_tokens_are_long_and_never_the_same() -> None:
         unique_by=lambda token: token[0],
     )
 )
-def test_what_is_written_is_read_again(
-    tmp_path_factory: pytest.TempPathFactory, given: list[tuple[str, bytes, str, list[str]]]
-) -> None:
-    tokens = [read_token(*each) for each in given]
-    file = tmp_path_factory.getbasetemp() / FILE
-    write_tokens(file, tokens)
-    assert read_tokens(file) == tuple(tokens)
-    assert file.stat().st_mode & 0o777 == 0o600
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_written_is_read_again(database: Database, given: list[tuple[str, bytes, str, list[str]]]) -> None:
+    tokens = [validate_token(*each) for each in given]
+    database.write(STORE.clear, Deadline())
+    for token in tokens:
+        database.write(lambda tx, token=token: STORE.add(tx, token), Deadline())  # type: ignore[misc]
+    assert stored(database) == tuple(tokens)
 
 
 def test_a_token_is_limited_to_wings_by_their_keys() -> None:
-    token = read_token("cook", digest_of("x"), "read", ["Küche", "Notes", "NOTES"])
-    assert token.access == Principal("cook", writes=False, wings=("küche", "notes"))
-    assert read_token("all", digest_of("x"), "write", []).access == Principal("all")
+    token = validate_token("cook", digest_of("x"), "read", ["Küche", "Notes", "NOTES"])
+    assert token.principal == Principal("cook", writes=False, wings=("küche", "notes"))
+    assert validate_token("all", digest_of("x"), "write", []).principal == Principal("all")
+
+
+def test_a_name_is_taken_until_it_is_revoked(database: Database) -> None:
+    add(database, "laptop", "first")
+    with pytest.raises(Conflict):
+        add(database, "laptop", "second")
+    revoke(database, "laptop")
+    with pytest.raises(NotFound):
+        revoke(database, "laptop")
+    assert stored(database) == ()
+    third = add(database, "laptop", "third")
+    assert stored(database) == (third,)
+
+
+def test_of_a_token_the_palace_holds_no_more_than_its_digest(database: Database) -> None:
+    secret = new_token()
+    add(database, "laptop", secret)
+    assert secret.encode() not in b"".join(path.read_bytes() for path in database.directory.glob("palace.db*"))
+    revoke(database, "laptop")
+    database.checkpoint()
+    assert digest_of(secret) not in database.path.read_bytes()
+
+
+def test_what_changes_tokens_is_no_change_of_texts(database: Database) -> None:
+    def seq() -> int:
+        with database.read() as connection:
+            return int(connection.execute("SELECT seq FROM state").fetchone()[0])
+
+    before = seq()
+    add(database, "laptop", "x")
+    assert seq() == before
 
 
 @pytest.mark.parametrize(
@@ -93,186 +148,230 @@ def test_a_token_is_limited_to_wings_by_their_keys() -> None:
         ("a=" + "[" * 5000, "", "no TOML"),
     ],
 )
-def test_a_wrong_file_refuses_with_the_line_and_the_remedy(file: Path, content: str, line: str, problem: str) -> None:
+def test_a_wrong_file_refuses_with_the_line_and_the_remedy(
+    database: Database, file: Path, content: str, line: str, problem: str
+) -> None:
     write(file, content)
     with pytest.raises(ConfigurationError) as caught:
-        TokenStore(file)
+        Authenticator(database)
     assert str(file) in caught.value.message
     assert line in caught.value.message
     assert problem in caught.value.message
     assert "token new" in (caught.value.hint or "")
+    assert file.read_text() == content
+    assert stored(database) == ()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="other permissions")
 @pytest.mark.parametrize("mode", [0o644, 0o620, 0o604])
-def test_a_file_that_others_may_open_refuses(file: Path, mode: int) -> None:
-    write_tokens(file, known("x"))
+def test_a_file_that_others_may_open_refuses(database: Database, file: Path, mode: int) -> None:
+    write(file, table("laptop", "x"))
     file.chmod(mode)
     with pytest.raises(ConfigurationError, match="open to other users") as caught:
-        TokenStore(file)
+        Authenticator(database)
     assert caught.value.hint == f"Run: chmod 600 {file}"
 
 
-def test_what_is_no_file_of_its_own_refuses(file: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.toml"
-    write_tokens(other, known("x"))
-    file.symlink_to(other)
+def test_what_is_no_file_of_its_own_refuses(database: Database, file: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "other.toml"
+    write(elsewhere, table("laptop", "x"))
+    file.symlink_to(elsewhere)
     with pytest.raises(ConfigurationError, match="cannot be opened"):
-        TokenStore(file)
+        Authenticator(database)
     file.unlink()
     os.mkfifo(file, 0o600)
     with pytest.raises(ConfigurationError, match="not a regular file"):
-        TokenStore(file)
+        Authenticator(database)
 
 
-def test_without_tokens_nobody_is_asked(file: Path) -> None:
-    keyring = TokenStore(file)
-    assert not keyring.guarding
-    assert not keyring
+def test_without_tokens_nobody_is_asked(database: Database) -> None:
+    authenticator = Authenticator(database)
+    assert not authenticator.guarding
+    assert not authenticator
 
 
-def test_a_file_without_tokens_would_lock_everybody_out(file: Path) -> None:
+def test_a_file_without_tokens_would_lock_everybody_out(database: Database, file: Path) -> None:
     write(file, "")
     with pytest.raises(ConfigurationError, match="holds no token"):
-        TokenStore(file)
-    assert TokenStore(file, "own token").guarding
+        Authenticator(database)
+    assert Authenticator(database, "own token").guarding
 
 
-def test_the_token_of_the_environment_reaches_everything(file: Path) -> None:
-    keyring = TokenStore(file, "own token")
-    assert keyring.guarding
-    assert keyring.access_of("own token") == Principal("$PALACE_TOKEN")
-    assert keyring.access_of("own token ") is None
-    assert keyring.access_of("\ud800") is None
+def test_where_the_last_token_was_revoked_nobody_comes_in_until_all_are_forgotten(database: Database) -> None:
+    add(database, "laptop", "x")
+    revoke(database, "laptop")
+    with pytest.raises(ConfigurationError, match="last token") as caught:
+        Authenticator(database)
+    assert "revoke --all" in str(caught.value.hint)
+    assert Authenticator(database, "own token").guarding
+    database.write(STORE.clear, Deadline())
+    assert not Authenticator(database).guarding
 
 
-def test_no_token_of_the_file_passes_for_the_one_of_the_environment(file: Path) -> None:
-    write_tokens(file, [read_token("PALACE_TOKEN", digest_of("other"), "read", ["kitchen"])])
-    keyring = TokenStore(file, "own token")
-    own, other = keyring.access_of("own token"), keyring.access_of("other")
+def test_the_token_of_the_environment_reaches_everything(database: Database) -> None:
+    authenticator = Authenticator(database, "own token")
+    assert authenticator.guarding
+    assert authenticator.principal_of("own token") == Principal("$PALACE_TOKEN")
+    assert authenticator.principal_of("own token ") is None
+    assert authenticator.principal_of("\ud800") is None
+
+
+def test_no_token_of_the_palace_passes_for_the_one_of_the_environment(database: Database) -> None:
+    add(database, "PALACE_TOKEN", "other", "read", ("kitchen",))
+    authenticator = Authenticator(database, "own token")
+    own, other = authenticator.principal_of("own token"), authenticator.principal_of("other")
     assert own is not None
     assert other is not None
     assert own.name != other.name, "sessions and idempotency keys belong to names"
 
 
-def test_changes_are_followed(file: Path) -> None:
-    keyring = TokenStore(file)
-    write_tokens(file, known("first"))
-    keyring.look()
-    assert keyring.guarding
-    assert keyring.access_of("first") == Principal("t0")
-    write_tokens(file, known("second", scope="read"))
-    keyring.look()
-    assert keyring.access_of("first") is None
-    assert keyring.access_of("second") == Principal("t0", writes=False)
+def test_the_file_of_an_earlier_version_is_taken_over_once(database: Database, file: Path) -> None:
+    content = table("laptop", "first") + table("cook", "second", 'wings = ["Kitchen"]')
+    write(file, content)
+    authenticator = Authenticator(database)
+    assert authenticator.guarding
+    assert authenticator.problem is None
+    assert authenticator.principal_of("first") == Principal("laptop")
+    assert authenticator.principal_of("second") == Principal("cook", wings=("kitchen",))
+    kept = file.with_name(TAKEN_OVER)
+    assert (file.exists(), kept.read_text(), stat.S_IMODE(kept.stat().st_mode)) == (False, content, 0o600)
+    revoke(database, "laptop")
+    assert Authenticator(database).principal_of("first") is None
 
 
-def test_a_broken_change_keeps_the_last_good_tokens_and_is_told(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write_tokens(file, known("first"))
-    keyring = TokenStore(file)
+def test_what_was_revoked_does_not_come_back_with_the_file(
+    database: Database, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when the process died before the file was renamed, or somebody puts it back."""
+    content = table("laptop", "first") + table("desk", "second")
+    write(file, content)
+    take_over(database.directory, database, STORE)
+    revoke(database, "laptop")
+    before = stored(database)
+    assert [token.name for token in before] == ["desk"]
+    caplog.clear()
+    write(file, content + table("new", "third"))
+    take_over(database.directory, database, STORE)
+    assert stored(database) == (*before, validate_token("new", digest_of("third"), "write", []))
+    assert [record.getMessage() for record in caplog.records if "laptop" in record.getMessage()]
+    assert len(caplog.records) == 1, "desk is the same"
+
+
+def test_as_long_as_a_file_is_not_taken_over_a_token_is_asked_for(
+    database: Database, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write(file, "[oops\n")
-    for _ in range(3):
-        keyring.look()
-        assert keyring.access_of("first") == Principal("t0")
-    assert keyring.problem is not None
-    assert "line 1" in keyring.problem
-    assert len(caplog.records) == 1, "told once"
-    file.chmod(0o644)
-    keyring.look()
-    assert keyring.access_of("first") == Principal("t0")
-    assert "open to other users" in keyring.problem
-    write_tokens(file, known("second"))
-    keyring.look()
-    assert keyring.access_of("first") is None
-    assert keyring.problem is None
-
-
-def test_a_file_that_is_removed_takes_its_tokens_along_and_opens_nothing(file: Path) -> None:
-    write_tokens(file, known("first"))
-    keyring = TokenStore(file)
+    authenticator = Authenticator(database, "own token")
+    assert "line 1" in caplog.text
+    assert "line 1" in str(authenticator.problem)
+    add(database, "laptop", "first")
+    authenticator.refresh()
+    assert authenticator.principal_of("first") == Principal("laptop")
     file.unlink()
-    keyring.look()
-    assert keyring.access_of("first") is None
-    assert keyring.guarding
+    authenticator.refresh()
+    assert authenticator.problem is None
+
+
+def test_a_file_that_appears_is_a_problem_and_opens_nothing(
+    database: Database, other: Database, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authenticator = Authenticator(database)
+    assert not authenticator.guarding
+    write(file, table("laptop", "first"))
+    for _ in range(3):
+        authenticator.refresh()
+        assert authenticator.guarding
+        assert authenticator.principal_of("first") is None
+    assert str(file) in str(authenticator.problem)
+    assert len(caplog.records) == 1, "logged once"
+    take_over(other.directory, other, STORE)
+    authenticator.refresh()
+    assert authenticator.principal_of("first") == Principal("laptop")
+    assert authenticator.problem is None
+
+
+def test_no_change_of_another_process_escapes_however_quick(database: Database, other: Database) -> None:
+    authenticator = Authenticator(database)
+    assert not authenticator.guarding
+    for number in range(100):
+        add(other, f"t{number}", str(number), "read")
+        authenticator.refresh()
+        assert authenticator.guarding
+        assert authenticator.principal_of(str(number)) == Principal(f"t{number}", writes=False)
+        revoke(other, f"t{number}")
+        authenticator.refresh()
+        assert authenticator.principal_of(str(number)) is None
+        if number % 10 == 0:
+            other.checkpoint()
+    other.write(STORE.clear, Deadline())
+    authenticator.refresh()
+    assert authenticator.guarding, "as long as the process lives"
+
+
+def test_tokens_that_cannot_be_read_count_as_they_were_read_last(
+    database: Database, other: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(database, "laptop", "first")
+    authenticator = Authenticator(database)
+    other.write(lambda tx: tx.connection.execute("PRAGMA user_version = 999").rowcount, Deadline())
+    for _ in range(3):
+        authenticator.refresh()
+        assert authenticator.principal_of("first") == Principal("laptop")
+    assert "999" in str(authenticator.problem)
+    assert len(caplog.records) == 1, "logged once"
+
+
+def test_a_palace_that_can_only_be_read_checks_tokens(
+    database: Database, other: Database, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(other, "laptop", "first")
+    other.close()
+    database.close()
+    monkeypatch.setattr("mempalace_mcp.storage.sqlite.opening.os.access", lambda path, mode: False)
+    with fresh_database(database.directory) as reading:
+        assert not reading.statistics().writable
+        authenticator = Authenticator(reading)
+        assert authenticator.principal_of("first") == Principal("laptop")
+        write(file, table("desk", "second"))
+        authenticator = Authenticator(reading)
+        assert authenticator.problem is not None
+        assert authenticator.principal_of("first") == Principal("laptop")
+        with pytest.raises(StorageError):
+            take_over(reading.directory, reading, STORE)
+        assert file.exists()
+
+
+def test_a_palace_that_is_opened_anew_is_followed(database: Database, other: Database) -> None:
+    authenticator = Authenticator(database)
+    database.reopen()
+    add(other, "laptop", "first")
+    authenticator.refresh()
+    assert authenticator.principal_of("first") == Principal("laptop")
+
+
+def test_who_holds_the_database_makes_nobody_wait(database: Database) -> None:
+    add(database, "laptop", "first")
+    authenticator = Authenticator(database)
+    with database.glance() as connection:
+        timeout = connection.execute("PRAGMA busy_timeout").fetchone()[0]
+    assert timeout == 0
+    database.close()
+    with pytest.raises(PalaceError):
+        authenticator._reload()
+    authenticator.refresh()
+    assert authenticator.principal_of("first") == Principal("laptop")
+
+
+def test_a_glance_during_the_change_of_files_says_to_try_again(database: Database) -> None:
+    opened = database._opened
+    assert opened is not None
+    opened.readers.close()
+    with pytest.raises(Busy), database.glance():
+        pass
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ä", "x" * 65, "a.b", "a\n"])
 def test_names_are_plain(name: str) -> None:
     with pytest.raises(PalaceError) as caught:
-        read_token(name, digest_of("x"), "read", [])
+        validate_token(name, digest_of("x"), "read", [])
     assert caught.value.argument == "name"
-
-
-@contextmanager
-def watching(keyring: TokenStore) -> Iterator[Watch]:
-    watch = Watch(keyring)
-    try:
-        yield watch
-    finally:
-        watch.close()
-
-
-async def test_no_change_escapes_a_watch_however_quick(file: Path) -> None:
-    keyring = TokenStore(file)
-    with watching(keyring) as watch:
-        await watch.look()
-        assert not keyring.guarding
-        for number in range(200):
-            write_tokens(file, known(str(number)))
-            await watch.look()
-            assert keyring.access_of(str(number)) == Principal("t0")
-            assert number == 0 or keyring.access_of(str(number - 1)) is None
-        file.unlink()
-        await watch.look()
-        assert keyring.access_of("199") is None
-
-
-async def test_a_file_edited_in_its_place_is_read_again(file: Path) -> None:
-    write_tokens(file, known("first"))
-    keyring = TokenStore(file)
-    with watching(keyring) as watch:
-        for secret in ("second", "third"):
-            until_settled(file)
-            await watch.look()
-            file.write_text(file.read_text().replace(digest_of("first").hex(), digest_of(secret).hex()), "utf-8")
-            await watch.look()
-            assert keyring.access_of(secret) == Principal("t0")
-            file.write_text(file.read_text().replace(digest_of(secret).hex(), digest_of("first").hex()), "utf-8")
-            await watch.look()
-            assert keyring.access_of(secret) is None
-        file.chmod(0o644)
-        await watch.look()
-        assert "open to other users" in str(keyring.problem)
-
-
-def until_settled(file: Path) -> None:
-    """Return once a glance at the file is good for something."""
-    while not (glance := FileChange(file)).shows_no_change():
-        glance.close()
-    glance.close()
-
-
-@pytest.mark.parametrize("before", [False, True])
-def test_a_glance_shows_every_kind_of_change(file: Path, before: bool) -> None:
-    changes: dict[str, Callable[[], object]] = {
-        "made or replaced": lambda: write_tokens(file, known("other")),
-        "written": lambda: file.write_bytes(b"x" * file.stat().st_size),
-        "closed to all": lambda: file.chmod(0o000),
-        "removed": file.unlink,
-        "moved with its folder": lambda: file.parent.rename(file.parent.with_name("elsewhere")),
-    }
-    if before:
-        write_tokens(file, known("first"))
-    for change in changes.values():
-        until_settled(file)
-        glance = FileChange(file)
-        try:
-            assert glance.shows_no_change()
-            change()
-            assert not glance.shows_no_change()
-        finally:
-            glance.close()
-
-
-def test_without_a_folder_nothing_is_certain(tmp_path: Path) -> None:
-    assert not FileChange(tmp_path / "nowhere" / FILE).shows_no_change()

@@ -183,6 +183,13 @@ def open_writer(path: Path) -> SqliteConnection:
     )
 
 
+def data_version(connection: sqlite3.Connection) -> int:
+    """A number that changes with every commit of another connection, in any process. It says something only in
+    comparison with an earlier one of the same connection."""
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
 def open_reader(path: Path, options: str = "mode=rw") -> SqliteConnection:
     """A connection that cannot write. It is opened for both where possible, because reading WAL needs shared memory."""
     return _connect(path, options, busy_timeout=_READ_BUSY_MILLISECONDS, query_only="ON")
@@ -396,6 +403,8 @@ class ReaderPool:
         self._lent = 0
         self._closed = False
         self._changed = threading.Condition()
+        self._reserved: SqliteConnection | None = None
+        self._reserving = threading.Lock()
 
     @property
     def lent(self) -> int:
@@ -417,6 +426,25 @@ class ReaderPool:
         finally:
             self._give_back(connection)
 
+    @contextlib.contextmanager
+    def reserved(self) -> Iterator[SqliteConnection]:
+        """A connection beside those that are lent, for one short read at a time. It waits for no lock of SQLite.
+
+        Raises:
+            PoolClosed: the pool is closed.
+            sqlite3.Error: it cannot be opened.
+        """
+        with self._reserving:
+            if self._closed:
+                raise PoolClosed
+            if self._reserved is None:
+                self._reserved = self._open_connection()
+                self._reserved.execute("PRAGMA busy_timeout = 0")
+            try:
+                yield self._reserved
+            finally:
+                self._reserved.close_cursors()
+
     def close(self) -> None:
         """Refuse further readers, wait a little for those at work, close the rest. Idempotent."""
         with self._changed:
@@ -424,6 +452,10 @@ class ReaderPool:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._lent, CLOSE_SECONDS)
             idle, self._idle = self._idle, []
+        with self._reserving:
+            if self._reserved is not None:
+                idle.append(self._reserved)
+                self._reserved = None
         for connection in idle:
             connection.close()
 

@@ -196,6 +196,23 @@ class Database:
             if opened.identity.frozen:
                 opened.verify()
 
+    @contextlib.contextmanager
+    def glance(self) -> Iterator[SqliteConnection]:
+        """A connection for a few short statements that must not wait, as on an event loop: neither for other readers
+        nor for a lock. Each statement sees a snapshot of its own; whether the files are still there is not checked.
+
+        Raises:
+            Busy: another program holds the database.
+            SchemaTooNew, PalaceCorrupt, StorageError: it cannot be read.
+        """
+        with self._explained():
+            try:
+                with self._current().readers.reserved() as connection:
+                    verify_schema(connection, len(self._steps))
+                    yield connection
+            except PoolClosed:
+                raise Busy(f"{self.path} is being opened anew", hint="Try again.") from None
+
     def write(self, work: Work[T], deadline: Deadline) -> T:
         """Run the unit in a transaction of its own and return its result once it is durable.
 

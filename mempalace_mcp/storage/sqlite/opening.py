@@ -46,7 +46,8 @@ from mempalace_mcp.storage.sqlite.migrations import Migration, migrate, schema_v
 logger = logging.getLogger(__name__)
 
 _OURS = re.compile(
-    r"palace\.db(-wal|-shm)?|(write|daemon|index|embed)\.lock|daemon\.json|daemon\.log(\.\d+)?|tokens\.toml"
+    r"palace\.db(-wal|-shm)?|(write|daemon|index|embed)\.lock|daemon\.json|daemon\.log(\.\d+)?"
+    r"|tokens\.toml(\.imported)?"
 )
 _INDEX = "index"
 _IN_INDEX = re.compile(r"chroma(-\d+|\.json|\.tmp)")
