@@ -321,7 +321,7 @@ def check_daemon(context: DoctorContext) -> Iterator[Issue]:
         for reason in context.daemon.get("health", {}).get("reasons", ()):
             message = f"process {context.daemon['pid']} reports: {reason['message']}"
             yield Issue(degraded(reason["code"], reason["remedy"]), message)
-    file = context.directory / ipc.FILE
+    file = context.directory / ipc.ADDRESS_FILE
     if not context.is_served and file.exists():
         yield Issue(STALE_ADDRESS, f"{file} belongs to a process that is gone", partial(_remove_address, file))
     folder = Path(runtime_folder(str(context.directory)))
@@ -331,7 +331,7 @@ def check_daemon(context: DoctorContext) -> Iterator[Issue]:
 
 
 def _remove_address(file: Path) -> str:
-    lock = FileLock.take(str(file.with_name(ipc.LOCK)))
+    lock = FileLock.take(str(file.with_name(ipc.LOCK_FILE)))
     if lock is None:
         raise Busy("a daemon has just started")
     try:

@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping
 
 from mempalace_mcp import __version__
 from mempalace_mcp.core.locks import FileLock
-from mempalace_mcp.daemon import ipc as addresses
+from mempalace_mcp.daemon import ipc
 from mempalace_mcp.daemon.ipc import (
-    LOG,
+    LOG_FILE,
     ClientHello,
     DaemonAddress,
     DaemonConnection,
@@ -99,7 +99,7 @@ def launch(palace: str, lock: FileLock | None = None) -> LaunchedDaemon:
 def _open_log(palace: str) -> int:
     """The log, or nothing where there can be none: a palace is served without a log, too."""
     try:
-        return os.open(os.path.join(palace, LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, _PRIVATE)
+        return os.open(os.path.join(palace, LOG_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND, _PRIVATE)
     except OSError:
         return os.open(os.devnull, os.O_WRONLY)
 
@@ -153,8 +153,8 @@ class Connector:
 
     def __init__(self, palace: str, environment: Mapping[str, str], profile: str, prefix: str, read_only: bool) -> None:
         self.palace = palace
-        self._address_file = os.path.join(palace, addresses.FILE)
-        self._lock_file = os.path.join(palace, addresses.LOCK)
+        self._address_file = os.path.join(palace, ipc.ADDRESS_FILE)
+        self._lock_file = os.path.join(palace, ipc.LOCK_FILE)
         self._bridge = os.urandom(16).hex()
         self._settings = settings_of(environment)
         self._tools = (profile, prefix, read_only)
@@ -271,7 +271,7 @@ class Connector:
         if lock is None:
             return False
         try:
-            addresses.forget(self._address_file)
+            ipc.forget(self._address_file)
             launched = launch(self.palace, lock)
         except PermissionError as error:
             raise self._os_refusal(error, self.palace) from error
@@ -339,7 +339,7 @@ class Connector:
         return Unavailable(self._with_log(Busy(message, hint="Try again.").as_dict()))
 
     def _with_log(self, error: Mapping[str, object]) -> dict[str, object]:
-        log = os.path.join(self.palace, addresses.LOG)
+        log = os.path.join(self.palace, ipc.LOG_FILE)
         return {**error, "hint": f"{error.get('hint') or ''} The daemon's log is {log}.".strip()}
 
 

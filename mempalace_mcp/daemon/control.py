@@ -16,12 +16,12 @@ from mempalace_mcp.core import platform
 from mempalace_mcp.core.errors import Busy, ConfigurationError, Forbidden, NotFound
 from mempalace_mcp.core.files import create_directory
 from mempalace_mcp.core.locks import FileLock
-from mempalace_mcp.daemon import ipc as addresses
+from mempalace_mcp.daemon import ipc
 from mempalace_mcp.daemon.entry import Log
 from mempalace_mcp.daemon.ipc import (
+    HANDOVER,
     STATUS,
     STOP,
-    TAKE_OVER,
     ClientHello,
     DaemonAddress,
     Refused,
@@ -64,7 +64,7 @@ def stop(palace: Path) -> Stopped | None:
         Busy: it does not end, or something else answers at its address.
         Forbidden: it is another user's.
     """
-    address = DaemonAddress.read(str(palace / addresses.FILE))
+    address = DaemonAddress.read(str(palace / ipc.ADDRESS_FILE))
     http = address.http if address else None
     try:
         answer = _ask(palace, STOP)
@@ -112,7 +112,7 @@ def logged(palace: Path) -> str:
     Raises:
         NotFound: no daemon has been here.
     """
-    files = Log(palace / addresses.LOG).files()
+    files = Log(palace / ipc.LOG_FILE).files()
     if not files:
         raise NotFound(f"{palace} has no log", hint="No daemon has served this palace yet.")
     return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
@@ -134,7 +134,7 @@ def client_hello(purpose: str, palace: str) -> ClientHello:
 
 
 def _ask(palace: Path, purpose: str) -> dict[str, Any] | None:
-    address = DaemonAddress.read(str(palace / addresses.FILE))
+    address = DaemonAddress.read(str(palace / ipc.ADDRESS_FILE))
     if address is None or _is_free(palace):
         return None
     try:
@@ -157,7 +157,7 @@ def _ask(palace: Path, purpose: str) -> dict[str, Any] | None:
 def _is_free(palace: Path) -> bool:
     """Is the daemon lock free? Looking takes it for an instant, in which it looks as if a daemon started."""
     try:
-        lock = FileLock.take(palace / addresses.LOCK) if palace.is_dir() else None
+        lock = FileLock.take(palace / ipc.LOCK_FILE) if palace.is_dir() else None
     except OSError:
         return False
     if lock is not None:
@@ -180,13 +180,13 @@ def take_daemon_lock(palace: str) -> FileLock:
         StorageError: the palace's directory or its lock cannot be made.
     """
     create_directory(Path(palace))
-    lock = FileLock(os.path.join(palace, addresses.LOCK))
+    lock = FileLock(os.path.join(palace, ipc.LOCK_FILE))
     end = time.monotonic() + HANDOVER_SECONDS
     try:
         while time.monotonic() < end:
             if lock.try_acquire(_PAUSE_SECONDS):
                 return lock
-            address = DaemonAddress.read(os.path.join(palace, addresses.FILE))
+            address = DaemonAddress.read(os.path.join(palace, ipc.ADDRESS_FILE))
             if address is not None:
                 _ask_to_leave(address, palace)
     except BaseException:
@@ -205,7 +205,7 @@ def refuse_if_served(palace: str) -> None:
     Raises:
         ConfigurationError: another process serves the palace over HTTP.
     """
-    address = DaemonAddress.read(os.path.join(palace, addresses.FILE))
+    address = DaemonAddress.read(os.path.join(palace, ipc.ADDRESS_FILE))
     if address is not None and address.http is not None:
         _ask_to_leave(address, palace)
 
@@ -217,7 +217,7 @@ def _ask_to_leave(address: DaemonAddress, palace: str) -> None:
         ConfigurationError: it serves HTTP, and stays.
     """
     try:
-        open_connection(address, client_hello(TAKE_OVER, palace)).close()
+        open_connection(address, client_hello(HANDOVER, palace)).close()
     except Refused as refusal:
         if refusal.code == "serving":
             raise ConfigurationError(

@@ -1,8 +1,8 @@
-"""The daemon of a palace: its services, its sessions, and how long it lives.
+"""The daemon: the one process that serves a palace to all its sessions, and over HTTP if asked to.
 
-Whether a daemon still has a reason to live: sessions or work, its palace, the daemon lock.
-
-The one process that serves a palace: bridges through its socket, and HTTP clients if it was asked to.
+It leaves when it is idle, told to stop, its palace or its lock is gone, or another process asks for the lock. It
+removes its address first, finishes what takes little time, says goodbye to each bridge, closes the palace, and frees
+the lock last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup
 
 from mempalace_mcp import __version__
 from mempalace_mcp.core.locks import FileLock
-from mempalace_mcp.daemon import ipc as addresses
+from mempalace_mcp.daemon import ipc
 from mempalace_mcp.daemon.daemon_session import SocketServer
 from mempalace_mcp.daemon.entry import Log, listening
 from mempalace_mcp.daemon.ipc import DaemonAddress, identity_of
@@ -35,26 +35,26 @@ from mempalace_mcp.server.stdio import stop_on_signal
 
 LOOK_SECONDS = 0.5
 LONGEST_WORK_SECONDS = 1800.0
-"""Without sessions, what is to be embedded or indexed keeps a daemon alive so long at most."""
+"""Without sessions, texts to embed or index keep a daemon alive so long at most."""
 
 FIRST_SESSION_SECONDS = 30.0
-"""A process leaves if the session for which it was started does not come for so long."""
+"""For the session for which a process was started to connect."""
 
 
 class IdleMonitor:
-    """Looks around twice a second."""
+    """Looks twice a second for a reason to leave: nothing to do, or the palace or the lock is gone."""
 
     def __init__(
-        self, app: App, door: SocketServer, address: DaemonAddress, address_file: str, lock: FileLock | None
+        self, app: App, server: SocketServer, address: DaemonAddress, address_file: str, lock: FileLock | None
     ) -> None:
         self._app = app
-        self._door = door
+        self._server = server
         self._address = address
         self._address_file = address_file
         self._lock = lock
         self._palace = str(app.settings.palace)
         self._identity = identity_of(self._palace)
-        self._log = Log(app.settings.palace / addresses.LOG)
+        self._log = Log(app.settings.palace / ipc.LOG_FILE)
         self._last_used = time.monotonic()
         self._last_opened = 0
 
@@ -65,16 +65,16 @@ class IdleMonitor:
         leave(reason)
 
     async def _reason_to_leave(self) -> str | None:
-        # In a thread, for a disk may hang; the executor could be full, and with it nobody would look at all.
+        # In a thread, for a disk may hang. Not in the executor, which may be full.
         changed = await anyio.to_thread.run_sync(self._look_at_files, abandon_on_cancel=True)
         if changed is not None:
             return changed
         if self._lock is None:
-            return self._end_of_private_life()
+            return self._private_reason()
         return "idle" if self._address.http is None and self._is_idle() else None
 
     def _look_at_files(self) -> str | None:
-        """Why the files say that this process is to leave, if they do; what it owes them is seen to."""
+        """The reason to leave that the files give, if any. Restores the address file and rotates the log."""
         if not self._palace_is_there():
             return "missing"
         if self._lock is None:
@@ -82,7 +82,7 @@ class IdleMonitor:
         if not self._lock.is_current():
             return "retiring"
         if DaemonAddress.read(self._address_file) is None:
-            with contextlib.suppress(OSError):  # for want of space, perhaps: the next look tries again
+            with contextlib.suppress(OSError):  # perhaps the disk is full: the next look tries again
                 self._address.write(self._address_file)
         if self._address.http is None:
             self._log.rotate()
@@ -94,20 +94,20 @@ class IdleMonitor:
         except OSError:
             return False
 
-    def _end_of_private_life(self) -> str | None:
-        if self._door.sessions:
+    def _private_reason(self) -> str | None:
+        if self._server.sessions:
             return None
-        patience = 0.0 if self._door.opened else FIRST_SESSION_SECONDS
-        return "idle" if time.monotonic() - self._last_used >= patience else None
+        grace = 0.0 if self._server.opened else FIRST_SESSION_SECONDS
+        return "idle" if time.monotonic() - self._last_used >= grace else None
 
     def _is_idle(self) -> bool:
         now = time.monotonic()
-        if self._door.sessions or self._door.opened != self._last_opened or self._app.activity.statistics().running:
-            self._last_used, self._last_opened = now, self._door.opened
+        if self._server.sessions or self._server.opened != self._last_opened or self._app.activity.statistics().running:
+            self._last_used, self._last_opened = now, self._server.opened
             return False
         unused = now - self._last_used
-        patience = 0.0 if self._door.opened else FIRST_SESSION_SECONDS
-        if unused < max(patience, self._app.settings.idle_seconds):
+        grace = 0.0 if self._server.opened else FIRST_SESSION_SECONDS
+        if unused < max(grace, self._app.settings.idle_seconds):
             return False
         return self._app.indexer.idle or unused > LONGEST_WORK_SECONDS
 
@@ -119,24 +119,24 @@ ADMISSION_PAUSE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class HttpTransport:
-    """Where HTTP clients come in; `serve` lets them, until the event is set."""
+    """Serves HTTP clients at `url`, from the call of `serve` until its event is set."""
 
     url: str
     serve: Callable[[anyio.Event], Awaitable[None]]
 
 
 class Daemon:
-    """Runs once, from `serve` to its end."""
+    """One process that serves a palace; `serve` runs once. Without a lock it serves one session alone."""
 
-    def __init__(self, app: App, lock: FileLock | None = None, http_door: HttpTransport | None = None) -> None:
+    def __init__(self, app: App, lock: FileLock | None = None, http: HttpTransport | None = None) -> None:
         self.app = app
         self.leaving = anyio.Event()
         self._reason = ""
-        self._address_file = str(app.settings.palace / addresses.FILE)
+        self._address_file = str(app.settings.palace / ipc.ADDRESS_FILE)
         self._lock = lock
-        self._http = http_door
+        self._http = http
         self._started = time.time()
-        self._door: SocketServer | None = None
+        self._server: SocketServer | None = None
 
     @property
     def reason(self) -> str:
@@ -144,7 +144,7 @@ class Daemon:
         return self._reason
 
     def leave(self, reason: str) -> None:
-        """Begin to end; the first reason counts."""
+        """Begin to leave; the first reason counts."""
         if not self.leaving.is_set():
             logger.info("leaving: %s", reason)
             self._reason = reason
@@ -152,7 +152,7 @@ class Daemon:
 
     def describe(self) -> dict[str, Any]:
         """Process, version, health and sessions, JSON-safe."""
-        hellos = list(self._door.sessions.values()) if self._door else []
+        hellos = list(self._server.sessions.values()) if self._server else []
         report = self.app.health.snapshot()
         return {
             "pid": os.getpid(),
@@ -174,38 +174,41 @@ class Daemon:
         }
 
     def report(self) -> dict[str, Any]:
-        """The same, and under `view` what a session is told by `status`, but for the palace's sizes."""
+        """The same, and under `view` the `status` of sessions, without the palace's sizes."""
         view = self.app.process_status()
         return {**self.describe(), "view": {**view, "timezone": self.app.settings.zone.name}}
 
     async def serve(self, ready: Callable[[DaemonAddress], None]) -> None:
-        """Serve until there is a reason to leave; then finish what is in flight. `ready` hears when it listens.
+        """Serve until there is a reason to leave, then finish what takes little time. `ready` is called when it
+        listens.
 
         Raises:
-            ConfigurationError: it finds no folder for its socket.
+            ConfigurationError: there is no folder for its socket.
             OSError: it cannot listen.
         """
         palace, url = str(self.app.settings.palace), self._http.url if self._http else None
-        with stop_on_signal() as stop, listening(palace, url) as (plain, address):
-            self._door = SocketServer(self, address)
-            async with anyio.create_task_group() as doors:
-                doors.start_soon(self._serve_http)
+        with stop_on_signal() as stop, listening(palace, url) as (listener, address):
+            self._server = SocketServer(self, address)
+            async with anyio.create_task_group() as connections:
+                connections.start_soon(self._serve_http)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._leave_at, stop)
-                    tasks.start_soon(_admit, plain, self._door, doors)
-                    await self._live(
-                        IdleMonitor(self.app, self._door, address, self._address_file, self._lock), address, ready
+                    tasks.start_soon(_accept, listener, self._server, connections)
+                    await self._serve_until_leaving(
+                        IdleMonitor(self.app, self._server, address, self._address_file, self._lock), address, ready
                     )
                     tasks.cancel_scope.cancel()
 
-    async def _live(self, life: IdleMonitor, address: DaemonAddress, ready: Callable[[DaemonAddress], None]) -> None:
-        """From the moment others can find this process, if they may, to the moment it takes nobody any more."""
+    async def _serve_until_leaving(
+        self, idle_monitor: IdleMonitor, address: DaemonAddress, ready: Callable[[DaemonAddress], None]
+    ) -> None:
+        """Publish the address, if this is the daemon, until there is a reason to leave."""
         if self._lock is not None:
             address.write(self._address_file)
         try:
             ready(address)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(life.watch, self.leave)
+                tasks.start_soon(idle_monitor.watch, self.leave)
                 tasks.start_soon(self._watch)
                 await self.leaving.wait()
                 tasks.cancel_scope.cancel()
@@ -214,7 +217,7 @@ class Daemon:
                 address.remove(self._address_file)
 
     async def _watch(self) -> None:
-        if self._http is None:  # else the HTTP doors do
+        if self._http is None:  # else the HTTP transports do
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.app.health.watch)
                 tasks.start_soon(self.app.feed.watch)
@@ -228,13 +231,13 @@ class Daemon:
         self.leave("signal")
 
 
-async def _admit(listener: socket.socket, door: SocketServer, doors: TaskGroup) -> None:
-    """Take one connection after the other; while the system has no descriptor for one, it waits."""
+async def _accept(listener: socket.socket, server: SocketServer, connections: TaskGroup) -> None:
+    """Accept connections; wait a little when the system has no descriptor for one."""
     loop = asyncio.get_running_loop()
     while True:
         try:
             connection, _ = await loop.sock_accept(listener)
-            doors.start_soon(door, connection)
+            connections.start_soon(server, connection)
         except OSError as error:
             logger.warning("a connection cannot be taken now: %s", error)
             await anyio.sleep(ADMISSION_PAUSE_SECONDS)
@@ -244,11 +247,11 @@ def run_daemon(
     open_app: Callable[[], App],
     lock: FileLock | None,
     ready: Callable[[DaemonAddress], None],
-    http_door: Callable[[App], HttpTransport] | None = None,
+    http: Callable[[App], HttpTransport] | None = None,
 ) -> Mapping[str, Any]:
-    """Open the palace, serve it, and close it before anybody else may have the daemon lock. How it was when it left.
+    """Open the palace, serve it, and close it; the caller frees the lock after that. Its last description.
 
-    Without a lock nobody finds it but whoever is told the address by `ready`.
+    Without a lock no address is published; `ready` gets it.
 
     Raises:
         PalaceError: the palace cannot be opened.
@@ -258,6 +261,6 @@ def run_daemon(
     monitor.raise_limit()
     with contextlib.closing(open_app()) as app, app.watchdog.on_signal():
         app.start()
-        daemon = Daemon(app, lock, http_door(app) if http_door else None)
+        daemon = Daemon(app, lock, http(app) if http else None)
         run_loop(daemon.serve, ready)
         return daemon.describe()

@@ -1,15 +1,8 @@
-"""One session at the daemon: the socket, the handshake, and the conversation.
+"""Sessions at the daemon: its socket server, the handshake, and the session behind each connection.
 
-The running process as the doors need it: the app, and the tools that a door or a session offers.
-
-A connection that the daemon has accepted, as its door reads and writes it.
-
-A session with a bridge: to the SDK each request has the number of its frame as its id.
-
-Clients use ids twice, and to the SDK `"7"` and `7` are one; frames are numbered once. The client's own id is put back
-into the answer, and a cancellation is pointed at the request in flight that it means.
-
-The daemon's door for bridges: greets, and serves one session for each connection.
+The protocol is that of `daemon/ipc.py`. To the session, the id of a request is the number of its frame: frames are
+numbered once, while clients use ids twice, and to the SDK `"7"` and `7` are one. The client's own id is put back into
+the answer, and a cancellation gets the number of the request that it means.
 """
 
 from __future__ import annotations
@@ -73,10 +66,10 @@ from mempalace_mcp.server.tools.registry import Profile, ToolTable, build_tools,
 
 @dataclass(frozen=True, slots=True)
 class ToolSelection:
-    """Which tools a door offers, and under which names.
+    """Which tools a session or transport offers, and under which names.
 
     Raises:
-        ConfigurationError: the names would be none that every client takes.
+        ConfigurationError: some client would not take the names.
     """
 
     profile: Profile = "core"
@@ -89,7 +82,7 @@ class ToolSelection:
 
 @dataclass(frozen=True, slots=True)
 class AppServices:
-    """What the doors are given; see `protocol.services.Services`."""
+    """What sessions and transports use of the process."""
 
     tools: ToolTable
     tool_context: AppContext
@@ -100,18 +93,18 @@ class AppServices:
 
     @property
     def feed(self) -> ChangeFeed:
-        """What changes in the palace."""
+        """The feed of the palace's changes."""
         return self.tool_context.feed
 
     def granted(self, access: Principal) -> AppServices:
-        """The same services with the tools, and the palace behind their context, that this access may use."""
+        """The same services, with only the tools and parts of the palace that the principal may use."""
         if access.is_full:
             return self
         return replace(self, tools=self.tools.granted(access), tool_context=self.tool_context.granted(access))
 
 
 class DaemonContext(AppContext):
-    """Tells in `status` also about the daemon and what this session asked for in vain."""
+    """Adds the daemon, and the settings of this session that do not count, to `status`."""
 
     def __init__(self, app: App, daemon: Callable[[], Mapping[str, Any]], warnings: Sequence[str]) -> None:
         super().__init__(app)
@@ -119,13 +112,13 @@ class DaemonContext(AppContext):
         self._warnings = warnings
 
     def status(self) -> dict[str, Any]:
-        """Health and sizes of palace and process, the sessions, and settings that differ."""
+        """Health and sizes of palace and process, the sessions, and the settings that differ."""
         return {**super().status(), "daemon": dict(self._daemon()), "warnings": list(self._warnings)}
 
 
-def services_of(app: App, offer: ToolSelection, context: AppContext | None = None) -> AppServices:
-    """The process and the tools, as the doors need them."""
-    tools = build_tools(profile=offer.profile, read_only=offer.read_only, prefix=offer.prefix)
+def services_of(app: App, selection: ToolSelection, context: AppContext | None = None) -> AppServices:
+    """The services of a process with a selection of tools."""
+    tools = build_tools(profile=selection.profile, read_only=selection.read_only, prefix=selection.prefix)
     return AppServices(tools, context or AppContext(app), app.executor, app.writer, app.activity, app.health)
 
 
@@ -133,8 +126,9 @@ _READ_BYTES = 65536
 
 
 class SocketStream:
-    """A `ByteStream` on a transport of the event loop: anyio's sockets register with the loop anew for each message,
-    which takes a fifth of the time of a small call. Leaving the block closes it, whatever the other side has not read.
+    """A `ByteStream` on a transport of the event loop. Leaving the block closes it, with what is still unread.
+
+    anyio's sockets register with the loop anew for each message: that takes a fifth of the time of a small call.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -143,7 +137,7 @@ class SocketStream:
 
     @classmethod
     async def on(cls, connection: socket.socket) -> Self:
-        """The wire of an accepted connection, which it closes.
+        """The stream of an accepted connection, which it closes at the end.
 
         Raises:
             OSError: the connection is gone.
@@ -156,7 +150,7 @@ class SocketStream:
         except BaseException:  # nobody else knows the connection
             connection.close()
             raise
-        transport.set_write_buffer_limits(0)  # what is sent has left this process
+        transport.set_write_buffer_limits(0)  # when `send` returns, the bytes have left this process
         return cls(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
     async def __aenter__(self) -> Self:
@@ -191,12 +185,15 @@ class SocketStream:
         try:
             self._writer.write(item)
             await self._writer.drain()
-        except (OSError, RuntimeError) as error:  # with the latter says a transport that it is closed
+        except (OSError, RuntimeError) as error:  # a closed transport raises the latter
             raise anyio.BrokenResourceError from error
 
 
 class DaemonSession(Session):
-    """`receive_frame` takes the bridge's frames one by one; `write` sends encoded ones."""
+    """One session of a bridge: `receive_frame` takes its frames, `write` sends encoded ones.
+
+    `quarantine` is held while a suspected request runs, so that only one does in the whole daemon.
+    """
 
     tools_change = True
     """After an upgrade the bridge says that the list of tools may be another one."""
@@ -208,19 +205,19 @@ class DaemonSession(Session):
         write: Write,
         *,
         bridge: str,
-        suspicion: anyio.Lock,
+        quarantine: anyio.Lock,
         tasks: TaskGroup,
     ) -> None:
         super().__init__(server, activity, write)
         self._bridge = bridge
-        self._suspicion = suspicion
+        self._quarantine = quarantine
         self._tasks = tasks
         self._ids: dict[int, RequestId] = {}
-        self._suspects: dict[int, anyio.Event] = {}
+        self._running_alone: dict[int, anyio.Event] = {}
         self._waiting: dict[int, anyio.CancelScope] = {}
 
     async def receive_frame(self, frame: Frame) -> None:
-        """Take one frame; returns when it has been handed over, refused or settled.
+        """Take one frame; returns when it is handed over, refused or settled.
 
         Raises:
             anyio.BrokenResourceError, anyio.ClosedResourceError: the session is over.
@@ -230,23 +227,23 @@ class DaemonSession(Session):
             return
         message = read_message(frame.line)
         if isinstance(message, Refusal):
-            await self._say(frame.sequence, message.answer())
+            await self._answer_frame(frame.sequence, message.answer())
         elif "method" in message.content and "id" in message.content:
             self._ids[frame.sequence] = message.content["id"]
             numbered = Message({**message.content, "id": frame.sequence}, message.fault)
-            origin = RequestContext.of_message(self.context, message, len(frame.line), self._bridge, frame.sequence)
+            context = RequestContext.of_message(self.context, message, len(frame.line), self._bridge, frame.sequence)
             if frame.mark == REDELIVERED:
-                origin = replace(origin, resent=True)
+                context = replace(context, resent=True)
             if frame.mark == RUN_ALONE:
                 waiting = self._waiting[frame.sequence] = anyio.CancelScope()
-                self._tasks.start_soon(self._take_alone, waiting, numbered, origin)
+                self._tasks.start_soon(self._take_alone, waiting, numbered, context)
             else:
-                await self.take(numbered, origin)
+                await self.take(numbered, context)
         else:
-            pointed = self._pointed(message)
-            if pointed is not None and not self._give_up_waiting(pointed):
-                await self.take(pointed, RequestContext.of_message(self.context, message, len(frame.line)))
-            await self._say(frame.sequence, b"")
+            translated = self._with_number(message)
+            if translated is not None and not self._cancel_waiting(translated):
+                await self.take(translated, RequestContext.of_message(self.context, message, len(frame.line)))
+            await self._answer_frame(frame.sequence, b"")
 
     async def send_message(self, message: bytes) -> None:
         """Send a message that is no response."""
@@ -255,45 +252,45 @@ class DaemonSession(Session):
     def encode_response(self, request_id: RequestId, answer: Result | Error) -> bytes:
         """The response as a frame, with the client's own id in it."""
         assert isinstance(request_id, int)
-        return Frame(request_id, super().encode_response(self._restore(request_id), answer)).encode()
+        return Frame(request_id, super().encode_response(self._settle(request_id), answer)).encode()
 
     async def settle_unanswered(self, request: RequestContext) -> None:
         """Settle a request that was cancelled: the bridge can forget it."""
         await super().settle_unanswered(request)
         if request.sequence is not None:
-            self._restore(request.sequence)
-            await self._say(request.sequence, b"")
+            self._settle(request.sequence)
+            await self._answer_frame(request.sequence, b"")
 
     async def say_goodbye(self, reason: str) -> None:
-        """Tell the bridge that this process leaves, which is no harm; returns once the bridge has it, or is gone."""
-        said = anyio.Event()
+        """Tell the bridge that this process leaves; returns once the bridge has that, or is gone."""
+        sent = anyio.Event()
 
-        async def say() -> None:
+        async def send() -> None:
             with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                notice = json.dumps({"goodbye": reason}).encode()
-                await self.send(Frame(OWN_MESSAGE, notice, CONTROL).encode())
-            said.set()
+                message = json.dumps({"goodbye": reason}).encode()
+                await self.send(Frame(OWN_MESSAGE, message, CONTROL).encode())
+            sent.set()
 
-        self._tasks.start_soon(say)  # writes cannot be cancelled, waiting for them can
-        await said.wait()
+        self._tasks.start_soon(send)  # a write cannot be cancelled, waiting for it can
+        await sent.wait()
 
-    async def _take_alone(self, waiting: anyio.CancelScope, message: Message, origin: RequestContext) -> None:
-        """Run a request that may be the death of this process, with no other such one beside it."""
-        assert origin.sequence is not None
+    async def _take_alone(self, waiting: anyio.CancelScope, message: Message, context: RequestContext) -> None:
+        """Run a suspected request with no other suspected one beside it."""
+        assert context.sequence is not None
         with waiting, contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            async with self._suspicion:
-                settled = self._suspects[origin.sequence] = anyio.Event()
-                await self.send(Frame(origin.sequence, b"", RUNNING_ALONE).encode())
-                if self._waiting.pop(origin.sequence, None):
-                    await self.take(message, origin)
+            async with self._quarantine:
+                settled = self._running_alone[context.sequence] = anyio.Event()
+                await self.send(Frame(context.sequence, b"", RUNNING_ALONE).encode())
+                if self._waiting.pop(context.sequence, None):
+                    await self.take(message, context)
                     await settled.wait()
         if waiting.cancel_called:
             with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                self._restore(origin.sequence)
-                await self._say(origin.sequence, b"")
+                self._settle(context.sequence)
+                await self._answer_frame(context.sequence, b"")
 
-    def _give_up_waiting(self, message: Message) -> bool:
-        """True if the message cancels a request that waits to run alone, which thus never begins."""
+    def _cancel_waiting(self, message: Message) -> bool:
+        """Cancel a request that waits to run alone, if the message is about one; it never begins then."""
         if message.content.get("method") != CANCELLED:
             return False
         waiting = self._waiting.pop(message.content["params"]["requestId"], None)
@@ -301,17 +298,17 @@ class DaemonSession(Session):
             waiting.cancel()
         return waiting is not None
 
-    async def _say(self, sequence: int, line: bytes) -> None:
+    async def _answer_frame(self, sequence: int, line: bytes) -> None:
         await self.send(Frame(sequence, line).encode())
 
-    def _restore(self, sequence: int) -> RequestId:
-        """The client's own id of a request that is settled now."""
-        if sequence in self._suspects:
-            self._suspects.pop(sequence).set()
+    def _settle(self, sequence: int) -> RequestId:
+        """Forget a request; the client's own id of it."""
+        if sequence in self._running_alone:
+            self._running_alone.pop(sequence).set()
         return self._ids.pop(sequence, sequence)
 
-    def _pointed(self, message: Message) -> Message | None:
-        """A cancellation with the number of the latest request in flight under its id; None if there is no such one."""
+    def _with_number(self, message: Message) -> Message | None:
+        """A cancellation with the number of the latest request of its id, or None without one; others as they are."""
         content = message.content
         if content.get("method") != CANCELLED:
             return message
@@ -325,27 +322,27 @@ class DaemonSession(Session):
 
 logger = logging.getLogger(__name__)
 
-HELLO_SECONDS = 5.0
+HANDSHAKE_SECONDS = 5.0
 GOODBYE_SECONDS = 1.0
-_OFFERS_KEPT = 16
+_SELECTIONS_KEPT = 16
 _CONTROLS = 8
-"""Connections kept free for those that ask how the daemon is, or tell it to stop."""
+"""Connections kept free for commands."""
 
 _OWN_SETTINGS = ("palace", "log_level", "token", "host", "port", "allowed_hosts")
-"""Settings in which sessions of one palace may well differ."""
+"""Settings in which sessions of one palace may differ."""
 
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 
 
 class DaemonHandle(Protocol):
-    """The daemon, as its door needs it."""
+    """The daemon, as its socket server needs it."""
 
     app: App
     leaving: anyio.Event
 
     @property
     def reason(self) -> str:
-        """Why it leaves."""
+        """Why the daemon leaves."""
         ...
 
     def leave(self, reason: str) -> None:
@@ -353,7 +350,7 @@ class DaemonHandle(Protocol):
         ...
 
     def report(self) -> Mapping[str, Any]:
-        """The same for a command, with what sessions are told."""
+        """The status for a command, with that of sessions."""
         ...
 
     def describe(self) -> Mapping[str, Any]:
@@ -362,14 +359,17 @@ class DaemonHandle(Protocol):
 
 
 class SocketServer:
-    """Called with every new connection."""
+    """Serves bridges and commands: called with every new connection.
+
+    `sessions` are the open ones by the id of their bridge, `opened` counts all.
+    """
 
     def __init__(self, host: DaemonHandle, address: DaemonAddress) -> None:
         self._host = host
         self._address = address
         self._palace = identity_of(str(host.app.settings.palace))
-        self._suspicion = anyio.Lock()
-        self._tools: LruMap[ToolSelection, ToolTable] = LruMap(_OFFERS_KEPT)
+        self._quarantine = anyio.Lock()
+        self._tools: LruMap[ToolSelection, ToolTable] = LruMap(_SELECTIONS_KEPT)
         self.sessions: dict[str, ClientHello] = {}
         self.opened = 0
         self._connections = 0
@@ -380,44 +380,44 @@ class SocketServer:
         self._connections += 1
         try:
             if self._connections > self._limit:
-                _turn_away(connection)
+                _refuse_full(connection)
                 return
-            async with await SocketStream.on(connection) as wire:
-                await self._receive(wire)
+            async with await SocketStream.on(connection) as stream:
+                await self._serve_connection(stream)
         except OSError as error:
             logger.debug("a connection ended before it began: %s", error)
         finally:
             self._connections -= 1
 
-    async def _receive(self, wire: SocketStream) -> None:
+    async def _serve_connection(self, stream: SocketStream) -> None:
         try:
-            with anyio.fail_after(HELLO_SECONDS):
-                greeting = await _greeting(wire)
-            if greeting is not None:
-                await self._answer(wire, *greeting)
+            with anyio.fail_after(HANDSHAKE_SECONDS):
+                received = await _receive_hello(stream)
+            if received is not None:
+                await self._answer_hello(stream, *received)
         except (*_GONE, TimeoutError):
             logger.debug("a connection ended before its time")
-        except Exception:  # whatever one session does, the others go on; the trace is in the log
+        except Exception:  # one session must not end the others
             logger.exception("a session failed")
 
-    async def _answer(self, wire: SocketStream, hello: ClientHello, rest: bytes) -> None:
+    async def _answer_hello(self, stream: SocketStream, hello: ClientHello, rest: bytes) -> None:
         refusal = self._refusal(hello)
         if refusal is not None:
-            await _say(wire, {"refused": refusal, "http": self._address.http, "pid": os.getpid()})
+            await _send_line(stream, {"refused": refusal, "http": self._address.http, "pid": os.getpid()})
             if refusal == "retiring":
                 self._host.leave("retiring")
         elif hello.purpose == STATUS:
-            await _say(wire, self._host.report())
+            await _send_line(stream, self._host.report())
         elif hello.purpose == STOP:
-            await _say(wire, {"stopping": True, "pid": os.getpid()})
+            await _send_line(stream, {"stopping": True, "pid": os.getpid()})
             self._host.leave("stopped")
         else:
-            welcome = {"protocol": PROTOCOL, "version": __version__, "pid": os.getpid(), "http": self._address.http}
-            await _say(wire, welcome)
-            await self._serve(wire, hello, rest)
+            identity = {"version": __version__, "pid": os.getpid(), "http": self._address.http}
+            await _send_line(stream, {"protocol": PROTOCOL, **identity})
+            await self._serve(stream, hello, rest)
 
     def _refusal(self, hello: ClientHello) -> str | None:
-        """Why not to serve it, if there is a reason. A process that was started to serve HTTP gives way to nobody."""
+        """The code of the refusal, if it is refused. A process that serves HTTP makes room for nobody."""
         if not hmac.compare_digest(hello.token.encode(), self._address.token.encode()):
             return "token"
         if hello.palace != self._palace:
@@ -434,30 +434,30 @@ class SocketServer:
             return None
         return "retiring"
 
-    async def _serve(self, wire: SocketStream, hello: ClientHello, rest: bytes) -> None:
+    async def _serve(self, stream: SocketStream, hello: ClientHello, rest: bytes) -> None:
         activity = self._host.app.activity.open(Transport.SOCKET)
         self.sessions[hello.bridge] = hello
         self.opened += 1
         try:
             async with anyio.create_task_group() as tasks:
-                conversation = DaemonSession(
+                session = DaemonSession(
                     MethodServer(self._services(hello)),
                     activity,
-                    wire.send,
+                    stream.send,
                     bridge=hello.bridge,
-                    suspicion=self._suspicion,
+                    quarantine=self._quarantine,
                     tasks=tasks,
                 )
-                tasks.start_soon(conversation.serve)
-                await self._read_until_leaving(wire, conversation, rest)
-                await self._part(conversation)
+                tasks.start_soon(session.serve)
+                await self._read_until_leaving(stream, session, rest)
+                await self._finish(session)
                 tasks.cancel_scope.cancel()
         finally:
             if self.sessions.get(hello.bridge) is hello:
                 del self.sessions[hello.bridge]
             activity.close()
 
-    async def _read_until_leaving(self, wire: SocketStream, conversation: DaemonSession, rest: bytes) -> None:
+    async def _read_until_leaving(self, stream: SocketStream, session: DaemonSession, rest: bytes) -> None:
         async with anyio.create_task_group() as tasks:
 
             async def cancel_at(event: anyio.Event) -> None:
@@ -465,33 +465,33 @@ class SocketServer:
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(cancel_at, self._host.leaving)
-            tasks.start_soon(cancel_at, conversation.broken)
+            tasks.start_soon(cancel_at, session.broken)
             try:
-                await _read(wire, conversation, rest)
+                await _read(stream, session, rest)
             except (*_GONE, ValueError) as error:
                 logger.debug("a bridge is gone: %s", error)
             tasks.cancel_scope.cancel()
 
-    async def _part(self, conversation: DaemonSession) -> None:
-        """When this process leaves, finish what is quickly done; the rest the bridge will give to the next one."""
-        if self._host.leaving.is_set() and not conversation.broken.is_set():
-            await conversation.drain(DRAIN_AT_STOP_SECONDS)
+    async def _finish(self, session: DaemonSession) -> None:
+        """When this process leaves, finish what takes little time; the bridge sends the rest to the next daemon."""
+        if self._host.leaving.is_set() and not session.broken.is_set():
+            await session.drain(DRAIN_AT_STOP_SECONDS)
             with anyio.move_on_after(GOODBYE_SECONDS):
-                await conversation.say_goodbye(self._host.reason)
-        conversation.abort()
+                await session.say_goodbye(self._host.reason)
+        session.abort()
 
     def _services(self, hello: ClientHello) -> AppServices:
-        offer = ToolSelection(hello.profile, bool(hello.read_only), str(hello.prefix))  # type: ignore[arg-type]
-        tools = self._tools.get(offer)
+        selection = ToolSelection(hello.profile, bool(hello.read_only), str(hello.prefix))  # type: ignore[arg-type]
+        tools = self._tools.get(selection)
         if tools is None:
-            tools = build_tools(profile=offer.profile, read_only=offer.read_only, prefix=offer.prefix)
-            self._tools.put(offer, tools)
+            tools = build_tools(profile=selection.profile, read_only=selection.read_only, prefix=selection.prefix)
+            self._tools.put(selection, tools)
         app = self._host.app
         context = DaemonContext(app, self._host.describe, self._differences(hello))
         return AppServices(tools, context, app.executor, app.writer, app.activity, app.health)
 
     def _differences(self, hello: ClientHello) -> list[str]:
-        """What the session's environment says about the palace, and this process does not follow."""
+        """A warning for each setting of the session's environment that differs from this process's, which counts."""
         own = self._host.app.settings
         try:
             theirs = load_settings(hello.settings, str(own.palace))
@@ -505,45 +505,45 @@ class SocketServer:
         ]
 
 
-def _turn_away(connection: socket.socket) -> None:
-    """Free its descriptor at once. What is said first always has room in a socket's buffer."""
+def _refuse_full(connection: socket.socket) -> None:
+    """Refuse without a task, to free the descriptor at once. One line always fits into a socket's buffer."""
     with connection:
         connection.send(_encoded({"refused": "full"}))
 
 
-async def _read(wire: SocketStream, conversation: DaemonSession, rest: bytes) -> None:
-    """Take whole frames only: of the last one, a bridge that died may have sent a part."""
+async def _read(stream: SocketStream, session: DaemonSession, rest: bytes) -> None:
+    """Pass whole frames on. (A bridge that dies may have sent a part of one.)"""
     lines = LineSplitter(MAX_FRAME_BYTES)
     data = rest
     while True:
         for line in lines.feed(data):
             if isinstance(line, bytes):
-                await conversation.receive_frame(Frame.decode(line))
-        data = await wire.receive()
+                await session.receive_frame(Frame.decode(line))
+        data = await stream.receive()
 
 
-async def _greeting(wire: SocketStream) -> tuple[ClientHello, bytes] | None:
-    """Who it is, and what came after the greeting; None for somebody who speaks otherwise, and is told so."""
+async def _receive_hello(stream: SocketStream) -> tuple[ClientHello, bytes] | None:
+    """The client's hello and the bytes after it; None, after a refusal, if it is none of this protocol."""
     try:
-        return await _read_hello(wire)
+        return await _read_hello(stream)
     except ValueError as error:
         logger.warning("a connection was refused: %s", error)
-        await _say(wire, {"refused": "protocol", "protocol": PROTOCOL, "version": __version__})
+        await _send_line(stream, {"refused": "protocol", "protocol": PROTOCOL, "version": __version__})
         return None
 
 
-async def _read_hello(wire: SocketStream) -> tuple[ClientHello, bytes]:
+async def _read_hello(stream: SocketStream) -> tuple[ClientHello, bytes]:
     data = b""
     while b"\n" not in data:
-        data += await wire.receive()
+        data += await stream.receive()
         if len(data) > MAX_HELLO_BYTES:
-            raise ValueError("the greeting is too long")
+            raise ValueError("the hello is too long")
     line, _, rest = data.partition(b"\n")
     return ClientHello.decode(line), rest
 
 
-async def _say(wire: SocketStream, content: Mapping[str, Any]) -> None:
-    await wire.send(_encoded(content))
+async def _send_line(stream: SocketStream, content: Mapping[str, Any]) -> None:
+    await stream.send(_encoded(content))
 
 
 def _encoded(content: Mapping[str, Any]) -> bytes:

@@ -1,12 +1,11 @@
-"""The daemon from its first line on: its lock, its log, its socket.
+"""`mempalace-mcp daemon run`: how a daemon starts, and what it needs of the system.
 
-The daemon's log: whatever reaches stderr, in a file of bounded size with two before it.
+The process takes the daemon lock, or inherits it from the bridge that started it. It opens the palace, listens, and
+writes one line of JSON to stdout, a pipe of that bridge: that it is ready, or the error that stops it. From then on
+stdout and stderr go to the log.
 
-A folder for sockets that nobody else can enter.
-
-The daemon's socket: a path in a private folder, or where there are no such sockets, loopback and a token.
-
-The first moments of a daemon that a bridge has started: it takes its seat, and says that it is ready or why not.
+The socket is a file in a folder that only this user can enter; where there are no such sockets it is a port of
+loopback, with a token.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from mempalace_mcp.core import platform
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.core.files import is_file
 from mempalace_mcp.core.locks import FileLock
-from mempalace_mcp.daemon import ipc as addresses
+from mempalace_mcp.daemon import ipc
 from mempalace_mcp.daemon.ipc import DaemonAddress
 
 MAX_BYTES = 1024 * 1024
@@ -39,21 +38,24 @@ _STDOUT, _STDERR = 1, 2
 
 
 class Log:
-    """Points the process's stdout and stderr to the file, native code's included, and begins a new one in time."""
+    """The daemon's log: stdout and stderr of the process, native code included, in a file of bounded size.
+
+    When the file is full it is renamed; `KEPT` earlier files stay beside it.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def files(self) -> list[Path]:
-        """All that there are, oldest first.
+        """The log files that exist, oldest first.
 
         Raises:
-            StorageError: their directory cannot be reached.
+            StorageError: the directory cannot be reached.
         """
         return [file for file in (*(self._numbered(n) for n in range(KEPT, 0, -1)), self._file) if is_file(file)]
 
     def take_output(self) -> None:
-        """From here on everything goes there, or nowhere if there can be no such file."""
+        """Point stdout and stderr to the file, or to nothing if it cannot be written."""
         try:
             descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError:
@@ -65,7 +67,7 @@ class Log:
             os.close(descriptor)
 
     def rotate(self) -> None:
-        """Begin a new file if this one is full. What cannot be renamed goes on growing."""
+        """Begin a new file if this one is full. A file that cannot be renamed goes on growing."""
         try:
             if self._file.stat().st_size <= MAX_BYTES:
                 return
@@ -82,7 +84,7 @@ class Log:
 
 
 LONGEST_SOCKET_PATH = 100
-"""In bytes. The smallest system takes 104, with the byte that ends it."""
+"""In bytes. The strictest system allows 104, with the terminating byte."""
 
 SOCKET_SUFFIX = ".sock"
 _NAME_BYTES = 8
@@ -93,27 +95,26 @@ _PRIVATE = 0o700
 
 
 def runtime_folder(palace: str) -> str:
-    """The folder: in `XDG_RUNTIME_DIR` if that is this user's alone, else in the one for temporary files, else in the
-    palace, which can be written where nothing else can.
+    """A private folder for sockets: in `XDG_RUNTIME_DIR`, else the folder for temporary files, else the palace.
 
     Raises:
-        ConfigurationError: none can be made whose path is short enough.
+        ConfigurationError: no private folder with a path short enough can be made.
     """
     for parent in _parents():
         folder = os.path.join(parent, f"mempalace-mcp-{platform.user_label()}")
-        if _is_short(folder) and _is_ours(folder):
+        if _is_short(folder) and _is_private(folder):
             return folder
     folder = os.path.join(palace, "run")
-    if _is_short(folder) and _is_ours(folder):
+    if _is_short(folder) and _is_private(folder):
         return folder
     return _new_folder()
 
 
 def new_name(palace: str, suffix: str) -> str:
-    """A path in the folder that nobody can guess.
+    """A new path in the runtime folder, which nobody can guess.
 
     Raises:
-        ConfigurationError: there is no folder.
+        ConfigurationError: as `runtime_folder`.
     """
     return os.path.join(runtime_folder(palace), os.urandom(_NAME_BYTES).hex() + suffix)
 
@@ -127,7 +128,7 @@ def _parents() -> Iterator[str]:
 
 
 def _temporary() -> str | None:
-    """The folder for temporary files, if there is one: all of the system may be read-only."""
+    """The folder for temporary files; None if the whole system is read-only."""
     try:
         return tempfile.gettempdir()
     except OSError:
@@ -135,7 +136,7 @@ def _temporary() -> str | None:
 
 
 def _new_folder() -> str:
-    """One that nobody has made before: somebody else has the usual ones."""
+    """A folder with a new name: the usual ones belong to another user."""
     with contextlib.suppress(OSError):
         folder = tempfile.mkdtemp(prefix="mempalace-mcp-")
         if _is_short(folder):
@@ -152,8 +153,8 @@ def _is_short(folder: str) -> bool:
     return len(os.fsencode(folder)) + len(os.sep) + 2 * _NAME_BYTES + len(SOCKET_SUFFIX) <= LONGEST_SOCKET_PATH
 
 
-def _is_ours(folder: str) -> bool:
-    """Make the folder if it is missing; is it a folder, of this user, and closed to others?"""
+def _is_private(folder: str) -> bool:
+    """Make the folder if it is missing; is it a folder of this user, closed to others?"""
     try:
         os.mkdir(folder, _PRIVATE)
     except FileExistsError:
@@ -171,7 +172,7 @@ def _is_ours(folder: str) -> bool:
 BACKLOG = 1024
 _TOKEN_BYTES = 32
 _DEAD_AFTER_SECONDS = 60.0
-"""A socket that refuses may be one that is just being born; after that it is not."""
+"""A younger socket that refuses connections may be that of a daemon that is just starting."""
 
 _PROBE_SECONDS = 0.2
 
@@ -180,11 +181,11 @@ _PROBE_SECONDS = 0.2
 def listening(
     palace: str, http: str | None = None, *, loopback: bool = not platform.HAS_SOCKET_FILES
 ) -> Iterator[tuple[socket.socket, DaemonAddress]]:
-    """A listening socket of that palace and its address; a path is removed before the block is left.
+    """Listen for bridges of the palace; yields the socket and its address. The socket file is removed at the end.
 
     Raises:
-        ConfigurationError: there is no folder for it.
-        OSError: there is no place to listen.
+        ConfigurationError: as `runtime_folder`.
+        OSError: the socket cannot be made.
     """
     address = DaemonAddress(pid=os.getpid(), version=__version__, started=time.time(), http=http)
     listener = socket.socket(socket.AF_INET if loopback else socket.AF_UNIX, socket.SOCK_STREAM)
@@ -208,7 +209,7 @@ def listening(
 
 
 def abandoned(folder: Path) -> Iterator[Path]:
-    """What processes have left that were killed: sockets at which nobody listens."""
+    """Socket files that killed processes have left: nobody listens there."""
     for path in folder.glob(f"*{SOCKET_SUFFIX}"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _DEAD_AFTER_SECONDS and _refuses(path):
@@ -216,7 +217,7 @@ def abandoned(folder: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> int:
-    """Remove what is abandoned; returns how many sockets."""
+    """Remove the abandoned socket files; how many there were."""
     paths = list(abandoned(folder))
     for path in paths:
         path.unlink(missing_ok=True)
@@ -234,7 +235,7 @@ def _refuses(path: Path) -> bool:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Be the daemon of a palace, or a process for one session alone, until there is no reason to; the exit code."""
+    """Be the daemon of a palace, or a process for one session alone, until it leaves; the exit code."""
     options = _parser().parse_args(arguments)
     lock = None if options.private else _take_lock(options.palace, options.seat)
     if lock is None and not options.private:
@@ -249,7 +250,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _serve_or_report(options: argparse.Namespace, lock: FileLock | None) -> int:
-    """Serve; what stops that is told to whoever started this process before it is logged, for the disk may be full."""
+    """Serve. An error is reported to the parent process before it is logged: the disk may be full."""
     from mempalace_mcp.core.errors import PalaceError
     from mempalace_mcp.core.files import explain_os_error
 
@@ -269,7 +270,7 @@ def _serve_or_report(options: argparse.Namespace, lock: FileLock | None) -> int:
 
 
 def _only_cause(error: Exception) -> OSError | None:
-    """The system's error behind it, if there is no other: a group of tasks wraps what stops one of them."""
+    """The system's error, also inside of groups of one error, as task groups raise them; None for any other."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error if isinstance(error, OSError) else None
@@ -283,10 +284,10 @@ def _serve(palace: str, lock: FileLock | None) -> None:
 
     settings = load_settings(os.environ, palace)
     configure_logging(settings.log_level)
-    log = Log(settings.palace / addresses.LOG)
+    log = Log(settings.palace / ipc.LOG_FILE)
 
     def ready(address: DaemonAddress) -> None:
-        _report({"ready": True} if lock else {"ready": True, "address": address.told})
+        _report({"ready": True} if lock else {"ready": True, "address": address.fields})
         log.take_output()
 
     log.rotate()
@@ -294,7 +295,7 @@ def _serve(palace: str, lock: FileLock | None) -> None:
 
 
 def _take_lock(palace: str, descriptor: int | None) -> FileLock | None:
-    file = os.path.join(palace, addresses.LOCK)
+    file = os.path.join(palace, ipc.LOCK_FILE)
     if descriptor is not None:
         return FileLock.inherit(file, descriptor)
     lock = FileLock(file)

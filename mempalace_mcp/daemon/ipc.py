@@ -1,25 +1,25 @@
-"""Between bridge and daemon: addresses, frames, the handshake and the connection.
+"""The protocol between a bridge and the daemon of its palace.
 
-Where a palace's daemon listens: a file in the palace, replaced as a whole, that bridges read and connect by.
+**Address.** `daemon.json` in the palace holds the daemon's process and socket. It is replaced as a whole.
 
-What travels on the socket between a bridge and the daemon: lines with a header.
+**Handshake.** One line of JSON each way. The bridge sends a `ClientHello`: its version, the palace's identity, and its
+purpose. To a session the daemon answers with a server hello (`protocol`, `version`, `pid`, `http`), or with `refused`:
+`token`, `palace`, `protocol`, `full`, `serving` (it serves HTTP and stays) or `retiring` (it leaves). To a command it
+answers with the result.
 
-    bridge to daemon   `<sequence> <line of the client>`
-                       `<sequence>? <line>`: the request is under suspicion
-                       `<sequence>~ <line>`: an earlier daemon had the message already
-                       `0 `: is anybody there? The answer is an empty notice
-    daemon to bridge   `<sequence> <answer>`; nothing behind the header settles a message that has no answer
-                       `<sequence>! `: the suspect begins, and no other one runs beside it
-                       `0 <line>`: a message of the server's own
-                       `0! <JSON>`: a notice of the daemon to the bridge
+**Frames.** Then lines of the form `<sequence><mark> <message>`. A bridge numbers its messages from 1. A message is
+settled by the frame with its number and without a mark.
 
-The first line each way is a greeting without a header (`hello`). Sequence numbers of a bridge begin at 1 and rise.
-
-How a bridge and the daemon greet: one JSON line each way.
-
-Bytes on their way to a reader that may be slow: whoever has some to give goes on at once.
-
-One connection of a bridge to a daemon, after both have said who they are.
+    bridge to daemon
+        `7 <message>`   a message of the client
+        `7~ <message>`  REDELIVERED: an earlier daemon had it already
+        `7? <message>`  RUN_ALONE: it is suspected of killing daemons, and runs with no other such message beside it
+        `0 `            a ping
+    daemon to bridge
+        `7 <answer>`    the answer; empty if the message has none
+        `7! `           RUNNING_ALONE: a suspected message begins
+        `0 <message>`   a message of the server's own
+        `0! <JSON>`     CONTROL: `{}` answers a ping, `{"goodbye": <reason>}` says that the daemon leaves
 """
 
 from __future__ import annotations
@@ -36,17 +36,20 @@ from collections.abc import Callable, Iterator, Mapping
 from mempalace_mcp.core import platform
 from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES, LineSplitter
 
-FILE = "daemon.json"
-LOCK = "daemon.lock"
-LOG = "daemon.log"
+ADDRESS_FILE = "daemon.json"
+LOCK_FILE = "daemon.lock"
+LOG_FILE = "daemon.log"
 
 _PRIVATE = 0o600
-_GREETING_SECONDS = 5.0
+_HANDSHAKE_SECONDS = 5.0
 
 
 class DaemonAddress:
-    """The daemon's process and its socket: a path, or on systems without such sockets a port of loopback and a token
-    that only this user can read. `http` is its URL if it serves HTTP, `started` seconds since 1970."""
+    """The daemon's process and its socket.
+
+    The socket has a `path`, or where there are no socket files a `port` of loopback and a `token` that only this user
+    can read. `http` is the daemon's URL if it serves HTTP, `started` is in seconds since 1970.
+    """
 
     __slots__ = ("http", "path", "pid", "port", "started", "token", "version")
 
@@ -79,33 +82,33 @@ class DaemonAddress:
             return None
 
     @property
-    def told(self) -> dict[str, object]:
-        """All of it, JSON-safe."""
+    def fields(self) -> dict[str, object]:
+        """All fields, JSON-safe."""
         return {name: getattr(self, name) for name in self.__slots__}
 
     def write(self, file: str) -> None:
         """Replace the file.
 
         Raises:
-            OSError: it cannot be written; then it is as it was.
+            OSError: it cannot be written, and is unchanged.
         """
         draft = f"{file}.{self.pid}"
         try:
             with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE), "w", encoding="ascii") as stream:
-                json.dump(self.told, stream)
+                json.dump(self.fields, stream)
             os.replace(draft, file)
         except BaseException:
             forget(draft)
             raise
 
     def remove(self, file: str) -> None:
-        """Remove the file, unless it tells of another process."""
+        """Remove the file, unless it is another process's by now."""
         found = DaemonAddress.read(file)
         if found is None or found.pid == self.pid:
             forget(file)
 
     def connect(self) -> socket.socket:
-        """A connection that gives up on the greeting after seconds; the caller then takes its time.
+        """Connect; the socket times out after a few seconds, which is for the handshake.
 
         Raises:
             OSError: nobody listens there.
@@ -113,7 +116,7 @@ class DaemonAddress:
         family = socket.AF_INET if self.path is None else socket.AF_UNIX
         connection = socket.socket(family, socket.SOCK_STREAM)
         try:
-            connection.settimeout(_GREETING_SECONDS)
+            connection.settimeout(_HANDSHAKE_SECONDS)
             if self.path is None:
                 connection.connect(("127.0.0.1", self.port or 0))
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -126,45 +129,9 @@ class DaemonAddress:
 
 
 def forget(file: str) -> None:
-    """Remove an address that leads nowhere."""
+    """Remove the file of an address."""
     with contextlib.suppress(OSError):
         os.unlink(file)
-
-
-MAX_FRAME_BYTES = MAX_MESSAGE_BYTES + 64
-RUN_ALONE = "?"
-REDELIVERED = "~"
-RUNNING_ALONE = "!"
-CONTROL = "!"
-OWN_MESSAGE = 0
-
-
-class Frame:
-    """A line and its header."""
-
-    __slots__ = ("line", "mark", "sequence")
-
-    def __init__(self, sequence: int, line: bytes, mark: str = "") -> None:
-        self.sequence = sequence
-        self.line = line
-        self.mark = mark
-
-    def encode(self) -> bytes:
-        """As it is sent, newline included."""
-        return b"%d%b %b\n" % (self.sequence, self.mark.encode("ascii"), self.line)
-
-    @classmethod
-    def decode(cls, data: bytes) -> Frame:
-        """Read one, without its newline.
-
-        Raises:
-            ValueError: the bytes are no frame.
-        """
-        header, space, line = data.partition(b" ")
-        digits = header.rstrip(b"?!~")
-        if not space or not digits.isdigit():
-            raise ValueError(f"no frame: {data[:40]!r}")
-        return cls(int(digits), line, header[len(digits) :].decode("ascii"))
 
 
 PROTOCOL = 1
@@ -173,8 +140,8 @@ MAX_HELLO_BYTES = 64 * 1024
 SESSION = "session"
 STATUS = "status"
 STOP = "stop"
-TAKE_OVER = "take over"
-PURPOSES = (SESSION, STATUS, STOP, TAKE_OVER)
+HANDOVER = "take over"
+PURPOSES = (SESSION, STATUS, STOP, HANDOVER)
 
 PROFILES = ("core", "full")
 
@@ -185,9 +152,11 @@ _LONGEST_SETTING = 4096
 
 
 class ClientHello:
-    """Who connects to the daemon, and what for.
+    """What a bridge or a command sends first.
 
-    `palace` is the identity of the directory; `settings` are the variables of the environment that concern palaces.
+    `palace` is the identity of the directory, `bridge` a random id of the session, the same at all its daemons.
+    `settings` are the environment variables that concern palaces. `profile`, `prefix` and `read_only`
+    select the session's tools.
     """
 
     __slots__ = ("bridge", "palace", "pid", "prefix", "profile", "purpose", "read_only", "settings", "token", "version")
@@ -227,7 +196,7 @@ class ClientHello:
         """Read one.
 
         Raises:
-            ValueError: it is none, or of another protocol.
+            ValueError: it is malformed, or of another protocol.
         """
         try:
             fields = json.loads(data)
@@ -239,12 +208,12 @@ class ClientHello:
             hello = cls(**{**fields, "palace": tuple(fields["palace"])})
         except (KeyError, TypeError) as error:
             raise ValueError(f"no hello: {str(error)[:200]}") from error
-        if hello.purpose not in PURPOSES or hello.profile not in PROFILES or not hello._is_sound():
+        if hello.purpose not in PURPOSES or hello.profile not in PROFILES or not hello._is_valid():
             raise ValueError("no hello of this protocol")
         return hello
 
-    def _is_sound(self) -> bool:
-        """Has every field the type it must have? What is no text that can be printed is nobody's name."""
+    def _is_valid(self) -> bool:
+        """Has every field its type, and are all names printable?"""
         texts = (self.version, self.bridge, self.prefix, self.token)
         settings = (*self.settings, *self.settings.values())
         return (
@@ -255,7 +224,7 @@ class ClientHello:
 
 
 def identity_of(directory: str) -> tuple[int, int]:
-    """What tells a directory from every other one on this machine, whatever its path.
+    """The identity of a directory on this machine, whatever path leads to it.
 
     Raises:
         OSError: it is not there.
@@ -265,7 +234,7 @@ def identity_of(directory: str) -> tuple[int, int]:
 
 
 def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that concern palaces, but the path itself and the token, which is not for telling."""
+    """The environment variables that concern palaces, without the path itself and without the token, a secret."""
     return {
         name: value[:_LONGEST_SETTING]
         for name, value in environment.items()
@@ -274,7 +243,7 @@ def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_newer(version: str, other: str) -> bool:
-    """Is the first version strictly later than the second? Only the leading numbers count."""
+    """Is the first version later than the second? Only the leading numbers count."""
     return _numbers(version) > _numbers(other)
 
 
@@ -287,16 +256,53 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-_SURE_BYTES = 4096
-"""So much a pipe or a socket takes without a pause once it says that it takes something."""
+MAX_FRAME_BYTES = MAX_MESSAGE_BYTES + 64
+RUN_ALONE = "?"
+REDELIVERED = "~"
+RUNNING_ALONE = "!"
+CONTROL = "!"
+OWN_MESSAGE = 0
 
-_CARRIED_BYTES = 65536
+
+class Frame:
+    """A message with its header."""
+
+    __slots__ = ("line", "mark", "sequence")
+
+    def __init__(self, sequence: int, line: bytes, mark: str = "") -> None:
+        self.sequence = sequence
+        self.line = line
+        self.mark = mark
+
+    def encode(self) -> bytes:
+        """As it is sent, newline included."""
+        return b"%d%b %b\n" % (self.sequence, self.mark.encode("ascii"), self.line)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Frame:
+        """Read a frame, without its newline.
+
+        Raises:
+            ValueError: the bytes are no frame.
+        """
+        header, space, line = data.partition(b" ")
+        digits = header.rstrip(b"?!~")
+        if not space or not digits.isdigit():
+            raise ValueError(f"no frame: {data[:40]!r}")
+        return cls(int(digits), line, header[len(digits) :].decode("ascii"))
+
+
+_SURE_BYTES = 4096
+"""So much a pipe or socket takes at once when it is writable."""
+
+_PART_BYTES = 65536
 
 
 class WriteBuffer:
-    """What the reader does not take at once is kept, in order, and carried by a thread that lives no longer than that.
+    """Writes without waiting for the reader. A thread writes what the reader does not take at once, and then ends.
 
-    `room_bytes` bounds nothing by itself: those who give look at `has_room` before they make more.
+    It has no limit by itself: callers look at `has_room`, which is False beyond `room_bytes`, before they make more.
+    `on_room` is called when there is room again, `on_lost` when the reader is gone.
     """
 
     def __init__(
@@ -314,36 +320,36 @@ class WriteBuffer:
         self._on_lost = on_lost
         self._parts: deque[memoryview] = deque()
         self._pending = 0
-        self._is_carried = self._is_lost = False
+        self._has_thread = self._is_lost = False
         self._changed = threading.Condition()
 
     @property
     def pending(self) -> int:
-        """Bytes that the reader has not taken."""
+        """Bytes that the reader has not taken yet."""
         return self._pending
 
     @property
     def has_room(self) -> bool:
-        """Does the reader keep up?"""
+        """Is less than `room_bytes` unread?"""
         return self._pending <= self._room_bytes
 
     def put(self, data: bytes) -> None:
-        """Give it all of the data; returns without waiting for the reader.
+        """Write all of the data; returns without waiting for the reader.
 
         Raises:
-            OSError: nobody reads any more.
+            OSError: the reader is gone.
         """
         with self._changed:
             if self._is_lost:
                 raise BrokenPipeError
             self._parts.append(memoryview(data))
             self._pending += len(data)
-            if self._is_carried:
+            if self._has_thread:
                 return
-            self._give_at_once()
+            self._write_ready()
             if self._parts:
-                self._is_carried = True
-                threading.Thread(target=self._carry, name="carrier", daemon=True).start()
+                self._has_thread = True
+                threading.Thread(target=self._write_pending, name="carrier", daemon=True).start()
 
     def wait_below(self, amount: int) -> None:
         """Wait until the reader has taken all but so many bytes, or is gone."""
@@ -359,8 +365,8 @@ class WriteBuffer:
                     return False
         return True
 
-    def _give_at_once(self) -> None:
-        """What the reader takes without a pause."""
+    def _write_ready(self) -> None:
+        """Write what the reader takes at once."""
         try:
             while self._parts and self._is_ready():
                 self._advance(self._write(self._parts[0][:_SURE_BYTES]))
@@ -370,13 +376,13 @@ class WriteBuffer:
             self._lose()
             raise BrokenPipeError from error
 
-    def _carry(self) -> None:
+    def _write_pending(self) -> None:
         while True:
             with self._changed:
                 if not self._parts:
-                    self._is_carried = False
+                    self._has_thread = False
                     return
-                part = self._parts[0][:_CARRIED_BYTES]
+                part = self._parts[0][:_PART_BYTES]
             try:
                 count = self._write(part)
             except BlockingIOError:
@@ -408,17 +414,17 @@ class WriteBuffer:
         self._changed.notify_all()
 
     def _is_ready(self, seconds: float | None = 0) -> bool:
-        """Does it take something, or is gone, after so many seconds at most? Windows cannot tell."""
+        """Is it writable, or its reader gone, within so many seconds? False where the system does not tell."""
         return self._readiness is not None and bool(self._readiness.poll(seconds))
 
 
 _READ_BYTES = 65536
 _ROOM_BYTES = 256 * 1024
-"""While a daemon leaves more than that unread, nothing more is sent to it."""
+"""While the daemon leaves more than that unread, nothing more is sent to it."""
 
 
 class Refused(Exception):
-    """Raised when the daemon does not take the session; `code` says why."""
+    """Raised when the daemon refuses in the handshake; `code` says why."""
 
     def __init__(self, answer: dict[str, object]) -> None:
         super().__init__(str(answer.get("refused")))
@@ -427,13 +433,13 @@ class Refused(Exception):
 
 
 class DaemonConnection:
-    """Sent to by any thread, which never waits for that; received from by one.
+    """A connection after the handshake. Any thread may send, without waiting; one thread receives.
 
-    `on_room` is called when the daemon has read on, after it had left much unread.
+    `on_room` is called when the daemon has read on after leaving much unread.
     """
 
-    def __init__(self, stream: socket.socket, welcome: dict[str, object], rest: bytes) -> None:
-        self.server_hello = welcome
+    def __init__(self, stream: socket.socket, server_hello: dict[str, object], rest: bytes) -> None:
+        self.server_hello = server_hello
         self.on_room: Callable[[], None] = lambda: None
         self._socket = stream
         self._rest = rest
@@ -441,12 +447,12 @@ class DaemonConnection:
 
     @property
     def has_room(self) -> bool:
-        """Does the daemon read what it is sent?"""
+        """Does the daemon keep up with what it is sent?"""
         return self._out.has_room
 
     @property
     def version(self) -> str:
-        """The daemon's."""
+        """The version of the daemon."""
         return str(self.server_hello.get("version"))
 
     @property
@@ -456,7 +462,7 @@ class DaemonConnection:
         return int(str(self.server_hello.get("pid"))) if process is None else process
 
     def send(self, frame: Frame) -> None:
-        """Send it whole.
+        """Send a frame.
 
         Raises:
             OSError: the daemon is gone.
@@ -464,13 +470,13 @@ class DaemonConnection:
         self._out.put(frame.encode())
 
     def ping(self) -> None:
-        """Have the daemon say something, unless it leaves unread what it was sent before."""
+        """Make the daemon send something, unless it has not read the last frames yet."""
         if not self._out.pending:
-            with contextlib.suppress(OSError):  # it is gone, which whoever receives will see
+            with contextlib.suppress(OSError):  # the daemon is gone, which the receiving thread will see
                 self.send(Frame(OWN_MESSAGE, b""))
 
     def frames(self, tick_seconds: float, tick: Callable[[], None]) -> Iterator[Frame]:
-        """What the daemon says, to its last whole line; ends when it is gone. Each `tick` is so much of silence."""
+        """The frames of the daemon until it is gone. `tick` is called after each `tick_seconds` of silence."""
         lines = LineSplitter(MAX_FRAME_BYTES)
         data = self._rest
         while True:
@@ -487,35 +493,35 @@ class DaemonConnection:
                 return
 
     def close(self) -> None:
-        """End it; whoever is sending or receiving notices."""
+        """Close the connection; threads that send or receive notice."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
 
 def open_connection(address: DaemonAddress, hello: ClientHello) -> DaemonConnection:
-    """Connect and say hello.
+    """Connect and do the handshake.
 
     Raises:
-        OSError: nobody is there, or nobody answers.
-        Refused: the daemon declines.
-        ValueError: what answers is no daemon.
+        OSError: nothing listens there, or answers in time.
+        Refused: the daemon refuses.
+        ValueError: the answer is not that of a daemon.
     """
     hello.token = address.token
     stream = address.connect()
     try:
         stream.sendall(hello.encode())
         answer, rest = _read_line(stream)
-        welcome = json.loads(answer)
-        if not isinstance(welcome, dict):
-            raise ValueError("no welcome")
-        if "refused" in welcome:
-            raise Refused(welcome)
+        server_hello = json.loads(answer)
+        if not isinstance(server_hello, dict):
+            raise ValueError("no server hello")
+        if "refused" in server_hello:
+            raise Refused(server_hello)
         stream.settimeout(None)
     except BaseException:
         stream.close()
         raise
-    return DaemonConnection(stream, welcome, rest)
+    return DaemonConnection(stream, server_hello, rest)
 
 
 def _read_line(stream: socket.socket) -> tuple[bytes, bytes]:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 
 from mempalace_mcp.core.errors import Busy, PalaceError
-from mempalace_mcp.daemon.ipc import LOG
+from mempalace_mcp.daemon.ipc import LOG_FILE
 from mempalace_mcp.server.jsonrpc import CALL, Refusal, read_message
 from mempalace_mcp.server.lines import Overlong
 
@@ -58,6 +58,6 @@ def crash_loop(palace: str) -> dict[str, object]:
     """The error for all pending requests while daemons keep dying as soon as they start."""
     return Busy(
         "the daemon of the palace dies again and again",
-        hint=f"Try again; its log is {os.path.join(palace, LOG)}.",
+        hint=f"Try again; its log is {os.path.join(palace, LOG_FILE)}.",
         retry_after=10.0,
     ).as_dict()

@@ -19,7 +19,7 @@ from tests.server.transports import EchoServices, echo_services
 
 
 class Bridge:
-    """The other end of a conversation."""
+    """The other end of a session."""
 
     def __init__(self, services: EchoServices) -> None:
         self.services = services
@@ -28,16 +28,16 @@ class Bridge:
         self._activity = services.activity.open(Transport.SOCKET)
         self._sequence = 0
 
-    async def serve(self, conversation: DaemonSession) -> None:
-        self._conversation = conversation
-        await conversation.serve()
+    async def serve(self, session: DaemonSession) -> None:
+        self._session = session
+        await session.serve()
 
     async def write(self, data: bytes) -> None:
         await self._sink.send(data)
 
     async def send(self, message: object, mark: str = "") -> int:
         self._sequence += 1
-        await self._conversation.receive_frame(Frame(self._sequence, json.dumps(message).encode(), mark))
+        await self._session.receive_frame(Frame(self._sequence, json.dumps(message).encode(), mark))
         return self._sequence
 
     async def receive(self) -> Frame:
@@ -52,7 +52,7 @@ class Bridge:
         return frames
 
     def close(self) -> None:
-        self._conversation.abort()
+        self._session.abort()
         self._sink.close()
         self._source.close()
         self._activity.close()
@@ -63,15 +63,15 @@ async def connected() -> AsyncIterator[Bridge]:
     with echo_services() as services:
         bridge = Bridge(services)
         async with anyio.create_task_group() as tasks:
-            conversation = DaemonSession(
+            session = DaemonSession(
                 MethodServer(services),
                 bridge._activity,
                 bridge.write,
                 bridge="b",
-                suspicion=anyio.Lock(),
+                quarantine=anyio.Lock(),
                 tasks=tasks,
             )
-            tasks.start_soon(bridge.serve, conversation)
+            tasks.start_soon(bridge.serve, session)
             await anyio.wait_all_tasks_blocked()
             try:
                 await bridge.until_settled(await bridge.send(initialize()))
@@ -85,7 +85,7 @@ def cancelled(number: int) -> dict[str, object]:
     return {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
 
 
-async def test_suspects_run_one_at_a_time_and_each_is_announced() -> None:
+async def test_suspected_requests_run_one_at_a_time_and_each_is_announced() -> None:
     async with connected() as bridge:
         first, second = [await bridge.send(call(number, "slow", seconds=0.05), RUN_ALONE) for number in (7, 8)]
         frames = await bridge.until_settled(second)
@@ -98,7 +98,7 @@ async def test_suspects_run_one_at_a_time_and_each_is_announced() -> None:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-async def test_a_suspect_that_is_cancelled_while_it_waits_never_runs_and_is_not_suspected(at_once: bool) -> None:
+async def test_a_suspected_request_that_is_cancelled_while_it_waits_never_runs_and_is_not_blamed(at_once: bool) -> None:
     async with connected() as bridge:
         first = await bridge.send(call(7, "slow", seconds=60), RUN_ALONE)
         assert (await bridge.receive()).mark == RUNNING_ALONE
@@ -121,7 +121,7 @@ async def test_a_suspect_that_is_cancelled_while_it_waits_never_runs_and_is_not_
         assert bridge.services.tool_context.begun == 1
 
 
-async def test_a_suspect_that_is_cancelled_while_it_runs_lets_the_next_one_run() -> None:
+async def test_a_suspected_request_that_is_cancelled_while_it_runs_lets_the_next_one_run() -> None:
     async with connected() as bridge:
         first = await bridge.send(call(7, "slow", seconds=60), RUN_ALONE)
         assert (await bridge.receive()).mark == RUNNING_ALONE
@@ -145,7 +145,7 @@ async def test_nothing_stays_of_what_is_settled() -> None:
                 await bridge.send(cancelled(number))
                 await bridge.until_settled(slow)
             await anyio.wait_all_tasks_blocked()
-            return Census({"conversation": bridge._conversation})
+            return Census({"session": bridge._session})
 
         before = await converse()
         assert growth(before, await converse(), 5) == {}

@@ -25,7 +25,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package with bridges that ask after half a second and give up after one and a half."""
     changes: Changes = {
         "daemon.bridge": {"TICK_SECONDS": 0.1},
-        "daemon.ipc": {"_GREETING_SECONDS": 2.0},
+        "daemon.ipc": {"_HANDSHAKE_SECONDS": 2.0},
         "daemon.connector": {"UNREACHABLE_SECONDS": 0.5},
         "server.tools.overview": injections.deliberate_taxonomy,
     }
