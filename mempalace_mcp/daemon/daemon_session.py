@@ -57,7 +57,7 @@ from mempalace_mcp.server.flow import Write
 from mempalace_mcp.server.initialize import RequestId
 from mempalace_mcp.server.jsonrpc import Error, Message, Refusal, Result, read_message
 from mempalace_mcp.server.lines import LineSplitter
-from mempalace_mcp.server.methods import MethodServer, SessionServer
+from mempalace_mcp.server.methods import MethodServer
 from mempalace_mcp.server.request_context import RequestContext
 from mempalace_mcp.server.session import CANCELLED, Session
 from mempalace_mcp.server.stdio import DRAIN_AT_STOP_SECONDS
@@ -200,7 +200,7 @@ class DaemonSession(Session):
 
     def __init__(
         self,
-        server: SessionServer,
+        server: MethodServer,
         activity: SessionActivity,
         write: Write,
         *,

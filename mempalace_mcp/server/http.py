@@ -26,7 +26,7 @@ from mempalace_mcp.runtime.monitor import sockets_at_a_door
 from mempalace_mcp.server.auth import Authenticator
 from mempalace_mcp.server.http_connections import Connections
 from mempalace_mcp.server.http_messages import HttpRefusal, NothingHere
-from mempalace_mcp.server.methods import Methods, MethodServer
+from mempalace_mcp.server.methods import MethodServer
 from mempalace_mcp.server.monitoring import health_routes, history_route
 from mempalace_mcp.server.sdk import build_server
 from mempalace_mcp.server.security import HostGuard, ListeningSocket, ListenSettings, TokenGuard, listen, require_token
@@ -53,8 +53,9 @@ class Guards:
 def build_http(services: Services, exposure: ListenSettings = LOOPBACK, guarding: Guards | None = None) -> Starlette:
     """The application, for whom the guard lets in or, without one, for everybody who reaches it; `state.close` ends its
     streams, before the server waits for open responses."""
-    streamable = StreamableHttpTransport(build_server(Methods(services), sessions=False), services.activity)
-    sse = SseTransport(MethodServer(services), services.activity)
+    methods = MethodServer(services)
+    streamable = StreamableHttpTransport(build_server(methods, sessions=False), services.activity)
+    sse = SseTransport(methods, services.activity)
 
     async def close() -> None:
         streamable.close()

@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
 from mempalace_mcp.core.call_context import Deadline, Principal
 from mempalace_mcp.core.errors import Conflict, Forbidden, InvalidArgument, NotFound, PalaceError, ReadOnly
-from mempalace_mcp.server.calls import ToolCalls, counted
+from mempalace_mcp.server.calls import ToolCalls, counted, progress_token
 from mempalace_mcp.server.completions import complete
 from mempalace_mcp.server.initialize import PROGRESS_TOKEN, PROTOCOL_VERSION, initialize_result, revision_for
 from mempalace_mcp.server.jsonrpc import CALL, INTERNAL_ERROR, INVALID_PARAMS, SERVER_ERROR, Error, Result
@@ -97,26 +97,14 @@ _PLAIN_PARAMETERS: Mapping[str, frozenset[str]] = MappingProxyType(
 """The methods that need no SDK, each with the parameters that are verified here."""
 
 
-def is_plain(content: Mapping[str, Any]) -> bool:
-    """True if the verified message is a request that needs no SDK: nothing in it is left for the SDK to verify."""
-    known = _PLAIN_PARAMETERS.get(content["method"]) if "id" in content and "method" in content else None
-    if known is None:
-        return False
-    params = content.get("params") or {}
-    meta = params.get("_meta", {})
-    if not params.keys() <= known or not isinstance(meta, dict) or PROTOCOL_VERSION in meta:
-        return False
-    token = meta.get(PROGRESS_TOKEN, "")
-    return isinstance(token, str | int) and not isinstance(token, bool) and isinstance(params.get("cursor"), str | None)
-
-
-class Methods:
-    """Answers requests by their methods."""
+class MethodServer:
+    """Answers the requests of any number of sessions."""
 
     def __init__(self, services: Services) -> None:
         self.tools = services.tools
         self._services = services
         self._all_tools: Result | None = None
+        self._sdk_server: PalaceServer | None = None
         self._handlers: Mapping[str, Handler] = {
             PING: self._ping,
             CALL: ToolCalls(services).answer,
@@ -127,6 +115,31 @@ class Methods:
             LISTEN: self._listen,
             **{method: partial(self._query, method, query) for method, query in _QUERIES.items()},
         }
+
+    def initialize(self, params: Mapping[str, Any] | None, *, tools_change: bool) -> Result | None:
+        """The result of `initialize`, or None if the SDK must verify the request. With `tools_change` the client may
+        be notified that the list of tools changed."""
+        revision = revision_for(params)
+        if revision is None:
+            return None
+        return Result.of(initialize_result(revision, self.tools.instructions, tools_change=tools_change))
+
+    def is_plain(self, content: Mapping[str, Any]) -> bool:
+        """True if the verified request can be answered without the SDK: the SDK has nothing to verify in it."""
+        known = _PLAIN_PARAMETERS.get(content["method"])
+        params = content.get("params") or {}
+        meta = params.get("_meta", {})
+        if known is None or not params.keys() <= known or not isinstance(meta, dict) or PROTOCOL_VERSION in meta:
+            return False
+        has_good_token = PROGRESS_TOKEN not in meta or progress_token(meta) is not None
+        return has_good_token and isinstance(params.get("cursor"), str | None)
+
+    async def sdk_server(self) -> PalaceServer:
+        """The SDK's server, for all other messages; the first call imports the SDK."""
+        if self._sdk_server is None:
+            # Not in the executor, which could refuse, or keep the import waiting behind slow calls.
+            self._sdk_server = await anyio.to_thread.run_sync(_build_sdk_server, self)
+        return self._sdk_server
 
     async def answer(self, method: str, request: RequestContext, params: Json) -> Result | Error:
         """The result of the request, or its refusal. The parameters were verified, by `is_plain` or by the SDK."""
@@ -247,54 +260,7 @@ def _open_stream(wishes: Json, access: Principal) -> tuple[Subscriber, Json]:
     return stream, granted
 
 
-class SessionServer(Protocol):
-    """Serves sessions."""
-
-    @property
-    def methods(self) -> Methods: ...
-
-    def initialize(self, params: Mapping[str, Any] | None, *, tools_change: bool) -> Result | None:
-        """The result of `initialize`, or None if the SDK must verify the request. With `tools_change` the client may
-        be notified that the list of tools changed."""
-        ...
-
-    def is_plain(self, content: Mapping[str, Any]) -> bool:
-        """True if `methods` answers the request without the SDK."""
-        ...
-
-    async def sdk_server(self) -> PalaceServer:
-        """The SDK's server, for all other messages."""
-        ...
-
-
-class MethodServer:
-    """Serves any number of sessions with the same methods."""
-
-    def __init__(self, services: Services) -> None:
-        self.methods = Methods(services)
-        self._sdk_server: PalaceServer | None = None
-
-    def initialize(self, params: Mapping[str, Any] | None, *, tools_change: bool) -> Result | None:
-        """The result of `initialize`, or None if the SDK must verify the request. With `tools_change` the client may
-        be notified that the list of tools changed."""
-        revision = revision_for(params)
-        if revision is None:
-            return None
-        return Result.of(initialize_result(revision, self.methods.tools.instructions, tools_change=tools_change))
-
-    def is_plain(self, content: Mapping[str, Any]) -> bool:
-        """True if `methods` answers the request without the SDK."""
-        return is_plain(content)
-
-    async def sdk_server(self) -> PalaceServer:
-        """The SDK's server; the first call imports the SDK."""
-        if self._sdk_server is None:
-            # Not in the executor, which could refuse, or keep the import waiting behind slow calls.
-            self._sdk_server = await anyio.to_thread.run_sync(_build_sdk_server, self.methods)
-        return self._sdk_server
-
-
-def _build_sdk_server(methods: Methods) -> PalaceServer:
+def _build_sdk_server(methods: MethodServer) -> PalaceServer:
     from mempalace_mcp.server.sdk import build_server
 
     return build_server(methods)

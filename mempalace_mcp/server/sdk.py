@@ -32,7 +32,7 @@ from mempalace_mcp.server.methods import (
     TEMPLATES_LIST,
     TOOLS_LIST,
     UNSUBSCRIBE,
-    Methods,
+    MethodServer,
 )
 from mempalace_mcp.server.request_context import RequestContext
 
@@ -62,10 +62,10 @@ _NEED_SESSIONS = (SUBSCRIBE, UNSUBSCRIBE)
 class PalaceServer(Server[Any]):
     """The SDK's server, and the methods behind it, which transports may also call directly."""
 
-    methods: Methods
+    methods: MethodServer
 
 
-def build_server(methods: Methods, *, sessions: bool = True) -> PalaceServer:
+def build_server(methods: MethodServer, *, sessions: bool = True) -> PalaceServer:
     """The server for any number of sessions, or for a transport without sessions: that cannot notify clients of
     revisions before 2026-07-28, so they cannot subscribe."""
     server = PalaceServer(
@@ -84,7 +84,11 @@ def build_server(methods: Methods, *, sessions: bool = True) -> PalaceServer:
 
 
 async def _handle(
-    methods: Methods, method: str, result: type[BaseModel], context: ServerRequestContext[Any, Any], params: BaseModel
+    methods: MethodServer,
+    method: str,
+    result: type[BaseModel],
+    context: ServerRequestContext[Any, Any],
+    params: BaseModel,
 ) -> BaseModel:
     """Answer a request whose parameters the SDK has verified.
 

@@ -3,8 +3,8 @@
 A transport calls `receive` with each message of the client. Messages pass `MessageQueue` in their order. What happens
 then depends on the message:
 
-- The handshake and plain requests (`methods.is_plain`), all that common clients ask for, are answered directly by the
-  handlers of `methods.py`, each in a task of its own.
+- The handshake and plain requests (`MethodServer.is_plain`), all that common clients ask for, are answered directly by
+  the handlers of `methods.py`, each in a task of its own.
 - Everything else goes to the SDK, which is imported on the first such message, told of the handshake, and then serves
   beside this session. It calls the same handlers.
 - A cancellation overtakes all that waits.
@@ -35,7 +35,7 @@ from mempalace_mcp.server.initialize import (
 )
 from mempalace_mcp.server.jsonrpc import Error, Message, Refusal, Result, encode, encode_response, read_message
 from mempalace_mcp.server.lines import Overlong
-from mempalace_mcp.server.methods import SessionServer
+from mempalace_mcp.server.methods import MethodServer
 from mempalace_mcp.server.request_context import RequestContext, SessionContext
 from mempalace_mcp.server.subscriptions import Subscriber, Subscriptions
 
@@ -53,7 +53,7 @@ class Session:
     tools_change = False
     """True if the client may be notified that the list of tools changed."""
 
-    def __init__(self, server: SessionServer, activity: SessionActivity, write: Write) -> None:
+    def __init__(self, server: MethodServer, activity: SessionActivity, write: Write) -> None:
         self.finished = anyio.Event()
         """Set once `serve` has sent its last message."""
         self._server = server
@@ -182,7 +182,7 @@ class Session:
             await self._assume_handshake()
         method, finish = content["method"], partial(self._finish, content["id"], request)
         if self._is_initialized and self._server.is_plain(content):
-            work = partial(self._server.methods.answer, method, request, content.get("params") or {})
+            work = partial(self._server.answer, method, request, content.get("params") or {})
             self._requests.start(content["id"], work, finish)
         elif method == INITIALIZE and (result := self._initialize(content)) is not None:
             self._tasks.start_soon(finish, result)

@@ -25,7 +25,7 @@ from mempalace_mcp.server.http_messages import (
     route_of,
     sends_json,
 )
-from mempalace_mcp.server.methods import SessionServer
+from mempalace_mcp.server.methods import MethodServer
 from mempalace_mcp.server.security import messages_address, principal_of
 from mempalace_mcp.server.session import Session
 
@@ -74,7 +74,7 @@ class SseTransport:
 
     def __init__(
         self,
-        server: SessionServer,
+        server: MethodServer,
         activity: Activity,
         session_limit: int = SESSION_LIMIT,
         idle_seconds: float = IDLE_SECONDS,

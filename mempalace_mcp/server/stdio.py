@@ -25,7 +25,7 @@ import anyio.lowlevel
 
 from mempalace_mcp.runtime.activity import SessionActivity, Transport
 from mempalace_mcp.server.lines import LineSplitter
-from mempalace_mcp.server.methods import MethodServer, SessionServer
+from mempalace_mcp.server.methods import MethodServer
 from mempalace_mcp.server.services import Services
 from mempalace_mcp.server.session import Session
 
@@ -121,7 +121,7 @@ class ByteStream(Protocol):
         ...
 
 
-async def serve_stream(server: SessionServer, activity: SessionActivity, stream: ByteStream, stop: anyio.Event) -> None:
+async def serve_stream(server: MethodServer, activity: SessionActivity, stream: ByteStream, stop: anyio.Event) -> None:
     """Serve one session until the client closes its side, stops reading, or `stop` is set; then drain it and return."""
 
     async def write(message: bytes) -> None:

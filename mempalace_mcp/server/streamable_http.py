@@ -48,7 +48,6 @@ from mempalace_mcp.server.http_messages import (
 from mempalace_mcp.server.initialize import INITIALIZE, PROGRESS_TOKEN
 from mempalace_mcp.server.jsonrpc import CALL, Message, Refusal, encode_response, read_message
 from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
-from mempalace_mcp.server.methods import is_plain
 from mempalace_mcp.server.request_context import RequestContext, SessionContext
 from mempalace_mcp.server.sdk import PalaceServer
 from mempalace_mcp.server.security import principal_of
@@ -195,7 +194,7 @@ class StreamableHttpTransport:
             ),
             session_id=shown if _SHOWN_ID.fullmatch(shown) else None,
         )
-        if accepts(scope, JSON) and not _is_modern(scope) and _is_plain_call(message):
+        if accepts(scope, JSON) and not _is_modern(scope) and self._is_plain_call(message):
             result = await self._server.methods.answer(CALL, origin, message.content["params"])
             encoded = encode_response(message.content["id"], result)
             await Response(encoded, media_type=JSON)(scope, receive, send)
@@ -205,6 +204,13 @@ class StreamableHttpTransport:
         manager = self._streaming if _is_streamed(scope, message) else self._answering
         scope = with_types(origin.attach(scope), f"{JSON}, {EVENTS}" if accepts(scope, EVENTS) else JSON)
         await manager.handle_request(scope, replay(_as_served(message, body), receive), send)
+
+    def _is_plain_call(self, message: Message) -> bool:
+        """True if the message is a call of a tool that needs neither the SDK nor reports of progress."""
+        content = message.content
+        if content.get("method") != CALL or "id" not in content or not self._server.methods.is_plain(content):
+            return False
+        return PROGRESS_TOKEN not in content["params"].get("_meta", {})
 
 
 def _manager(server: PalaceServer, *, json_response: bool) -> StreamableHTTPSessionManager:
@@ -225,14 +231,6 @@ def _is_modern(scope: Scope) -> bool:
     """True if the request is of a revision without a handshake, or of one that nobody knows."""
     revision = Headers(scope=scope).get(MCP_PROTOCOL_VERSION_HEADER)
     return revision is not None and revision not in HANDSHAKE_PROTOCOL_VERSIONS
-
-
-def _is_plain_call(message: Message) -> bool:
-    """True if the message is a call of a tool that needs neither the SDK nor reports of progress."""
-    content = message.content
-    if content.get("method") != CALL or not is_plain(content):
-        return False
-    return PROGRESS_TOKEN not in content["params"].get("_meta", {})
 
 
 def _is_streamed(scope: Scope, message: Message) -> bool:

@@ -39,7 +39,7 @@ from starlette.routing import Route
 
 from mempalace_mcp.runtime.activity import Activity
 from mempalace_mcp.server.jsonrpc import CALL, Result
-from mempalace_mcp.server.methods import Methods, is_plain
+from mempalace_mcp.server.methods import MethodServer
 from mempalace_mcp.server.request_context import RequestContext
 from mempalace_mcp.server.sdk import PalaceServer
 from mempalace_mcp.server.security import HostGuard, ListenSettings
@@ -55,15 +55,24 @@ _TOOLS = {tool.name: tool for tool in (*TOOLS, *_ASKING)}
 _PROMPTS = {prompt.name: prompt for prompt in PROMPTS}
 
 
-class FixtureMethods(Methods):
-    """Answers calls without the SDK."""
+class FixtureMethods(MethodServer):
+    """Answers calls without the SDK, and nothing else."""
 
     def __init__(self) -> None:
-        """Nothing is behind them."""
+        """There is no palace behind it."""
 
     async def answer(self, method: str, request: RequestContext, params: dict[str, Any]) -> Result:
         result = _result(params["name"])
         return Result.of(result.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"result_type"}))
+
+    def initialize(self, params: Mapping[str, Any] | None, *, tools_change: bool) -> None:
+        return None
+
+    def is_plain(self, content: Mapping[str, Any]) -> bool:
+        return content["method"] == CALL and super().is_plain(content)
+
+    async def sdk_server(self) -> PalaceServer:
+        return build_fixtures(self)
 
 
 def _result(name: str) -> CallToolResult:
@@ -125,7 +134,7 @@ async def _complete(context: Context, params: CompleteRequestParams) -> Complete
     return CompleteResult(completion=Completion(values=["paris", "park", "party"], total=3, has_more=False))
 
 
-def build_fixtures() -> PalaceServer:
+def build_fixtures(methods: FixtureMethods) -> PalaceServer:
     """The SDK's server with the fixtures, and the way past it that our doors take."""
     server = PalaceServer(
         "fixtures",
@@ -140,31 +149,15 @@ def build_fixtures() -> PalaceServer:
         on_get_prompt=_get_prompt,
         on_completion=_complete,
     )
-    server.methods = FixtureMethods()
+    server.methods = methods
     return server
-
-
-class FixtureSessions:
-    """Sessions in which the SDK answers everything but calls."""
-
-    def __init__(self) -> None:
-        self.methods = FixtureMethods()
-        self._server = build_fixtures()
-
-    def initialize(self, params: Mapping[str, Any] | None, *, tools_change: bool) -> None:
-        return None
-
-    def is_plain(self, content: Mapping[str, Any]) -> bool:
-        return content["method"] == CALL and is_plain(content)
-
-    async def sdk_server(self) -> PalaceServer:
-        return self._server
 
 
 def build_application() -> Starlette:
     """The doors with the fixtures behind them."""
     activity = Activity(history_limit=1)
-    streamable, sse = StreamableHttpTransport(build_fixtures(), activity), SseTransport(FixtureSessions(), activity)
+    methods = FixtureMethods()
+    streamable, sse = StreamableHttpTransport(build_fixtures(methods), activity), SseTransport(methods, activity)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

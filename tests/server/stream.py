@@ -15,7 +15,7 @@ from mempalace_mcp.daemon.daemon_session import AppServices, ToolSelection, serv
 from mempalace_mcp.runtime.activity import Transport
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.server.jsonrpc import Message, read_message
-from mempalace_mcp.server.methods import MethodServer, SessionServer
+from mempalace_mcp.server.methods import MethodServer
 from mempalace_mcp.server.request_context import RequestContext
 from mempalace_mcp.server.services import Services
 from mempalace_mcp.server.session import Session
@@ -28,7 +28,7 @@ S = TypeVar("S", bound=Services)
 class Wire(Generic[S]):
     """The client's end of a session."""
 
-    def __init__(self, services: S, access: Principal = FULL, server: SessionServer | None = None) -> None:
+    def __init__(self, services: S, access: Principal = FULL, server: MethodServer | None = None) -> None:
         self.services = services
         self.activity = services.activity.open(Transport.SOCKET)
         self._access = access
@@ -96,7 +96,7 @@ class PalaceWire(Wire[AppServices]):
 
 
 @asynccontextmanager
-async def served(services: S, server: SessionServer | None = None, access: Principal = FULL) -> AsyncIterator[Wire[S]]:
+async def served(services: S, server: MethodServer | None = None, access: Principal = FULL) -> AsyncIterator[Wire[S]]:
     """A session that ends with the block."""
     wire = Wire(services, access, server)
     async with anyio.create_task_group() as tasks:
