@@ -10,8 +10,7 @@ import secrets
 
 from mempalace_mcp.core.call_context import Principal
 from mempalace_mcp.core.errors import Busy, ConfigurationError, PalaceError
-from mempalace_mcp.storage.sqlite.connection import SqliteConnection, data_version
-from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.sqlite.database import Database, DataVersion
 from mempalace_mcp.storage.tokens import WRITE, Token, TokenList, TokenStore
 from mempalace_mcp.storage.tokens_file import FILE, take_over
 
@@ -54,7 +53,7 @@ class Authenticator:
         self._store = TokenStore()
         self._own = () if environment_token is None else (_environment_token(environment_token),)
         self._list = TokenList()
-        self._version: tuple[SqliteConnection, int] | None = None
+        self._version: DataVersion | None = None
         self._guarding = bool(self._own)
         failure: PalaceError | None = None
         try:
@@ -110,12 +109,10 @@ class Authenticator:
         self.problem = problem
 
     def _reload(self) -> None:
-        with self._database.glance() as connection:
-            version = connection, data_version(connection)
-            if version != self._version:
-                self._list = self._store.load(connection)
-                self._version = version
-                self._guarding |= self._list.ever_made
+        changed = self._database.read_if_changed(self._version, self._store.load)
+        if changed is not None:
+            self._version, self._list = changed
+            self._guarding |= self._list.ever_made
 
 
 def _environment_token(secret: str) -> Token:

@@ -349,25 +349,31 @@ def test_a_palace_that_is_opened_anew_is_followed(database: Database, other: Dat
     assert authenticator.principal_of("first") == Principal("laptop")
 
 
-def test_who_holds_the_database_makes_nobody_wait(database: Database) -> None:
+def test_what_holds_the_database_makes_nobody_wait(database: Database, other: Database) -> None:
     add(database, "laptop", "first")
     authenticator = Authenticator(database)
-    with database.glance() as connection:
-        timeout = connection.execute("PRAGMA busy_timeout").fetchone()[0]
+    (timeout,) = read_now(database, "PRAGMA busy_timeout")
     assert timeout == 0
+    other.close()
     database.close()
-    with pytest.raises(PalaceError):
-        authenticator._reload()
     authenticator.refresh()
     assert authenticator.principal_of("first") == Principal("laptop")
+    assert "closed" in str(authenticator.problem)
 
 
-def test_a_glance_during_the_change_of_files_says_to_try_again(database: Database) -> None:
-    opened = database._opened
-    assert opened is not None
-    opened.readers.close()
-    with pytest.raises(Busy), database.glance():
-        pass
+def test_while_the_files_are_opened_anew_nobody_knows(database: Database) -> None:
+    authenticator = Authenticator(database)
+    assert database._opened is not None
+    database._opened.readers.close()
+    with pytest.raises(Busy):
+        authenticator.refresh()
+
+
+def read_now(database: Database, sql: str) -> tuple[int, ...]:
+    read = database.read_if_changed(None, lambda connection: connection.execute(sql).fetchone())
+    assert read is not None
+    row: tuple[int, ...] = read[1]
+    return row
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ä", "x" * 65, "a.b", "a\n"])

@@ -40,6 +40,7 @@ from mempalace_mcp.storage.sqlite.connection import (
     SqliteConnection,
     TransactionLost,
     commit_units,
+    data_version,
     explain,
     is_passing,
     is_there,
@@ -142,6 +143,9 @@ class Counters:
 
 T = TypeVar("T")
 
+DataVersion = tuple[sqlite3.Connection, int]
+"""SQLite's data version as one connection sees it. Only versions of the same connection can be compared."""
+
 DATABASE_FILE = "palace.db"
 LOCK_FILE = "write.lock"
 
@@ -196,10 +200,13 @@ class Database:
             if opened.identity.frozen:
                 opened.verify()
 
-    @contextlib.contextmanager
-    def glance(self) -> Iterator[SqliteConnection]:
-        """A connection for a few short statements that must not wait, as on an event loop: neither for other readers
-        nor for a lock. Each statement sees a snapshot of its own; whether the files are still there is not checked.
+    def read_if_changed(
+        self, seen: DataVersion | None, read: Callable[[SqliteConnection], T]
+    ) -> tuple[DataVersion, T] | None:
+        """What `read` finds, and the version of that; None if nobody has committed since the version `seen`.
+
+        Takes microseconds and may run on an event loop: it waits neither for other readers nor for a lock. Whether the
+        files are still there is not checked.
 
         Raises:
             Busy: another program holds the database.
@@ -208,8 +215,11 @@ class Database:
         with self._explained():
             try:
                 with self._current().readers.reserved() as connection:
+                    version = connection, data_version(connection)
+                    if version == seen:
+                        return None
                     verify_schema(connection, len(self._steps))
-                    yield connection
+                    return version, read(connection)
             except PoolClosed:
                 raise Busy(f"{self.path} is being opened anew", hint="Try again.") from None
 
