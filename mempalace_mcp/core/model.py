@@ -64,30 +64,34 @@ class Chunk:
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a text comes from and when what it tells happened. Each field is a column of drawers and of versions."""
+
+    source_file: str | None = None
+    occurred_at: Instant | None = None
+
+
 @dataclass(frozen=True, slots=True)
-class NewDrawer:
-    """What the caller wants filed. Texts and names have been verified."""
+class NewDrawer(Provenance):
+    """A drawer to file. Texts and names have been verified."""
 
     place: Place
     content: str
-    source_file: str | None = None
     added_by: str | None = None
-    occurred_at: Instant | None = None
     metadata: Metadata = field(default_factory=dict)
     priority: Priority = Priority.INTERACTIVE
 
 
 @dataclass(frozen=True, slots=True)
-class Drawer:
+class Drawer(Provenance):
     """A filed text with everything known about it. `version` counts from 1 and grows with each update."""
 
     drawer_id: str
     wing: str
     room: str
     content: str
-    source_file: str | None
     added_by: str | None
-    occurred_at: Instant | None
     created_at: Instant
     updated_at: Instant
     deleted_at: Instant | None
@@ -96,15 +100,13 @@ class Drawer:
 
 
 @dataclass(frozen=True, slots=True)
-class DrawerVersion:
+class DrawerVersion(Provenance):
     """What a drawer said before an update."""
 
     version: int
     wing: str
     room: str
     content: str
-    source_file: str | None
-    occurred_at: Instant | None
     metadata: Metadata
     replaced_at: Instant
 
@@ -119,14 +121,12 @@ class Filed:
 
 
 @dataclass(frozen=True, slots=True)
-class DrawerChanges:
+class DrawerChanges(Provenance):
     """What an update replaces; None leaves a field as it is."""
 
     content: str | None = None
     wing: Name | None = None
     room: Name | None = None
-    source_file: str | None = None
-    occurred_at: Instant | None = None
     metadata: Metadata | None = None
 
 

@@ -23,6 +23,7 @@ from mempalace_mcp.core.model import (
     NewDrawer,
     Place,
     Priority,
+    Provenance,
     Span,
 )
 from mempalace_mcp.core.text import Name
@@ -31,7 +32,7 @@ from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.queries import DrawerListing, condition_of
 from mempalace_mcp.storage.query_terms import passage_text
-from mempalace_mcp.storage.rows import PlaceRow, ensure_place, find_place, json_array
+from mempalace_mcp.storage.rows import PROVENANCE, PlaceRow, ensure_place, find_place, json_array
 from mempalace_mcp.storage.transactions import Transaction
 
 
@@ -144,25 +145,24 @@ def renew_vectors(tx: Transaction, drawers: Sequence[int]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class _State(Provenance):
     """Everything of a drawer that an update can change."""
 
     place: Place
     content: str
-    source_file: str | None
-    occurred_at: Instant | None
     metadata: str
 
     def changed(self, changes: DrawerChanges) -> _State:
         """The state after an update. A place that differs in case only is the same place."""
         wing, room = changes.wing or self.place.wing, changes.room or self.place.room
         same_place = (wing.key, room.key) == (self.place.wing.key, self.place.room.key)
-        return _State(
+        provenance = {name: value for name, value in rows.provenance_of(changes).items() if value is not None}
+        return replace(
+            self,
             place=self.place if same_place else Place(wing, room),
             content=self.content if changes.content is None else changes.content,
-            source_file=self.source_file if changes.source_file is None else changes.source_file,
-            occurred_at=self.occurred_at if changes.occurred_at is None else changes.occurred_at,
             metadata=self.metadata if changes.metadata is None else rows.write_metadata(changes.metadata),
+            **provenance,
         )
 
     def reads_like(self, other: _State) -> bool:
@@ -276,25 +276,22 @@ class DrawerStore(DrawerListing, ChunkLog):
 
     def _insert(self, tx: Transaction, drawer_id: str, drawer: NewDrawer, metadata: str) -> int:
         place, stamp = ensure_place(tx.connection, drawer.place), tx.stamp
+        values = {
+            "drawer_id": drawer_id,
+            "wing": place.wing,
+            "room": place.room,
+            "created_at": stamp.instant,
+            "updated_at": stamp.instant,
+            "seq": stamp.seq,
+            "content_hash": rows.content_hash(drawer.content),
+            "normalized_hash": rows.normalized_hash(drawer.content),
+            "added_by": drawer.added_by,
+            "metadata": metadata,
+            "content": drawer.content,
+            **rows.provenance_of(drawer),
+        }
         (row,) = tx.connection.execute(
-            "INSERT INTO drawers (drawer_id, wing, room, occurred_at, created_at, updated_at, seq, content_hash,"
-            " normalized_hash, source_file, added_by, metadata, content)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-            (
-                drawer_id,
-                place.wing,
-                place.room,
-                drawer.occurred_at,
-                stamp.instant,
-                stamp.instant,
-                stamp.seq,
-                rows.content_hash(drawer.content),
-                rows.normalized_hash(drawer.content),
-                drawer.source_file,
-                drawer.added_by,
-                metadata,
-                drawer.content,
-            ),
+            f"INSERT INTO drawers ({', '.join(values)}) VALUES (:{', :'.join(values)}) RETURNING id", values
         ).fetchone()
         return int(row)
 
@@ -370,40 +367,40 @@ def _in_state(connection: Connection, drawer_ids: Sequence[str], state: str) -> 
 
 def _read_state(connection: Connection, drawer_id: str) -> tuple[int, _State]:
     row = connection.execute(
-        "SELECT d.id, w.name, w.key, r.name, r.key, d.content, d.source_file, d.occurred_at, d.metadata"
+        f"SELECT d.id, w.name, w.key, r.name, r.key, d.content, d.metadata, {rows.columns(PROVENANCE, 'd')}"
         " FROM drawers d JOIN wings w ON w.id = d.wing JOIN rooms r ON r.id = d.room"
         " WHERE d.drawer_id = ? AND d.deleted_at IS NULL",
         (drawer_id,),
     ).fetchone()
     if row is None:
         raise unknown_drawer(drawer_id)
-    return row[0], _State(Place(Name(*row[1:3]), Name(*row[3:5])), *row[5:])
+    place, provenance = Place(Name(*row[1:3]), Name(*row[3:5])), dict(zip(PROVENANCE, row[7:], strict=True))
+    return row[0], _State(place, *row[5:7], **provenance)
 
 
 def _keep_version(tx: Transaction, row: int, old: _State) -> None:
+    provenance = ", ".join(PROVENANCE)
     tx.connection.execute(
-        "INSERT INTO versions (drawer, version, wing, room, occurred_at, replaced_at, source_file, metadata, content)"
-        " SELECT id, version, ?, ?, occurred_at, ?, source_file, metadata, content FROM drawers WHERE id = ?",
+        f"INSERT INTO versions (drawer, version, wing, room, replaced_at, metadata, content, {provenance})"
+        f" SELECT id, version, ?, ?, ?, metadata, content, {provenance} FROM drawers WHERE id = ?",
         (old.place.wing.shown, old.place.room.shown, tx.stamp.instant, row),
     )
 
 
 def _write_state(tx: Transaction, row: int, new: _State) -> None:
     place = ensure_place(tx.connection, new.place)
+    values = {
+        "wing": place.wing,
+        "room": place.room,
+        "metadata": new.metadata,
+        "content": new.content,
+        "content_hash": rows.content_hash(new.content),
+        "normalized_hash": rows.normalized_hash(new.content),
+        "updated_at": tx.stamp.instant,
+        "seq": tx.stamp.seq,
+        **rows.provenance_of(new),
+    }
+    assignments = ", ".join(f"{name} = :{name}" for name in values)
     tx.connection.execute(
-        "UPDATE drawers SET version = version + 1, wing = ?, room = ?, occurred_at = ?, source_file = ?, metadata = ?,"
-        " content = ?, content_hash = ?, normalized_hash = ?, updated_at = ?, seq = ? WHERE id = ?",
-        (
-            place.wing,
-            place.room,
-            new.occurred_at,
-            new.source_file,
-            new.metadata,
-            new.content,
-            rows.content_hash(new.content),
-            rows.normalized_hash(new.content),
-            tx.stamp.instant,
-            tx.stamp.seq,
-            row,
-        ),
+        f"UPDATE drawers SET version = version + 1, {assignments} WHERE id = :id", {**values, "id": row}
     )

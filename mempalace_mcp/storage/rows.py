@@ -10,26 +10,38 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.core.model import Drawer, DrawerVersion, Metadata, Place, RoomCount
+from mempalace_mcp.core.model import Drawer, DrawerVersion, Metadata, Place, Provenance, RoomCount
 from mempalace_mcp.core.text import Name, normalize
 from mempalace_mcp.storage.connection import Connection
 
 HASH_BYTES = 16
 
-_DRAWER = (
-    "d.drawer_id, w.name, r.name, d.content, d.source_file, d.added_by, d.occurred_at, d.created_at, d.updated_at,"
-    " d.deleted_at, d.version, d.metadata"
-)
+PROVENANCE = tuple(field.name for field in fields(Provenance))
+"""The columns of drawers and versions that the fields of `Provenance` are kept in."""
+
+_DRAWER = ("drawer_id", "content", "added_by", "created_at", "updated_at", "deleted_at", "version", *PROVENANCE)
+_VERSION = ("version", "wing", "room", "content", "replaced_at", *PROVENANCE)
+
+
+def provenance_of(text: Provenance) -> dict[str, Any]:
+    """The values of these columns."""
+    return {name: getattr(text, name) for name in PROVENANCE}
+
+
+def columns(names: Sequence[str], table: str) -> str:
+    """The columns of a table, as they are listed in a statement."""
+    return ", ".join(f"{table}.{name}" for name in names)
 
 
 def read_drawers(connection: Connection, column: str, keys: Sequence[int | str]) -> list[Drawer]:
     """The drawers, in the trash or not, whose `id` or `drawer_id` is among the keys, in the order of the keys."""
     rows = connection.execute(
-        f"SELECT {_DRAWER} FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.{column} = wanted.value"
+        f"SELECT w.name, r.name, d.metadata, {columns(_DRAWER, 'd')}"
+        f" FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.{column} = wanted.value"
         " CROSS JOIN wings w ON w.id = d.wing CROSS JOIN rooms r ON r.id = d.room ORDER BY wanted.key",
         (json.dumps(list(keys)),),
     )
@@ -37,20 +49,20 @@ def read_drawers(connection: Connection, column: str, keys: Sequence[int | str])
 
 
 def _read_drawer(row: tuple[Any, ...]) -> Drawer:
-    fields = (*row[:-1], json.loads(row[-1]))
-    return Drawer(*fields)
+    wing, room, metadata, *values = row
+    return Drawer(wing=wing, room=room, metadata=json.loads(metadata), **dict(zip(_DRAWER, values, strict=True)))
 
 
 def read_versions(connection: Connection, drawer_id: str) -> list[DrawerVersion]:
     """The earlier states of a drawer, oldest first."""
     rows = connection.execute(
-        "SELECT v.version, v.wing, v.room, v.content, v.source_file, v.occurred_at, v.metadata, v.replaced_at"
+        f"SELECT v.metadata, {columns(_VERSION, 'v')}"
         " FROM drawers d JOIN versions v ON v.drawer = d.id WHERE d.drawer_id = ? ORDER BY v.version",
         (drawer_id,),
     )
     return [
-        DrawerVersion(version, wing, room, content, source_file, occurred_at, json.loads(metadata), replaced_at)
-        for version, wing, room, content, source_file, occurred_at, metadata, replaced_at in rows
+        DrawerVersion(metadata=json.loads(metadata), **dict(zip(_VERSION, values, strict=True)))
+        for metadata, *values in rows
     ]
 
 
