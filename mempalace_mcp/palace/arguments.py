@@ -1,31 +1,71 @@
-"""From what a caller wrote to values that may enter the palace. Every fault is an `InvalidArgument` that names it."""
+"""The rules of arguments: texts as callers write them become verified values.
+
+Every fault is an `InvalidArgument` that names the argument. An optional text that is empty means absent.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import fields
+from typing import Any, NotRequired, TypedDict, Unpack
 
 from mempalace_mcp.core import ids, text
 from mempalace_mcp.core.clock import Calendar, Edge, Instant
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.core.model import DrawerFilter, Metadata, NewDrawer, NewFact, Place, Priority
+from mempalace_mcp.core.model import DrawerChanges, DrawerFilter, Metadata, NewDrawer, NewFact, Place
+from mempalace_mcp.core.text import Name
 from mempalace_mcp.storage.graph import RETRACT
+from mempalace_mcp.storage.rows import write_metadata
 
 _BETWEEN_IDS = re.compile(r"[\s,;'\"\[\]]+")
 
 MAX_METADATA_BYTES = 16 * 1024
 MAX_IDS = 500
+MAX_ITEMS = 500
 MAX_LIMIT = 100
 MAX_OBJECT_BYTES = 4 * 1024
 MAX_SOURCE_BYTES = 4 * 1024
 
 
+class ProvenanceArguments(TypedDict):
+    """The arguments from which the fields of `Provenance` are read."""
+
+    source_file: NotRequired[str | None]
+    occurred_at: NotRequired[str | None]
+
+
+class FilterArguments(TypedDict):
+    """The arguments from which a `DrawerFilter` is read."""
+
+    wing: NotRequired[str | None]
+    room: NotRequired[str | None]
+    source_file: NotRequired[str | None]
+    since: NotRequired[str | None]
+    before: NotRequired[str | None]
+
+
 def present(value: str | None) -> str | None:
     """The value; an empty one means absent."""
     return value or None
+
+
+def read_optional_name(value: str | None, argument: str) -> Name | None:
+    """The name of a wing, room, agent or topic, if there is one."""
+    return text.read_name(value, argument) if value else None
+
+
+def read_optional_key(value: str | None, argument: str) -> str | None:
+    """The key by which such a name is compared."""
+    name = read_optional_name(value, argument)
+    return name.key if name else None
+
+
+def read_optional_shown(value: str | None, argument: str) -> str | None:
+    """Such a name as it is shown."""
+    name = read_optional_name(value, argument)
+    return name.shown if name else None
 
 
 def read_limit(value: int, argument: str = "limit", most: int = MAX_LIMIT, least: int = 1) -> int:
@@ -85,14 +125,17 @@ def read_instant(calendar: Calendar, value: str | None, argument: str, edge: Edg
 
 def read_filter(
     calendar: Calendar,
-    wing: str | None,
-    room: str | None,
-    source_file: str | None,
-    since: str | None,
-    before: str | None,
+    wing: str | None = None,
+    room: str | None = None,
+    source_file: str | None = None,
+    since: str | None = None,
+    before: str | None = None,
 ) -> DrawerFilter:
-    """Which drawers; what is absent does not restrict. A date as `before` is the instant at which it begins."""
-    named_wing, named_room = present(wing), present(room)
+    """A filter of drawers; an absent argument does not restrict. A date as `before` is the instant at which it begins.
+
+    Raises:
+        InvalidArgument: an argument breaks a rule, or `before` is not later than `since`.
+    """
     earliest, latest = read_instant(calendar, since, "since"), read_instant(calendar, before, "before")
     if earliest is not None and latest is not None and latest <= earliest:
         raise InvalidArgument(
@@ -101,8 +144,8 @@ def read_filter(
             hint="since is inclusive; before is exclusive, and as a date the instant at which that begins.",
         )
     return DrawerFilter(
-        wing=text.read_name(named_wing, "wing").key if named_wing else None,
-        room=text.read_name(named_room, "room").key if named_room else None,
+        wing=read_optional_key(wing, "wing"),
+        room=read_optional_key(room, "room"),
         source_file=read_source(source_file),
         since=earliest,
         before=latest,
@@ -117,17 +160,21 @@ def read_source(value: str | None) -> str | None:
 
 
 def read_metadata(value: Mapping[str, Any] | None) -> Metadata:
-    """A JSON object of bounded size."""
+    """A JSON object of at most 16 KiB."""
     if not value:
         return {}
-    try:
-        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArgument(
-            f"metadata cannot be written as JSON: {error}", argument="metadata", hint="Use a plain JSON object."
-        ) from None
-    text.verify_text(written, "metadata", MAX_METADATA_BYTES)
+    text.verify_text(write_metadata(value), "metadata", MAX_METADATA_BYTES)
     return value
+
+
+def _read_provenance(
+    calendar: Calendar, source_file: str | None = None, occurred_at: str | None = None
+) -> dict[str, Any]:
+    """The fields of `Provenance`, by name."""
+    return {
+        "source_file": read_source(source_file),
+        "occurred_at": read_instant(calendar, occurred_at, "occurred_at"),
+    }
 
 
 def read_drawer(
@@ -135,22 +182,48 @@ def read_drawer(
     wing: str,
     room: str,
     content: str,
-    source_file: str | None = None,
     added_by: str | None = None,
-    occurred_at: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    **provenance: Unpack[ProvenanceArguments],
 ) -> NewDrawer:
     """A text to file."""
-    agent = present(added_by)
     return NewDrawer(
         place=Place(text.read_name(wing, "wing"), text.read_name(room, "room")),
         content=text.verify_content(content),
-        source_file=read_source(source_file),
-        added_by=text.read_name(agent, "added_by").shown if agent else None,
-        occurred_at=read_instant(calendar, occurred_at, "occurred_at"),
+        added_by=read_optional_shown(added_by, "added_by"),
         metadata=read_metadata(metadata),
-        priority=Priority.INTERACTIVE,
+        **_read_provenance(calendar, **provenance),
     )
+
+
+def read_changes(
+    calendar: Calendar,
+    content: str | None = None,
+    wing: str | None = None,
+    room: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    **provenance: Unpack[ProvenanceArguments],
+) -> DrawerChanges:
+    """An update of a drawer.
+
+    Raises:
+        InvalidArgument: an argument breaks a rule, or all are absent.
+    """
+    changes = DrawerChanges(
+        content=text.verify_content(content) if content else None,
+        wing=read_optional_name(wing, "wing"),
+        room=read_optional_name(room, "room"),
+        metadata=None if metadata is None else read_metadata(metadata),
+        **_read_provenance(calendar, **provenance),
+    )
+    if changes == DrawerChanges():
+        changeable = [field.name for field in fields(DrawerChanges)]
+        raise InvalidArgument(
+            "there is nothing to change",
+            argument="content",
+            hint=f"Give {', '.join(changeable[:-1])} or {changeable[-1]}.",
+        )
+    return changes
 
 
 def read_fact(

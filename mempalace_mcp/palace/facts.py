@@ -15,7 +15,7 @@ MAX_FACTS = 1000
 MAX_DEPTH = 5
 
 
-class Facts:
+class FactOperations:
     """Facts that hold for a time, and what was believed when."""
 
     def __init__(self, stores: Stores) -> None:
@@ -87,7 +87,7 @@ class Facts:
         A date as `ended` is the end of that day. `fact_id` says which one is meant, where the triple holds repeatedly.
         """
         named, relation = text.read_entity(subject, "subject"), text.read_entity(predicate, "predicate")
-        told = arguments.read_object(object, "object")
+        exact = arguments.read_object(object, "object")
         end = arguments.read_instant(self._stores.calendar, ended, "ended", Edge.AFTER)
         meant = arguments.present(fact_id)
         if retract and end is not None:
@@ -100,8 +100,8 @@ class Facts:
 
         def work(tx: Transaction) -> Fact:
             if retract:
-                return graph.retract(tx, named, relation, told, meant)
-            return graph.invalidate(tx, named, relation, told, end, meant)
+                return graph.retract(tx, named, relation, exact, meant)
+            return graph.invalidate(tx, named, relation, exact, end, meant)
 
         return self._stores.writer.write(work, deadline or Deadline())
 

@@ -1,12 +1,6 @@
-"""The palace: everything an agent can do with it, whoever asks and however.
+"""The palace: everything an agent can do with it, over any transport or from the command line.
 
-Writing drawers: file, update, delete, restore, and many things at once.
-
-Reading what was filed: by id, by listing, by agent, by place.
-
-Going to a place in the palace: a wing, a room, a drawer where it stands. And finding the names on the way there.
-
-The facade every door and the command line use: synchronous, thread-safe, typed values in and out.
+Synchronous and thread-safe. Arguments arrive as callers wrote them and are verified here; answers are typed.
 """
 
 from __future__ import annotations
@@ -14,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from mempalace_mcp.core import text
 from mempalace_mcp.core.call_context import Deadline
@@ -27,7 +21,6 @@ from mempalace_mcp.core.model import (
     Deletion,
     DiaryEntry,
     Drawer,
-    DrawerChanges,
     DrawerFilter,
     DrawerVersion,
     Filed,
@@ -44,25 +37,28 @@ from mempalace_mcp.core.model import (
 )
 from mempalace_mcp.core.text import MAX_NAME_BYTES, Name
 from mempalace_mcp.palace import arguments, chunking
-from mempalace_mcp.palace.facts import Facts
+from mempalace_mcp.palace.arguments import MAX_ITEMS, FilterArguments, ProvenanceArguments
+from mempalace_mcp.palace.facts import FactOperations
 from mempalace_mcp.palace.importing import Importing
 from mempalace_mcp.palace.search import Searching, Vectorizing
 from mempalace_mcp.palace.stores import Stores
-from mempalace_mcp.palace.wake_up import Waking
+from mempalace_mcp.palace.wake_up import WakeUpOperations
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.queries import Names
 from mempalace_mcp.storage.transactions import Transaction, Work
 
 T = TypeVar("T")
 
-MAX_ITEMS = 500
 INTERACTIVE_ITEMS = 16
 SAMPLE = 5
+COMPLETIONS = 100
+"""Names that are proposed at most."""
+
 Chunked = tuple[NewDrawer, Sequence[Span]]
 
 
-class Filing:
-    """What changes drawers and diaries."""
+class DrawerOperations:
+    """Filing, reading, changing, deleting and restoring drawers."""
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
@@ -73,15 +69,14 @@ class Filing:
         room: str,
         content: str,
         *,
-        source_file: str | None = None,
         added_by: str | None = None,
-        occurred_at: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         deadline: Deadline | None = None,
+        **provenance: Unpack[ProvenanceArguments],
     ) -> Filed:
         """File a text verbatim; the live drawer that says exactly the same is returned instead of a second."""
         drawer = arguments.read_drawer(
-            self._stores.calendar, wing, room, content, source_file, added_by, occurred_at, metadata
+            self._stores.calendar, wing, room, content, added_by=added_by, metadata=metadata, **provenance
         )
         return self.file([drawer], deadline)[0]
 
@@ -103,14 +98,13 @@ class Filing:
         content: str | None = None,
         wing: str | None = None,
         room: str | None = None,
-        source_file: str | None = None,
-        occurred_at: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         deadline: Deadline | None = None,
+        **provenance: Unpack[ProvenanceArguments],
     ) -> Drawer:
         """Change a live drawer; its id stays and what it said before is kept as a version."""
         known = arguments.read_id(drawer_id)
-        changes = _read_changes(self._stores.calendar, content, wing, room, source_file, occurred_at, metadata)
+        changes = arguments.read_changes(self._stores.calendar, content, wing, room, metadata, **provenance)
         spans = None if changes.content is None else chunking.split(changes.content)
         store = self._stores.drawers
         drawer = self._stores.writer.write(lambda tx: store.update(tx, known, changes, spans), deadline or Deadline())
@@ -121,16 +115,12 @@ class Filing:
         self,
         *,
         drawer_ids: Sequence[str] | None = None,
-        wing: str | None = None,
-        room: str | None = None,
-        source_file: str | None = None,
-        since: str | None = None,
-        before: str | None = None,
         dry_run: bool | None = None,
         deadline: Deadline | None = None,
+        **filters: Unpack[FilterArguments],
     ) -> Deletion:
         """Move drawers to the trash: by ids (at once unless `dry_run`), or by filters (only if `dry_run` is False)."""
-        chosen = arguments.read_filter(self._stores.calendar, wing, room, source_file, since, before)
+        chosen = arguments.read_filter(self._stores.calendar, **filters)
         if (drawer_ids is None) is chosen.is_empty:
             raise InvalidArgument(
                 "give either drawer_ids or at least one filter, not both",
@@ -149,65 +139,28 @@ class Filing:
         self._stores.filed()
         return Restoration(restored, [each for each in wanted if each not in set(restored)])
 
-    def diary_write(
-        self,
-        agent_name: str,
-        entry: str,
-        *,
-        topic: str = "general",
-        wing: str | None = None,
-        deadline: Deadline | None = None,
-    ) -> DiaryEntry:
-        """Add an entry to an agent's diary; it is also a drawer."""
-        write = self._diary_work(agent_name, entry, topic, wing)
-        written = self._stores.writer.write(write, deadline or Deadline())
-        self._stores.filed()
-        return written
+    def get_drawers(self, drawer_ids: Sequence[str]) -> Found:
+        """Live drawers by id, in the order asked, verbatim."""
+        wanted = arguments.read_ids(drawer_ids)
+        with self._stores.reader.read() as connection:
+            drawers = self._stores.drawers.get(connection, wanted)
+        found = {drawer.drawer_id for drawer in drawers}
+        return Found(drawers, [each for each in wanted if each not in found])
 
-    def checkpoint(
-        self,
-        items: Sequence[Mapping[str, Any]] = (),
-        *,
-        facts: Sequence[Mapping[str, Any]] = (),
-        diary: Mapping[str, Any] | None = None,
-        added_by: str | None = None,
-        deadline: Deadline | None = None,
-    ) -> CheckpointReport:
-        """File drawers, facts and a diary entry in one transaction: all of it, or on any fault none.
+    def versions(self, drawer_id: str) -> list[DrawerVersion]:
+        """What a drawer said before each of its updates, oldest first."""
+        known = arguments.read_id(drawer_id)
+        with self._stores.reader.read() as connection:
+            return self._stores.drawers.versions(connection, known)
 
-        An error names its argument as `items[2].content`.
-        """
-        if not items and not facts and not diary:
-            raise InvalidArgument("there is nothing to store", argument="items", hint="Give items, facts or diary.")
-        drawers = _read_items(self._stores.calendar, items, present_agent(added_by))
-        told = _read_facts(self._stores.calendar, facts)
-        with _within("diary."):
-            write_diary = self._diary_work(**diary) if diary else None
-        stores = self._stores
-
-        def work(tx: Transaction) -> CheckpointReport:
-            filed = [_at(f"items[{n}].", stores.drawers.file, tx, *each) for n, each in enumerate(drawers)]
-            added = [_at(f"facts[{n}].", stores.graph.add, tx, fact) for n, fact in enumerate(told)]
-            return CheckpointReport(
-                drawers=[CheckpointItem(each.drawer_id, each.created, each.near_duplicate_of) for each in filed],
-                facts=[CheckpointItem(each.fact.fact_id, each.created) for each in added],
-                diary=write_diary(tx) if write_diary else None,
-            )
-
-        report = stores.writer.write(work, deadline or Deadline())
-        stores.filed()
-        return report
-
-    def _diary_work(
-        self, agent_name: str, entry: str, topic: str = "general", wing: str | None = None
-    ) -> Callable[[Transaction], DiaryEntry]:
-        agent = text.read_name(agent_name, "agent_name")
-        place = arguments.present(wing)
-        named = text.read_name(place, "wing") if place else None
-        subject = text.read_name(topic or "general", "topic").shown
-        text.verify_content(entry, "entry")
-        spans = chunking.split(entry)
-        return lambda tx: self._stores.diary.write(tx, agent, entry, subject, named, spans)
+    def list_drawers(
+        self, *, limit: int = 20, cursor: str | None = None, **filters: Unpack[FilterArguments]
+    ) -> Page[Drawer]:
+        """Live drawers, newest first."""
+        chosen = arguments.read_filter(self._stores.calendar, **filters)
+        arguments.read_limit(limit)
+        with self._stores.reader.read() as connection:
+            return self._stores.drawers.page(connection, chosen, limit, arguments.present(cursor))
 
     def _delete_by_ids(self, drawer_ids: Sequence[str], dry_run: bool, deadline: Deadline) -> Deletion:
         store = self._stores.drawers
@@ -250,120 +203,26 @@ class Filing:
             return look(connection)
 
 
-def present_agent(added_by: str | None) -> str | None:
-    """An optional agent's name, verified."""
-    given = arguments.present(added_by)
-    return text.read_name(given, "added_by").shown if given else None
-
-
-def _chunked(drawer: NewDrawer) -> Chunked:
-    return drawer, chunking.split(drawer.content)
-
-
-def _read_changes(
-    calendar: Calendar,
-    content: str | None,
-    wing: str | None,
-    room: str | None,
-    source_file: str | None,
-    occurred_at: str | None,
-    metadata: Mapping[str, Any] | None,
-) -> DrawerChanges:
-    named_wing, named_room, given = map(arguments.present, (wing, room, content))
-    changes = DrawerChanges(
-        content=text.verify_content(given) if given else None,
-        wing=text.read_name(named_wing, "wing") if named_wing else None,
-        room=text.read_name(named_room, "room") if named_room else None,
-        source_file=arguments.read_source(source_file),
-        occurred_at=arguments.read_instant(calendar, occurred_at, "occurred_at"),
-        metadata=None if metadata is None else arguments.read_metadata(metadata),
-    )
-    if changes == DrawerChanges():
-        raise InvalidArgument(
-            "there is nothing to change",
-            argument="content",
-            hint="Give content, wing, room, source_file, occurred_at or metadata.",
-        )
-    return changes
-
-
-def _read_items(calendar: Calendar, items: Sequence[Mapping[str, Any]], added_by: str | None) -> list[Chunked]:
-    if len(items) > MAX_ITEMS:
-        raise InvalidArgument(
-            f"items holds {len(items)}; the limit is {MAX_ITEMS}", argument="items", hint="Send several checkpoints."
-        )
-    priority = Priority.INTERACTIVE if len(items) <= INTERACTIVE_ITEMS else Priority.BULK
-    drawers = []
-    for position, item in enumerate(items):
-        with _within(f"items[{position}]."):
-            drawer = arguments.read_drawer(calendar, **item)
-        drawers.append(_chunked(replace(drawer, added_by=drawer.added_by or added_by, priority=priority)))
-    return drawers
-
-
-def _read_facts(calendar: Calendar, facts: Sequence[Mapping[str, Any]]) -> list[NewFact]:
-    if len(facts) > MAX_ITEMS:
-        raise InvalidArgument(
-            f"facts holds {len(facts)}; the limit is {MAX_ITEMS}", argument="facts", hint="Send several checkpoints."
-        )
-    told = []
-    for position, fact in enumerate(facts):
-        with _within(f"facts[{position}]."):
-            told.append(arguments.read_fact(calendar, **fact))
-    return told
-
-
-def _at(place: str, step: Callable[..., T], *values: Any) -> T:
-    with _within(place):
-        return step(*values)
-
-
-@contextmanager
-def _within(place: str) -> Iterator[None]:
-    """Let errors of one part of a checkpoint name that part."""
-    try:
-        yield
-    except (InvalidArgument, NotFound) as error:
-        argument = f"{place}{error.argument or ''}".rstrip(".")
-        raise type(error)(f"{place.rstrip('.')}: {error.message}", argument=argument, hint=error.hint) from error
-
-
-class Reading:
-    """What finds drawers without searching."""
+class DiaryOperations:
+    """Writing and reading the diaries of agents."""
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
 
-    def get_drawers(self, drawer_ids: Sequence[str]) -> Found:
-        """Live drawers by id, in the order asked, verbatim."""
-        wanted = arguments.read_ids(drawer_ids)
-        with self._stores.reader.read() as connection:
-            drawers = self._stores.drawers.get(connection, wanted)
-        found = {drawer.drawer_id for drawer in drawers}
-        return Found(drawers, [each for each in wanted if each not in found])
-
-    def versions(self, drawer_id: str) -> list[DrawerVersion]:
-        """What a drawer said before each of its updates, oldest first."""
-        known = arguments.read_id(drawer_id)
-        with self._stores.reader.read() as connection:
-            return self._stores.drawers.versions(connection, known)
-
-    def list_drawers(
+    def diary_write(
         self,
+        agent_name: str,
+        entry: str,
         *,
+        topic: str = "general",
         wing: str | None = None,
-        room: str | None = None,
-        source_file: str | None = None,
-        since: str | None = None,
-        before: str | None = None,
-        limit: int = 20,
-        cursor: str | None = None,
-    ) -> Page[Drawer]:
-        """Live drawers, newest first."""
-        chosen = arguments.read_filter(self._stores.calendar, wing, room, source_file, since, before)
-        arguments.read_limit(limit)
-        with self._stores.reader.read() as connection:
-            return self._stores.drawers.page(connection, chosen, limit, arguments.present(cursor))
+        deadline: Deadline | None = None,
+    ) -> DiaryEntry:
+        """Add an entry to an agent's diary; it is also a drawer."""
+        write = self._diary_work(agent_name, entry, topic, wing)
+        written = self._stores.writer.write(write, deadline or Deadline())
+        self._stores.filed()
+        return written
 
     def diary_read(
         self, agent_name: str, *, last_n: int = 10, topic: str | None = None, cursor: str | None = None
@@ -371,29 +230,33 @@ class Reading:
         """An agent's diary, newest first."""
         agent = text.read_name(agent_name, "agent_name")
         arguments.read_limit(last_n, "last_n")
-        given = arguments.present(topic)
-        subject = text.read_name(given, "topic").shown if given else None
+        subject = arguments.read_optional_shown(topic, "topic")
         with self._stores.reader.read() as connection:
             return self._stores.diary.page(connection, agent.key, subject, last_n, arguments.present(cursor))
 
-    def get_taxonomy(self, *, wing: str | None = None) -> Taxonomy:
-        """Wings and rooms with their live drawers."""
-        given = arguments.present(wing)
-        key = text.read_name(given, "wing").key if given else None
-        with self._stores.reader.read() as connection:
-            rooms = self._stores.drawers.taxonomy(connection, key)
-        return Taxonomy(rooms, sum(room.drawers for room in rooms))
+    def _diary_work(
+        self, agent_name: str, entry: str, topic: str = "general", wing: str | None = None
+    ) -> Callable[[Transaction], DiaryEntry]:
+        agent = text.read_name(agent_name, "agent_name")
+        place = arguments.read_optional_name(wing, "wing")
+        subject = text.read_name(topic or "general", "topic").shown
+        text.verify_content(entry, "entry")
+        spans = chunking.split(entry)
+        return lambda tx: self._stores.diary.write(tx, agent, entry, subject, place, spans)
 
 
-COMPLETIONS = 100
-"""Names that are proposed at most."""
-
-
-class Places:
-    """What is found by the names of wing and room."""
+class PlaceOperations:
+    """Wings, rooms, the drawers in them, and the completion of names."""
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
+
+    def get_taxonomy(self, *, wing: str | None = None) -> Taxonomy:
+        """Wings and rooms with their live drawers."""
+        key = arguments.read_optional_key(wing, "wing")
+        with self._stores.reader.read() as connection:
+            rooms = self._stores.drawers.taxonomy(connection, key)
+        return Taxonomy(rooms, sum(room.drawers for room in rooms))
 
     def get_wing(self, wing: str) -> Wing:
         """A wing and its rooms; also one whose drawers are all gone."""
@@ -438,8 +301,7 @@ class Places:
 
     def complete_room(self, begun: str, *, wing: str | None = None) -> Completion:
         """Rooms whose names begin so, then those that hold it; of one wing, or of all."""
-        given = arguments.present(wing)
-        inside = text.read_name(given, "wing").key if given else None
+        inside = arguments.read_optional_key(wing, "wing")
         with self._stores.reader.read() as connection:
             return self._names().rooms(connection, _read_beginning(begun), COMPLETIONS, inside)
 
@@ -455,6 +317,103 @@ class Places:
 
     def _names(self) -> Names:
         return Names(self._stores.within)
+
+
+class Palace(
+    DrawerOperations, DiaryOperations, PlaceOperations, Searching, FactOperations, WakeUpOperations, Importing
+):
+    """One palace, in parts that share its stores.
+
+    Every method raises a `PalaceError` for what it refuses, and then nothing was changed. Texts arrive as the caller
+    gave them (dates as ISO 8601, names as written) and are verified here. An optional text that is empty means absent.
+    `deadline` limits all waiting of a write.
+    """
+
+    def __init__(self, stores: Stores, vectorizing: Vectorizing) -> None:
+        self._stores = stores
+        self._vectorizing = vectorizing
+
+    def checkpoint(
+        self,
+        items: Sequence[Mapping[str, Any]] = (),
+        *,
+        facts: Sequence[Mapping[str, Any]] = (),
+        diary: Mapping[str, Any] | None = None,
+        added_by: str | None = None,
+        deadline: Deadline | None = None,
+    ) -> CheckpointReport:
+        """File drawers, facts and a diary entry in one transaction: all of it, or on any fault none.
+
+        An error names its argument as `items[2].content`.
+        """
+        if not items and not facts and not diary:
+            raise InvalidArgument("there is nothing to store", argument="items", hint="Give items, facts or diary.")
+        stores = self._stores
+        drawers = _read_items(stores.calendar, items, arguments.read_optional_shown(added_by, "added_by"))
+        new_facts = _read_facts(stores.calendar, facts)
+        with _part("diary"):
+            write_diary = self._diary_work(**diary) if diary else None
+
+        def work(tx: Transaction) -> CheckpointReport:
+            filed = [_in_part(f"items[{n}]", stores.drawers.file, tx, *each) for n, each in enumerate(drawers)]
+            added = [_in_part(f"facts[{n}]", stores.graph.add, tx, fact) for n, fact in enumerate(new_facts)]
+            return CheckpointReport(
+                drawers=[CheckpointItem(each.drawer_id, each.created, each.near_duplicate_of) for each in filed],
+                facts=[CheckpointItem(each.fact.fact_id, each.created) for each in added],
+                diary=write_diary(tx) if write_diary else None,
+            )
+
+        report = stores.writer.write(work, deadline or Deadline())
+        stores.filed()
+        return report
+
+
+def _chunked(drawer: NewDrawer) -> Chunked:
+    return drawer, chunking.split(drawer.content)
+
+
+def _read_items(calendar: Calendar, items: Sequence[Mapping[str, Any]], added_by: str | None) -> list[Chunked]:
+    _verify_count(items, "items")
+    priority = Priority.INTERACTIVE if len(items) <= INTERACTIVE_ITEMS else Priority.BULK
+    drawers = []
+    for position, item in enumerate(items):
+        with _part(f"items[{position}]"):
+            drawer = arguments.read_drawer(calendar, **item)
+        drawers.append(_chunked(replace(drawer, added_by=drawer.added_by or added_by, priority=priority)))
+    return drawers
+
+
+def _read_facts(calendar: Calendar, facts: Sequence[Mapping[str, Any]]) -> list[NewFact]:
+    _verify_count(facts, "facts")
+    read = []
+    for position, fact in enumerate(facts):
+        with _part(f"facts[{position}]"):
+            read.append(arguments.read_fact(calendar, **fact))
+    return read
+
+
+def _verify_count(items: Sequence[object], argument: str) -> None:
+    if len(items) > MAX_ITEMS:
+        raise InvalidArgument(
+            f"{argument} holds {len(items)}; the limit is {MAX_ITEMS}",
+            argument=argument,
+            hint="Send several checkpoints.",
+        )
+
+
+def _in_part(name: str, step: Callable[..., T], *values: Any) -> T:
+    with _part(name):
+        return step(*values)
+
+
+@contextmanager
+def _part(name: str) -> Iterator[None]:
+    """Let errors of one part of a checkpoint name that part, as in `items[2].content`."""
+    try:
+        yield
+    except (InvalidArgument, NotFound) as error:
+        argument = f"{name}.{error.argument}" if error.argument else name
+        raise type(error)(f"{name}: {error.message}", argument=argument, hint=error.hint) from error
 
 
 def _read_beginning(begun: str) -> str:
@@ -473,16 +432,3 @@ def _no_room(wing: Name, room: Name) -> NotFound:
         argument="room",
         hint="get_taxonomy names the wings and their rooms.",
     )
-
-
-class Palace(Filing, Reading, Places, Searching, Facts, Waking, Importing):
-    """One palace, in parts that share its stores.
-
-    Every method raises a `PalaceError` for what it refuses, and then nothing was changed. Texts arrive as the caller
-    gave them (dates as ISO 8601, names as written) and are verified here. An optional text that is empty means absent.
-    `deadline` limits all waiting of a write.
-    """
-
-    def __init__(self, stores: Stores, vectorizing: Vectorizing) -> None:
-        self._stores = stores
-        self._vectorizing = vectorizing

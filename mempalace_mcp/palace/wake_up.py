@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from mempalace_mcp.core import clock, text
+from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.model import DiaryEntry, Drawer, DrawerFilter, Fact, RoomCount, WakeUp
 from mempalace_mcp.palace import arguments
@@ -28,8 +28,8 @@ _NOTHING = "The palace is empty."
 _NOTHING_HERE = "There is no drawer in this wing."
 
 
-class Waking:
-    """Summarizes the palace for an agent that wakes up in it."""
+class WakeUpOperations:
+    """The summary of the palace that a session begins with."""
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
@@ -37,9 +37,8 @@ class Waking:
     def wake_up(self, *, wing: str | None = None, agent_name: str | None = None, max_tokens: int = 600) -> WakeUp:
         """An overview within `max_tokens`, as estimated, of one wing or of all."""
         arguments.read_limit(max_tokens, "max_tokens", MAX_TOKENS, MIN_TOKENS)
-        given, agent = arguments.present(wing), arguments.present(agent_name)
-        chosen = DrawerFilter(wing=text.read_name(given, "wing").key if given else None)
-        reader = text.read_name(agent, "agent_name").key if agent else None
+        chosen = DrawerFilter(wing=arguments.read_optional_key(wing, "wing"))
+        reader = arguments.read_optional_key(agent_name, "agent_name")
         with self._stores.reader.read() as connection:
             rooms = self._stores.drawers.taxonomy(connection, chosen.wing)
             sections = self._sections(connection, rooms, chosen, reader)
@@ -59,8 +58,8 @@ class Waking:
         entries = stores.diary.page(connection, agent, None, ENTRIES_SHOWN, None).items if agent else ()
         facts = stores.graph.recent(connection, stores.now(), FACTS_SHOWN)
         newest = stores.drawers.page(connection, chosen, DRAWERS_SHOWN + len(entries), None).items
-        told = {entry.drawer_id for entry in entries}
-        drawers = [drawer for drawer in newest if drawer.drawer_id not in told][:DRAWERS_SHOWN]
+        shown = {entry.drawer_id for entry in entries}
+        drawers = [drawer for drawer in newest if drawer.drawer_id not in shown][:DRAWERS_SHOWN]
         return [
             list(_places(rooms)) or [_NOTHING if chosen.is_empty else _NOTHING_HERE],
             _headed("Diary, newest first:", map(self._entry, entries)),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mempalace_mcp.core.errors import InvalidArgument, NotFound
-from mempalace_mcp.palace.palace import MAX_ITEMS
+from mempalace_mcp.palace.arguments import MAX_ITEMS
 from tests.palace.support import opened, seq_of
 
 TEXTS = ("Plain.", "Zeilen\r\nmit\tTab\r\n", "绿茶 🍵 é e\u0301", "  spaces kept  ", "\ufeffwith a mark", "x" * 100_000)

@@ -5,7 +5,7 @@ from typing import Annotated, NotRequired, TypedDict, Unpack
 from pydantic import Field
 
 from mempalace_mcp.core.model import CheckpointItem
-from mempalace_mcp.palace.arguments import MAX_IDS
+from mempalace_mcp.palace.arguments import MAX_ITEMS
 from mempalace_mcp.server.tools.answers import Json, present
 from mempalace_mcp.server.tools.diary import EntryArguments, written_entry
 from mempalace_mcp.server.tools.drawers import DrawerArguments
@@ -17,8 +17,8 @@ from mempalace_mcp.server.tools.tool import Effect, ToolCall, tool
 class CheckpointArguments(TypedDict):
     """What to keep, all of it or nothing."""
 
-    items: NotRequired[Annotated[list[Annotated[DrawerArguments, Nested()]], Field(max_length=MAX_IDS)]]
-    facts: NotRequired[Annotated[list[Annotated[FactArguments, Nested()]], Field(max_length=MAX_IDS)]]
+    items: NotRequired[Annotated[list[Annotated[DrawerArguments, Nested()]], Field(max_length=MAX_ITEMS)]]
+    facts: NotRequired[Annotated[list[Annotated[FactArguments, Nested()]], Field(max_length=MAX_ITEMS)]]
     diary: NotRequired[Annotated[EntryArguments, Nested()]]
     added_by: NotRequired[Annotated[str, Field(description="Of items that do not say")]]
 
