@@ -51,7 +51,7 @@ from mempalace_mcp.runtime.context import AppContext
 from mempalace_mcp.runtime.executor import Executor
 from mempalace_mcp.runtime.feed import ChangeFeed
 from mempalace_mcp.runtime.health import Health
-from mempalace_mcp.runtime.monitor import sockets_at_a_door
+from mempalace_mcp.runtime.monitor import connection_limit
 from mempalace_mcp.runtime.writer import WriterThread
 from mempalace_mcp.server.flow import Write
 from mempalace_mcp.server.initialize import RequestId
@@ -373,7 +373,7 @@ class SocketServer:
         self.sessions: dict[str, ClientHello] = {}
         self.opened = 0
         self._connections = 0
-        self._limit = sockets_at_a_door()
+        self._limit = connection_limit()
 
     async def __call__(self, connection: socket.socket) -> None:
         """Serve one accepted connection to its end."""

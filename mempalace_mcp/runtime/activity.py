@@ -1,9 +1,4 @@
-"""What sessions do and have done.
-
-What this process has been asked: calls in flight, a bounded history per session, totals. Never contents.
-
-What the server has been asked, as it is told: calls newest first, their sessions, totals. Never contents.
-"""
+"""The activity of sessions: calls in flight, a bounded history of each session, and totals. Never contents."""
 
 from __future__ import annotations
 
@@ -26,16 +21,16 @@ from mempalace_mcp.core.figures import counter, gauge
 from mempalace_mcp.storage.queries import GREATEST, decode_cursor, encode_cursor
 
 SESSION_LIMIT = 256
-"""Sessions whose history is kept; beyond it the one silent for longest is folded into the totals."""
+"""Sessions whose history is kept. Beyond that the least recently active one is dropped; the totals keep its calls."""
 
 TOOL_LIMIT = 256
-"""Names of tools that are counted one by one: sessions may give them prefixes of their own."""
+"""Tool names that are counted separately: each session may have a prefix of its own."""
 
 CLIENT_CHARACTERS = 64
 
 
 class Transport(StrEnum):
-    """The door a session came through."""
+    """The transport of a session."""
 
     STDIO = "stdio"
     SSE = "sse"
@@ -44,7 +39,7 @@ class Transport(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a call ended, decided by exceptions alone: an empty answer of a call that completed is `ok`."""
+    """How a call ended. Exceptions alone decide: a call that returned is `ok`, even with an empty result."""
 
     OK = "ok"
     REFUSED = "refused"
@@ -54,9 +49,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One call that ended: when it began, how long it took, how many bytes went each way.
+    """A call that has ended: start, duration, bytes received and sent.
 
-    `number` counts the calls of the process in the order in which they ended.
+    `number` counts the calls of the process in the order of their end.
     """
 
     number: int
@@ -70,7 +65,7 @@ class CallRecord:
 
 @dataclass(slots=True)
 class RunningCall:
-    """One call in flight; whoever runs it sets `bytes_out`."""
+    """A call in flight; its runner sets `bytes_out`."""
 
     tool: str
     bytes_in: int
@@ -81,9 +76,10 @@ class RunningCall:
 
 @dataclass(frozen=True, slots=True)
 class ActivityStatistics:
-    """Calls and sessions since the process began. `history_size` is the fullest session's, `history_total` all of them.
+    """Calls and sessions since the process started.
 
-    Seconds are monotonic; `oldest_seconds` is None while nothing runs.
+    `history_size` is that of the session with the longest history, `history_total` the sum of all sessions.
+    `oldest_seconds` is None while no call runs.
     """
 
     calls: Mapping[Outcome, int] = field(metadata=counter("calls", "Calls that ended.", label="outcome"))
@@ -119,7 +115,7 @@ class ActivityStatistics:
 
 
 class SessionActivity:
-    """The calls of one session; `with session.call(...)` records one. Its counts outlive the records."""
+    """The calls of one session; `with session.call(...)` records one. Counts stay when records are dropped."""
 
     def __init__(self, number: int, transport: Transport, activity: Activity) -> None:
         self.number = number
@@ -133,13 +129,13 @@ class SessionActivity:
         self._activity = activity
 
     def introduce(self, client: object) -> None:
-        """Note what the client says its name is, if it is a name, as far as it can be shown."""
+        """Note the client's name: its printable characters, up to a limit. Ignores what is no string."""
         if isinstance(client, str):
             self.client = "".join(filter(str.isprintable, client[:CLIENT_CHARACTERS])) or None
 
     @contextmanager
     def call(self, tool: str, bytes_in: int) -> Iterator[RunningCall]:
-        """Count the call as running until the block is left; the way it is left is its outcome."""
+        """Count the call as running within the block. How the block ends is its outcome."""
         running = RunningCall(tool, bytes_in, now(), time.monotonic())
         self._activity.began(running)
         outcome = Outcome.ERROR
@@ -156,12 +152,12 @@ class SessionActivity:
             self._activity.ended(self, running, outcome)
 
     def close(self) -> None:
-        """The client is gone: its history is forgotten, its calls stay in the totals."""
+        """The client is gone: drop its history, keep its calls in the totals."""
         self._activity.forget(self)
 
 
 class Activity:
-    """All sessions of the process. Thread-safe; reading it waits for nobody's work."""
+    """All sessions of the process. Thread-safe; no lock is held while calls run."""
 
     def __init__(self, history_limit: int, session_limit: int = SESSION_LIMIT) -> None:
         self.began_at: Instant = now()
@@ -180,7 +176,7 @@ class Activity:
 
     @property
     def history_limit(self) -> int:
-        """Calls remembered of each session at most. Lowering it makes every session forget its oldest at once."""
+        """Calls remembered of each session at most. A lower limit drops the oldest calls at once."""
         return self._history_limit
 
     @history_limit.setter
@@ -191,7 +187,7 @@ class Activity:
                 session.history.limit = limit
 
     def open(self, transport: Transport) -> SessionActivity:
-        """A new session; whoever opens it closes it."""
+        """Open a session; the caller closes it."""
         with self._lock:
             session = SessionActivity(next(self._numbers), transport, self)
             self._opened += 1
@@ -200,7 +196,7 @@ class Activity:
         return session
 
     def forget(self, session: SessionActivity) -> None:
-        """Close the session; its history is gone. Idempotent."""
+        """Close the session and drop its history. Idempotent."""
         with self._lock:
             if not session.closed:
                 session.closed = True
@@ -233,11 +229,11 @@ class Activity:
                 self._remembered.put(session.number, session)
 
     def sessions(self) -> list[SessionActivity]:
-        """The sessions whose history is still known, the one silent for longest first."""
+        """The sessions with a history, the least recently active first."""
         return self._remembered.values()
 
     def statistics(self) -> ActivityStatistics:
-        """Counts at this moment."""
+        """The figures now."""
         sizes = [len(session.history) for session in self.sessions()]
         with self._lock:
             oldest = next(iter(self._running.values()), None)
@@ -258,7 +254,7 @@ class Activity:
 
 
 def _clear_history(number: int, session: SessionActivity) -> None:
-    """A session silent for so long that others took its place: its counts remain."""
+    """Drop the history of the least recently active session; its counts stay."""
     session.history.clear()
 
 
@@ -270,11 +266,11 @@ Entry = tuple[SessionActivity, CallRecord]
 def describe_history(
     activity: Activity, *, session: int | None = None, limit: int, cursor: str | None = None
 ) -> dict[str, Any]:
-    """A page of the calls that are remembered, of one session or of all. JSON-safe.
+    """A page of the remembered calls of one session or of all, newest first. JSON-safe.
 
     Raises:
         NotFound: the session is not remembered.
-        InvalidArgument: the cursor is none of this process, or belongs to another session.
+        InvalidArgument: the cursor is of another process or another session.
     """
     question = ("history", activity.began_at, session)
     (before,) = decode_cursor(cursor, question, (GREATEST,))

@@ -1,4 +1,4 @@
-"""The composition of one running process: the only place that names concrete stores."""
+"""The composition of a running process: the only place that names concrete stores."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class App:
         self.close()
 
     def start(self) -> None:
-        """Load the model, begin to embed and index, and watch over files and event loop, all in the background."""
+        """Start the background threads: disk watch, watchdog, model loading, indexer."""
         self.disk.start()
         self.watchdog.start()
         self.embedder.start()
@@ -80,9 +80,9 @@ class App:
     def wait_until_indexed(
         self, show: Callable[[int, int], None] = lambda done, total: None, check: Callable[[], None] = lambda: None
     ) -> None:
-        """Wait until all that is filed has its vector and its place in the index; `show` hears done and total.
+        """Wait until every text has its vectors and is indexed. Calls `show(done, total)` meanwhile.
 
-        `check` is called again and again, to stop the waiting.
+        `check` is called repeatedly and may raise to stop the waiting.
         """
         total = self._pending()
         while not self.indexer.wait_until_idle(PROGRESS_SECONDS):
@@ -93,17 +93,17 @@ class App:
         show(total, total)
 
     def status(self) -> dict[str, Any]:
-        """What the palace holds and how the process fares."""
+        """Sizes of the palace and health of the process."""
         with self.database.read() as connection:
             sizes, report = self.database.statistics(), self.health.snapshot()
             return describe(self.settings, self.stores, sizes, report, connection)
 
     def process_status(self) -> dict[str, Any]:
-        """How the process fares, without a look at the disk."""
+        """Health of the process, from memory alone."""
         return describe_process(self.settings, self.stores, self.health.snapshot())
 
     def close(self) -> None:
-        """Finish what was accepted, then release everything."""
+        """Finish accepted work, then release everything."""
         self.watchdog.close()
         self.disk.close()
         self.executor.close()

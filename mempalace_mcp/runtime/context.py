@@ -1,4 +1,4 @@
-"""The running process as the tools see it."""
+"""The interface of the running process for tools."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.feed import ChangeFeed
 
 IMPORT_RESERVE_SECONDS = 10.0
-"""An import through a tool stops when so much of the call's time is left; calling again goes on where it stopped."""
+"""An import through a tool stops when this much of the call's time is left. The next call continues it."""
 
 
 class AppContext:
-    """What tools need beside the palace: status, reconnect, history, import."""
+    """The palace, and what tools need beside it: feed, status, reconnect, history, import."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -33,11 +33,11 @@ class AppContext:
 
     @property
     def feed(self) -> ChangeFeed:
-        """What changes in it."""
+        """The feed of its changes."""
         return self._app.feed
 
     def granted(self, access: Principal) -> AppContext:
-        """What tools need when they are called with this access."""
+        """The context for a caller with this access."""
         return self if access.wings is None else LimitedContext(self._app, access.wings)
 
     def status(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class AppContext:
         return self._app.status()
 
     def reconnect(self) -> dict[str, Any]:
-        """Close and reopen the database and the index; how they were `before` and are `after`."""
+        """Close and reopen the database and the index; their statistics `before` and `after`."""
         app = self._app
         database_before = dataclasses.asdict(app.database.statistics())
         app.database.reopen()
@@ -67,7 +67,7 @@ class AppContext:
     def import_paths(
         self, paths: Sequence[str], *, wing: str | None, dry_run: bool, deadline: Deadline
     ) -> dict[str, Any]:
-        """File the texts under the paths, or only count them, as far as the settings and the call's time allow."""
+        """File the texts under the paths, within the allowed folders and the call's time; with `dry_run` only count."""
         summary = ImportSummary()
         roots = self._app.settings.import_roots
         for step in self.palace.import_paths([Path(path) for path in paths], wing=wing, dry_run=dry_run, within=roots):
@@ -79,7 +79,7 @@ class AppContext:
 
 
 class LimitedContext(AppContext):
-    """For a caller limited to some wings: there is nothing else in the palace, and the process is not its concern."""
+    """For a caller limited to some wings: sees nothing else of the palace, and little of the process."""
 
     def __init__(self, app: App, wings: Sequence[str]) -> None:
         super().__init__(app)
@@ -87,11 +87,11 @@ class LimitedContext(AppContext):
 
     @property
     def palace(self) -> Palace:
-        """The palace as far as these wings go."""
+        """The palace, limited to these wings."""
         return self._palace
 
     def status(self) -> dict[str, Any]:
-        """Whether all is well, and the sizes of the wings."""
+        """The health without details, and the sizes of these wings."""
         report, taxonomy = self._app.health.snapshot(), self._palace.get_taxonomy()
         return {
             "status": report.status.value,
@@ -115,5 +115,5 @@ class LimitedContext(AppContext):
     def import_paths(
         self, paths: Sequence[str], *, wing: str | None, dry_run: bool, deadline: Deadline
     ) -> dict[str, Any]:
-        """Refused: what becomes of a file's earlier drawers is decided by its path, whatever wing they are in."""
+        """Refused: an import also changes earlier drawers of a file, which may be in other wings."""
         raise Forbidden("imports concern the whole palace", hint="Use a token that is not limited to wings.")

@@ -1,4 +1,4 @@
-"""The event loop of a serving process, and how late it is."""
+"""The event loop of a serving process: running it, waiting in it for threads, and measuring how late it is."""
 
 from __future__ import annotations
 
@@ -24,20 +24,18 @@ LAG_WINDOW_SECONDS = 60.0
 
 
 def run_loop(serve: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:
-    """Run the coroutine function in an event loop of its own, and return what it returns."""
+    """Run the coroutine function in a new event loop and return its result."""
     return anyio.run(serve, *arguments, backend_options={"use_uvloop": platform.HAS_UVLOOP})
 
 
 async def until_done(future: Future[Any]) -> None:
-    """Wait until some thread has settled or cancelled the future, which a caller who gives up waiting leaves alone.
-
-    (That, and half the time: `asyncio.wrap_future` takes the cancellation of either side for that of the other.)
-    """
+    """Wait until a thread has settled or cancelled the future. If the waiting task is cancelled, the future is not."""
+    # `asyncio.wrap_future` would cancel it, and takes twice as long.
     loop = asyncio.get_running_loop()
     done = loop.create_future()
 
     def wake(_: Future[Any]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the waiting task with it
             loop.call_soon_threadsafe(_settle, done)
 
     future.add_done_callback(wake)
@@ -65,7 +63,7 @@ class LoopStatistics:
 
 
 class Heartbeat:
-    """Measures how late the event loop wakes a task that sleeps. Read by any thread."""
+    """Measures how late the event loop wakes a sleeping task. Any thread may read it."""
 
     def __init__(self, tick: float = TICK_SECONDS, window: float = LAG_WINDOW_SECONDS) -> None:
         self._tick = tick
@@ -74,29 +72,29 @@ class Heartbeat:
         self.task_count: int | None = None
 
     def start(self) -> None:
-        """The loop is there."""
+        """Note that the loop runs."""
         self.task_count = len(asyncio.all_tasks())
 
     async def beat(self) -> None:
-        """Sleep once, and note by how much it was too long."""
+        """Sleep once, and note by how much the loop woke the task too late."""
         self._due = time.monotonic() + self._tick
         await asyncio.sleep(self._tick)
         self._lags.append(self.overdue)
         self.task_count = len(asyncio.all_tasks())
 
     def stop(self) -> None:
-        """The loop is no longer watched, so it is not late either."""
+        """Note that the loop is not watched any more, and so is not late."""
         self._due = None
 
     @property
     def overdue(self) -> float:
-        """Seconds the loop is late at this moment."""
+        """Seconds the loop is late now."""
         due = self._due
         return 0.0 if due is None else max(0.0, time.monotonic() - due)
 
     @property
     def lag(self) -> float | None:
-        """Seconds the loop is or was late, the present delay included."""
+        """Seconds the loop was late at the last measurement, or is late now if that is more."""
         return max(self._lags[-1], self.overdue) if self._lags else None
 
     @property
@@ -106,5 +104,5 @@ class Heartbeat:
         return max(*lags, self.overdue) if lags else None
 
     def statistics(self) -> LoopStatistics:
-        """All of it."""
+        """The figures now."""
         return LoopStatistics(self.task_count, self.lag, self.largest_lag)

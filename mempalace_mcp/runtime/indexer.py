@@ -1,4 +1,4 @@
-"""The thread that gives filed text its vectors and tokens, moves vectors into Chroma, clears receipts and the trash."""
+"""The indexer thread: computes vectors and tokens, moves vectors into Chroma, and prunes receipts and the trash."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 30.0
 INTERACTIVE_BATCH = 4
-"""Small, for a search that wants the rest embedded waits for it."""
+"""Small, since a search that embeds the rest waits for it."""
 BULK_BATCH = 64
 PURGE_BATCH = 500
 INDEX_BATCH = 100
-"""Rows moved into Chroma at once: few enough that a search which needs it then waits for a tenth of a second."""
+"""Rows moved into Chroma at once. A search that needs Chroma meanwhile waits for about a tenth of a second."""
 LOOK_SECONDS = 2.0
-"""How often a look is taken for what other processes have filed."""
+"""How often the indexer looks for texts that other processes have filed."""
 PURGE_SECONDS = 3600.0
 PRUNE_BATCH = 1000
 PRUNE_SECONDS = 60.0
-"""Receipts come as fast as writes do, so this is how long they may grow beyond their bound."""
+"""How long receipts may exceed their bound."""
 LONGEST_PAUSE = 60.0
 NICENESS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class IndexerStatistics:
-    """What the indexer has done and how it fares. `failures` counts since the last success.
+    """Totals since the start, and the state now. `failures` counts since the last success.
 
-    `started` says that its thread was begun, `pending` how many passages had no vector yet when it last looked.
+    `started`: was the thread started? `pending` are the passages without a vector when it last looked.
     """
 
     started: bool
@@ -62,7 +62,7 @@ class IndexerStatistics:
 
 
 class Indexer:
-    """Owns one thread from `start` to `close`. Embedding for others is left to the process that holds `embed.lock`."""
+    """Owns one thread from `start` to `close`. Only the process that holds `embed.lock` embeds."""
 
     def __init__(self, stores: Stores, vectorizing: Vectorizing, lock: FileLock, trash_age: Instant) -> None:
         self._stores = stores
@@ -87,28 +87,28 @@ class Indexer:
         self._next_prune = 0.0
 
     def start(self) -> None:
-        """Begin; what is pending from earlier is done first."""
+        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Tell that there may be something to do."""
+        """Look for work now."""
         with self._idle:
             self._is_idle = False
         self._wake.set()
 
     @property
     def idle(self) -> bool:
-        """Was nothing left to do when it last looked?"""
+        """Was there no work when it last looked?"""
         return self._is_idle
 
     def wait_until_idle(self, timeout: float) -> bool:
-        """Wait until nothing is left to embed or to index; False if that took longer than `timeout` seconds."""
+        """Wait until nothing is left to embed or index; False if that takes longer than `timeout` seconds."""
         self.wake()
         with self._idle:
             return self._idle.wait_for(lambda: self._is_idle, timeout)
 
     def close(self) -> None:
-        """Stop after the batch at hand."""
+        """Stop after the present batch."""
         self._stop.set()
         self._wake.set()
         if wait_for_end(self._thread, CLOSE_SECONDS):
@@ -116,7 +116,7 @@ class Indexer:
             self._lock.close()
 
     def statistics(self) -> IndexerStatistics:
-        """The counters, read without a lock."""
+        """The figures now, read without a lock."""
         return IndexerStatistics(
             started=self._thread.ident is not None,
             alive=self._thread.is_alive(),
@@ -139,13 +139,13 @@ class Indexer:
                 self._wake.wait(pause)
 
     def _guarded(self, step: Callable[[], float]) -> float:
-        """The step's pause, or a growing one with jitter after an error: the thread must outlive every fault."""
+        """Run the step and return its pause in seconds. After an error it is a growing one with jitter."""
         started = time.monotonic()
         try:
             pause = step()
         except EmbedderUnavailable:
             return 0.0 if self._stores.embedder.wait(LOOK_SECONDS) else LOOK_SECONDS
-        except Exception as error:  # whatever fails here is retried, and shown in the statistics
+        except Exception as error:  # the thread must survive any error; it tries again, and the statistics show it
             self._failures += 1
             self._last_error = f"{type(error).__name__}: {error}"
             if not isinstance(error, PalaceError):
@@ -156,7 +156,7 @@ class Indexer:
         return pause
 
     def _step(self) -> float:
-        """One piece of work, the most urgent first; the seconds to rest before the next."""
+        """Do one piece of work, the most urgent first; the seconds to pause before the next."""
         mine = self._has_to_embed()
         if (
             self._prune()
@@ -176,7 +176,7 @@ class Indexer:
         return LOOK_SECONDS
 
     def _has_to_embed(self) -> bool:
-        """Is anything pending, and left to this process?"""
+        """Is anything pending that this process has to embed?"""
         with self._stores.reader.read() as connection:
             self._pending = self._stores.drawers.pending_count(connection)
         if self._pending:
@@ -221,6 +221,6 @@ class Indexer:
 
 
 def _yield_to_others() -> None:
-    """Let the threads that somebody waits for go first, where the system has priorities of threads (Linux)."""
+    """Lower the priority of this thread below those that clients wait for. Only Linux has priorities of threads."""
     with suppress(OSError):
         platform.lower_thread_priority(NICENESS)

@@ -1,17 +1,6 @@
-"""Watching the process: its event loop, threads, memory, descriptors and disk.
+"""Watches the process: memory, threads, descriptors, the palace's disk, and an event loop that is stuck.
 
-How many sockets this process may hold, so that it never runs out of file descriptors.
-
-How a serving process takes memory from the system.
-
-What the operating system says about this process.
-
-A look at the palace's files and their disk once a second, so that no probe has to wait for a file system.
-
-Writes the stacks of all threads to the log when the event loop is stuck, or when somebody asks by a signal.
-
-Each thread is shown while this one holds the interpreter. `faulthandler` does without, and so can write in a moment in
-which no Python code may run; but it reads frames that others are just leaving, which has killed busy processes.
+Also sets up what the process takes from the system: file descriptors and memory.
 """
 
 from __future__ import annotations
@@ -36,21 +25,21 @@ from mempalace_mcp.core.figures import counter, gauge
 from mempalace_mcp.core.limits import wait_for_end
 from mempalace_mcp.storage.sqlite.database import Database, FileStatistics
 
-WANTED = 8192
-SOCKETS_AT_A_DOOR = 1024
-_SHARE = 4
-"""One part for each of two doors; the rest is for databases, Chroma, logs, and what is just being closed."""
+WANTED_DESCRIPTORS = 8192
+MAX_CONNECTIONS = 1024
+_CONNECTION_SHARE = 4
+"""A quarter of the descriptors for each of two transports; the rest is for databases, Chroma, logs and closing."""
 
 
 def raise_limit() -> None:
-    """Let this process open as many files as it may want, if the system allows."""
-    platform.raise_file_limit(WANTED)
+    """Raise the limit of open files to what a busy process needs, if the system allows."""
+    platform.raise_file_limit(WANTED_DESCRIPTORS)
 
 
-def sockets_at_a_door() -> int:
-    """How many connections a door may have at once."""
+def connection_limit() -> int:
+    """How many connections a transport may have at once, so that the process never runs out of file descriptors."""
     limit = platform.file_limit()
-    return SOCKETS_AT_A_DOOR if limit is None else min(SOCKETS_AT_A_DOOR, limit // _SHARE)
+    return MAX_CONNECTIONS if limit is None else min(MAX_CONNECTIONS, limit // _CONNECTION_SHARE)
 
 
 _ARENA_MAX = -8
@@ -58,12 +47,12 @@ _ARENA_MAX = -8
 
 
 def share_one_heap() -> None:
-    """Let all threads take memory from one heap of the C library; where there is another library, nothing happens.
+    """Let all threads allocate from one heap of the GNU C library. With another C library nothing happens.
 
-    The GNU library gives threads heaps of their own. SQLite's pages are taken by one thread and given back by another,
-    so the heaps of a pool of threads fill with holes, and the process grows for hours though it uses no more. Threads
-    that wait for the one heap cost nothing that could be measured. To be called before there are threads.
+    To be called before threads are started.
     """
+    # The GNU library gives each thread a heap of its own. One thread allocates a page of SQLite and another frees it,
+    # so the heaps fragment, and the process grows for hours. Contention for the one heap could not be measured.
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
@@ -118,12 +107,12 @@ class ProcessProbe:
 
 INTERVAL_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
-"""A disk that does not answer must not keep a process from ending."""
+"""At most this long a disk that does not answer delays the end of the process."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiskStatistics:
-    """What was seen last, and how many seconds the look at hand has been taking: a disk that hangs shows there."""
+    """The last reading, and for how many seconds the present one has been running: long if the disk hangs."""
 
     files: FileStatistics
     free_bytes: int | None = field(metadata=gauge("disk_free_bytes", "Space left on the palace's disk."))
@@ -131,7 +120,12 @@ class DiskStatistics:
 
 
 class DiskWatch:
-    """Looks once when it is made, and then from `start` to `close` in a thread of its own."""
+    """Reads the palace's files and the free space when it is made, then once a second from `start` to `close`.
+
+    Health checks use the last reading, so that no probe waits for a file system.
+    """
+
+    # A thread of its own: it hangs with the disk, and then the watchdog must still write stacks.
 
     def __init__(self, database: Database, interval: float = INTERVAL_SECONDS) -> None:
         self._database = database
@@ -142,27 +136,27 @@ class DiskWatch:
         self.look()
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def look(self) -> None:
-        """Look now."""
+        """Read now."""
         self._began = time.monotonic()
         self._files, self._free_bytes = self._database.files(), self._free()
         self._began = None
 
     @property
     def files(self) -> FileStatistics:
-        """What was seen of the files last."""
+        """The last reading of the files."""
         return self._files
 
     def statistics(self) -> DiskStatistics:
-        """What was seen last; reads memory only."""
+        """The last reading; reads memory only."""
         began = self._began
         return DiskStatistics(self._files, self._free_bytes, 0.0 if began is None else time.monotonic() - began)
 
     def close(self) -> None:
-        """Look no more. Idempotent."""
+        """Stop the thread. Idempotent."""
         self._stop.set()
         wait_for_end(self._thread, CLOSE_SECONDS)
 
@@ -171,7 +165,7 @@ class DiskWatch:
             self.look()
 
     def _free(self) -> int | None:
-        """Bytes that this user may still use; None where the directory is gone."""
+        """Bytes available to this user; None if the directory is gone."""
         try:
             return shutil.disk_usage(self._database.directory).free
         except OSError:
@@ -181,12 +175,15 @@ class DiskWatch:
 logger = logging.getLogger(__name__)
 
 LATE_SECONDS = 10.0
-_ASK = "asked by a signal"
+_ON_SIGNAL = "asked by a signal"
 _STOP = ""
 
 
 class Watchdog:
-    """A thread from `start` to `close`. `overdue` tells by how many seconds the event loop is late at this moment."""
+    """Writes the stacks of all threads to the log, once when the event loop is late and whenever SIGUSR1 arrives.
+
+    `overdue` returns by how many seconds the event loop is late now. A thread of its own, from `start` to `close`.
+    """
 
     def __init__(
         self, overdue: Callable[[], float], late: float = LATE_SECONDS, interval: float = INTERVAL_SECONDS
@@ -194,55 +191,56 @@ class Watchdog:
         self._overdue = overdue
         self._late = late
         self._interval = interval
-        self._orders: queue.SimpleQueue[str] = queue.SimpleQueue()  # its `put` is safe in a signal handler
+        self._requests: queue.SimpleQueue[str] = queue.SimpleQueue()  # its `put` is safe in a signal handler
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
-        self._has_barked = False
+        self._reported = False
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Watch no more. Idempotent."""
-        self._orders.put(_STOP)
+        """Stop the thread. Idempotent."""
+        self._requests.put(_STOP)
         wait_for_end(self._thread, CLOSE_SECONDS)
 
     @contextlib.contextmanager
     def on_signal(self) -> Iterator[None]:
-        """For the length of a block SIGUSR1 writes the stacks, where there is such a signal. For the main thread."""
+        """Within the block SIGUSR1 writes the stacks, where there is such a signal. For the main thread."""
         if not hasattr(signal, "SIGUSR1"):
             yield
             return
-        former = signal.signal(signal.SIGUSR1, lambda number, frame: self._orders.put(_ASK))
+        previous = signal.signal(signal.SIGUSR1, lambda number, frame: self._requests.put(_ON_SIGNAL))
         try:
             yield
         finally:
-            signal.signal(signal.SIGUSR1, former)
+            signal.signal(signal.SIGUSR1, previous)
 
     def _run(self) -> None:
-        while (order := self._next_order()) != _STOP:
-            if order is not None:
-                _write_stacks(order)
+        while (request := self._next_request()) != _STOP:
+            if request is not None:
+                _log_stacks(request)
             overdue = self._overdue()
             if overdue <= self._late:
-                self._has_barked = False
-            elif not self._has_barked:
-                self._has_barked = True
-                _write_stacks(f"the event loop is {overdue:.1f} s late")
+                self._reported = False
+            elif not self._reported:
+                self._reported = True
+                _log_stacks(f"the event loop is {overdue:.1f} s late")
 
-    def _next_order(self) -> str | None:
+    def _next_request(self) -> str | None:
         try:
-            return self._orders.get(timeout=self._interval)
+            return self._requests.get(timeout=self._interval)
         except queue.Empty:
             return None
 
 
-def _write_stacks(occasion: str) -> None:
-    logger.critical("stacks of all threads, %s:\n%s", occasion, "\n".join(stacks()))
+def _log_stacks(cause: str) -> None:
+    logger.critical("stacks of all threads, %s:\n%s", cause, "\n".join(stacks()))
 
 
 def stacks() -> Iterator[str]:
-    """A paragraph for each thread, innermost call last. Source files are not read: the disk may be what is stuck."""
+    """A paragraph for each thread, innermost call last. Source files are not read, since the disk may be stuck."""
+    # Not by `faulthandler`: it reads frames without the interpreter's lock, which has crashed busy processes.
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     for identity, innermost in sys._current_frames().items():
         calls = [

@@ -1,4 +1,4 @@
-"""The one thread of a process that writes: whatever waits for it is committed together."""
+"""The writer: the one thread of a process that writes, with group commit."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from mempalace_mcp.storage.transactions import Transaction, Unit, Work
 T = TypeVar("T")
 
 GROUP_LIMIT = 64
-"""Units committed together at most: a group holds the write lock while it runs."""
+"""Units in a group at most: a group holds the write lock while it runs."""
 
 RETURN_SECONDS = 0.001
-"""How long those are waited for who were just answered and may ask again, so that the next group is as large."""
+"""How long the next group waits for the clients of the last one, which may write again at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriterStatistics:
-    """The queue now, in units and seconds, and what has passed through it.
+    """The queue now, and totals since the start; times in seconds.
 
-    `oldest_waiting` is the age of the unit that arrived before all others and is not settled yet, in the queue or in
-    the group at work, whose units `committing` counts. `refused` counts those that found the queue full; `wait_total`
-    and `wait_max` are from the arrival in the queue to its end.
+    `oldest_waiting` is the age of the oldest unsettled unit, in the queue or in the group that is being committed.
+    `committing` is the size of that group. `refused` counts units that found the queue full. `wait_total` and
+    `wait_max` measure the time that units spend in the queue.
     """
 
     alive: bool
@@ -54,8 +54,8 @@ class WriterStatistics:
 class WriterThread:
     """Runs units of work for any number of threads, in the order of their arrival. A `Writer`.
 
-    A brief call, which does little else than to write, runs in this thread as a whole (`run`): handing its write over
-    from a thread of its own, and the outcome back, would take several times as long as the write.
+    A call that does little else than write can run in the writer as a whole (`run`). To hand its write over from a
+    thread of the executor, and the result back, would take several times as long as the write.
     """
 
     def __init__(self, database: Database, queue_limit: int = 1024, return_seconds: float = RETURN_SECONDS) -> None:
@@ -66,9 +66,9 @@ class WriterThread:
         self._changed = threading.Condition()
         self._closed = False
         self._expected = 1
-        """How many may ask soon: those who were just answered, and those who waited then."""
+        """Expected size of the next group."""
         self._inside: Transaction | None = None
-        """Of the brief call that runs now."""
+        """The transaction of the call that runs in the writer now."""
         self._committing = 0
         self._group_arrived = 0.0
         self._units = 0
@@ -81,9 +81,9 @@ class WriterThread:
         self._thread.start()
 
     def write(self, work: Work[T], deadline: Deadline) -> T:
-        """Run the unit and return its result once it is durable. Once it has begun, its end is waited for.
+        """Run the unit and return its result once it is durable. A unit that has begun is always waited for.
 
-        In a brief call the unit is a part of the transaction that the call runs in, and durable when that is.
+        In a call that runs in the writer the unit is part of the call's transaction, and durable when that is.
 
         Raises:
             Busy: the queue is full.
@@ -103,21 +103,21 @@ class WriterThread:
                     deadline.check(self._database.awaited())
                 else:
                     outcome.exception()
-        except BaseException:  # an interrupted caller gives up what has not begun
+        except BaseException:  # an interrupted caller cancels a unit that has not begun
             outcome.cancel()
             raise
         return outcome.result()
 
     @property
     def has_room(self) -> bool:
-        """True while what waits can be committed together: brief calls shall not be in each other's way for long."""
+        """Can the waiting units be committed as one group? Otherwise calls should not run in the writer."""
         return len(self._queue) < GROUP_LIMIT
 
     async def run(self, function: Callable[[], T], deadline: Deadline) -> T:
-        """Call the function in this thread and return what it returns once what it has written is durable.
+        """Call the function in the writer thread and return its result once its writes are durable.
 
-        Each of its writes is whole or not at all, as everywhere; if it refuses in the end, what it has written stays.
-        As any unit of work it may run more than once, so it must do nothing but compute and write.
+        Each of its writes is atomic; if the function raises a PalaceError, the writes before that stay. Like any unit
+        of work it may run more than once, so it must do nothing but compute and write.
 
         Raises:
             Busy: the queue is full.
@@ -130,7 +130,7 @@ class WriterThread:
             await until_done(outcome)
         finally:
             timer.cancel()
-            outcome.cancel()  # a caller that is cancelled gives up what has not begun
+            outcome.cancel()  # a cancelled caller cancels a unit that has not begun
         if outcome.cancelled():
             deadline.check(self._database.awaited())
         settled = outcome.result()
@@ -139,7 +139,7 @@ class WriterThread:
         return settled
 
     def submit(self, work: Work[T], deadline: Deadline) -> Future[T]:
-        """Queue the unit; cancelling the future gives it up, as long as it has not begun.
+        """Queue the unit. Cancelling the future removes it, as long as it has not begun.
 
         Raises:
             Busy: the queue is full.
@@ -153,11 +153,11 @@ class WriterThread:
                 raise PalaceError("the writer thread has ended; nothing was written", hint="Restart the server.")
             self._make_room()
             self._queue.append((time.monotonic(), unit))
-            self._changed.notify_all()  # whoever is interrupted here may leave a waiter behind that takes one notice
+            self._changed.notify_all()  # not `notify`: an interrupted thread may leave a waiter behind that takes it
         return unit.outcome
 
     def statistics(self) -> WriterStatistics:
-        """The queue and its history."""
+        """The figures now."""
         with self._changed:
             return WriterStatistics(
                 alive=self._thread.is_alive(),
@@ -174,7 +174,7 @@ class WriterThread:
             )
 
     def close(self, timeout: float = COMMAND_SECONDS) -> None:
-        """Commit what waits, then stop; what is left after `timeout` seconds is refused. Idempotent."""
+        """Commit the waiting units, then stop. Refuses those left after `timeout` seconds. Idempotent."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -186,7 +186,7 @@ class WriterThread:
             unit.refuse(Busy("the palace was closed before this write began", hint="Try again."))
 
     def _attempt(self, transaction: Transaction, function: Callable[[], T], deadline: Deadline) -> T | PalaceError:
-        """Call the function inside the transaction. That it refuses is no reason to undo the receipt which says so."""
+        """Call the function inside the transaction. A refusal is returned, so that its receipt is committed."""
         deadline.writes, self._inside = 0, transaction
         try:
             return function()
@@ -213,17 +213,14 @@ class WriterThread:
         while group := self._next_group():
             try:
                 self._database.write_group(group)
-            except BaseException as error:  # noqa: BLE001 (callers get it; without this thread nothing is written)
+            except BaseException as error:  # noqa: BLE001 - callers get it, and this thread must go on
                 for unit in group:
                     unit.refuse(error)
 
     def _next_group(self) -> list[Unit[Any]]:
-        """Everything that waits, up to the limit; empty when closed and drained.
-
-        Clients that ask in turn would fall apart into groups that take turns, each with a commit of its own: so when
-        some came while others were committed, the next group waits for a moment until all of them are there again.
-        (PostgreSQL's `commit_delay` is for the same.)
-        """
+        """All waiting units, up to the limit; empty when closed and drained."""
+        # Clients that write again after each answer would split into two alternating groups, each with its own commit.
+        # The group therefore waits a moment for its expected size. (PostgreSQL has `commit_delay` for this.)
         with self._changed:
             self._committing = 0
             self._changed.wait_for(lambda: self._queue or self._closed)
@@ -245,5 +242,5 @@ class WriterThread:
         return group
 
     def _expect(self, _: Future[Any]) -> None:
-        """The first of the group is answered, and none of them can have asked again."""
+        """Set the expected size, when the first unit is settled and no client can have written again yet."""
         self._expected = min(self._committing + len(self._queue), GROUP_LIMIT)

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.runtime.monitor import sockets_at_a_door
+from mempalace_mcp.runtime.monitor import connection_limit
 from mempalace_mcp.server.auth import Authenticator
 from mempalace_mcp.server.http_connections import Connections
 from mempalace_mcp.server.http_messages import HttpRefusal, NothingHere
@@ -133,7 +133,7 @@ async def serve_on(
     authenticator: Authenticator | None = None,
 ) -> None:
     """Serve on sockets that listen, until `stop` is set. `ready` is told the port."""
-    connections = Connections(sockets_at_a_door())
+    connections = Connections(connection_limit())
     application = build_http(services, exposure, Guards(connections, authenticator))
     protocol: Any = connections
     certificate = exposure.certificate
