@@ -44,7 +44,7 @@ from mempalace_mcp.palace.search import Searching, Vectorizing
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.wake_up import WakeUpOperations
 from mempalace_mcp.storage.connection import Connection
-from mempalace_mcp.storage.queries import Names
+from mempalace_mcp.storage.queries import ALL, Names
 from mempalace_mcp.storage.transactions import Transaction, Work
 
 T = TypeVar("T")
@@ -181,7 +181,7 @@ class DrawerOperations:
             return Deletion(sample.total, 0, True, (), sample.items)
 
         return self._delete(
-            look, lambda tx: store.delete(tx, store.matching(tx.connection, chosen, -1)), dry_run, deadline
+            look, lambda tx: store.delete(tx, store.matching(tx.connection, chosen, ALL)), dry_run, deadline
         )
 
     def _delete(

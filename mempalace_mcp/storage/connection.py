@@ -38,8 +38,46 @@ class Cursor(Protocol):
     def __next__(self) -> Any: ...
 
 
+class Dialect(Protocol):
+    """The fragments of SQL in which databases differ; all other text of the stores is the same for each of them."""
+
+    @property
+    def ordered_join(self) -> str:
+        """A join that is followed by ON. A planner without statistics must keep its order."""
+        ...
+
+    def array(self, values: Sequence[Any], /) -> Any:
+        """The value of a parameter that stands for a list of any length."""
+        ...
+
+    def listed(self, parameter: str, alias: str, kind: type[int] | type[str] = int, /) -> str:
+        """A table of the values of an `array`, with the columns `value` and, ascending in their order, `key`."""
+        ...
+
+    def members(self, parameter: str, kind: type[int] | type[str] = int, /) -> str:
+        """What stands behind IN for the values of an `array`."""
+        return f"(SELECT value FROM {self.listed(parameter, 'members', kind)})"
+
+    def position(self, text: str, part: str, /) -> str:
+        """Where a part first occurs in a text, counted from 1; 0 if it does not."""
+        ...
+
+    def same(self, column: str, parameter: str, /) -> str:
+        """A comparison by which NULL equals NULL."""
+        ...
+
+    def by_index(self, name: str, /) -> str:
+        """What stands behind a table that is to be read by that index."""
+        ...
+
+
 class Connection(Protocol):
     """A connection to the palace's database. It is used by one thread at a time."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """How SQL is written for this database."""
+        ...
 
     @property
     def in_transaction(self) -> bool:

@@ -59,7 +59,7 @@ class DiaryStore:
         """
         key = None if topic is None else name_key(topic)
         question = ("diary", agent, key, filter)
-        condition = condition_of(filter)
+        condition = condition_of(filter, connection.dialect)
         (after,) = decode_cursor(cursor, question, (GREATEST,))
         source = (
             f"FROM diary e JOIN drawers d ON d.id = e.drawer AND {condition.sql} WHERE e.agent = :agent"

@@ -32,7 +32,7 @@ from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.queries import DrawerListing, condition_of
 from mempalace_mcp.storage.query_terms import passage_text
-from mempalace_mcp.storage.rows import PROVENANCE, PlaceRow, ensure_place, find_place, json_array
+from mempalace_mcp.storage.rows import PROVENANCE, PlaceRow, ensure_place, find_place
 from mempalace_mcp.storage.transactions import Transaction
 
 
@@ -62,10 +62,11 @@ class ChunkLog:
 
     def pending(self, connection: Connection, limit: int, priority: Priority | None = None) -> list[Chunk]:
         """Chunks without a vector, interactive ahead of bulk, oldest first; of one priority or of both."""
-        bulk = None if priority is None else priority is Priority.BULK
+        bulk = None if priority is None else int(priority is Priority.BULK)
+        join = connection.dialect.ordered_join
         rows = connection.execute(
             "SELECT p.chunk, substr(d.content, c.start + 1, c.stop - c.start)"
-            " FROM pending p CROSS JOIN chunks c ON c.id = p.chunk CROSS JOIN drawers d ON d.id = c.drawer"
+            f" FROM pending p {join} chunks c ON c.id = p.chunk {join} drawers d ON d.id = c.drawer"
             f" {'' if bulk is None else 'WHERE p.bulk = :bulk'} ORDER BY p.bulk, p.chunk LIMIT :limit",
             {"bulk": bulk, "limit": limit},
         )
@@ -77,7 +78,9 @@ class ChunkLog:
 
     def pending_counts(self, connection: Connection) -> PendingCounts:
         """How many chunks have no vector yet, by priority."""
-        row = connection.execute("SELECT count(*) FILTER (WHERE NOT bulk), count(*) FILTER (WHERE bulk) FROM pending")
+        row = connection.execute(
+            "SELECT count(*) FILTER (WHERE bulk = 0), count(*) FILTER (WHERE bulk = 1) FROM pending"
+        )
         return PendingCounts(*row.fetchone())
 
     def store_vectors(self, tx: Transaction, vectors: Sequence[tuple[int, bytes]]) -> int:
@@ -90,8 +93,8 @@ class ChunkLog:
         )
         stored = cursor.rowcount
         connection.execute(
-            "DELETE FROM pending WHERE chunk IN (SELECT value FROM json_each(?))",
-            (json_array([chunk for chunk, _ in vectors]),),
+            f"DELETE FROM pending WHERE chunk IN {connection.dialect.members('?')}",
+            (connection.dialect.array([chunk for chunk, _ in vectors]),),
         )
         if stored:
             _ = tx.stamp
@@ -112,12 +115,12 @@ class ChunkLog:
 
     def chunk_rows(self, connection: Connection, chunk_ids: Sequence[int], filter: DrawerFilter) -> list[ChunkRow]:
         """Those of the chunks whose drawer is live and matches: the join of search with the truth."""
-        condition = condition_of(filter)
+        condition, dialect = condition_of(filter, connection.dialect), connection.dialect
         rows = connection.execute(
             "SELECT c.id, d.id, d.drawer_id, c.start, c.stop, d.when_at, d.source_file"
-            " FROM json_each(:chunks) AS wanted CROSS JOIN chunks c ON c.id = wanted.value"
-            f" CROSS JOIN drawers d ON d.id = c.drawer WHERE {condition.sql} ORDER BY wanted.key",
-            condition.values | {"chunks": json_array(chunk_ids)},
+            f" FROM {dialect.listed(':chunks', 'wanted')} {dialect.ordered_join} chunks c ON c.id = wanted.value"
+            f" {dialect.ordered_join} drawers d ON d.id = c.drawer WHERE {condition.sql} ORDER BY wanted.key",
+            condition.values | {"chunks": dialect.array(chunk_ids)},
         )
         return [ChunkRow(*row) for row in rows]
 
@@ -130,17 +133,24 @@ class ChunkLog:
         """Record the model whose vectors are stored from now on."""
         _ = tx.stamp
         tx.connection.execute(
-            "INSERT OR REPLACE INTO model (id, name, quantization, dimension) VALUES (1, ?, ?, ?)",
+            "INSERT INTO model (id, name, quantization, dimension) VALUES (1, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
+            " SET name = excluded.name, quantization = excluded.quantization, dimension = excluded.dimension",
             (stamp.name, stamp.quantization, stamp.dimension),
         )
 
 
 def renew_vectors(tx: Transaction, drawers: Sequence[int]) -> None:
     """Enter the vectors of drawers into the log anew: the indexes may have dropped those of deleted ones."""
-    tx.connection.execute(
-        "INSERT OR REPLACE INTO vectors (chunk, embedding) SELECT v.chunk, v.embedding FROM json_each(?) AS back"
-        " CROSS JOIN chunks c ON c.drawer = back.value CROSS JOIN vectors v ON v.chunk = c.id ORDER BY v.position",
-        (json_array(drawers),),
+    connection = tx.connection
+    renewed = connection.execute(
+        "DELETE FROM vectors WHERE chunk IN"
+        f" (SELECT id FROM chunks WHERE drawer IN {connection.dialect.members('?')})"
+        " RETURNING position, chunk, embedding",
+        (connection.dialect.array(drawers),),
+    ).fetchall()
+    connection.executemany(
+        "INSERT INTO vectors (chunk, embedding) VALUES (?, ?)",
+        [(chunk, embedding) for _, chunk, embedding in sorted(renewed)],
     )
 
 
@@ -223,14 +233,14 @@ class DrawerStore(DrawerListing, ChunkLog):
         """Move drawers to the trash; returns those that were live, in the order given."""
         connection, live = tx.connection, _in_state(tx.connection, drawer_ids, "d.deleted_at IS NULL")
         if live:
-            keys = rows.json_array([row for row, _ in live])
+            dialect, keys = connection.dialect, connection.dialect.array([row for row, _ in live])
             connection.execute(
-                "UPDATE drawers SET deleted_at = ?, seq = ? WHERE id IN (SELECT value FROM json_each(?))",
+                f"UPDATE drawers SET deleted_at = ?, seq = ? WHERE id IN {dialect.members('?')}",
                 (tx.stamp.instant, tx.stamp.seq, keys),
             )
             connection.execute(
-                "DELETE FROM pending WHERE chunk IN"
-                " (SELECT c.id FROM json_each(?) AS gone CROSS JOIN chunks c ON c.drawer = gone.value)",
+                f"DELETE FROM pending WHERE chunk IN (SELECT c.id FROM {dialect.listed('?', 'gone')}"
+                f" {dialect.ordered_join} chunks c ON c.drawer = gone.value)",
                 (keys,),
             )
         return [drawer_id for _, drawer_id in live]
@@ -239,14 +249,14 @@ class DrawerStore(DrawerListing, ChunkLog):
         """Bring drawers back from the trash; returns those that were there, in the order given."""
         connection, trashed = tx.connection, _in_state(tx.connection, drawer_ids, "d.deleted_at IS NOT NULL")
         if trashed:
-            keys = rows.json_array([row for row, _ in trashed])
+            dialect, keys = connection.dialect, connection.dialect.array([row for row, _ in trashed])
             connection.execute(
-                "UPDATE drawers SET deleted_at = NULL, seq = ? WHERE id IN (SELECT value FROM json_each(?))",
+                f"UPDATE drawers SET deleted_at = NULL, seq = ? WHERE id IN {dialect.members('?')}",
                 (tx.stamp.seq, keys),
             )
             connection.execute(
-                "INSERT INTO pending (chunk, bulk) SELECT c.id, 1 FROM json_each(?) AS back"
-                " CROSS JOIN chunks c ON c.drawer = back.value LEFT JOIN vectors v ON v.chunk = c.id"
+                f"INSERT INTO pending (chunk, bulk) SELECT c.id, 1 FROM {dialect.listed('?', 'back')}"
+                f" {dialect.ordered_join} chunks c ON c.drawer = back.value LEFT JOIN vectors v ON v.chunk = c.id"
                 " WHERE v.chunk IS NULL",
                 (keys,),
             )
@@ -259,7 +269,8 @@ class DrawerStore(DrawerListing, ChunkLog):
         With the last of them the full-text index is rewritten, because it would keep their words otherwise. Their bytes
         leave the file with the next checkpoint.
         """
-        trash = tx.connection.execute(
+        connection = tx.connection
+        trash = connection.execute(
             "SELECT id FROM drawers WHERE deleted_at < ? AND deleted_at IS NOT NULL ORDER BY deleted_at LIMIT ?",
             (before, limit + 1),
         ).fetchall()
@@ -267,8 +278,9 @@ class DrawerStore(DrawerListing, ChunkLog):
         if gone:
             _ = tx.stamp
             self._forget_chunks(tx, gone)
-            tx.connection.execute(
-                "DELETE FROM drawers WHERE id IN (SELECT value FROM json_each(?))", (rows.json_array(gone),)
+            connection.execute(
+                f"DELETE FROM drawers WHERE id IN {connection.dialect.members('?')}",
+                (connection.dialect.array(gone),),
             )
             if len(trash) <= limit:
                 self._lexicon.compact(tx)
@@ -321,12 +333,11 @@ class DrawerStore(DrawerListing, ChunkLog):
 
     def _forget_chunks(self, tx: Transaction, drawers: Sequence[int]) -> None:
         """Remove chunks, and with them words, vectors and what is pending."""
-        keys = rows.json_array(drawers)
-        chunks = tx.connection.execute(
-            "SELECT c.id FROM json_each(?) AS gone CROSS JOIN chunks c ON c.drawer = gone.value", (keys,)
-        ).fetchall()
+        connection, keys = tx.connection, (tx.connection.dialect.array(drawers),)
+        members = connection.dialect.members("?")
+        chunks = connection.execute(f"SELECT id FROM chunks WHERE drawer IN {members}", keys).fetchall()
         self._lexicon.remove(tx, [chunk for (chunk,) in chunks])
-        tx.connection.execute("DELETE FROM chunks WHERE drawer IN (SELECT value FROM json_each(?))", (keys,))
+        connection.execute(f"DELETE FROM chunks WHERE drawer IN {members}", keys)
 
 
 def unknown_drawer(drawer_id: str) -> NotFound:
@@ -339,9 +350,10 @@ def unknown_drawer(drawer_id: str) -> NotFound:
 
 
 def _find_same(connection: Connection, drawer: NewDrawer, place: PlaceRow) -> str | None:
+    same = connection.dialect.same
     row = connection.execute(
         "SELECT drawer_id FROM drawers WHERE content_hash = ? AND room = ? AND deleted_at IS NULL"
-        " AND source_file IS ? AND occurred_at IS ? AND content = ? ORDER BY id LIMIT 1",
+        f" AND {same('source_file', '?')} AND {same('occurred_at', '?')} AND content = ? ORDER BY id LIMIT 1",
         (rows.content_hash(drawer.content), place.room, drawer.source_file, drawer.occurred_at, drawer.content),
     ).fetchone()
     return str(row[0]) if row else None
@@ -358,10 +370,12 @@ def _find_resembling(connection: Connection, content: str, place: PlaceRow) -> s
 
 def _in_state(connection: Connection, drawer_ids: Sequence[str], state: str) -> list[tuple[int, str]]:
     """Row and id of those of the drawers that are in a state, each once, in the order given."""
+    dialect = connection.dialect
     return connection.execute(
-        "SELECT d.id, d.drawer_id FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.drawer_id = wanted.value"
-        f" WHERE {state} GROUP BY d.id ORDER BY min(wanted.key)",
-        (rows.json_array(drawer_ids),),
+        f"SELECT d.id, d.drawer_id FROM {dialect.listed('?', 'wanted', str)}"
+        f" {dialect.ordered_join} drawers d ON d.drawer_id = wanted.value"
+        f" WHERE {state} GROUP BY d.id, d.drawer_id ORDER BY min(wanted.key)",
+        (dialect.array(drawer_ids),),
     ).fetchall()
 
 

@@ -121,6 +121,7 @@ def known_of(connection: Connection, triple: Triple, valid_from: Instant | None,
     """What is stored already of a triple that holds during that interval."""
     place = as_name(triple.object)
     place_key = None if place is None else place.key
+    same = connection.dialect.same
     row = connection.execute(
         f"""
         SELECT {COLUMNS}, subjects.id, predicates.id, places.id
@@ -129,7 +130,8 @@ def known_of(connection: Connection, triple: Triple, valid_from: Instant | None,
         LEFT JOIN predicates ON predicates.key = ?
         LEFT JOIN entities AS places ON places.key = ?
         LEFT JOIN facts ON facts.subject = subjects.id AND facts.predicate = predicates.id
-            AND facts.object = ? AND facts.retracted_at IS NULL AND facts.valid_from IS ? AND facts.valid_to IS ?
+            AND facts.object = ? AND facts.retracted_at IS NULL
+            AND {same("facts.valid_from", "?")} AND {same("facts.valid_to", "?")}
         """,
         (triple.subject.key, triple.predicate.key, place_key, triple.object, valid_from, valid_to),
     ).fetchone()

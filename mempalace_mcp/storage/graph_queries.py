@@ -16,7 +16,6 @@ The knowledge graph as a whole, as believed now: its timeline page by page, what
 from __future__ import annotations
 
 import difflib
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,8 +142,9 @@ def _extensions(connection: Connection, key: str, limit: int) -> list[tuple[str,
 
 
 def _containing(connection: Connection, key: str) -> list[tuple[str, str]]:
+    holds = connection.dialect.position("key", "?")
     return connection.execute(
-        "SELECT key, name FROM entities WHERE instr(key, ?) ORDER BY length(key), key LIMIT ?", (key, MAX_SUGGESTIONS)
+        f"SELECT key, name FROM entities WHERE {holds} > 0 ORDER BY length(key), key LIMIT ?", (key, MAX_SUGGESTIONS)
     ).fetchall()
 
 
@@ -241,20 +241,21 @@ def _beyond(
     limit: int,
 ) -> list[int]:
     """Entities one hop beyond the frontier, those of facts that hold longest first."""
+    dialect = connection.dialect
+    source = f"{dialect.listed(':frontier', 'frontier')} {dialect.ordered_join} facts"
     hops = " UNION ALL ".join(
-        f"SELECT {_other(end)} AS entity, until FROM json_each(:frontier) CROSS JOIN facts ON {end} = value "
-        f"WHERE {view.condition}"
+        f"SELECT {_other(end)} AS entity, until FROM {source} ON {end} = frontier.value WHERE {view.condition}"
         for end in ends
     )
     rows = connection.execute(
         f"""
-        SELECT entity FROM ({hops})
-        WHERE entity IS NOT NULL AND entity NOT IN (SELECT value FROM json_each(:reached))
+        SELECT entity FROM ({hops}) AS hops
+        WHERE entity IS NOT NULL AND entity NOT IN {dialect.members(":reached")}
         GROUP BY entity ORDER BY max(until) DESC, entity LIMIT :limit
         """,
         {
-            "frontier": json.dumps(frontier),
-            "reached": json.dumps(list(reached)),
+            "frontier": dialect.array(frontier),
+            "reached": dialect.array(list(reached)),
             "limit": limit,
             **view.parameters,
         },
@@ -277,17 +278,22 @@ def _facts_of(
 ) -> list[tuple[Any, ...]]:
     """Rows of `COLUMNS`, hop and total, but not those that were shown: by hop, then current (latest begun first),
     future (soonest first), ended (latest ended first); what was recorded later comes first among equals."""
+    dialect = connection.dialect
+    hops = range(1, max(reached.values()) + 1)
+    entities = " UNION ALL ".join(
+        f"SELECT value, {hop} FROM {dialect.listed(f':hop_{hop}', f'hop_{hop}')}" for hop in hops
+    )
     touched = " UNION ALL ".join(
-        f"SELECT facts.id, hop, since, until FROM reached CROSS JOIN facts ON {end} = entity WHERE {view.condition}"
+        f"SELECT facts.id, hop, since, until FROM reached {dialect.ordered_join} facts ON {end} = entity"
+        f" WHERE {view.condition}"
         for end in ends
     )
+    values = {f"hop_{hop}": dialect.array([entity for entity, each in reached.items() if each == hop]) for hop in hops}
     return connection.execute(
         f"""
-        WITH reached (entity, hop) AS (
-            SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:reached)
-        ),
+        WITH reached (entity, hop) AS ({entities}),
         touched (id, hop, since, until) AS ({touched}),
-        nearest (id, hop, since, until) AS (SELECT id, min(hop), since, until FROM touched GROUP BY id),
+        nearest (id, hop, since, until) AS (SELECT id, min(hop), since, until FROM touched GROUP BY id, since, until),
         ranked (id, hop, standing, distance) AS (
             SELECT id, hop,
                    CASE WHEN until <= :at THEN 2 WHEN since > :at THEN 1 ELSE 0 END,
@@ -302,7 +308,7 @@ def _facts_of(
         FROM chosen CROSS JOIN {SOURCE} WHERE facts.id = chosen.id
         ORDER BY chosen.hop, chosen.standing, chosen.distance, chosen.id DESC
         """,
-        {"reached": json.dumps(list(reached.items())), "at": at, "limit": limit, "shown": shown, **view.parameters},
+        {**values, "at": at, "limit": limit, "shown": shown, **view.parameters},
     ).fetchall()
 
 
@@ -345,13 +351,14 @@ def statistics(connection: Connection, now: Instant) -> GraphStatistics:
     """Sizes of the graph."""
     (entities,) = connection.execute("SELECT count(*) FROM entities").fetchone()
     facts, future, ended = connection.execute(
-        "SELECT count(*), total(since > :now), total(until <= :now) FROM facts WHERE retracted_at IS NULL",
+        "SELECT count(*), count(*) FILTER (WHERE since > :now), count(*) FILTER (WHERE until <= :now)"
+        " FROM facts WHERE retracted_at IS NULL",
         {"now": now},
     ).fetchone()
     uses = connection.execute(
         """
         SELECT name, uses, count(*) OVER ()
-        FROM (SELECT predicate, count(*) AS uses FROM facts WHERE retracted_at IS NULL GROUP BY predicate)
+        FROM (SELECT predicate, count(*) AS uses FROM facts WHERE retracted_at IS NULL GROUP BY predicate) AS used
         JOIN predicates ON id = predicate
         ORDER BY uses DESC, key LIMIT ?
         """,
@@ -360,9 +367,9 @@ def statistics(connection: Connection, now: Instant) -> GraphStatistics:
     return GraphStatistics(
         entities=entities,
         facts=facts,
-        current=facts - int(future) - int(ended),
-        future=int(future),
-        ended=int(ended),
+        current=facts - future - ended,
+        future=future,
+        ended=ended,
         predicates={name: count for name, count, _ in uses},
         predicate_count=uses[0][2] if uses else 0,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.storage.connection import Connection
-from mempalace_mcp.storage.rows import content_hash, json_array
+from mempalace_mcp.storage.rows import content_hash
 from mempalace_mcp.storage.transactions import Transaction
 
 
@@ -78,15 +78,17 @@ def save_file(tx: Transaction, path: str, state: str | None, drawers: int) -> No
 
 def ensure_file(tx: Transaction, path: str) -> int:
     """The row of a file, made if there is none."""
-    tx.connection.execute("INSERT OR IGNORE INTO import_files (path) VALUES (?)", (path,))
+    tx.connection.execute("INSERT INTO import_files (path) VALUES (?) ON CONFLICT DO NOTHING", (path,))
     return int(tx.connection.execute("SELECT id FROM import_files WHERE path = ?", (path,)).fetchone()[0])
 
 
 def utterances(connection: Connection, keys: Sequence[int]) -> dict[int, Utterance]:
     """Those of the records that are known."""
+    dialect = connection.dialect
     rows = connection.execute(
-        "SELECT s.key, s.drawer, s.digest FROM json_each(?) AS wanted CROSS JOIN said s ON s.key = wanted.value",
-        (json_array(keys),),
+        f"SELECT s.key, s.drawer, s.digest FROM {dialect.listed('?', 'wanted')}"
+        f" {dialect.ordered_join} said s ON s.key = wanted.value",
+        (dialect.array(keys),),
     )
     return {key: Utterance(drawer, digest) for key, drawer, digest in rows}
 
@@ -102,17 +104,20 @@ def save_utterances(tx: Transaction, drawer: int, said: Iterable[tuple[int, int]
 
 def imported_drawers(connection: Connection, rows: Iterable[int]) -> dict[int, ImportedDrawer]:
     """Drawers that imports filed, by row; in the trash or not."""
+    dialect, join = connection.dialect, connection.dialect.ordered_join
     found = connection.execute(
-        "SELECT d.id, d.drawer_id, d.deleted_at IS NULL, lower(hex(d.content_hash)) <> i.digest, d.content,"
+        "SELECT d.id, d.drawer_id, d.deleted_at IS NULL, d.content_hash, d.content,"
         " d.source_file, f.path, w.name, d.occurred_at, i.digest"
-        " FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.id = wanted.value"
-        " CROSS JOIN imported i ON i.drawer = d.id CROSS JOIN import_files f ON f.id = i.file"
-        " CROSS JOIN wings w ON w.id = d.wing",
-        (json_array(sorted(rows)),),
+        f" FROM {dialect.listed('?', 'wanted')} {join} drawers d ON d.id = wanted.value"
+        f" {join} imported i ON i.drawer = d.id {join} import_files f ON f.id = i.file"
+        f" {join} wings w ON w.id = d.wing",
+        (dialect.array(sorted(rows)),),
     )
     return {
-        row: ImportedDrawer(row, drawer_id, bool(live), bool(edited), *rest)
-        for row, drawer_id, live, edited, *rest in found
+        row: ImportedDrawer(
+            row, drawer_id, bool(live), hash.hex() != digest, content, source_file, path, wing, occurred_at, digest
+        )
+        for row, drawer_id, live, hash, content, source_file, path, wing, occurred_at, digest in found
     }
 
 
@@ -156,7 +161,7 @@ def same_parts(connection: Connection, part: str, content: str) -> list[tuple[in
     first, then those that somebody has deleted."""
     return connection.execute(
         "SELECT d.id, f.path FROM drawers d JOIN parts p ON p.drawer = d.id JOIN import_files f ON f.id = p.file"
-        " WHERE d.content_hash = ? AND d.content = ? AND p.part = ? AND (d.deleted_at IS NULL OR NOT p.gone)"
+        " WHERE d.content_hash = ? AND d.content = ? AND p.part = ? AND (d.deleted_at IS NULL OR p.gone = 0)"
         " ORDER BY d.deleted_at IS NOT NULL, d.id DESC",
         (content_hash(content), content, part),
     ).fetchall()
@@ -166,7 +171,7 @@ def purged_parts(connection: Connection, part: str, digest: str) -> list[str]:
     """The files that had such a part of a note which somebody has deleted, and whose drawer is no more."""
     rows = connection.execute(
         "SELECT f.path FROM parts p JOIN import_files f ON f.id = p.file"
-        " WHERE p.drawer IS NULL AND p.digest = ? AND p.part = ? AND NOT p.gone",
+        " WHERE p.drawer IS NULL AND p.digest = ? AND p.part = ? AND p.gone = 0",
         (digest, part),
     )
     return [path for (path,) in rows]
@@ -188,15 +193,18 @@ def forget_part(tx: Transaction, drawer: int) -> None:
 
 def mark_gone(tx: Transaction, drawers: Sequence[int]) -> None:
     """Remember that these were discarded because their files no longer have them."""
-    tx.connection.execute(
-        "UPDATE parts SET gone = 1 WHERE drawer IN (SELECT value FROM json_each(?))", (json_array(drawers),)
-    )
+    _set_gone(tx, drawers, 1)
 
 
 def keep_parts(tx: Transaction, drawers: Sequence[int]) -> None:
     """Their files have these again."""
+    _set_gone(tx, drawers, 0)
+
+
+def _set_gone(tx: Transaction, drawers: Sequence[int], gone: int) -> None:
+    dialect = tx.connection.dialect
     tx.connection.execute(
-        "UPDATE parts SET gone = 0 WHERE drawer IN (SELECT value FROM json_each(?))", (json_array(drawers),)
+        f"UPDATE parts SET gone = ? WHERE drawer IN {dialect.members('?')}", (gone, dialect.array(drawers))
     )
 
 
@@ -217,7 +225,7 @@ def places_of_file(connection: Connection, path: str) -> Mapping[str, int]:
     """How many live drawers an import filed from a file, by wing."""
     rows = connection.execute(
         "SELECT w.name, count(*) FROM import_files f JOIN imported i ON i.file = f.id JOIN drawers d ON d.id = i.drawer"
-        " JOIN wings w ON w.id = d.wing WHERE f.path = ? AND d.deleted_at IS NULL GROUP BY w.id",
+        " JOIN wings w ON w.id = d.wing WHERE f.path = ? AND d.deleted_at IS NULL GROUP BY w.id, w.name",
         (path,),
     )
     return dict(rows.fetchall())
@@ -228,7 +236,7 @@ def discarded_of_file(connection: Connection, path: str) -> int:
     (count,) = connection.execute(
         "SELECT count(*) FROM import_files f JOIN imported i ON i.file = f.id JOIN drawers d ON d.id = i.drawer"
         " LEFT JOIN parts p ON p.drawer = d.id WHERE f.path = ? AND d.deleted_at IS NOT NULL"
-        " AND (p.drawer IS NOT NULL AND NOT p.gone OR EXISTS (SELECT 1 FROM said s WHERE s.drawer = d.id))",
+        " AND (p.drawer IS NOT NULL AND p.gone = 0 OR EXISTS (SELECT 1 FROM said s WHERE s.drawer = d.id))",
         (path,),
     ).fetchone()
     return int(count)
@@ -244,18 +252,20 @@ def unidentified(
 ) -> dict[int, ImportedDrawer]:
     """The drawers whose records are not known, of these times; with `text` those of no time too that came from the
     file and hold it."""
+    dialect = connection.dialect
     rows = {
         row
         for (row,) in connection.execute(
-            "SELECT u.drawer FROM json_each(?) AS wanted CROSS JOIN unidentified u ON u.occurred_at = wanted.value",
-            (json_array(times),),
+            f"SELECT u.drawer FROM {dialect.listed('?', 'wanted')}"
+            f" {dialect.ordered_join} unidentified u ON u.occurred_at = wanted.value",
+            (dialect.array(times),),
         )
     }
     if text is not None:
         found = connection.execute(
             "SELECT u.drawer FROM import_files f JOIN imported i ON i.file = f.id JOIN unidentified u"
             " ON u.drawer = i.drawer JOIN drawers d ON d.id = u.drawer"
-            " WHERE f.path = ? AND u.occurred_at IS NULL AND instr(d.content, ?)",
+            f" WHERE f.path = ? AND u.occurred_at IS NULL AND {dialect.position('d.content', '?')} > 0",
             (path, text),
         )
         rows |= {row for (row,) in found}
@@ -278,8 +288,9 @@ def unidentified_before(connection: Connection, time: Instant, path: str) -> dic
 
 def identified(tx: Transaction, drawers: Iterable[int]) -> None:
     """These drawers need no longer be recognized."""
+    dialect = tx.connection.dialect
     tx.connection.execute(
-        "DELETE FROM unidentified WHERE drawer IN (SELECT value FROM json_each(?))", (json_array(sorted(drawers)),)
+        f"DELETE FROM unidentified WHERE drawer IN {dialect.members('?')}", (dialect.array(sorted(drawers)),)
     )
 
 

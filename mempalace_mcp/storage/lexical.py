@@ -27,7 +27,6 @@ from mempalace_mcp.core.clock import UTC_ZONE, Zone
 from mempalace_mcp.core.model import DrawerFilter, Span
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.query_terms import Term, count_tokens, fold_case, kin_of, passage_text, read_query
-from mempalace_mcp.storage.rows import json_array
 from mempalace_mcp.storage.sqlite import fulltext
 from mempalace_mcp.storage.sqlite.fulltext import (
     Matching,
@@ -315,9 +314,8 @@ class Lexicon:
     def remove(self, tx: Transaction, chunks: Sequence[int]) -> None:
         """Make chunks unfindable; their words stay in the index's files until it is compacted."""
         texts = read_texts(tx.connection, chunks).values()
-        tx.connection.execute(
-            "DELETE FROM passages WHERE rowid IN (SELECT value FROM json_each(?))", (json_array(chunks),)
-        )
+        dialect = tx.connection.dialect
+        tx.connection.execute(f"DELETE FROM passages WHERE rowid IN {dialect.members('?')}", (dialect.array(chunks),))
         fulltext.count_change(tx, -len(texts), -sum(map(count_tokens, texts)))
         delete_tokens(tx, chunks)
 
@@ -500,9 +498,10 @@ def reword_stale(tx: Transaction, lexicon: Lexicon, limit: int) -> int:
     chunks = connection.execute(
         "SELECT id, drawer, start, stop FROM chunks WHERE id <= ? ORDER BY id DESC LIMIT ?", (stale, limit)
     ).fetchall()
+    dialect = connection.dialect
     drawers = connection.execute(
-        "SELECT id, content, occurred_at, source_file FROM drawers WHERE id IN (SELECT value FROM json_each(?))",
-        (json_array(list({drawer for _, drawer, _, _ in chunks})),),
+        f"SELECT id, content, occurred_at, source_file FROM drawers WHERE id IN {dialect.members('?')}",
+        (dialect.array(list({drawer for _, drawer, _, _ in chunks})),),
     )
     said = {row[0]: row[1:] for row in drawers}
     old = read_texts(connection, [chunk for chunk, _, _, _ in chunks])

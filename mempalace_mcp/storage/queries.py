@@ -36,8 +36,7 @@ from mempalace_mcp.core.model import (
 from mempalace_mcp.core.text import Name, name_key
 from mempalace_mcp.storage import rows
 from mempalace_mcp.storage import rows as places
-from mempalace_mcp.storage.connection import Connection
-from mempalace_mcp.storage.rows import json_array
+from mempalace_mcp.storage.connection import Connection, Dialect
 from mempalace_mcp.storage.transactions import Stamp
 
 Position = tuple[int, ...]
@@ -86,32 +85,31 @@ def _refusal(problem: str) -> InvalidArgument:
     )
 
 
-_WITHIN = "w.key IN (SELECT value FROM json_each(:within))"
-
-
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The text after WHERE, the values of its named parameters, and the index that answers it in the order of time."""
+    """The text after WHERE, the values of its named parameters, and what stands behind the table so that its rows are
+    read in the order of time."""
 
     sql: str
     values: dict[str, Any]
-    index: str
+    by_index: str
 
     @property
     def source(self) -> str:
         """What stands between FROM and the rest of a query that reads drawers alone."""
-        return f"drawers d INDEXED BY {self.index} WHERE {self.sql}"
+        return f"drawers d {self.by_index} WHERE {self.sql}"
 
 
-def condition_of(drawers: DrawerFilter) -> Condition:
+def condition_of(drawers: DrawerFilter, dialect: Dialect) -> Condition:
     """Live drawers that match. A wing or room that nobody has matches nothing."""
     clauses = {
         "d.wing = (SELECT id FROM wings WHERE key = :wing)": drawers.wing,
-        f"d.wing IN (SELECT w.id FROM wings w WHERE {_WITHIN})": drawers.within,
+        f"d.wing IN (SELECT w.id FROM wings w WHERE w.key IN {dialect.members(':within', str)})": drawers.within,
         "d.room IN (SELECT id FROM rooms WHERE key = :room)": drawers.room,
         **_beside_place(drawers),
     }
-    return Condition(" AND ".join(["d.deleted_at IS NULL", *_given(clauses)]), _values(drawers), _index_for(drawers))
+    sql = " AND ".join(["d.deleted_at IS NULL", *_given(clauses)])
+    return Condition(sql, _values(drawers, dialect), dialect.by_index(_index_for(drawers)))
 
 
 def conditions_by_room(connection: Connection, drawers: DrawerFilter) -> list[Condition]:
@@ -119,10 +117,11 @@ def conditions_by_room(connection: Connection, drawers: DrawerFilter) -> list[Co
 
     Each condition has at most one place, so that its index gives its drawers in the order of time.
     """
+    dialect = connection.dialect
     if drawers.room is None:
-        return [condition_of(drawers)]
+        return [condition_of(drawers, dialect)]
     sql = " AND ".join(["d.room = :one_room", "d.deleted_at IS NULL", *_given(_beside_place(drawers))])
-    values, index = _values(drawers), _index_for(drawers)
+    values, index = _values(drawers, dialect), dialect.by_index(_index_for(drawers))
     return [Condition(sql, values | {"one_room": room}, index) for room, _ in rooms_of(connection, drawers)]
 
 
@@ -130,7 +129,7 @@ def count_drawers(connection: Connection, drawers: DrawerFilter) -> int:
     """How many live drawers match; read off the rooms where only the place matters."""
     if not _given(_beside_place(drawers)):
         return sum(count for _, count in rooms_of(connection, drawers))
-    condition = condition_of(drawers)
+    condition = condition_of(drawers, connection.dialect)
     row = connection.execute(f"SELECT count(*) FROM {condition.source}", condition.values).fetchone()
     return int(row[0])
 
@@ -146,10 +145,15 @@ def _index_for(drawers: DrawerFilter) -> str:
 
 def rooms_of(connection: Connection, drawers: DrawerFilter) -> list[tuple[int, int]]:
     """The rooms that the place of a filter means, by row, each with the number of its live drawers."""
-    clauses = {"w.key = :wing": drawers.wing, _WITHIN: drawers.within, "r.key = :room": drawers.room}
+    dialect = connection.dialect
+    clauses = {
+        "w.key = :wing": drawers.wing,
+        f"w.key IN {dialect.members(':within', str)}": drawers.within,
+        "r.key = :room": drawers.room,
+    }
     where = " AND ".join(_given(clauses)) or "true"
     return connection.execute(
-        f"SELECT r.id, r.drawers FROM rooms r JOIN wings w ON w.id = r.wing WHERE {where}", _values(drawers)
+        f"SELECT r.id, r.drawers FROM rooms r JOIN wings w ON w.id = r.wing WHERE {where}", _values(drawers, dialect)
     ).fetchall()
 
 
@@ -165,10 +169,10 @@ def _given(clauses: Mapping[str, Any]) -> list[str]:
     return [clause for clause, value in clauses.items() if value is not None]
 
 
-def _values(drawers: DrawerFilter) -> dict[str, Any]:
+def _values(drawers: DrawerFilter, dialect: Dialect) -> dict[str, Any]:
     return {
         "wing": drawers.wing,
-        "within": None if drawers.within is None else json_array(drawers.within),
+        "within": None if drawers.within is None else dialect.array(drawers.within),
         "room": drawers.room,
         "source_file": drawers.source_file,
         "since": drawers.since,
@@ -178,22 +182,22 @@ def _values(drawers: DrawerFilter) -> dict[str, Any]:
 
 _AFTER_ALL_TEXT = "\U0010ffff"
 
-_IN_WINGS = "(:within IS NULL OR wings.key IN (SELECT value FROM json_each(:within)))"
-_WINGS = f"""
+_WINGS = """
     SELECT key, name FROM wings
-    WHERE EXISTS (SELECT 1 FROM rooms WHERE rooms.wing = wings.id AND rooms.drawers > 0) AND {_IN_WINGS}
+    WHERE EXISTS (SELECT 1 FROM rooms WHERE rooms.wing = wings.id AND rooms.drawers > 0) AND {in_wings}
 """
-_ROOMS = f"""
+_ROOMS = """
     SELECT rooms.key, min(rooms.name) AS name FROM rooms JOIN wings ON wings.id = rooms.wing
-    WHERE rooms.drawers > 0 AND {_IN_WINGS} GROUP BY rooms.key
+    WHERE rooms.drawers > 0 AND {in_wings} GROUP BY rooms.key
 """
-_ROOMS_OF_WING = f"""
+_ROOMS_OF_WING = """
     SELECT rooms.key, rooms.name FROM rooms JOIN wings ON wings.id = rooms.wing
-    WHERE rooms.drawers > 0 AND wings.key = :wing AND {_IN_WINGS}
+    WHERE rooms.drawers > 0 AND wings.key = :wing AND {in_wings}
 """
-_ENTITIES = "SELECT key, name FROM entities WHERE :within IS NULL"
+_ENTITIES = "SELECT key, name FROM entities"
 
-_AGENTS = f"""
+# From one agent to the next through the index, past all entries of each.
+_AGENTS = """
     WITH RECURSIVE agents (key) AS (
         SELECT min(agent) FROM diary
         UNION ALL SELECT (SELECT min(agent) FROM diary WHERE agent > agents.key) FROM agents WHERE key IS NOT NULL
@@ -201,10 +205,9 @@ _AGENTS = f"""
     SELECT key, (SELECT name FROM diary WHERE agent = agents.key ORDER BY drawer LIMIT 1) AS name FROM agents
     WHERE EXISTS (
         SELECT 1 FROM diary JOIN drawers ON drawers.id = diary.drawer JOIN wings ON wings.id = drawers.wing
-        WHERE diary.agent = agents.key AND drawers.deleted_at IS NULL AND {_IN_WINGS}
+        WHERE diary.agent = agents.key AND drawers.deleted_at IS NULL AND {in_wings}
     )
 """
-"""From one agent to the next through the index, past all entries of each."""
 
 
 class Names:
@@ -214,7 +217,7 @@ class Names:
     """
 
     def __init__(self, within: Sequence[str] | None = None) -> None:
-        self._within = None if within is None else json_array(within)
+        self._within = within
 
     def wings(self, connection: Connection, begun: str, limit: int) -> Completion:
         """Wings with drawers in them."""
@@ -230,22 +233,29 @@ class Names:
 
     def entities(self, connection: Connection, begun: str, limit: int) -> Completion:
         """Entities of the knowledge graph."""
+        if self._within is not None:
+            return Completion([], 0)
         return self._complete(connection, _ENTITIES, begun, limit)
 
     def _complete(
         self, connection: Connection, source: str, begun: str, limit: int, wing: str | None = None
     ) -> Completion:
-        key = name_key(begun.lstrip())
-        values = {"key": key, "beyond": key + _AFTER_ALL_TEXT, "wing": wing, "within": self._within}
+        key, dialect = name_key(begun.lstrip()), connection.dialect
+        values = {"key": key, "beyond": key + _AFTER_ALL_TEXT, "wing": wing}
+        in_wings = "true"
+        if self._within is not None:
+            in_wings = f"wings.key IN {dialect.members(':within', str)}"
+            values["within"] = dialect.array(self._within)
+        source, holds = source.format(in_wings=in_wings), f"{dialect.position('key', ':key')} > 0"
 
         def names(condition: str, count: int) -> list[str]:
-            sql = f"SELECT name FROM ({source}) WHERE {condition} ORDER BY key LIMIT :count"
+            sql = f"SELECT name FROM ({source}) AS names WHERE {condition} ORDER BY key LIMIT :count"
             return [name for (name,) in connection.execute(sql, {**values, "count": count})]
 
         found = names("key BETWEEN :key AND :beyond", limit)
         if key and len(found) < limit:
-            found += names("instr(key, :key) > 0 AND key NOT BETWEEN :key AND :beyond", limit - len(found))
-        sql = f"SELECT count(*) FROM ({source}) WHERE instr(key, :key) > 0"
+            found += names(f"{holds} AND key NOT BETWEEN :key AND :beyond", limit - len(found))
+        sql = f"SELECT count(*) FROM ({source}) AS names WHERE {holds}"
         (total,) = connection.execute(sql, values).fetchone()
         return Completion(found, total)
 
@@ -253,7 +263,7 @@ class Names:
 NEWEST: Position = (GREATEST, GREATEST)
 """Before the newest drawer there can be: its instant and row."""
 
-ALL = -1
+ALL = GREATEST
 """As a limit: everything there is."""
 
 
@@ -280,12 +290,12 @@ class DrawerListing:
         )
 
     def matching(self, connection: Connection, filter: DrawerFilter, limit: int) -> list[str]:
-        """Ids of live drawers that match, newest first; all of them when the limit is -1."""
-        keys = rows.json_array([drawer for _, drawer in _newest(connection, filter, limit, NEWEST)])
+        """Ids of live drawers that match, newest first; all of them when the limit is `ALL`."""
+        dialect = connection.dialect
         found = connection.execute(
-            "SELECT d.drawer_id FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.id = wanted.value"
-            " ORDER BY wanted.key",
-            (keys,),
+            f"SELECT d.drawer_id FROM {dialect.listed('?', 'wanted')}"
+            f" {dialect.ordered_join} drawers d ON d.id = wanted.value ORDER BY wanted.key",
+            (dialect.array([drawer for _, drawer in _newest(connection, filter, limit, NEWEST)]),),
         )
         return [row[0] for row in found]
 
@@ -299,7 +309,7 @@ class DrawerListing:
 
     def duplicates(self, connection: Connection, content: str, filter: DrawerFilter, limit: int) -> list[Duplicate]:
         """Live drawers that say the same, byte for byte or after normalization: the exact ones first, newest first."""
-        condition = condition_of(filter)
+        condition = condition_of(filter, connection.dialect)
         found = connection.execute(
             f"SELECT d.id, d.content_hash = :exact FROM drawers d WHERE d.normalized_hash = :normalized"
             f" AND {condition.sql} ORDER BY 2 DESC, d.when_at DESC, d.id DESC LIMIT :limit",
@@ -333,7 +343,7 @@ def _newest(connection: Connection, filter: DrawerFilter, limit: int, after: Pos
             condition.values | {"after": after[0], "after_id": after[1], "limit": limit},
         )
     keys.sort(reverse=True)
-    return keys if limit == ALL else keys[:limit]
+    return keys[:limit]
 
 
 def changes_since(connection: Connection, stamp: Stamp, drawer_ids: Collection[str]) -> Changes:
@@ -349,10 +359,11 @@ def changes_since(connection: Connection, stamp: Stamp, drawer_ids: Collection[s
         " WHERE d.seq > ? AND v.replaced_at > ?",
         (stamp.seq, stamp.instant),
     )
+    dialect = connection.dialect
     changed = connection.execute(
-        "SELECT d.drawer_id FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.drawer_id = wanted.value"
-        " WHERE d.seq > ?",
-        (json_array(list(drawer_ids)), stamp.seq),
+        f"SELECT d.drawer_id FROM {dialect.listed('?', 'wanted', str)}"
+        f" {dialect.ordered_join} drawers d ON d.drawer_id = wanted.value WHERE d.seq > ?",
+        (dialect.array(list(drawer_ids)), stamp.seq),
     )
     return Changes(
         places=frozenset([*places, *((name_key(wing), name_key(room)) for wing, room in left)]),

@@ -39,11 +39,13 @@ def columns(names: Sequence[str], table: str) -> str:
 
 def read_drawers(connection: Connection, column: str, keys: Sequence[int | str]) -> list[Drawer]:
     """The drawers, in the trash or not, whose `id` or `drawer_id` is among the keys, in the order of the keys."""
+    dialect, join = connection.dialect, connection.dialect.ordered_join
+    wanted = dialect.listed("?", "wanted", int if column == "id" else str)
     rows = connection.execute(
         f"SELECT w.name, r.name, d.metadata, {columns(_DRAWER, 'd')}"
-        f" FROM json_each(?) AS wanted CROSS JOIN drawers d ON d.{column} = wanted.value"
-        " CROSS JOIN wings w ON w.id = d.wing CROSS JOIN rooms r ON r.id = d.room ORDER BY wanted.key",
-        (json.dumps(list(keys)),),
+        f" FROM {wanted} {join} drawers d ON d.{column} = wanted.value"
+        f" {join} wings w ON w.id = d.wing {join} rooms r ON r.id = d.room ORDER BY wanted.key",
+        (dialect.array(keys),),
     )
     return [_read_drawer(row) for row in rows]
 
@@ -92,11 +94,6 @@ def write_metadata(metadata: Metadata) -> str:
             hint="Use an object of texts, finite numbers, true, false, null, arrays and objects.",
         ) from None
     return written
-
-
-def json_array(values: Sequence[Any]) -> str:
-    """The parameter of `json_each(?)`: a list of any length as one value."""
-    return json.dumps(list(values))
 
 
 @dataclass(frozen=True, slots=True)

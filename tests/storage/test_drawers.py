@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mempalace_mcp.core.errors import InvalidArgument, NotFound
 from mempalace_mcp.core.ids import DRAWER, is_id
 from mempalace_mcp.core.model import DrawerChanges, DrawerFilter, NewDrawer, RoomCount
+from mempalace_mcp.storage.queries import ALL
 from tests.storage.drawer_support import EVERY, START, Cabinet, cabinet, place, whole
 
 AWKWARD = "Line one\r\n\n\ttab  two  spaces \u200b e\u0301 \ufb01 \U0001f600 'quote' \"double\" % _ \\ \x01 end "
@@ -372,7 +373,7 @@ def test_whatever_happens_counters_words_and_pending_chunks_equal_the_truth(oper
         rooms = [room for room, _ in live.values()]
         assert counted == {room: rooms.count(room) for room in rooms}
         assert palace.drawers.count(palace.connection, EVERY) == len(live)
-        assert set(palace.drawers.matching(palace.connection, EVERY, -1)) == live.keys()
+        assert set(palace.drawers.matching(palace.connection, EVERY, ALL)) == live.keys()
         for word in [f"word{n}" for n in range(6)]:
             assert set(palace.found(word)) == {each for each, state in live.items() if state[1] == word}
         for room in set(rooms):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Drawer, DrawerFilter, NewDrawer, RoomCount
-from mempalace_mcp.storage.queries import condition_of, conditions_by_room
+from mempalace_mcp.storage.queries import ALL, condition_of, conditions_by_room
 from tests.storage.drawer_support import EVERY, Cabinet, cabinet, place, whole
 
 
@@ -80,7 +80,7 @@ def test_pages_hold_every_match_once_newest_first(
         assert walk(palace, filter, limit) == live
         assert palace.drawers.count(palace.connection, filter) == len(live)
         ids = [drawer.drawer_id for drawer in live]
-        assert palace.drawers.matching(palace.connection, filter, -1) == ids
+        assert palace.drawers.matching(palace.connection, filter, ALL) == ids
         assert palace.drawers.matching(palace.connection, filter, limit) == ids[:limit]
 
 
@@ -183,7 +183,8 @@ def test_listings_and_counts_follow_one_index_and_sort_nothing(filter: DrawerFil
             " ORDER BY d.when_at DESC, d.id DESC LIMIT 3",
             condition.values | {"after": 9},
         )
-        counted = plan(f"SELECT count(*) FROM {condition_of(filter).source}", condition_of(filter).values)
+        every = condition_of(filter, palace.connection.dialect)
+        counted = plan(f"SELECT count(*) FROM {every.source}", every.values)
     for found in (listed, counted):
         assert f"INDEX {index} (" in found
         assert "TEMP B-TREE" not in found

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import random
 import sqlite3
@@ -38,6 +39,7 @@ from mempalace_mcp.core.errors import (
     StorageReadOnly,
 )
 from mempalace_mcp.core.files import foreign_owner, how_to_be_let
+from mempalace_mcp.storage.connection import Dialect
 from mempalace_mcp.storage.transactions import Stamp, Transaction, Unit
 
 WAL_PAGES_PER_CHECKPOINT = 1000
@@ -119,12 +121,40 @@ def shared_memory_of(path: Path) -> Path:
     return Path(f"{path}-shm")
 
 
+class SqliteDialect(Dialect):
+    """SQL as the oldest supported SQLite reads it: `IS NOT DISTINCT FROM` came only with 3.39."""
+
+    ordered_join = "CROSS JOIN"
+
+    def array(self, values: Sequence[Any], /) -> str:
+        """The values as JSON."""
+        return json.dumps(list(values))
+
+    def listed(self, parameter: str, alias: str, kind: type[int] | type[str] = int, /) -> str:
+        """A call of `json_each`, which has these columns."""
+        return f"json_each({parameter}) AS {alias}"
+
+    def position(self, text: str, part: str, /) -> str:
+        """A call of `instr`."""
+        return f"instr({text}, {part})"
+
+    def same(self, column: str, parameter: str, /) -> str:
+        """A comparison with IS."""
+        return f"{column} IS {parameter}"
+
+    def by_index(self, name: str, /) -> str:
+        """INDEXED BY: there are no statistics to choose an index by."""
+        return f"INDEXED BY {name}"
+
+
 class SqliteConnection(sqlite3.Connection):
     """A connection that can end every statement begun on it.
 
     A cursor that was not read to its end keeps its snapshot beyond `COMMIT` and `ROLLBACK`, and whatever holds it, such
     as the traceback of an error, would leave the next user of the connection in the past.
     """
+
+    dialect = SqliteDialect()
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -16,6 +16,7 @@ Finding drawers by characters that are no words: a look at the contents themselv
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,9 +31,14 @@ from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.queries import condition_of, count_drawers
 from mempalace_mcp.storage.query_terms import Term
-from mempalace_mcp.storage.rows import json_array
 from mempalace_mcp.storage.token_cache import Tokenizer
 from mempalace_mcp.storage.transactions import Transaction
+
+
+def json_array(values: Iterable[int]) -> str:
+    """The parameter of `json_each(?)`."""
+    return json.dumps(list(values))
+
 
 Counts = npt.NDArray[np.int64]
 
@@ -143,7 +149,8 @@ def read_texts_after(connection: Connection, chunk: int, limit: int) -> list[tup
 def read_texts(connection: Connection, chunks: Sequence[int]) -> dict[int, str]:
     """The texts of passages as they are indexed."""
     rows = connection.execute(
-        "SELECT rowid, text FROM passages WHERE rowid IN (SELECT value FROM json_each(?))", (json_array(chunks),)
+        "SELECT rowid, text FROM passages WHERE rowid IN (SELECT value FROM json_each(?))",
+        (json_array(chunks),),
     )
     return dict(rows)
 
@@ -161,7 +168,8 @@ def keep_tokens(tx: Transaction, texts: Mapping[int, str], stems: Iterable[Seque
 def delete_tokens(tx: Transaction, chunks: Sequence[int]) -> None:
     """Forget the tokens of passages."""
     tx.connection.execute(
-        "DELETE FROM passage_tokens WHERE chunk IN (SELECT value FROM json_each(?))", (json_array(chunks),)
+        "DELETE FROM passage_tokens WHERE chunk IN (SELECT value FROM json_each(?))",
+        (json_array(chunks),),
     )
 
 
@@ -207,7 +215,7 @@ class Matching:
     def __init__(self, connection: Connection, filter: DrawerFilter, *, weigh: bool) -> None:
         """Without `weigh` the filter is taken as wide; finding out costs a count."""
         self._connection = connection
-        self._condition = condition_of(filter)
+        self._condition = condition_of(filter, connection.dialect)
         self.share = _share(connection, filter) if weigh and not filter.is_empty else 1.0
         self.narrow = self.share <= NARROW
         self._source = (_FILTER_FIRST if self.narrow else _WORD_FIRST).format(condition=self._condition.sql)
@@ -289,7 +297,7 @@ def find_verbatim(
 ) -> tuple[list[int], bool]:
     """The chunks of up to `limit` live drawers that hold a text as it is, the latest first, and whether all that came
     into question were read."""
-    condition = condition_of(filter)
+    condition = condition_of(filter, connection.dialect)
     rows = connection.execute(
         f"SELECT d.id, instr(d.content, :text) FROM drawers d WHERE {condition.sql} ORDER BY d.id DESC",
         condition.values | {"text": text},

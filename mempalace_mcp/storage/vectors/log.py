@@ -149,7 +149,7 @@ def vectors_at(connection: Connection, positions: Sequence[int]) -> Iterator[tup
 
 def live_positions(connection: Connection, chunks: Sequence[int], drawer_filter: DrawerFilter) -> dict[int, int]:
     """The positions of the vectors of these chunks, as far as their drawers are live and match the filter."""
-    condition = condition_of(drawer_filter)
+    condition = condition_of(drawer_filter, connection.dialect)
     rows = connection.execute(
         "SELECT v.chunk, v.position FROM json_each(:chunks) j CROSS JOIN vectors v ON v.chunk = j.value"
         f" CROSS JOIN chunks c ON c.id = v.chunk CROSS JOIN drawers d ON d.id = c.drawer WHERE {condition.sql}",

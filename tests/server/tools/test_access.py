@@ -23,6 +23,7 @@ from mempalace_mcp.server.tools.tool import Effect
 from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.graph import GraphStore
+from mempalace_mcp.storage.queries import ALL
 from tests.palace.support import opened
 from tests.server.tools.support import check_refusal
 
@@ -185,7 +186,7 @@ def test_the_stores_of_a_limited_caller_are_limited_whatever_they_are_asked(hous
         rows = drawers.chunk_rows(connection, range(1, 100), everything)
         same = drawers.duplicates(connection, f"The password is {SECRET}.", everything, 10)
         assert drawers.matching(connection, everything, 100)
-        assert drawers.count(connection, everything) == len(drawers.matching(connection, everything, -1))
+        assert drawers.count(connection, everything) == len(drawers.matching(connection, everything, ALL))
         assert drawers.find_wing(connection, "vault") is None
         assert drawers.find_room(connection, "vault", "codes") is None
     assert house.ids["own"] in {row.drawer_id for row in rows}

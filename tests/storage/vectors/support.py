@@ -190,7 +190,7 @@ def plain_answer(
     connection: Connection, query: Vectors, limit: int, drawer_filter: DrawerFilter = EVERYTHING
 ) -> list[int]:
     """The nearest chunks, by reading everything."""
-    condition = condition_of(drawer_filter)
+    condition = condition_of(drawer_filter, connection.dialect)
     rows = connection.execute(
         "SELECT v.chunk, v.embedding FROM vectors v JOIN chunks c ON c.id = v.chunk JOIN drawers d ON d.id = c.drawer"
         f" WHERE {condition.sql}",
