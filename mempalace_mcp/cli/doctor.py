@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ from mempalace_mcp.embedding.encoder import BUNDLED, verify_bundle
 from mempalace_mcp.runtime import issues
 from mempalace_mcp.runtime.health import Limits
 from mempalace_mcp.runtime.issues import Issue, IssueKind, degraded, failing
-from mempalace_mcp.storage.sqlite.connection import WAL_BYTES_KEPT, log_of, verify_sqlite
+from mempalace_mcp.storage.sqlite.connection import SQLITE_VERSION, WAL_BYTES_KEPT, log_of, verify_sqlite
 from mempalace_mcp.storage.sqlite.database import DATABASE_FILE, LOCK_FILE, Database
 from mempalace_mcp.storage.sqlite.inspection import Inspection, damages, inspect
 from mempalace_mcp.storage.sqlite.opening import Exposed, exposed, own_paths
@@ -114,7 +113,7 @@ def doctor(settings: Settings, fix: bool, as_json: bool) -> tuple[str, bool]:
     results = [_repair(issue) if fix else CheckResult(issue) for issue in _find_issues(settings)]
     well = all(result.repaired is not None for result in results)
     if as_json:
-        head = {"palace": str(settings.palace), "well": well, "sqlite": sqlite3.sqlite_version}
+        head = {"palace": str(settings.palace), "well": well, "sqlite": SQLITE_VERSION}
         return json.dumps({**head, "findings": [_as_json(result) for result in results]}, ensure_ascii=False), well
     verdict = f"{settings.palace} is healthy." if well else f"{settings.palace} needs attention."
     return "\n\n".join([*map(_as_text, results), verdict]), well

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mempalace_mcp.core import text
 from mempalace_mcp.core.call_context import Deadline
+from mempalace_mcp.core.disk_set import DiskSet
 from mempalace_mcp.core.errors import EmbedderUnavailable, InvalidArgument, ModelMismatch, PalaceCorrupt, PalaceError
 from mempalace_mcp.core.model import (
     Chunk,
@@ -53,8 +54,7 @@ class Trial:
     """The records that a dry run has counted, in a temporary file, for there may be many; and the notes it moved."""
 
     def __init__(self) -> None:
-        self._heard = sqlite3.connect("")
-        self._heard.execute("CREATE TABLE heard (key INTEGER PRIMARY KEY)")
+        self._heard = DiskSet()
         self.moved: set[int] = set()
 
     def __enter__(self) -> Trial:
@@ -67,7 +67,7 @@ class Trial:
         """The documents without what was heard before; those of which nothing is left are left out."""
         left = []
         for document in documents:
-            said = tuple(each for each in document.said if not self._knows(each.key))
+            said = tuple(each for each in document.said if each.key not in self._heard)
             if len(said) == len(document.said):
                 left.append(document)
             elif said:
@@ -76,11 +76,7 @@ class Trial:
 
     def hear(self, documents: Sequence[Document]) -> None:
         """Remember what is said in these."""
-        keys = [(said.key,) for document in documents for said in document.said]
-        self._heard.executemany("INSERT OR IGNORE INTO heard VALUES (?)", keys)
-
-    def _knows(self, key: int) -> bool:
-        return self._heard.execute("SELECT 1 FROM heard WHERE key = ?", (key,)).fetchone() is not None
+        self._heard.update(said.key for document in documents for said in document.said)
 
 
 FLOOD = 128

@@ -27,7 +27,7 @@ from mempalace_mcp.runtime.issues import Issue, Status
 from mempalace_mcp.runtime.monitor import DiskStatistics, DiskWatch, ProcessProbe, ProcessStatistics
 from mempalace_mcp.runtime.writer import WriterStatistics, WriterThread
 from mempalace_mcp.storage.connection import Connection
-from mempalace_mcp.storage.sqlite.database import Database, DatabaseStatistics
+from mempalace_mcp.storage.database import DatabaseStatistics, PalaceDatabase
 from mempalace_mcp.storage.transactions import IdempotencyStatistics
 from mempalace_mcp.storage.vectors.index import VectorIndex
 from mempalace_mcp.storage.vectors.model import ChromaState, VectorStatistics
@@ -209,7 +209,7 @@ class Limits:
 class CheckInputs:
     """The components of the process that are checked."""
 
-    database: Database
+    database: PalaceDatabase
     disk: DiskWatch
     writer: WriterThread
     executor: Executor

@@ -23,7 +23,7 @@ import psutil
 from mempalace_mcp.core import platform
 from mempalace_mcp.core.figures import counter, gauge
 from mempalace_mcp.core.limits import wait_for_end
-from mempalace_mcp.storage.sqlite.database import Database, FileStatistics
+from mempalace_mcp.storage.database import DatabaseFiles, FileStatistics
 
 WANTED_DESCRIPTORS = 8192
 MAX_CONNECTIONS = 1024
@@ -127,7 +127,7 @@ class DiskWatch:
 
     # A thread of its own: it hangs with the disk, and then the watchdog must still write stacks.
 
-    def __init__(self, database: Database, interval: float = INTERVAL_SECONDS) -> None:
+    def __init__(self, database: DatabaseFiles, interval: float = INTERVAL_SECONDS) -> None:
         self._database = database
         self._interval = interval
         self._stop = threading.Event()

@@ -17,7 +17,7 @@ from mempalace_mcp.core.errors import Busy, PalaceError
 from mempalace_mcp.core.figures import counter, gauge
 from mempalace_mcp.core.limits import wait_for_end
 from mempalace_mcp.runtime.event_loop import until_done
-from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.database import GroupWriter
 from mempalace_mcp.storage.transactions import Transaction, Unit, Work
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class WriterThread:
     thread of the executor, and the result back, would take several times as long as the write.
     """
 
-    def __init__(self, database: Database, queue_limit: int = 1024, return_seconds: float = RETURN_SECONDS) -> None:
+    def __init__(self, database: GroupWriter, queue_limit: int = 1024, return_seconds: float = RETURN_SECONDS) -> None:
         self._database = database
         self._limit = queue_limit
         self._return_seconds = return_seconds

@@ -48,6 +48,9 @@ _READ_BUSY_MILLISECONDS = 5_000
 """Readers meet a lock only while another process recovers or removes the write-ahead log."""
 _STATEMENTS_CACHED = 256
 
+SQLITE_VERSION = sqlite3.sqlite_version
+"""Of the library that Python brings."""
+
 OLDEST_SQLITE = (3, 38, 0)
 """The first one with `->>`; strict tables came with 3.37."""
 

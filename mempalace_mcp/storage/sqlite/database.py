@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,9 +29,9 @@ from mempalace_mcp.core.errors import (
     StorageFull,
     StorageReadOnly,
 )
-from mempalace_mcp.core.figures import counter, gauge
 from mempalace_mcp.core.files import create_directory, create_file
 from mempalace_mcp.core.locks import FileLock
+from mempalace_mcp.storage.database import DatabaseStatistics, FileStatistics, PalaceDatabase
 from mempalace_mcp.storage.sqlite.backup import BackupReport, Progress, back_up
 from mempalace_mcp.storage.sqlite.connection import (
     Backoff,
@@ -61,46 +61,6 @@ from mempalace_mcp.storage.sqlite.opening import (
     open_to_read,
 )
 from mempalace_mcp.storage.transactions import Unit, Work
-
-
-@dataclass(frozen=True, slots=True)
-class FileStatistics:
-    """What the file system says: sizes in bytes, None for a file that is not there.
-
-    `available` is false once the files were removed or replaced, or the database closed.
-    """
-
-    available: bool
-    database_bytes: int | None
-    log_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseStatistics:
-    """The figures of `FileStatistics`; times in seconds; counts since the database was opened.
-
-    `writable` is false where the directory does not allow writing. `damaged` says that SQLite could not read
-    something since the files were opened. `groups` counts commits of more than one unit, `retries` attempts repeated
-    because a foreign connection was in the way. `last_error` is the code with which storage, or waiting for it, refused
-    the last write; None once a write has been committed since.
-    """
-
-    available: bool
-    writable: bool
-    damaged: bool
-    database_bytes: int | None = field(metadata=gauge("database_bytes", "Size of palace.db."))
-    log_bytes: int | None = field(metadata=gauge("log_bytes", "Size of the write-ahead log."))
-    commits: int = field(metadata=counter("commits", "Transactions committed."))
-    groups: int
-    largest_group: int
-    retries: int = field(metadata=counter("lock_retries", "Attempts repeated because a program was in the way."))
-    locks: int
-    lock_wait_total: float = field(metadata=counter("lock_wait_seconds", "Time spent for the write lock."))
-    lock_wait_max: float = field(metadata=gauge("lock_wait_max_seconds", "Longest wait for the write lock."))
-    readers_in_use: int
-    readers_limit: int
-    reopened: int
-    last_error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +110,8 @@ DATABASE_FILE = "palace.db"
 LOCK_FILE = "write.lock"
 
 
-class Database:
-    """The palace's file, open. Thread-safe; each process opens its own. A `Writer`.
+class Database(PalaceDatabase):
+    """The palace's file, open. Thread-safe; each process opens its own.
 
     A directory that does not allow writing, or has no room for it, is opened to be read, where SQLite can do that, and
     writing is tried again with each write.

@@ -1,0 +1,102 @@
+"""The database of a palace, whichever it is: snapshots, group commit, and the figures that health is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from mempalace_mcp.core.figures import counter, gauge
+from mempalace_mcp.storage.connection import Reader
+from mempalace_mcp.storage.transactions import Unit, Writer
+
+
+@dataclass(frozen=True, slots=True)
+class FileStatistics:
+    """What the file system says: sizes in bytes, None for a file that is not there.
+
+    `available` is false once the files were removed or replaced, or the database closed.
+    """
+
+    available: bool
+    database_bytes: int | None
+    log_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStatistics:
+    """The figures of `FileStatistics`; times in seconds; counts since the database was opened.
+
+    `writable` is false where the directory does not allow writing. `damaged` says that something could not be read
+    since the files were opened. `groups` counts commits of more than one unit, `retries` attempts repeated because a
+    foreign connection was in the way. `last_error` is the code with which storage, or waiting for it, refused the last
+    write; None once a write has been committed since.
+    """
+
+    available: bool
+    writable: bool
+    damaged: bool
+    database_bytes: int | None = field(metadata=gauge("database_bytes", "Size of palace.db."))
+    log_bytes: int | None = field(metadata=gauge("log_bytes", "Size of the write-ahead log."))
+    commits: int = field(metadata=counter("commits", "Transactions committed."))
+    groups: int
+    largest_group: int
+    retries: int = field(metadata=counter("lock_retries", "Attempts repeated because a program was in the way."))
+    locks: int
+    lock_wait_total: float = field(metadata=counter("lock_wait_seconds", "Time spent for the write lock."))
+    lock_wait_max: float = field(metadata=gauge("lock_wait_max_seconds", "Longest wait for the write lock."))
+    readers_in_use: int
+    readers_limit: int
+    reopened: int
+    last_error: str | None
+
+
+class GroupWriter(Protocol):
+    """Commits units of work together."""
+
+    def write_group(self, units: Sequence[Unit[Any]], /) -> None:
+        """Commit the units together, and settle every one of them. One that fails does not harm the others."""
+        ...
+
+    def awaited(self) -> str:
+        """What a write waits for, as an error message names it."""
+        ...
+
+
+class DatabaseFiles(Protocol):
+    """The files of a database that lies in a directory."""
+
+    directory: Path
+
+    def files(self) -> FileStatistics:
+        """A look at the files, which takes as long as the file system does."""
+        ...
+
+
+class PalaceDatabase(Reader, Writer, GroupWriter, Protocol):
+    """The palace's database, open. Thread-safe."""
+
+    def statistics(self, files: FileStatistics | None = None, /) -> DatabaseStatistics:
+        """Sizes, waits and counts; never waits for a lock, nor for the disk if the look at the files is given."""
+        ...
+
+    def integrity(self) -> list[str]:
+        """What is wrong with the stored data; empty if nothing.
+
+        Raises:
+            PalaceError: as `read`.
+        """
+        ...
+
+    def reopen(self) -> None:
+        """Connect anew, to what is at the database's address now. On failure it stays as it was.
+
+        Raises:
+            PalaceError: as opening.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release everything. Idempotent."""
+        ...
