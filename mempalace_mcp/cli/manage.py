@@ -179,7 +179,7 @@ def rebuild(
                 discard_files(settings.palace / "index")
         app.stores.writer.write(app.stores.lexicon.rebuild, Deadline(COMMAND_SECONDS))
         if vectors:
-            app.vectorizing.forget_vectors(Deadline(COMMAND_SECONDS))
+            app.chunk_embedder.forget_vectors(Deadline(COMMAND_SECONDS))
         app.embedder.start()
         app.indexer.start()
         with Progress("indexing", enabled=show_progress) as progress:

@@ -17,9 +17,10 @@ proves nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from mempalace_mcp.core.disk_set import DiskSet
 from mempalace_mcp.core.model import DrawerChanges
 from mempalace_mcp.palace.importers import LONGEST_EXCHANGE, Document, Said, fits, rendered
 from mempalace_mcp.storage import imports
@@ -377,3 +378,35 @@ def _part(document: Document, said: Sequence[Said]) -> Document:
 def _has_moved(drawer: ImportedDrawer, path: str, is_gone: Callable[[str], bool]) -> bool:
     """Is the drawer's file gone, and does it name it still?"""
     return drawer.path != path and drawer.source_file == drawer.path and is_gone(drawer.path)
+
+
+class DryRun:
+    """What a dry run has planned so far: it stores nothing, but must not count twice what several files hold.
+
+    The keys of records are in a temporary file, since there may be many. `moved` are the notes that it would move.
+    """
+
+    def __init__(self) -> None:
+        self._records = DiskSet()
+        self.moved: set[int] = set()
+
+    def __enter__(self) -> DryRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._records.close()
+
+    def without_known(self, documents: Iterable[Document]) -> list[Document]:
+        """The documents without the records that are remembered, as far as something is left of them."""
+        left = []
+        for document in documents:
+            said = tuple(each for each in document.said if each.key not in self._records)
+            if len(said) == len(document.said):
+                left.append(document)
+            elif said:
+                left.append(replace(document, said=said, content=rendered(said)))
+        return left
+
+    def remember(self, documents: Sequence[Document]) -> None:
+        """Remember the records of these documents."""
+        self._records.update(said.key for document in documents for said in document.said)

@@ -34,7 +34,7 @@ from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import DrawerChanges, NewDrawer, Place, Priority, Span
 from mempalace_mcp.core.text import read_name
 from mempalace_mcp.palace import arguments, chunking
-from mempalace_mcp.palace.import_plans import ExchangePlan, PartsPlan, changes_of, plan_exchange, plan_parts
+from mempalace_mcp.palace.import_plans import DryRun, ExchangePlan, PartsPlan, changes_of, plan_exchange, plan_parts
 from mempalace_mcp.palace.importers import (
     DATE_REASONS,
     OUTSIDE,
@@ -50,7 +50,6 @@ from mempalace_mcp.palace.importers import (
     state_of,
     wing_of_real,
 )
-from mempalace_mcp.palace.search import Trial
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.storage import imports
 from mempalace_mcp.storage.connection import Connection
@@ -259,7 +258,7 @@ class FileImport:
     wing: str
     is_chosen: bool
     state: str
-    trial: Trial | None
+    trial: DryRun | None
     holders: set[int] = field(default_factory=set)
     """The drawers that hold what the file says, in the trash or not; each is counted once."""
     parts: set[str] = field(default_factory=set)
@@ -284,12 +283,12 @@ class FileImport:
         yield from discard(self.stores, self.path, [each for each in gone if each.live], self.trial)
 
     def _file_exchanges(self, documents: Sequence[Document], is_last: bool) -> ImportStep:
-        asked = documents if self.trial is None else self.trial.unheard(documents)
+        asked = documents if self.trial is None else self.trial.without_known(documents)
         with self.stores.reader.read() as connection:
             plans = [plan_exchange(connection, each, self.path, self._is_gone) for each in asked]
         made: dict[int, bool] = {}
         if self.trial is not None:
-            self.trial.hear(asked)
+            self.trial.remember(asked)
         elif is_last or not all(plan.is_idle for plan in plans):
             fresh = (each.content for plan in plans for each in plan.fresh)
             carrying = self._carrying(chain(fresh, (each.content for plan in plans for each in plan.updates)))
@@ -409,7 +408,7 @@ def _held_by(plan: ExchangePlan) -> set[int]:
     return {each.row for each in plan.known} | {row for row in plan.discarded if row is not None}
 
 
-def discard(stores: Stores, path: str, drawers: Sequence[ImportedDrawer], trial: Trial | None) -> Iterator[ImportStep]:
+def discard(stores: Stores, path: str, drawers: Sequence[ImportedDrawer], trial: DryRun | None) -> Iterator[ImportStep]:
     """Move what went out of a note, or with it, into the trash, and remember why. What somebody has edited stays."""
     rows = [each for each in drawers if not each.edited]
     removed = len(rows)
@@ -453,7 +452,7 @@ class Importing:
         chosen = text.read_name(given, "wing").shown if given else None
         if within is not None:
             _verify_within(paths, within)
-        with Trial() if dry_run else nullcontext() as trial:
+        with DryRun() if dry_run else nullcontext() as trial:
             for found in discover(paths, within):
                 if isinstance(found, SkippedFile):
                     yield ImportStep(found.path, problems=(found,))
@@ -462,7 +461,7 @@ class Importing:
             for folder in paths:
                 yield from self._remove_vanished(folder, trial)
 
-    def _import_file(self, file: FoundFile, chosen: str | None, trial: Trial | None) -> Iterator[ImportStep]:
+    def _import_file(self, file: FoundFile, chosen: str | None, trial: DryRun | None) -> Iterator[ImportStep]:
         path = str(file.path)
         state = state_of(file.path)
         with self._stores.reader.read() as connection:
@@ -489,7 +488,7 @@ class Importing:
         if is_complete and importing.parts:
             yield from importing.remove_gone()
 
-    def _remove_vanished(self, given: Path, trial: Trial | None) -> Iterator[ImportStep]:
+    def _remove_vanished(self, given: Path, trial: DryRun | None) -> Iterator[ImportStep]:
         """Discard the notes that are gone from a folder. One that may only be out of reach stays, and is told of."""
         folder = real_path(given)
         if isinstance(folder, SkippedFile) or not folder.is_dir():

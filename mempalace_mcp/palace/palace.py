@@ -40,7 +40,7 @@ from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.arguments import MAX_ITEMS, FilterArguments, ProvenanceArguments
 from mempalace_mcp.palace.facts import FactOperations
 from mempalace_mcp.palace.importing import Importing
-from mempalace_mcp.palace.search import Searching, Vectorizing
+from mempalace_mcp.palace.search import ChunkEmbedder, SearchOperations
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.wake_up import WakeUpOperations
 from mempalace_mcp.storage.connection import Connection
@@ -320,7 +320,7 @@ class PlaceOperations:
 
 
 class Palace(
-    DrawerOperations, DiaryOperations, PlaceOperations, Searching, FactOperations, WakeUpOperations, Importing
+    DrawerOperations, DiaryOperations, PlaceOperations, SearchOperations, FactOperations, WakeUpOperations, Importing
 ):
     """One palace, in parts that share its stores.
 
@@ -329,9 +329,9 @@ class Palace(
     `deadline` limits all waiting of a write.
     """
 
-    def __init__(self, stores: Stores, vectorizing: Vectorizing) -> None:
+    def __init__(self, stores: Stores, chunk_embedder: ChunkEmbedder) -> None:
         self._stores = stores
-        self._vectorizing = vectorizing
+        self._chunk_embedder = chunk_embedder
 
     def checkpoint(
         self,

@@ -1,9 +1,9 @@
-"""How hits are ordered: words and meaning weighed, chunks pooled to their drawer, newer first among equals.
+"""The order of hits: scores by words and by meaning, the best chunk of each drawer, newer first among equals.
 
     score = bm25 / max(greatest bm25, 8) / 2 + cosine / 2
 
-The floor of 8 keeps a weak best match by words from counting as a perfect one. Equal weights lie in the middle of a
-plateau of recall that reaches from 0.4 to 0.6 (`benchmarks/retrieval.py`); reciprocal rank fusion loses several points.
+The floor of 8 keeps a weak best match by words from counting as a perfect one. Recall is the same for weights from 0.4
+to 0.6 (`benchmarks/retrieval.py`). Reciprocal rank fusion loses several points of it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ LEXICAL_WEIGHT = 0.5
 SEMANTIC_WEIGHT = 1 - LEXICAL_WEIGHT
 BM25_FLOOR = 8.0
 IDENTIFIER_BONUS = 2.0
-"""Lifts a chunk that holds a rare identifier of the query above every chunk that does not."""
+"""Puts chunks with a rare identifier of the query before all others."""
 KIN_BONUS = 1.0
-"""For an identifier that is written longer or shorter there."""
-OF_ONE_SOURCE = 3
-"""Hits of one file after which those of others come first,"""
+"""The same for an identifier that is longer or shorter in the chunk."""
+MOST_OF_ONE_FILE = 3
+"""After so many hits of one file, those of other files come first."""
 LEAST_SHARE = 0.3
-"""if they score at least so much of what they displace: what does not answer displaces nothing."""
+"""They must have at least this share of the score of the hits that they displace."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A chunk that one side proposed. `bm25` is 0 where no word matches; `cosine` is None without a vector."""
+    """A chunk that an index returned. `bm25` is 0 if no word matches; `cosine` is None if there is no vector."""
 
     chunk: int
     drawer: int
@@ -43,7 +43,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A drawer's best chunk, with the parts of its score."""
+    """The best chunk of a drawer, with its score and the parts of it."""
 
     chunk: int
     drawer: int
@@ -54,22 +54,22 @@ class Ranked:
 
 
 def rank(candidates: Iterable[Candidate], mode: SearchMode) -> list[Ranked]:
-    """Each drawer once, by its best chunk, best first."""
+    """Each drawer once, with its best chunk, best first."""
     pool = list(candidates)
     scale = max([BM25_FLOOR, *(candidate.bm25 for candidate in pool)])
     best: dict[int, Ranked] = {}
     for candidate in pool:
         ranked = _score(candidate, scale, mode)
-        rival = best.get(candidate.drawer)
-        if rival is None or _order(ranked) < _order(rival):
+        former = best.get(candidate.drawer)
+        if former is None or _order(ranked) < _order(former):
             best[candidate.drawer] = ranked
     return sorted(best.values(), key=_order)
 
 
 def spread(ranked: Sequence[Ranked], sources: Mapping[int, str | None]) -> tuple[list[Ranked], int]:
-    """The same drawers with the files mixed, and how many come before those that others displace.
+    """Mix the files; returns the drawers in their new order, and how many come before the displaced ones.
 
-    `sources` names the file of a chunk; drawers without one are each of its own.
+    `sources` has the file of each chunk. A drawer without a file counts as one of its own.
     """
     counts: Counter[str] = Counter()
     first: list[Ranked] = []
@@ -78,7 +78,7 @@ def spread(ranked: Sequence[Ranked], sources: Mapping[int, str | None]) -> tuple
         source = sources[each.chunk]
         if source is not None:
             counts[source] += 1
-        (displaced if source is not None and counts[source] > OF_ONE_SOURCE else first).append(each)
+        (displaced if source is not None and counts[source] > MOST_OF_ONE_FILE else first).append(each)
     if not displaced:
         return first, len(first)
     least = LEAST_SHARE * displaced[0].score
@@ -95,7 +95,7 @@ def _score(candidate: Candidate, scale: float, mode: SearchMode) -> Ranked:
 
 
 def _blend(lexical: float, cosine: float | None, mode: SearchMode) -> float:
-    """Without a vector (not embedded yet, or no model) words decide alone: a missing side must not sink a hit."""
+    """The score; by words alone without a vector, since a chunk that is not embedded yet must not lose by that."""
     if mode is SearchMode.KEYWORD or cosine is None:
         return lexical
     if mode is SearchMode.SEMANTIC:

@@ -1,10 +1,8 @@
-"""Search by meaning and by words: passages are proposed, scored, joined with the truth, ranked and pooled.
+"""Search by meaning and by words, and the embedding of pending chunks that it relies on.
 
-What a dry run has heard already: it stores nothing, and must not count twice what several files hold.
-
-Giving chunks their vectors: after they were acknowledged, never inside a transaction, each model apart.
-
-Finding drawers by meaning and by words: both sides propose, the truth decides what lives, ranking orders.
+A search prepares its query, gathers candidates from the vector index and the full-text index, joins them with the live
+drawers of one snapshot, and ranks them. New chunks get their vectors after their drawer was acknowledged, never inside
+its transaction.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ from numpy.typing import NDArray
 
 from mempalace_mcp.core import text
 from mempalace_mcp.core.call_context import Deadline
-from mempalace_mcp.core.disk_set import DiskSet
 from mempalace_mcp.core.errors import EmbedderUnavailable, InvalidArgument, ModelMismatch, PalaceCorrupt, PalaceError
 from mempalace_mcp.core.model import (
     Chunk,
@@ -36,7 +33,6 @@ from mempalace_mcp.core.model import (
 )
 from mempalace_mcp.embedding.encoder import Embedder
 from mempalace_mcp.palace import arguments, chunking
-from mempalace_mcp.palace.importers import Document, rendered
 from mempalace_mcp.palace.ranking import BM25_FLOOR, Candidate, Ranked, rank, spread
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.token_estimate import estimate_tokens, fitting
@@ -49,94 +45,79 @@ from mempalace_mcp.storage.sqlite.fulltext import find_verbatim
 from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.vectors.log import REINDEX
 
+Vector = NDArray[np.float32]
 
-class Trial:
-    """The records that a dry run has counted, in a temporary file, for there may be many; and the notes it moved."""
-
-    def __init__(self) -> None:
-        self._heard = DiskSet()
-        self.moved: set[int] = set()
-
-    def __enter__(self) -> Trial:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._heard.close()
-
-    def unheard(self, documents: Iterable[Document]) -> list[Document]:
-        """The documents without what was heard before; those of which nothing is left are left out."""
-        left = []
-        for document in documents:
-            said = tuple(each for each in document.said if each.key not in self._heard)
-            if len(said) == len(document.said):
-                left.append(document)
-            elif said:
-                left.append(replace(document, said=said, content=rendered(said)))
-        return left
-
-    def hear(self, documents: Sequence[Document]) -> None:
-        """Remember what is said in these."""
-        self._heard.update(said.key for document in documents for said in document.said)
-
-
+POOL = 50
+"""Candidates of each index; 30, 50 and 100 rank alike."""
+WIDER_POOL = 500
+DUPLICATE_POOL = 20
+PENDING_AT_ONCE = 16
+"""Pending chunks that a search embeds before it begins."""
 FLOOD = 128
-"""Times what a search embeds by itself: more than that is left to the indexer.
+"""With more than `FLOOD * PENDING_AT_ONCE` chunks pending, a search embeds none and leaves them to the indexer.
 
-It is what an agent may have filed a moment before it asks: leaving more than 64 passages to the indexer cost a point of
-recall at 10 (LoCoMo, asked at once), embedding 16 of them with each search costs others 60 ms for as long as it lasts.
+So many an agent may have filed just before it searches. With a limit of 64 chunks in all, recall at 10 fell by a point
+(LoCoMo, asked at once). Embedding 16 chunks adds 60 ms to each search for as long as some are pending.
 """
+EMBEDDING_SECONDS = 5.0
+LOADING_SECONDS = 1.0
+"""How long the first search waits for the model to load; then it goes by words alone."""
+LONG_QUERY = 2000
+"""Characters. Only the two ends of a longer query are embedded."""
+QUERY_END = 500
+MIN_TOKENS = 16
+MAX_TOKENS = 100_000
 
 
-class Vectorizing:
-    """Embeds what is pending and stores the vectors."""
+class ChunkEmbedder:
+    """Embeds pending chunks and stores their vectors."""
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
         self._interactive = threading.Lock()
-        self._begun = self._ended = 0
-        """Batches of searches, counted; the last one that ended well."""
+        self._last_begun = self._last_ended = 0  # numbers of batches that searches embedded; ended ones succeeded
 
     def embed_pending(self, limit: int, priority: Priority, deadline: Deadline) -> int:
-        """Embed up to `limit` pending chunks of that priority and commit their vectors; returns how many.
+        """Embed up to `limit` pending chunks of a priority and commit their vectors; returns how many.
 
         Raises:
             EmbedderUnavailable: the model is not loaded.
             ModelMismatch: the palace holds vectors of another model.
-            DeadlineExceeded: others were embedding or writing for all that time.
+            DeadlineExceeded: the embedder or the writer was not free in time.
         """
         if priority is Priority.BULK:
             return self._embed(limit, priority, deadline)
-        with self._turn(deadline):
+        with self._exclusive(deadline):
             return self._embed(limit, priority, deadline)
 
-    def embed_recent(self, most: int, deadline: Deadline) -> int:
-        """Embed what agents filed a moment ago, as far as it goes with `most` chunks; returns how many.
+    def embed_recent(self, limit: int, deadline: Deadline) -> int:
+        """Embed up to `limit` pending interactive chunks; returns how many.
 
-        0 if there is so much that the caller would pay for a flood of somebody else's and still not see its end.
-        Callers that come together share one batch: one that was begun after they came has what was there for them.
+        Returns 0 when `FLOOD` times as many are pending. Concurrent callers share a batch: one that began after they
+        called contains everything that was pending then.
 
         Raises:
             EmbedderUnavailable, ModelMismatch, DeadlineExceeded: as `embed_pending`.
         """
         with self._stores.reader.read() as connection:
             self.check_model(connection, self._stores.embedder.get().stamp)
-            waiting = self._stores.drawers.pending_counts(connection).interactive
-        if not 0 < waiting <= FLOOD * most:
+            pending = self._stores.drawers.pending_counts(connection).interactive
+        if not 0 < pending <= FLOOD * limit:
             return 0
-        begun = self._begun
-        with self._turn(deadline):
-            if self._ended > begun:
+        last_begun = self._last_begun
+        with self._exclusive(deadline):
+            if self._last_ended > last_begun:
                 return 0
-            self._begun += 1
-            embedded = self._embed(most, Priority.INTERACTIVE, deadline)
-            self._ended = self._begun
+            self._last_begun += 1
+            embedded = self._embed(limit, Priority.INTERACTIVE, deadline)
+            self._last_ended = self._last_begun
             return embedded
 
     def check_model(self, connection: Connection, stamp: ModelStamp) -> None:
-        """Return if the palace's vectors are of this model, or there are none yet.
+        """Return if the palace has vectors of this model only, or none.
 
         Raises:
-            ModelMismatch: they are of another.
+            ModelMismatch: it has vectors of another model.
         """
         stored = self._stores.drawers.model_stamp(connection)
         if stored is not None and stored != stamp:
@@ -145,19 +126,19 @@ class Vectorizing:
                 hint=f"{REINDEX} Search by words works meanwhile.",
             )
 
+    def forget_vectors(self, deadline: Deadline) -> int:
+        """Make every live chunk pending again and forget the model; returns how many."""
+        return self._stores.writer.write(self._stores.drawers.forget_vectors, deadline)
+
     @contextmanager
-    def _turn(self, deadline: Deadline) -> Iterator[None]:
-        """Embed what agents filed with nobody else doing it; whoever does may be waiting to write what came of it."""
+    def _exclusive(self, deadline: Deadline) -> Iterator[None]:
+        """Only one thread embeds interactive chunks at a time; it may hold the lock while it waits for the writer."""
         while not self._interactive.acquire(timeout=deadline.remaining):
-            deadline.check("those who embed")
+            deadline.check("the embedder, which another call uses")
         try:
             yield
         finally:
             self._interactive.release()
-
-    def forget_vectors(self, deadline: Deadline) -> int:
-        """Make every live chunk pending again and forget the model; returns how many."""
-        return self._stores.writer.write(self._stores.drawers.forget_vectors, deadline)
 
     def _embed(self, limit: int, priority: Priority, deadline: Deadline) -> int:
         embedder = self._stores.embedder.get()
@@ -184,29 +165,11 @@ def _describe(stamp: ModelStamp) -> str:
     return f"{stamp.name} ({stamp.quantization}, {stamp.dimension} dimensions)"
 
 
-Vector = NDArray[np.float32]
-
-POOL = 50
-"""Chunks that each side proposes; 30, 50 and 100 rank alike."""
-WIDER_POOL = 500
-PENDING_AT_ONCE = 16
-"""A search embeds so much of what agents filed a moment ago before it looks; a longer queue is left to the indexer."""
-EMBEDDING_SECONDS = 5.0
-LOADING_SECONDS = 1.0
-"""The first search after the start waits so long for the model before it goes by words alone."""
-LONG_QUERY = 2000
-"""Characters; of a longer query the model is given the two ends, all of which it reads."""
-READ_OF_EACH_END = 500
-MIN_TOKENS = 16
-MAX_TOKENS = 100_000
-DUPLICATE_POOL = 20
-
-
 @dataclass(frozen=True, slots=True)
-class Probe:
-    """What one search looks for. `vector` is None when only words take part; `degraded` says why."""
+class PreparedQuery:
+    """A query ready to be run. `vector` is None for a search by words alone; `degraded` says why it is not by both."""
 
-    query: str
+    text: str
     mode: SearchMode
     filter: DrawerFilter
     vector: Vector | None
@@ -214,9 +177,16 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class LexicalMatches:
+    """The candidates of the full-text index; `degraded` says which may be missing."""
+
+    weighed: Weighed
+    degraded: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
-    """What both sides proposed; `is_cut` when one of them might have had more to propose, `degraded` says what is
-    missing."""
+    """The candidates of both indexes, with their rows. `is_cut` when an index may have more of them."""
 
     candidates: Sequence[Candidate]
     rows: Mapping[int, ChunkRow]
@@ -224,23 +194,15 @@ class Pool:
     degraded: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
-    """What words propose, and what is missing from it."""
-
-    weighed: Weighed
-    degraded: str | None = None
+NO_MATCHES = Weighed({}, Holders())
 
 
-NOTHING = Weighed({}, Holders())
+class SearchOperations:
+    """The part of the palace that searches drawers and finds duplicates."""
 
-
-class Searching:
-    """Search, and the search for duplicates."""
-
-    def __init__(self, stores: Stores, vectorizing: Vectorizing) -> None:
+    def __init__(self, stores: Stores, chunk_embedder: ChunkEmbedder) -> None:
         self._stores = stores
-        self._vectorizing = vectorizing
+        self._chunk_embedder = chunk_embedder
 
     def search(
         self,
@@ -255,23 +217,23 @@ class Searching:
         mode: SearchMode = SearchMode.HYBRID,
         max_tokens: int | None = None,
     ) -> SearchResult:
-        """The best drawers for a query, each with its best passage; `max_tokens` bounds the passages together."""
-        asked = arguments.read_query(query)
-        chosen = self._within(arguments.read_filter(self._stores.calendar, wing, room, source_file, since, before))
+        """The best drawers for a query, each with its best passage. `max_tokens` bounds all passages together."""
+        query = arguments.read_query(query)
+        drawer_filter = self._filter(wing, room, source_file, since, before)
         arguments.read_limit(limit)
         if max_tokens is not None:
             arguments.read_limit(max_tokens, "max_tokens", MAX_TOKENS, MIN_TOKENS)
-        probe = self._probe(asked, SearchMode(mode), chosen)
+        prepared = self._prepare(query, SearchMode(mode), drawer_filter)
         with self._stores.turnstile.turn(), self._stores.reader.read() as connection:
-            hits, degraded = self._best(connection, probe, limit)
+            hits, degraded = self._best_hits(connection, prepared, limit)
             pending = self._stores.drawers.pending_count(connection)
-        kept = hits if max_tokens is None else _within(hits, max_tokens)
-        return SearchResult(kept, probe.mode, degraded, pending, truncated=kept != hits)
+        kept = hits if max_tokens is None else _fit(hits, max_tokens)
+        return SearchResult(kept, prepared.mode, degraded, pending, truncated=kept != hits)
 
     def check_duplicate(
         self, content: str, *, threshold: float = 0.9, wing: str | None = None, room: str | None = None
     ) -> DuplicateReport:
-        """Live drawers that say the same or, by the cosine of the beginnings, nearly the same."""
+        """Live drawers with the same content, or whose cosine with its beginning is at least `threshold`."""
         text.verify_content(content)
         if isinstance(threshold, bool) or not 0 <= threshold <= 1:
             raise InvalidArgument(
@@ -279,128 +241,134 @@ class Searching:
                 argument="threshold",
                 hint="0.9 finds near copies.",
             )
-        chosen = self._within(arguments.read_filter(self._stores.calendar, wing, room, None, None, None))
+        drawer_filter = self._filter(wing, room, None, None, None)
         spans = chunking.split(content)
         beginning = content[spans[0].start : spans[0].stop] if spans else ""
-        probe = self._probe(beginning, SearchMode.HYBRID if spans else SearchMode.KEYWORD, chosen)
+        prepared = self._prepare(beginning, SearchMode.HYBRID if spans else SearchMode.KEYWORD, drawer_filter)
         with self._stores.turnstile.turn(), self._stores.reader.read() as connection:
-            matches = list(self._stores.drawers.duplicates(connection, content, chosen, DUPLICATE_POOL))
-            known = {match.drawer.drawer_id for match in matches}
-            matches += [
-                each for each in self._similar(connection, probe, threshold) if each.drawer.drawer_id not in known
-            ]
-        return DuplicateReport(matches, probe.degraded)
+            same = list(self._stores.drawers.duplicates(connection, content, drawer_filter, DUPLICATE_POOL))
+            similar = self._similar(connection, prepared, threshold)
+        known = {match.drawer.drawer_id for match in same}
+        matches = [*same, *(match for match in similar if match.drawer.drawer_id not in known)]
+        return DuplicateReport(matches, prepared.degraded)
 
-    def _within(self, chosen: DrawerFilter) -> DrawerFilter:
-        return replace(chosen, within=self._stores.within)
+    def _filter(
+        self, wing: str | None, room: str | None, source_file: str | None, since: str | None, before: str | None
+    ) -> DrawerFilter:
+        drawer_filter = arguments.read_filter(self._stores.calendar, wing, room, source_file, since, before)
+        return replace(drawer_filter, within=self._stores.within)
 
-    def _probe(self, query: str, mode: SearchMode, chosen: DrawerFilter) -> Probe:
+    def _prepare(self, query: str, mode: SearchMode, drawer_filter: DrawerFilter) -> PreparedQuery:
+        """Embed the query and recent chunks, as far as the mode and the model allow it."""
         if mode is SearchMode.KEYWORD:
-            return Probe(query, mode, chosen, None, None)
+            return PreparedQuery(query, mode, drawer_filter, None, None)
         if self._stores.embedder.loading:
             self._stores.embedder.wait(LOADING_SECONDS)
         try:
             embedder = self._stores.embedder.get()
-            asked = _embedded(query)
-            if not embedder.reads(asked):
-                return self._unreadable(query, mode, chosen)
-            vector = embedder.embed_query(asked)
+            ends = _ends(query)
+            if not embedder.reads(ends):
+                return self._by_words(query, mode, drawer_filter)
+            vector = embedder.embed_query(ends)
         except EmbedderUnavailable as error:
             if mode is SearchMode.SEMANTIC:
                 raise
-            return Probe(query, mode, chosen, None, f"words only: {error.message}")
+            return PreparedQuery(query, mode, drawer_filter, None, f"words only: {error.message}")
         try:
-            self._vectorizing.embed_recent(PENDING_AT_ONCE, Deadline(EMBEDDING_SECONDS))
+            self._chunk_embedder.embed_recent(PENDING_AT_ONCE, Deadline(EMBEDDING_SECONDS))
         except ModelMismatch as error:
             if mode is SearchMode.SEMANTIC:
                 raise
-            return Probe(query, mode, chosen, None, f"words only: {error.message}; {error.hint}")
+            return PreparedQuery(query, mode, drawer_filter, None, f"words only: {error.message}; {error.hint}")
         except PalaceError as error:
-            return Probe(query, mode, chosen, vector, f"newest drawers by words only: {error.message}")
-        return Probe(query, mode, chosen, vector, None)
+            return PreparedQuery(query, mode, drawer_filter, vector, f"newest drawers by words only: {error.message}")
+        return PreparedQuery(query, mode, drawer_filter, vector, None)
 
     @staticmethod
-    def _unreadable(query: str, mode: SearchMode, chosen: DrawerFilter) -> Probe:
-        """For a query whose vector would say nothing, and so resemble whatever else the model cannot read."""
+    def _by_words(query: str, mode: SearchMode, drawer_filter: DrawerFilter) -> PreparedQuery:
+        """For a query of unknown words: its vector would resemble every other text that the model cannot read."""
         if mode is SearchMode.SEMANTIC:
             raise InvalidArgument(
                 "the embedding model knows too few of the query's words to search by meaning",
                 argument="query",
                 hint="Search with mode hybrid or keyword: words are found in every language.",
             )
-        return Probe(query, mode, chosen, None, "words only: the embedding model knows too few words of this text")
+        degraded = "words only: the embedding model knows too few words of this text"
+        return PreparedQuery(query, mode, drawer_filter, None, degraded)
 
-    def _best(self, connection: Connection, probe: Probe, limit: int) -> tuple[list[Hit], str | None]:
-        """The hits, and what is missing from them."""
-        pool = self._pool(connection, probe, POOL)
-        ranked, enough = _ranked(pool, probe)
-        if enough < limit and pool.is_cut:
-            pool = self._pool(connection, probe, WIDER_POOL)
-            ranked, _ = _ranked(pool, probe)
+    def _best_hits(self, connection: Connection, prepared: PreparedQuery, limit: int) -> tuple[list[Hit], str | None]:
+        """The best hits, and what may be missing from them."""
+        pool = self._pool(connection, prepared, POOL)
+        ranked, settled = _ranked(pool, prepared)
+        if settled < limit and pool.is_cut:
+            pool = self._pool(connection, prepared, WIDER_POOL)
+            ranked, _ = _ranked(pool, prepared)
         return self._hits(connection, ranked[:limit], pool), pool.degraded
 
-    def _pool(self, connection: Connection, probe: Probe, size: int) -> Pool:
-        """Both sides' best `size` chunks, each side's missing scores filled in, joined with what lives."""
+    def _pool(self, connection: Connection, prepared: PreparedQuery, size: int) -> Pool:
+        """The best `size` chunks of each index, with the scores of the other index, joined with the live drawers."""
         index = self._stores.index
-        words = Words(NOTHING)
+        lexical = LexicalMatches(NO_MATCHES)
         cosines: dict[int, float] = {}
-        if probe.vector is not None:
-            found = index.nearest(connection, probe.vector, size, probe.filter)
-            cosines = {each.chunk: each.cosine for each in found}
-        if probe.mode is not SearchMode.SEMANTIC:
-            words = self._words(connection, probe, size, cosines)
-        bm25 = words.weighed.bm25
+        if prepared.vector is not None:
+            nearest = index.nearest(connection, prepared.vector, size, prepared.filter)
+            cosines = {neighbour.chunk: neighbour.cosine for neighbour in nearest}
+        if prepared.mode is not SearchMode.SEMANTIC:
+            lexical = self._lexical(connection, prepared, size, cosines)
+        bm25 = lexical.weighed.bm25
         is_cut = max(len(bm25), len(cosines)) >= size
-        if probe.vector is not None:
-            cosines |= index.cosines(connection, probe.vector, [chunk for chunk in bm25 if chunk not in cosines])
-        rows = self._stores.drawers.chunk_rows(connection, list(bm25.keys() | cosines.keys()), probe.filter)
-        candidates = _candidates(rows, words.weighed, cosines)
-        degraded = "; ".join(filter(None, (probe.degraded, words.degraded))) or None
+        if prepared.vector is not None:
+            cosines |= index.cosines(connection, prepared.vector, [chunk for chunk in bm25 if chunk not in cosines])
+        rows = self._stores.drawers.chunk_rows(connection, list(bm25.keys() | cosines.keys()), prepared.filter)
+        candidates = _candidates(rows, lexical.weighed, cosines)
+        degraded = "; ".join(filter(None, (prepared.degraded, lexical.degraded))) or None
         return Pool(candidates, {row.chunk: row for row in rows}, is_cut, degraded)
 
-    def _words(self, connection: Connection, probe: Probe, size: int, others: Collection[int]) -> Words:
-        """What words propose, and the bm25 of others; without them if their index is damaged and meaning can answer."""
-        lexicon = self._stores.lexicon
+    def _lexical(
+        self, connection: Connection, prepared: PreparedQuery, size: int, others: Collection[int]
+    ) -> LexicalMatches:
+        """The best chunks by words, and the bm25 of `others`. A damaged index is skipped if there is a vector."""
         try:
-            weighed = lexicon.weigh(connection, probe.query, size, probe.filter, others)
+            weighed = self._stores.lexicon.weigh(connection, prepared.text, size, prepared.filter, others)
         except (sqlite3.DatabaseError, PalaceCorrupt) as error:
-            if probe.vector is None or (isinstance(error, sqlite3.Error) and is_passing(error)):
+            if prepared.vector is None or (isinstance(error, sqlite3.Error) and is_passing(error)):
                 raise
-            return Words(NOTHING, "meaning only: the index of words is damaged; run `mempalace-mcp reindex`")
-        if not is_symbolic(probe.query) or any(weighed.bm25.values()):
-            return Words(weighed)
-        found, complete = find_verbatim(connection, probe.query.strip(), size, probe.filter)
+            return LexicalMatches(
+                NO_MATCHES, "meaning only: the index of words is damaged; run `mempalace-mcp reindex`"
+            )
+        if not is_symbolic(prepared.text) or any(weighed.bm25.values()):
+            return LexicalMatches(weighed)
+        found, complete = find_verbatim(connection, prepared.text.strip(), size, prepared.filter)
         degraded = None if complete else "only the latest drawers were looked through for these symbols"
-        return Words(Weighed(weighed.bm25 | dict.fromkeys(found, BM25_FLOOR), weighed.holders), degraded)
+        return LexicalMatches(Weighed(weighed.bm25 | dict.fromkeys(found, BM25_FLOOR), weighed.holders), degraded)
+
+    def _similar(self, connection: Connection, prepared: PreparedQuery, threshold: float) -> list[Duplicate]:
+        if prepared.vector is None:
+            return []
+        nearest = self._stores.index.nearest(connection, prepared.vector, DUPLICATE_POOL, prepared.filter)
+        cosines = {each.chunk: each.cosine for each in nearest if each.cosine >= threshold}
+        rows = self._stores.drawers.chunk_rows(connection, list(cosines), prepared.filter)
+        pool = Pool(_candidates(rows, NO_MATCHES, cosines), {row.chunk: row for row in rows}, is_cut=False)
+        ranked = rank(pool.candidates, SearchMode.SEMANTIC)
+        return [Duplicate(hit.drawer, "similar", hit.score) for hit in self._hits(connection, ranked, pool)]
 
     def _hits(self, connection: Connection, ranked: Sequence[Ranked], pool: Pool) -> list[Hit]:
         rows = [pool.rows[each.chunk] for each in ranked]
         drawers = self._stores.drawers.get(connection, [row.drawer_id for row in rows])
         return [_hit(*each) for each in zip(ranked, rows, drawers, strict=True)]
 
-    def _similar(self, connection: Connection, probe: Probe, threshold: float) -> list[Duplicate]:
-        if probe.vector is None:
-            return []
-        found = self._stores.index.nearest(connection, probe.vector, DUPLICATE_POOL, probe.filter)
-        cosines = {each.chunk: each.cosine for each in found if each.cosine >= threshold}
-        rows = self._stores.drawers.chunk_rows(connection, list(cosines), probe.filter)
-        pool = Pool(_candidates(rows, NOTHING, cosines), {row.chunk: row for row in rows}, is_cut=False)
-        best = rank(pool.candidates, SearchMode.SEMANTIC)
-        return [Duplicate(hit.drawer, "similar", hit.score) for hit in self._hits(connection, best, pool)]
+
+def _ends(query: str) -> str:
+    """The query, or the two ends of a long one: the model reads a page, and a question may follow a long quotation."""
+    return query if len(query) <= LONG_QUERY else f"{query[:QUERY_END]}\n{query[-QUERY_END:]}"
 
 
-def _ranked(pool: Pool, probe: Probe) -> tuple[list[Ranked], int]:
-    """The drawers of a pool, best first, and how many before it would take a wider one to do better."""
-    ranked = rank(pool.candidates, probe.mode)
-    if probe.filter.source_file is not None:
+def _ranked(pool: Pool, prepared: PreparedQuery) -> tuple[list[Ranked], int]:
+    """The drawers of a pool, best first, and how many of them a wider pool would not change."""
+    ranked = rank(pool.candidates, prepared.mode)
+    if prepared.filter.source_file is not None:
         return ranked, len(ranked)
     return spread(ranked, {chunk: row.source_file for chunk, row in pool.rows.items()})
-
-
-def _embedded(query: str) -> str:
-    """What the model is given of a query: it reads no more than a page, and questions stand at either end of a long
-    quotation."""
-    return query if len(query) <= LONG_QUERY else f"{query[:READ_OF_EACH_END]}\n{query[-READ_OF_EACH_END:]}"
 
 
 def _candidates(rows: Iterable[ChunkRow], weighed: Weighed, cosines: Mapping[int, float]) -> list[Candidate]:
@@ -422,8 +390,8 @@ def _hit(ranked: Ranked, row: ChunkRow, drawer: Drawer) -> Hit:
     return Hit(drawer, drawer.content[row.start : row.stop], row.start, ranked.score, ranked.semantic, ranked.lexical)
 
 
-def _within(hits: list[Hit], tokens: int) -> list[Hit]:
-    """The best hits whose passages fit together; the first is cut rather than left out."""
+def _fit(hits: list[Hit], tokens: int) -> list[Hit]:
+    """The best hits whose passages fit into so many tokens together; the first passage is cut if it does not."""
     kept: list[Hit] = []
     for hit in hits:
         cost = estimate_tokens(hit.passage)

@@ -1,4 +1,4 @@
-"""Bringing passages to the words of this version, and giving those of large palaces their tokens, in the background."""
+"""Keeps the full-text index and the token cache of large palaces up to date, in the background."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from mempalace_mcp.storage.sqlite.fulltext import keep_tokens, read_collection, 
 from mempalace_mcp.storage.token_cache import Tokenizer
 
 WINDOW = 128
-"""Passages looked at and written at once: a few milliseconds of work, and one commit for many that came singly."""
+"""Passages of one step: a few milliseconds of work, and one commit for passages that were filed one at a time."""
 
 ROUND_SECONDS = 3600.0
-"""How often all passages are looked at again, for those that were indexed anew under their number."""
+"""How often all passages are checked again: one that was indexed anew keeps its number and needs new tokens."""
 
 
-class Tokenizing:
-    """Goes through the passages in their order and keeps the tokens of those that have none. For one thread.
+class TokenCacheFiller:
+    """Stores the tokens of passages that have none, in the order of passages. For one thread.
 
-    Passages that an earlier version has indexed come first; until they are done, they are found by the earlier words.
-    It has a tokenizer of its own, so that searches do not wait for it. A passage that it has not come to yet scores the
-    same and costs a search thirty microseconds; the newest remain so until they fill a window.
+    Passages that an earlier version indexed are indexed anew first; until then the earlier words find them. A passage
+    without tokens has the same score and costs a search thirty microseconds. The newest passages stay without until
+    they fill a window.
     """
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
-        self._tokenizer = Tokenizer()
-        self._after = 0
+        self._tokenizer = Tokenizer()  # of its own, so that searches do not wait for it
+        self._last = 0
         self._next_round = 0.0
 
     def advance(self) -> int:
-        """Look at the next passages and commit what is missing; at how many it looked, 0 at the end.
+        """Check the next passages and commit what is missing; returns how many were checked, 0 at the end.
 
         Raises:
-            PalaceError: it could not be written; it is tried again.
+            PalaceError: the write failed; the next call tries it again.
         """
         with self._stores.reader.read() as connection:
             stale = read_collection(connection).stale
@@ -43,19 +43,19 @@ class Tokenizing:
             lexicon = self._stores.lexicon
             return self._stores.writer.write(lambda tx: reword_stale(tx, lexicon, WINDOW), Deadline())
         if time.monotonic() >= self._next_round:
-            self._after, self._next_round = 0, time.monotonic() + ROUND_SECONDS
+            self._last, self._next_round = 0, time.monotonic() + ROUND_SECONDS
         with self._stores.reader.read() as connection:
             if not self._stores.lexicon.scores_by_tokens(connection):
                 return 0
-            window = read_texts_after(connection, self._after, WINDOW)
+            window = read_texts_after(connection, self._last, WINDOW)
         if len(window) < WINDOW:
             return 0
         self._keep({chunk: text for chunk, text in window if text is not None})
-        self._after, _ = window[-1]
+        self._last, _ = window[-1]
         return len(window)
 
     def close(self) -> None:
-        """Give back what the tokenizer holds."""
+        """Free the memory of the tokenizer."""
         self._tokenizer.close()
 
     def _keep(self, texts: dict[int, str]) -> None:

@@ -13,7 +13,7 @@ from mempalace_mcp.core.limits import ConcurrencyLimiter
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.embedding.background import BackgroundEmbedder
 from mempalace_mcp.palace.palace import Palace
-from mempalace_mcp.palace.search import Vectorizing
+from mempalace_mcp.palace.search import ChunkEmbedder
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.runtime.activity import Activity
 from mempalace_mcp.runtime.event_loop import Heartbeat
@@ -46,11 +46,11 @@ class App:
         self.embedder = BackgroundEmbedder()
         self.index = VectorIndex(settings.palace, mode=settings.index, stat_cooldown=settings.stat_cooldown)
         self.stores = self._compose()
-        self.vectorizing = Vectorizing(self.stores)
-        self.palace = Palace(self.stores, self.vectorizing)
+        self.chunk_embedder = ChunkEmbedder(self.stores)
+        self.palace = Palace(self.stores, self.chunk_embedder)
         self.indexer = Indexer(
             self.stores,
-            self.vectorizing,
+            self.chunk_embedder,
             FileLock(settings.palace / "embed.lock"),
             trash_age=round(settings.trash_days * clock.DAY),
         )

@@ -83,7 +83,7 @@ class LimitedContext(AppContext):
 
     def __init__(self, app: App, wings: Sequence[str]) -> None:
         super().__init__(app)
-        self._palace = Palace(limited(app.stores, wings), app.vectorizing)
+        self._palace = Palace(limited(app.stores, wings), app.chunk_embedder)
 
     @property
     def palace(self) -> Palace:

@@ -18,9 +18,9 @@ from mempalace_mcp.core.figures import gauge
 from mempalace_mcp.core.limits import wait_for_end
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.model import Priority
-from mempalace_mcp.palace.search import Vectorizing
+from mempalace_mcp.palace.search import ChunkEmbedder
 from mempalace_mcp.palace.stores import Stores
-from mempalace_mcp.palace.token_cache import Tokenizing
+from mempalace_mcp.palace.token_cache import TokenCacheFiller
 from mempalace_mcp.storage.transactions import prune
 
 logger = logging.getLogger(__name__)
@@ -64,10 +64,10 @@ class IndexerStatistics:
 class Indexer:
     """Owns one thread from `start` to `close`. Only the process that holds `embed.lock` embeds."""
 
-    def __init__(self, stores: Stores, vectorizing: Vectorizing, lock: FileLock, trash_age: Instant) -> None:
+    def __init__(self, stores: Stores, chunk_embedder: ChunkEmbedder, lock: FileLock, trash_age: Instant) -> None:
         self._stores = stores
-        self._vectorizing = vectorizing
-        self._tokenizing = Tokenizing(stores)
+        self._chunk_embedder = chunk_embedder
+        self._token_cache = TokenCacheFiller(stores)
         self._lock = lock
         self._trash_age = trash_age
         self._wake = threading.Event()
@@ -112,7 +112,7 @@ class Indexer:
         self._stop.set()
         self._wake.set()
         if wait_for_end(self._thread, CLOSE_SECONDS):
-            self._tokenizing.close()
+            self._token_cache.close()
             self._lock.close()
 
     def statistics(self) -> IndexerStatistics:
@@ -161,7 +161,7 @@ class Indexer:
         if (
             self._prune()
             or (mine and self._embed(Priority.INTERACTIVE, INTERACTIVE_BATCH))
-            or self._tokenizing.advance()  # ahead of imports, whose vectors take far longer
+            or self._token_cache.advance()  # ahead of imports, whose vectors take far longer
             or (mine and self._embed(Priority.BULK, BULK_BATCH))
             or self._purge()
         ):
@@ -186,7 +186,7 @@ class Indexer:
         return False
 
     def _embed(self, priority: Priority, batch: int) -> int:
-        embedded = self._vectorizing.embed_pending(batch, priority, Deadline())
+        embedded = self._chunk_embedder.embed_pending(batch, priority, Deadline())
         self._embedded += embedded
         return embedded
 

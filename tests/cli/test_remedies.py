@@ -106,7 +106,7 @@ def make_foreign(palace: Path) -> None:
 
 def forget_vectors(palace: Path) -> None:
     with opened(palace, started=False) as app:
-        app.vectorizing.forget_vectors(Deadline())
+        app.chunk_embedder.forget_vectors(Deadline())
 
 
 def leave_index(palace: Path) -> None:
@@ -131,10 +131,10 @@ def test_another_model_is_mended_by_what_the_refusal_advises_also_beside_a_sessi
     make_foreign(palace)
     with opened(palace) as app, app.database.read() as connection:
         with pytest.raises(ModelMismatch) as caught:
-            app.vectorizing.check_model(connection, app.embedder.get().stamp)
+            app.chunk_embedder.check_model(connection, app.embedder.get().stamp)
         app.palace.add_drawer("w", "r", "pending")
         with pytest.raises(ModelMismatch):
-            app.vectorizing.embed_pending(1, Priority.INTERACTIVE, Deadline())
+            app.chunk_embedder.embed_pending(1, Priority.INTERACTIVE, Deadline())
     try:
         with bridge(palace) as client:
             client.greet()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.model import SearchMode
-from mempalace_mcp.palace.ranking import BM25_FLOOR, OF_ONE_SOURCE, Candidate, Ranked, rank, spread
+from mempalace_mcp.palace.ranking import BM25_FLOOR, MOST_OF_ONE_FILE, Candidate, Ranked, rank, spread
 
 HYBRID = SearchMode.HYBRID
 
@@ -92,7 +92,7 @@ def test_others_come_before_the_fourth_hit_of_one_file() -> None:
     mixed, leading = spread(hits, sources)
     assert [hit.chunk for hit in mixed] == [1, 2, 3, 4, 7, 8, 5, 6, 9]
     assert leading == 6
-    assert OF_ONE_SOURCE == 3
+    assert MOST_OF_ONE_FILE == 3
 
 
 def test_what_does_not_answer_displaces_nothing() -> None:

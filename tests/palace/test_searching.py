@@ -101,7 +101,7 @@ def test_a_search_does_not_pay_for_a_flood_of_others(tmp_path: Path) -> None:
         for number in range(most + 1):
             app.palace.add_drawer("w", "r", f"note {number}")
         assert app.palace.search("of somebody else").pending == most + 1
-        app.vectorizing.embed_pending(1, Priority.INTERACTIVE, Deadline())
+        app.chunk_embedder.embed_pending(1, Priority.INTERACTIVE, Deadline())
         assert app.palace.search("of somebody else").pending == most - PENDING_AT_ONCE
 
 
@@ -111,7 +111,7 @@ def test_searches_that_come_together_embed_once_for_all(tmp_path: Path) -> None:
         while not app.writer.statistics().waiting:  # its batch is to be stored
             assert not first.done()
         others = [threads.submit(app.palace.search, f"of {number}") for number in range(3)]
-        while _standing_in("_turn") < len(others):
+        while _standing_in("_exclusive") < len(others):
             assert not any(other.done() for other in others)
         leave.set()
         assert first.result().degraded is None
@@ -119,13 +119,13 @@ def test_searches_that_come_together_embed_once_for_all(tmp_path: Path) -> None:
         assert app.palace.search("of the last", mode=SearchMode.KEYWORD).pending == 2 * PENDING_AT_ONCE
 
 
-def test_nobody_waits_longer_than_wanted_for_those_who_embed_and_cannot_write(tmp_path: Path) -> None:
+def test_waiting_for_an_embedder_that_cannot_write_is_bounded(tmp_path: Path) -> None:
     with stuck_writer(tmp_path, 1) as (app, leave), ThreadPoolExecutor() as threads:
         first = threads.submit(app.palace.search, "of the first")
         while not app.writer.statistics().waiting:
             assert not first.done()
-        with pytest.raises(DeadlineExceeded, match="those who embed"):
-            app.vectorizing.embed_recent(PENDING_AT_ONCE, Deadline(0.05))
+        with pytest.raises(DeadlineExceeded, match="the embedder"):
+            app.chunk_embedder.embed_recent(PENDING_AT_ONCE, Deadline(0.05))
         leave.set()
         assert first.result().degraded is None
 

@@ -10,7 +10,7 @@ import pytest
 
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.model import DrawerChanges, NewDrawer
-from mempalace_mcp.palace.token_cache import WINDOW, Tokenizing
+from mempalace_mcp.palace.token_cache import WINDOW, TokenCacheFiller
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.storage.lexical import SMALL_TABLE
 from mempalace_mcp.storage.transactions import Transaction
@@ -36,14 +36,14 @@ def tokenized(app: App) -> set[int]:
 
 
 @contextmanager
-def running(app: App) -> Iterator[Tokenizing]:
-    with closing(Tokenizing(app.stores)) as tokenizing:
-        yield tokenizing
+def running(app: App) -> Iterator[TokenCacheFiller]:
+    with closing(TokenCacheFiller(app.stores)) as filler:
+        yield filler
 
 
-def finish(tokenizing: Tokenizing) -> int:
+def finish(filler: TokenCacheFiller) -> int:
     """At how many passages it looked until there was nothing left."""
-    return sum(iter(tokenizing.advance, 0))
+    return sum(iter(filler.advance, 0))
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """A palace that has just become large, and has no tokens yet."""
     with opened(tmp_path_factory.mktemp("large"), started=False) as app:
         file(app, SMALL_TABLE)
-        with running(app) as tokenizing:
-            assert finish(tokenizing) == 0, "small as yet"
+        with running(app) as filler:
+            assert finish(filler) == 0, "small as yet"
         assert tokenized(app) == set()
         file(app, 1)
         yield app
@@ -70,10 +70,10 @@ def untouched(large: App) -> App:
 
 def test_what_fills_windows_gets_its_tokens_and_nobody_hears_of_it(untouched: App) -> None:
     before = seq_of(untouched)
-    with running(untouched) as tokenizing:
-        assert finish(tokenizing) == FULL
+    with running(untouched) as filler:
+        assert finish(filler) == FULL
         assert tokenized(untouched) == set(range(1, FULL + 1))
-        assert finish(tokenizing) == 0, "the rest waits for more"
+        assert finish(filler) == 0, "the rest waits for more"
     assert seq_of(untouched) == before
     with untouched.database.read() as connection:
         scores = untouched.stores.lexicon.scores(connection, "77", range(1, SMALL_TABLE + 1))
@@ -92,8 +92,8 @@ def test_it_goes_on_where_another_process_ended(untouched: App) -> None:
 
 
 def test_a_passage_indexed_anew_under_its_number_is_found_by_the_next_round(untouched: App) -> None:
-    with running(untouched) as tokenizing:
-        finish(tokenizing)
+    with running(untouched) as filler:
+        finish(filler)
     with untouched.database.read() as connection:
         (drawer,) = connection.execute("SELECT d.drawer_id FROM drawers d JOIN chunks c ON c.drawer = d.id").fetchone()
 
@@ -105,8 +105,8 @@ def test_a_passage_indexed_anew_under_its_number_is_found_by_the_next_round(unto
 
     untouched.database.write(reword, Deadline())
     assert len(tokenized(untouched)) == FULL - 1
-    with running(untouched) as tokenizing:
-        finish(tokenizing)
+    with running(untouched) as filler:
+        finish(filler)
     assert len(tokenized(untouched)) == FULL
 
 
