@@ -1,4 +1,4 @@
-"""Loading the embedding model beside everything else, so that a server answers before it is there."""
+"""Loads the embedding model in a thread: a server answers before the model is ready."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLOSE_SECONDS = 30.0
 
 
 class Loading(StrEnum):
-    """How far the loading of the model has come."""
+    """The state of the model."""
 
     IDLE = "idle"
     LOADING = "loading"
@@ -30,7 +30,7 @@ class Loading(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BackgroundStatistics:
-    """How far loading has come, how many seconds that took, and what the embedder has done since."""
+    """The state of the model, the seconds that loading took, and the statistics of the loaded embedder."""
 
     state: Loading
     load_seconds: float | None
@@ -38,7 +38,7 @@ class BackgroundStatistics:
 
 
 class BackgroundEmbedder:
-    """Loads an embedder in one thread of its own, from `start` on, and owns it. Thread-safe."""
+    """Loads an embedder in a thread of its own, once `start` is called, and owns it. Thread-safe."""
 
     def __init__(self, load: Callable[[], Embedder] = MiniLm.load) -> None:
         self._load = load
@@ -51,7 +51,7 @@ class BackgroundEmbedder:
         self._load_seconds: float | None = None
 
     def start(self) -> None:
-        """Begin to load and return at once. Does nothing if that was done before, or after `close`."""
+        """Begin to load and return at once. Does nothing when called again, or after `close`."""
         with self._lock:
             if self._state is not Loading.IDLE:
                 return
@@ -102,13 +102,13 @@ class BackgroundEmbedder:
         )
 
     def statistics(self) -> BackgroundStatistics:
-        """How far loading has come, and what the embedder has done."""
+        """The state of the model and the statistics of the embedder."""
         with self._lock:
             state, embedder, seconds = self._state, self._embedder, self._load_seconds
         return BackgroundStatistics(state, seconds, embedder.statistics() if embedder else None)
 
     def close(self) -> None:
-        """Wait a while for the end of loading and close the embedder. May be called more than once."""
+        """Wait up to `CLOSE_SECONDS` for the end of loading, then close the embedder. Idempotent."""
         with self._lock:
             self._state = Loading.CLOSED
             thread = self._thread
@@ -125,11 +125,11 @@ class BackgroundEmbedder:
         embedder, failure = None, None
         try:
             embedder = self._load()
-        except Exception as error:  # whatever stops it is what callers must be told
+        except Exception as error:  # of any library: `get` raises it as an `EmbedderBroken`
             failure = _reason(error)
             logger.error("the embedding model could not be loaded: %s", failure, exc_info=error)
         with self._lock:
-            if self._state is Loading.CLOSED and embedder is not None:  # nobody waits for it any more
+            if self._state is Loading.CLOSED and embedder is not None:  # closed while it was loading
                 embedder.close()
                 embedder = None
             self._embedder, self._failure = embedder, failure

@@ -1,10 +1,6 @@
-"""From text to vectors: the bundled model, its tokenizer, and batches of passages.
+"""Turns texts into vectors with the bundled sentence encoder: all-MiniLM-L6-v2 in ONNX Runtime, offline, on the CPU.
 
-The files of the model that is part of this package, verified before use.
-
-What turns texts into vectors, as the palace sees it.
-
-The bundled sentence encoder at work: all-MiniLM-L6-v2 in ONNX Runtime, on the processor, offline.
+The files of the model are part of this package and are verified before use.
 """
 
 from __future__ import annotations
@@ -43,7 +39,7 @@ _HINT = "Install mempalace-mcp again; search by words works meanwhile."
 
 @dataclass(frozen=True, slots=True)
 class ModelBundle:
-    """A model whose files have been verified: what it is, its graph and its tokenizer."""
+    """A model whose files have been verified: its stamp, and the paths of its graph and tokenizer."""
 
     stamp: ModelStamp
     graph: Path
@@ -80,9 +76,9 @@ def _verified(path: Path, stamp: dict[str, Any]) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class EmbedderStatistics:
-    """What an embedder has done since it was loaded. `batches` counts calls; `seconds` is the time spent in them.
+    """Figures of an embedder since it was loaded. `batches` counts calls, `seconds` is the time spent in them.
 
-    `cache_hits` and `cache_misses` count queries; `cache_size` of at most `cache_limit` query vectors are remembered.
+    `cache_hits` and `cache_misses` count queries. The cache holds `cache_size` query vectors, at most `cache_limit`.
     """
 
     texts: int
@@ -95,58 +91,58 @@ class EmbedderStatistics:
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors of unit length, so that a dot product is a cosine. Thread-safe.
+    """Turns texts into vectors of unit length: their dot product is their cosine. Thread-safe.
 
     Every method but `statistics` and `close` raises EmbedderUnavailable once the embedder is closed.
     """
 
     @property
     def stamp(self) -> ModelStamp:
-        """Which model makes these vectors; only vectors of equal stamps can be compared."""
+        """The model of these vectors; only vectors of equal stamps can be compared."""
         ...
 
     def reads(self, text: str) -> bool:
-        """Are at least half of the text's tokens known to the model? Unknown ones all look alike to it."""
+        """Are at least half of the text's tokens known to the model? All unknown ones are the same to it."""
         ...
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """One row a text, in the order given. A text's vector does not depend on the other texts."""
+        """One row per text, in the same order. A text's vector does not depend on the other texts."""
         ...
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """The vector of one text, read-only; those asked for lately are remembered."""
+        """The vector of one text, read-only; the latest ones are cached."""
         ...
 
     def statistics(self) -> EmbedderStatistics:
-        """What has been done since it was loaded."""
+        """The figures since it was loaded."""
         ...
 
     def close(self) -> None:
-        """Give the memory back once the calls under way have ended. May be called more than once."""
+        """Free the memory when the calls under way have ended. Idempotent."""
         ...
 
 
 MAX_CHARACTERS = 8 * 1024
-"""What is tokenized of a text. The model reads 256 tokens, about 1,100 characters of English; the rest is not seen."""
+"""The part of a text that is tokenized. The model reads 256 tokens, about 1,100 characters of English."""
 
 REMEMBERED_QUERIES = 512
 
 _UNKNOWN = "[UNK]"
-"""What the tokenizer reads where its vocabulary has nothing: most Chinese characters, emoji, words of 100 letters."""
+"""The token of text that is not in the vocabulary: most Chinese characters, emoji, words of 100 letters."""
 
 _ALONE = 4
-"""Up to so many texts the calling thread embeds by itself; of more, a second thread takes its share."""
+"""Up to so many texts are embedded by the calling thread alone, more by it and a second thread."""
 
 _RUNS_AT_ONCE = 4
-"""Each run of the graph under way needs up to 10 MB, which ONNX Runtime keeps for the next one."""
+"""Each concurrent run of the graph needs up to 10 MB, which ONNX Runtime keeps for the next one."""
 
 
 class MiniLm:
     """all-MiniLM-L6-v2: the first 256 tokens of a text become a unit vector of 384 numbers. Thread-safe.
 
-    Texts go through the graph one at a time. In a batch they would share one scale of quantization, so that a vector
-    would depend on its neighbours (cosine 0.99 to the one made alone), and long texts would not be faster for it.
-    Each run of the graph happens in its caller's thread, so that a query is not held up by an import.
+    Texts go through the graph one at a time. In a batch they would share one scale of quantization: a vector would
+    depend on the other texts (cosine 0.99 to the one made alone), and long texts would not be faster. Each run of the
+    graph is in the thread of its caller: a query does not wait for an import.
     """
 
     def __init__(self, bundle: ModelBundle) -> None:
@@ -172,19 +168,19 @@ class MiniLm:
 
     @property
     def stamp(self) -> ModelStamp:
-        """Which model makes these vectors."""
+        """The model of these vectors."""
         return self._stamp
 
     def reads(self, text: str) -> bool:
         """Are at least half of the text's tokens known to the model?
 
-        Unknown ones all look alike to it: two texts without any known one have a cosine of 1, whatever they say.
+        All unknown ones are the same to it: two texts without any known token have a cosine of 1.
         """
         tokens = self._tokenizer.encode(text[:MAX_CHARACTERS], add_special_tokens=False).tokens
         return 2 * tokens.count(_UNKNOWN) <= len(tokens)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """One unit row a text, in the order given.
+        """One unit vector per text, in the same order.
 
         Raises:
             EmbedderUnavailable: it was closed.
@@ -210,19 +206,21 @@ class MiniLm:
         return vectors
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """The vector of one text, read-only; the last few hundred are remembered.
+        """The vector of one text, read-only; the last few hundred are cached.
 
         Raises:
             EmbedderUnavailable: it was closed.
         """
         session = self._opened()
         key = text[:MAX_CHARACTERS]
-        remembered = self._queries.get(key)
+        cached = self._queries.get(key)
         with self._counting:
-            self._cache_hits += remembered is not None
-            self._cache_misses += remembered is None
-        if remembered is not None:
-            return remembered
+            if cached is None:
+                self._cache_misses += 1
+            else:
+                self._cache_hits += 1
+        if cached is not None:
+            return cached
         began = time.perf_counter()
         vector = self._encode(session, key)
         vector.setflags(write=False)
@@ -231,7 +229,7 @@ class MiniLm:
         return vector
 
     def statistics(self) -> EmbedderStatistics:
-        """What has been done since it was loaded."""
+        """The figures since it was loaded."""
         with self._counting:
             return EmbedderStatistics(
                 texts=self._texts,
@@ -244,7 +242,7 @@ class MiniLm:
             )
 
     def close(self) -> None:
-        """Let go of the model, whose memory is given back when the calls under way have ended."""
+        """Drop the model; its memory is freed when the calls under way have ended."""
         self._session = None
         self._queries.clear()
 
@@ -268,7 +266,7 @@ class MiniLm:
 
 
 def _work_in_pair(work: Callable[[], None], remaining: deque[int]) -> None:
-    """Run `work` in this thread and in a second one until nothing remains; an error in either ends both."""
+    """Run `work` in this thread and a second one until nothing remains; an error in one ends both."""
     with ThreadPoolExecutor(1, thread_name_prefix="embedder") as helper:
         share = helper.submit(work)
         try:
@@ -279,12 +277,12 @@ def _work_in_pair(work: Callable[[], None], remaining: deque[int]) -> None:
 
 
 def _open_session(graph: Path) -> InferenceSession:
-    """A session that starts no threads of its own and may be run from several at once."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when it is imported; otherwise it reports to its maker
+    """A session that starts no threads and may be run from several at once."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read by the import below
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False  # it keeps a block for every length of text that was ever seen
+    options.enable_mem_pattern = False  # it would keep a block of memory for each length of text
     return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
