@@ -1,6 +1,7 @@
-"""Chroma in a child process, whose pauses and crashes do not touch this one: the parent's side.
+"""Chroma in a child process, so that its pauses and crashes do not affect this one: the parent's side, and messages.
 
-Both sides exchange messages over a socket: integers, vectors and a text in one frame.
+Messages have framing of their own. `multiprocessing.connection` has no timeout for sending, nor for the rest of a
+message that has begun: a child that stops in the middle of one would stop this process too.
 """
 
 from __future__ import annotations
@@ -23,17 +24,24 @@ from mempalace_mcp.core.errors import StorageError
 from mempalace_mcp.storage.vectors.exact import Candidates
 from mempalace_mcp.storage.vectors.log import Integers, Vectors
 
+CALL_SECONDS = 60.0
+"""How long the child may take for anything but a query."""
+HANG_SECONDS = 5.0
+"""How long a query may be without a reply before the child counts as hung."""
+_REAP_SECONDS = 5.0
+_TOLERANCE = 1e-4
+_PROGRAM = "mempalace_mcp.storage.vectors.chroma_worker"
 _HEADER = struct.Struct("=4s5I")  # a multiple of 8 bytes, so that the numbers behind it are aligned
 _MAGIC = b"pala"
 _LARGEST = 512 * 1024 * 1024
 _PIECE = 1 << 20
-_MOMENT = 0.001
+_SHORTEST_TIMEOUT = 0.001  # 0 would make the socket non-blocking
 
 
 class Kind(IntEnum):
-    """What a frame asks for, or that it answers."""
+    """The kind of a message: two of replies, the others of requests."""
 
-    ANSWER = 0
+    REPLY = 0
     FAILURE = 1
     QUERY = 2
     UPSERT = 3
@@ -45,7 +53,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChromaMessage:
-    """One message. What each part means depends on the kind."""
+    """A request or reply. The meaning of its parts depends on the kind."""
 
     kind: Kind
     integers: Integers = field(default_factory=lambda: np.empty(0, np.int64))
@@ -53,7 +61,7 @@ class ChromaMessage:
     text: str = ""
 
     def encode(self) -> bytes:
-        """The frame as it is sent: magic, kind, four lengths, then the parts as they lie in memory."""
+        """The message in bytes: magic, kind, four lengths, then the parts as they are in memory."""
         text = self.text.encode("utf-8", "replace")
         header = _HEADER.pack(_MAGIC, self.kind, len(self.integers), *self.vectors.shape, len(text))
         integers, vectors = np.asarray(self.integers, np.int64), np.asarray(self.vectors, np.float32)
@@ -61,28 +69,28 @@ class ChromaMessage:
 
 
 class Channel:
-    """One end of a connection. What has arrived in part is kept until the rest comes. Not thread-safe."""
+    """One end of a connection. Part of a message is kept until the rest arrives. Not thread-safe."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._arrived = bytearray()
 
-    def send(self, frame: ChromaMessage, seconds: float | None = None) -> None:
-        """Send a frame whole.
+    def send(self, message: ChromaMessage, seconds: float | None = None) -> None:
+        """Send a whole message.
 
         Raises:
-            OSError: the other end is gone, or (`TimeoutError`) did not take it in time; nothing more can be sent.
+            OSError: the other end is closed, or (`TimeoutError`) did not read it in time; nothing more can be sent.
         """
-        self._socket.settimeout(None if seconds is None else max(seconds, _MOMENT))
-        self._socket.sendall(frame.encode())
+        self._socket.settimeout(None if seconds is None else max(seconds, _SHORTEST_TIMEOUT))
+        self._socket.sendall(message.encode())
 
     def receive(self, seconds: float | None = None) -> ChromaMessage:
-        """The next frame. What is there already is found even when no time is left.
+        """The next message. One that has arrived is returned even if `seconds` is 0.
 
         Raises:
-            TimeoutError: it did not come in time; it may be waited for again.
+            TimeoutError: it did not arrive in time; `receive` may be called again.
             EOFError: the other end is closed.
-            ValueError: what came is no frame.
+            ValueError: the bytes that arrived are no message.
             OSError: the connection failed.
         """
         limit = None if seconds is None else time.monotonic() + seconds
@@ -90,7 +98,7 @@ class Channel:
         magic, kind, count, rows, columns, length = _HEADER.unpack_from(self._arrived)
         size = _HEADER.size + 8 * count + 4 * rows * columns + length
         if magic != _MAGIC or size > _LARGEST:
-            raise ValueError("what came is no frame")
+            raise ValueError("the bytes that arrived are no message")
         self._await(size, limit)
         content = bytes(self._arrived[:size])
         del self._arrived[:size]
@@ -102,33 +110,24 @@ class Channel:
         )
 
     def close(self) -> None:
-        """Close this end; the other one sees it. Idempotent."""
+        """Close this end; the other one gets an `EOFError`. Idempotent."""
         self._socket.close()
 
     def _await(self, size: int, limit: float | None) -> None:
-        """Read until so many bytes have arrived."""
+        """Read until `size` bytes have arrived."""
         while len(self._arrived) < size:
-            self._socket.settimeout(None if limit is None else max(limit - time.monotonic(), _MOMENT))
+            self._socket.settimeout(None if limit is None else max(limit - time.monotonic(), _SHORTEST_TIMEOUT))
             piece = self._socket.recv(min(size - len(self._arrived), _PIECE))
             if not piece:
                 raise EOFError("the other end is closed")
             self._arrived += piece
 
 
-CALL_SECONDS = 60.0
-"""How long the child may take for anything but a query."""
-HANG_SECONDS = 5.0
-"""How long a query may stay unanswered before the child counts as hung."""
-_REAP_SECONDS = 5.0
-_TOLERANCE = 1e-4
-_PROGRAM = "mempalace_mcp.storage.vectors.chroma_worker"
-
-
 class ChromaProcess:
     """The parent's side of one child and its one `ChromaSession`. Not thread-safe.
 
-    Any failure ends the session: the child is killed and reaped before the error is raised. A query that is merely
-    slow is none: it gives None, and its answer is dropped when it comes.
+    Any failure ends the session: the child is killed and reaped before the error is raised. A slow query is no failure:
+    it returns None, and its reply is dropped when it arrives.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -138,8 +137,8 @@ class ChromaProcess:
             StorageError: Chroma cannot open it.
             OSError: the child cannot be started.
         """
-        self._process, self._channel, self._lifeline = _start(directory)
-        self._asked_at: float | None = time.monotonic()
+        self._process, self._channel, self._parent_death_pipe = _start(directory)
+        self._requested_at: float | None = time.monotonic()
         with self._ending_on_failure():
             self._receive(CALL_SECONDS)
 
@@ -149,22 +148,23 @@ class ChromaProcess:
         return self._process.pid
 
     def query(self, vector: Vectors, count: int, position: int, seconds: float) -> Candidates | None:
-        """The `count` nearest rows, None if the answer takes longer than `seconds`; `position` is how far the
-        collection follows the log.
+        """The `count` nearest rows, or None if the reply takes longer than `seconds`.
+
+        `position` is how far the collection follows the log.
 
         Raises:
             StorageError: the session failed and is over.
         """
         with self._ending_on_failure():
-            if self._asked_at is not None and self._receive_or_hang(0.0) is None:
+            if self._requested_at is not None and self._receive_unless_slow(0.0) is None:
                 return None
             self._send(ChromaMessage(Kind.QUERY, np.array([count], np.int64), vector[np.newaxis]), seconds)
-            answer = self._receive_or_hang(seconds)
-            if answer is None:
+            reply = self._receive_unless_slow(seconds)
+            if reply is None:
                 return None
-            chunks, cosines = answer.integers, answer.vectors.ravel()
+            chunks, cosines = reply.integers, reply.vectors.ravel()
             if len(chunks) != len(cosines):
-                raise ValueError("the answer does not fit the question")
+                raise ValueError("the reply has not as many cosines as chunks")
         floor = float(cosines.min()) if len(chunks) >= count else -np.inf
         return Candidates(chunks, cosines, np.zeros_like(chunks), np.full_like(chunks, position), floor)
 
@@ -193,13 +193,13 @@ class ChromaProcess:
         return self._call(ChromaMessage(Kind.CHUNKS)).integers
 
     def vectors(self, chunks: Sequence[int]) -> dict[int, Vectors]:
-        """The vectors of those of the chunks that there are.
+        """The vectors of those of the chunks that it holds.
 
         Raises:
             StorageError: the session failed and is over.
         """
-        answer = self._call(ChromaMessage(Kind.VECTORS, np.array(chunks, np.int64)))
-        return dict(zip(answer.integers.tolist(), answer.vectors, strict=False))
+        reply = self._call(ChromaMessage(Kind.VECTORS, np.array(chunks, np.int64)))
+        return dict(zip(reply.integers.tolist(), reply.vectors, strict=False))
 
     def close(self) -> None:
         """Close Chroma, then the child.
@@ -216,37 +216,37 @@ class ChromaProcess:
         with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: reaped when the next child is started
             self._process.wait(_REAP_SECONDS)
         self._channel.close()
-        lifeline, self._lifeline = self._lifeline, None
-        if lifeline is not None:
-            os.close(lifeline)
+        pipe, self._parent_death_pipe = self._parent_death_pipe, None
+        if pipe is not None:
+            os.close(pipe)
 
     def _call(self, request: ChromaMessage, seconds: float = CALL_SECONDS) -> ChromaMessage:
         with self._ending_on_failure():
-            if self._asked_at is not None:
+            if self._requested_at is not None:
                 self._receive(seconds)
             self._send(request, seconds)
             return self._receive(seconds)
 
     def _send(self, request: ChromaMessage, seconds: float) -> None:
-        self._asked_at = time.monotonic()
+        self._requested_at = time.monotonic()
         self._channel.send(request, seconds)
 
-    def _receive_or_hang(self, seconds: float) -> ChromaMessage | None:
-        """The answer to the last request, None as long as there is hope for it."""
-        assert self._asked_at is not None
+    def _receive_unless_slow(self, seconds: float) -> ChromaMessage | None:
+        """The reply to the last request, or None while the child does not count as hung."""
+        assert self._requested_at is not None
         try:
             return self._receive(seconds)
         except TimeoutError:
-            if time.monotonic() - self._asked_at > HANG_SECONDS:
+            if time.monotonic() - self._requested_at > HANG_SECONDS:
                 raise
             return None
 
     def _receive(self, seconds: float) -> ChromaMessage:
-        answer = self._channel.receive(seconds)
-        if answer.kind is not Kind.ANSWER:
-            raise StorageError(f"Chroma failed: {answer.text}")
-        self._asked_at = None
-        return answer
+        reply = self._channel.receive(seconds)
+        if reply.kind is not Kind.REPLY:
+            raise StorageError(f"Chroma failed: {reply.text}")
+        self._requested_at = None
+        return reply
 
     @contextmanager
     def _ending_on_failure(self) -> Iterator[None]:
@@ -256,22 +256,18 @@ class ChromaProcess:
             self.kill()
             status = self._process.returncode
             raise StorageError(f"Chroma's process failed: {error} (exit status {status})") from error
-        except BaseException:  # an interrupt between question and answer too
+        except BaseException:  # also an interrupt between request and reply
             self.kill()
             raise
 
 
 def agrees(held: Vectors | None, vector: Vectors) -> bool:
-    """Is the vector that Chroma holds the one of SQLite, but for rounding?"""
+    """Is the vector that Chroma holds, if any, that of SQLite, but for rounding?"""
     return held is not None and held.shape == vector.shape and bool(np.allclose(held, vector, atol=_TOLERANCE))
 
 
 def _start(directory: Path) -> tuple[subprocess.Popen[bytes], Channel, int | None]:
-    """Start the child: its process, the connection, and the writing end of its lifeline.
-
-    It gets a process group of its own, so that what is typed at a terminal does not reach it, but no session of its
-    own: Linux balances sessions against each other and would disregard its niceness.
-    """
+    """Start the child; returns its process, the channel, and the writing end of its parent-death pipe."""
     ours, theirs = socket.socketpair()
     reading, writing = os.pipe()
     try:
@@ -281,11 +277,11 @@ def _start(directory: Path) -> tuple[subprocess.Popen[bytes], Channel, int | Non
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(reading,),
-            process_group=0,
+            process_group=0,  # no signals of the terminal; no session of its own, for which Linux ignores niceness
             cwd="/",
             env=_environment(),
         )
-    except BaseException:  # nobody would close them
+    except BaseException:  # the caller gets nothing to close
         ours.close()
         os.close(writing)
         raise
@@ -296,6 +292,6 @@ def _start(directory: Path) -> tuple[subprocess.Popen[bytes], Channel, int | Non
 
 
 def _environment() -> dict[str, str]:
-    """This process's, so that the same packages are found, with one thread for each computation."""
+    """The environment of this process, with its path of packages, and one thread for each computation."""
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}

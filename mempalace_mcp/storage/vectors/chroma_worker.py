@@ -1,10 +1,10 @@
-"""The process that runs Chroma: `python -m mempalace_mcp.storage.vectors.chroma_worker DIRECTORY LIFELINE`.
+"""The process that runs Chroma: `python -m mempalace_mcp.storage.vectors.chroma_worker DIRECTORY DESCRIPTOR`.
 
-It answers the frames that come over the socket at standard input, one after the other. Its parent decides when it
-ends. The first failure is told and is its end. LIFELINE is the number of a pipe's reading end whose writing end the
-parent alone holds: when that closes, however the parent died, the kernel kills this process, even while Chroma's
-native code runs and no Python does, or while it is stopped. (`PR_SET_PDEATHSIG` would end it with the parent's
-*thread* that started it.)
+It replies to the requests that arrive at the socket at standard input, one after the other. It ends when its parent
+closes the socket, and after the first failure, which it reports. DESCRIPTOR is the reading end of the parent-death
+pipe; only the parent has the writing end. When that closes, however the parent died, the kernel kills this process,
+even if it is stopped or executes Chroma's native code. (`PR_SET_PDEATHSIG` would end it with the *thread* of the parent
+that started it.)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PAGE = 10_000
 class ChromaSession:
     """A `PersistentClient` with its collection. Holds ids and vectors, never a text. Not thread-safe.
 
-    Everything here may raise whatever Chroma raises, which includes panics that are no `Exception`.
+    Every method raises what Chroma raises, which includes panics that are no `Exception`.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -49,8 +49,8 @@ class ChromaSession:
 
     def query(self, vector: Vectors, count: int) -> tuple[Integers, NDArray[np.float32]]:
         """The `count` nearest rows and their cosines."""
-        answer = self._collection.query(query_embeddings=vector[np.newaxis], n_results=count, include=["distances"])
-        return np.array(answer["ids"][0], np.int64), 1 - np.array(answer["distances"][0], np.float32)
+        result = self._collection.query(query_embeddings=vector[np.newaxis], n_results=count, include=["distances"])
+        return np.array(result["ids"][0], np.int64), 1 - np.array(result["distances"][0], np.float32)
 
     def upsert(self, chunks: Integers, vectors: Vectors) -> None:
         """Add rows, or replace their vectors."""
@@ -64,20 +64,20 @@ class ChromaSession:
         """The chunks of all rows, ascending."""
         pages: list[Integers] = []
         while not pages or len(pages[-1]) == _PAGE:
-            answer = self._collection.get(include=[], limit=_PAGE, offset=_PAGE * len(pages))
-            pages.append(np.array(answer["ids"], np.int64))
+            result = self._collection.get(include=[], limit=_PAGE, offset=_PAGE * len(pages))
+            pages.append(np.array(result["ids"], np.int64))
         return np.sort(np.concatenate(pages))
 
     def vectors(self, chunks: Integers) -> tuple[Integers, Vectors]:
-        """Those of the chunks that there are, and their vectors."""
+        """Those of the chunks that it holds, and their vectors."""
         if len(chunks) == 0:
             return chunks, np.empty((0, 0), np.float32)
-        answer = self._collection.get(ids=_names(chunks), include=["embeddings"])
-        found = np.array(answer["ids"], np.int64)
-        return found, np.asarray(answer["embeddings"], np.float32).reshape(len(found), -1)
+        result = self._collection.get(ids=_names(chunks), include=["embeddings"])
+        found = np.array(result["ids"], np.int64)
+        return found, np.asarray(result["embeddings"], np.float32).reshape(len(found), -1)
 
     def close(self) -> None:
-        """Close the client, exactly once, and let go of the collection: it would keep the rest alive."""
+        """Close the client, exactly once, and drop the collection, which would keep the rest alive."""
         client, self._client, self._collection = self._client, None, None
         client.close()
 
@@ -86,12 +86,12 @@ def _names(chunks: Integers) -> list[str]:
     return [str(chunk) for chunk in chunks.tolist()]
 
 
-def main(directory: Path, lifeline: int) -> None:
+def main(directory: Path, parent_death_pipe: int) -> None:
     """Serve until the parent closes the connection or something fails; does not return."""
     os.umask(_UMASK)
     _leave_signals_to_parent()
-    platform.end_when_closed(lifeline)
-    _yield_to_others()
+    platform.end_when_closed(parent_death_pipe)
+    _lower_priority()
     channel = Channel(socket.socket(fileno=sys.stdin.fileno()))
     try:
         _serve(channel, directory)
@@ -100,44 +100,44 @@ def main(directory: Path, lifeline: int) -> None:
     except BaseException as error:  # noqa: BLE001 - a panic in Chroma's native code is no Exception
         with suppress(OSError):
             channel.send(ChromaMessage(Kind.FAILURE, text=f"{type(error).__name__}: {error}"[:_LONGEST_TEXT]))
-    os._exit(0)  # without another write by Chroma's destructors
+    os._exit(0)  # so that Chroma's destructors do not write
 
 
 def _serve(channel: Channel, directory: Path) -> None:
     session = ChromaSession(directory)
-    channel.send(ChromaMessage(Kind.ANSWER))
+    channel.send(ChromaMessage(Kind.REPLY))
     while True:
-        channel.send(_answer(session, channel.receive()))
+        channel.send(_reply(session, channel.receive()))
 
 
-def _answer(session: ChromaSession, request: ChromaMessage) -> ChromaMessage:
+def _reply(session: ChromaSession, request: ChromaMessage) -> ChromaMessage:
     match request.kind:
         case Kind.QUERY:
             chunks, cosines = session.query(request.vectors[0], int(request.integers[0]))
-            return ChromaMessage(Kind.ANSWER, chunks, cosines[np.newaxis])
+            return ChromaMessage(Kind.REPLY, chunks, cosines[np.newaxis])
         case Kind.UPSERT:
             session.upsert(request.integers, request.vectors)
         case Kind.DELETE:
             session.delete(request.integers)
         case Kind.CHUNKS:
-            return ChromaMessage(Kind.ANSWER, session.chunks())
+            return ChromaMessage(Kind.REPLY, session.chunks())
         case Kind.VECTORS:
-            return ChromaMessage(Kind.ANSWER, *session.vectors(request.integers))
+            return ChromaMessage(Kind.REPLY, *session.vectors(request.integers))
         case Kind.CLOSE:
             session.close()
         case _:
-            raise ValueError(f"{request.kind.name} is no request")
-    return ChromaMessage(Kind.ANSWER)
+            raise ValueError(f"{request.kind.name} is not a request")
+    return ChromaMessage(Kind.REPLY)
 
 
 def _leave_signals_to_parent() -> None:
-    """A service manager tells every process of a service to end; the parent needs this one to close its files."""
+    """Ignore signals that a service manager sends to all processes: the parent still has to close Chroma's files."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
-def _yield_to_others() -> None:
-    """Let the processes that somebody waits for go first."""
+def _lower_priority() -> None:
+    """Let processes go first that a client waits for."""
     with suppress(OSError):
         os.nice(NICENESS)
 
