@@ -1,4 +1,4 @@
-"""Chroma in a child process: whatever happens to one of the two, the other one copes, and nothing is left over."""
+"""Chroma in a child process: neither side is harmed by what happens to the other, and nothing is left over."""
 
 from __future__ import annotations
 
