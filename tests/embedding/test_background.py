@@ -1,4 +1,4 @@
-"""Loading beside everything else: what callers see before, during, after and instead of it."""
+"""Loading in the background: the results of calls before, during and after it, and when it fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS = 30.0
 
 
 class HeldLoading:
-    """Loads the real model, but not before it is told to; counts how often."""
+    """Loads the real model, once it is released; counts how often."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -62,7 +62,7 @@ def test_nothing_happens_before_the_start() -> None:
     assert not loading.begun.is_set()
 
 
-def test_while_loading_callers_are_told_to_try_again() -> None:
+def test_while_loading_an_error_says_to_try_again() -> None:
     loading = HeldLoading()
     background = BackgroundEmbedder(loading)
     background.start()
@@ -90,7 +90,7 @@ def test_a_second_start_does_nothing() -> None:
     assert len(loading.loaded) == 1
 
 
-def test_a_failure_is_told_to_everyone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_raised_in_every_call(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     background = BackgroundEmbedder(partial(MiniLm.load, tmp_path))
     background.start()
     assert not background.wait(SECONDS)
@@ -106,7 +106,7 @@ def test_a_failure_is_told_to_everyone(tmp_path: Path, caplog: pytest.LogCapture
     background.close()
 
 
-def test_an_unforeseen_failure_is_told_as_well() -> None:
+def test_an_unforeseen_failure_is_raised_as_well() -> None:
     def load() -> Embedder:
         raise ImportError("libonnxruntime.so: cannot open shared object file")
 

@@ -45,6 +45,9 @@ Sample = Callable[[int], tuple[Integers, Vectors]]
 """Some chunks of the log up to a position, and their vectors as SQLite has them."""
 
 _LONGEST_PAUSE = 600.0
+_SAMPLE_ROWS = 32
+_DELETED_SHARE = 0.2
+_UNSYNCED_SHARE = 0.2
 
 
 class CachedClient:
@@ -343,11 +346,6 @@ class CachedClient:
 
     def _path(self, manifest: Manifest) -> Path:
         return self._directory / manifest.directory
-
-
-_SAMPLE_ROWS = 32
-_DELETED_SHARE = 0.2
-_UNSYNCED_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,17 @@ from mempalace_mcp.storage.vectors import log
 from mempalace_mcp.storage.vectors.log import ROW_FIELDS, Integers, RowFilter, Snapshot, Vectors
 from mempalace_mcp.storage.vectors.model import Difference, Neighbour
 
+Mask = NDArray[np.bool_]
+
 BLOCK_ROWS = 32_768
+_REMOVED = len(ROW_FIELDS)
+_POSITION, _CHUNK, _DRAWER, _WING, _ROOM, _WHEN_AT, _SEQ, _LIVE = range(_REMOVED)
+_FIRST_CAPACITY = 1024
+_SPARE_ROWS = 14  # candidates beyond the limit, for rows that SQLite does not confirm
+_WIDENING = 4
+_GATHER_ROWS = 4096
+_WASTE_ROWS = 1000
+_WASTE_SHARE = 0.2
 
 
 class MappedMatrix:
@@ -117,13 +127,6 @@ class MappedMatrix:
         elif block == len(self._blocks):
             self._blocks = (*self._blocks, np.empty((BLOCK_ROWS, self.dimension), np.float32))
         self._blocks[block][offset : offset + len(part)] = part
-
-
-_REMOVED = len(ROW_FIELDS)
-_POSITION, _CHUNK, _DRAWER, _WING, _ROOM, _WHEN_AT, _SEQ, _LIVE = range(_REMOVED)
-_FIRST_CAPACITY = 1024
-
-Mask = NDArray[np.bool_]
 
 
 class RowMetadata:
@@ -255,10 +258,6 @@ class Scores:
         return Candidates(self.chunks[order], self.cosines[order], positions, positions, floor)
 
 
-_SPARE_ROWS = 14
-_WIDENING = 4
-
-
 def nearest_live(
     connection: Connection,
     limit: int,
@@ -294,11 +293,6 @@ def _confirmed(connection: Connection, drawer_filter: DrawerFilter, parts: Seque
     return [Neighbour(chunk, cosine) for chunk, cosine in ranked]
 
 
-_GATHER_ROWS = 4096
-_WASTE_ROWS = 1000
-_WASTE_SHARE = 0.2
-
-
 class ExactIndex:
     """A matrix of the vectors with a position beyond `after`, and the metadata that filters need.
 
@@ -313,48 +307,48 @@ class ExactIndex:
         self._palace = snapshot.palace
         self.since = snapshot.seq
         self._lock = threading.Lock()
-        self._columns = RowMetadata()
-        self._blocks = MappedMatrix(directory, snapshot.dimension)
+        self._metadata = RowMetadata()
+        self._matrix = MappedMatrix(directory, snapshot.dimension)
         self._seq = snapshot.seq
         self._position = after
         self._skipped = 0  # vectors beyond `after` that SQLite has, but that were left out
 
     def covers(self, snapshot: Snapshot, after: int) -> bool:
         """Does it follow the log of this palace, with vectors of this length, from `after` or earlier on?"""
-        return (self._palace, self._blocks.dimension) == (snapshot.palace, snapshot.dimension) and self.after <= after
+        return (self._palace, self._matrix.dimension) == (snapshot.palace, snapshot.dimension) and self.after <= after
 
     @property
     def rows(self) -> int:
-        return self._columns.count
+        return self._metadata.count
 
     @property
     def live(self) -> int:
         """Rows of live drawers."""
-        return self._columns.live
+        return self._metadata.live
 
     @property
     def bytes_mapped(self) -> int:
-        return self._blocks.bytes_mapped
+        return self._matrix.bytes_mapped
 
     @property
     def bytes_memory(self) -> int:
-        return self._columns.size + self._blocks.bytes_memory
+        return self._metadata.size + self._matrix.bytes_memory
 
     def rows_beyond(self, position: int) -> int:
         """The number of rows with a higher position."""
-        positions = self._columns.positions
+        positions = self._metadata.positions
         return len(positions) - int(np.searchsorted(positions, position, "right"))
 
     def is_wasteful(self, position: int) -> bool:
         """Would a new matrix be much smaller? One of the unsynced tail needs no row up to `position`."""
-        unneeded = 0 if self.after == 0 else self._columns.count - self.rows_beyond(position)
-        return unneeded + self._columns.dead(unneeded) > max(_WASTE_ROWS, self._columns.count * _WASTE_SHARE)
+        unneeded = 0 if self.after == 0 else self._metadata.count - self.rows_beyond(position)
+        return unneeded + self._metadata.dead(unneeded) > max(_WASTE_ROWS, self._metadata.count * _WASTE_SHARE)
 
     def load(self, connection: Connection, snapshot: Snapshot) -> None:
         """Load the rows of live drawers; called once, before other threads use it."""
         with self._lock:
             self._read_log(connection, snapshot, live=True)
-            self._skipped = log.count_after(connection, self.after) - self._columns.count
+            self._skipped = log.count_after(connection, self.after) - self._metadata.count
 
     def catch_up(self, connection: Connection, snapshot: Snapshot) -> None:
         """Load the changes up to a snapshot."""
@@ -367,11 +361,11 @@ class ExactIndex:
         """The cosine to a query of every row beyond `after` that may match in this snapshot."""
         with self._lock:
             self._catch_up(connection, snapshot)
-            positions, chunks = self._columns.positions, self._columns.chunks
+            positions, chunks = self._metadata.positions, self._metadata.chunks
             first, stop = (int(edge) for edge in np.searchsorted(positions, (after, snapshot.position), "right"))
             stop = max(first, stop)
-            mask = self._columns.eligible(first, stop, snapshot.seq, row_filter)
-            views = self._blocks.views
+            mask = self._metadata.eligible(first, stop, snapshot.seq, row_filter)
+            views = self._matrix.views
         cosines = _scan(views, query, first, mask)
         return Scores(chunks[first:stop], positions[first:stop], cosines, int(np.count_nonzero(mask)))
 
@@ -379,21 +373,21 @@ class ExactIndex:
         """Mark the rows whose vectors were removed without a change of their drawer, as a purge does."""
         with self._lock:
             self._catch_up(connection, snapshot)
-            columns = self._columns
+            metadata = self._metadata
             if snapshot.seq < self._seq or snapshot.position < self._position:
                 return
             present = log.count_after(connection, self.after)
-            if present != columns.count - columns.removed + self._skipped:
-                columns.mark_removed(np.arange(columns.count), log.entries(connection)[0], snapshot.seq)
-                self._skipped = present - (columns.count - columns.removed)
+            if present != metadata.count - metadata.removed + self._skipped:
+                metadata.mark_removed(np.arange(metadata.count), log.entries(connection)[0], snapshot.seq)
+                self._skipped = present - (metadata.count - metadata.removed)
 
     def differences(self, connection: Connection, snapshot: Snapshot, sample: int) -> list[Difference]:
         """Where it disagrees with SQLite: rows and their fields all compared, vectors sampled."""
         self.find_removed(connection, snapshot)
         with self._lock:
-            held = {int(row[0]): tuple(int(value) for value in row) for row in self._columns.rows.T}
-            chunks, positions = self._columns.chunks, self._columns.positions
-            views = self._blocks.views
+            held = {int(row[0]): tuple(int(value) for value in row) for row in self._metadata.rows.T}
+            chunks, positions = self._metadata.chunks, self._metadata.positions
+            views = self._matrix.views
         found: list[Difference] = []
         for fields, _ in log.rows_after(connection, self.after):
             for row in fields.T:
@@ -415,7 +409,7 @@ class ExactIndex:
     def close(self) -> None:
         """Close the file. Searches under way go on; new rows go to memory."""
         with self._lock:
-            self._blocks.close()
+            self._matrix.close()
 
     def _catch_up(self, connection: Connection, snapshot: Snapshot) -> None:
         if snapshot.seq > self._seq:
@@ -425,20 +419,20 @@ class ExactIndex:
     def _read_log(self, connection: Connection, snapshot: Snapshot, *, live: bool) -> None:
         if snapshot.position > self._position:
             for fields, vectors in log.rows_after(connection, self._position, live=live):
-                if vectors.shape[1] != self._blocks.dimension:
+                if vectors.shape[1] != self._matrix.dimension:
                     raise PalaceCorrupt("the palace holds vectors of different lengths", hint=log.REINDEX)
-                self._blocks.extend(self._columns.count, vectors)
-                self._columns.append(fields)
+                self._matrix.extend(self._metadata.count, vectors)
+                self._metadata.append(fields)
                 self._position = int(fields[0, -1])
             self._position = snapshot.position
 
     def _apply_changes(self, connection: Connection, snapshot: Snapshot) -> None:
         changes = log.changes_after(connection, self._seq)
-        rows = self._columns.rows_of(changes[0])
+        rows = self._metadata.rows_of(changes[0])
         if len(rows):
-            drawers = np.unique(self._columns.drawers_at(rows))
-            self._columns.update(rows, changes)
-            self._columns.mark_removed(rows, log.positions_of_drawers(connection, drawers.tolist()), snapshot.seq)
+            drawers = np.unique(self._metadata.drawers_at(rows))
+            self._metadata.update(rows, changes)
+            self._metadata.mark_removed(rows, log.positions_of_drawers(connection, drawers.tolist()), snapshot.seq)
         self._seq = snapshot.seq
 
 

@@ -75,7 +75,7 @@ class VectorIndex:
         self._exact: ExactIndex | None = None
         self._loading = threading.Lock()
         self._maintenance = threading.Lock()
-        self._swept_at = -1
+        self._tidied_seq = -1
         self._resume_at = 0.0
         self._position = 0
         self._closed = False
@@ -142,7 +142,7 @@ class VectorIndex:
         with self._maintenance:
             self._client.close(Cause.RECONNECT)
             self._drop_exact()
-            self._resume_at, self._swept_at = 0.0, -1
+            self._resume_at, self._tidied_seq = 0.0, -1
             if self._mode != "exact":
                 with log.snapshot(connection) as snapshot:
                     self._chroma.open(connection, snapshot)
@@ -281,9 +281,9 @@ class VectorIndex:
         exact = self._exact
         if exact is None or not exact.covers(snapshot, exact.after) or snapshot.seq < exact.since:
             return
-        if snapshot.seq != self._swept_at:
+        if snapshot.seq != self._tidied_seq:
             exact.find_removed(connection, snapshot)
-            self._swept_at = snapshot.seq
+            self._tidied_seq = snapshot.seq
         serving = self._client.serving
         position = serving.position if serving else 0
         if exact.is_wasteful(position):

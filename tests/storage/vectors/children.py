@@ -38,7 +38,7 @@ def fill(directory: Path) -> None:
 
 
 def hold(directory: Path) -> None:
-    """Fill Chroma and keep it until told to leave."""
+    """Fill Chroma and keep it until stdin is closed."""
     database, index = Database(directory), index_of(directory)
     advance_all(index, database)
     say(index.statistics().chroma_state)
@@ -104,7 +104,7 @@ def fill_blocks(directory: Path) -> None:
 
 
 def add_twice(directory: Path) -> None:
-    """Give Chroma rows, and others when told to."""
+    """Give Chroma rows, and others after a line at stdin."""
     session = ChromaProcess(directory)
     session.upsert(np.arange(100), unit_vectors(100, 1))
     say("ready")

@@ -92,7 +92,7 @@ def test_a_session_answers_as_chroma_does(tmp_path: Path, session: ChromaProcess
     second.close()
 
 
-def test_what_cannot_be_opened_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_opened_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "chroma.sqlite3").write_bytes(b"nonsense" * 1000)
     before = set(psutil.Process().children())
     with pytest.raises(StorageError, match="file is not a database"):
