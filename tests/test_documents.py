@@ -9,7 +9,7 @@ import click
 import pytest
 
 from mempalace_mcp.cli.commands import commands
-from mempalace_mcp.cli.session_options import session_parser
+from mempalace_mcp.cli.session import SESSION_OPTIONS
 from mempalace_mcp.core.config import SETTINGS, Setting
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.runtime.issues import REASONS, IssueKind, Status
@@ -54,11 +54,9 @@ def test_every_command_is_in_the_readme_and_has_help(name: str) -> None:
 
 
 def test_every_option_of_a_session_is_documented_and_in_the_help() -> None:
-    for action in session_parser()._actions:
-        for option in action.option_strings:
-            if option not in ("-h", "--help"):
-                assert f"`{option}" in SETTINGS_PAGE
-                assert option in str(commands.help)
+    for option in SESSION_OPTIONS:
+        assert f"`{option.name}" in SETTINGS_PAGE
+        assert option.usage in str(commands.help)
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.variable)

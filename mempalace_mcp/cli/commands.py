@@ -6,22 +6,25 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import click
 
 from mempalace_mcp import __version__
 from mempalace_mcp.cli.output import INTERRUPTED
+from mempalace_mcp.cli.session import PALACE, READ_ONLY, SESSION_OPTIONS, TOOL_PREFIX, TOOLS, Option, Options
 from mempalace_mcp.core.config import Settings, load_settings
-from mempalace_mcp.core.errors import NotFound, PalaceError
+from mempalace_mcp.core.errors import ConfigurationError, NotFound, PalaceError
 from mempalace_mcp.core.files import is_file
 from mempalace_mcp.core.logs import configure_logging
 from mempalace_mcp.core.place import expand
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_PROGRAM = "mempalace-mcp"
 
 
 def path_given(context: click.Context, option: click.Parameter, value: Any) -> Any:
@@ -34,9 +37,22 @@ def path_given(context: click.Context, option: click.Parameter, value: Any) -> A
         raise click.BadParameter(f"{value!r} is wrong: {error}.") from error
 
 
-palace_option = click.option(
-    "--palace", metavar="DIRECTORY", help="The palace (default: $PALACE_PATH or ~/.mempalace-mcp/palace)."
-)
+def session_option(option: Option) -> Callable[[F], F]:
+    """The click option of an option of sessions."""
+    if option.is_flag:
+        return click.option(option.name, option.field, is_flag=True, help=option.help)
+    return click.option(
+        option.name,
+        option.field,
+        type=click.Choice(option.choices) if option.choices else str,
+        default=option.default,
+        metavar=option.metavar,
+        show_default=bool(option.choices),
+        help=option.help,
+    )
+
+
+palace_option = session_option(PALACE)
 json_option = click.option(
     "--json",
     "as_json",
@@ -44,19 +60,47 @@ json_option = click.option(
     callback=lambda context, option, as_json: use_utf8(as_json),
     help="Print JSON instead of text.",
 )
-profile_option = click.option(
-    "--tools", type=click.Choice(["core", "full"]), default="core", show_default=True, help="Which tools to offer."
-)
+_HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="mempalace-mcp")
-def commands() -> None:
-    """A memory palace for AI agents, spoken to over MCP.
+@click.command(context_settings=_HELP_OPTIONS)
+def session(**options: Any) -> None:
+    """Serve one MCP session over stdio. See `mempalace-mcp --help` for the commands."""
+    # What click accepts and a session does not: an option's name as the value of the option before it.
+    raise click.UsageError("An option lacks its value. Write --option=VALUE if the value begins with a dash.")
+
+
+for each in SESSION_OPTIONS:
+    session_option(each)(session)
+
+
+def explain_session(arguments: Sequence[str]) -> NoReturn:
+    """Print the help for sessions, or what is wrong with the arguments, and exit."""
+    session.main(list(arguments), prog_name=_PROGRAM)
+
+
+def verify_prefix(options: Options) -> None:
+    """Return if tools can have the prefix; else print what is wrong with it, and exit."""
+    from mempalace_mcp.server.tools import registry
+
+    try:
+        registry.verify_prefix(options.prefix, "full" if options.profile == "full" else "core")
+    except ConfigurationError as error:
+        click.UsageError(f"{error.message}. {error.hint}", session.make_context(_PROGRAM, [])).show()
+        raise SystemExit(2) from error
+
+
+@click.group(
+    context_settings=_HELP_OPTIONS,
+    help=f"""A memory palace for AI agents, spoken to over MCP.
 
     Without a command it serves one MCP session over stdio: this is what MCP clients start. That form takes
-    --palace DIRECTORY, --tools core|full, --read-only, --tool-prefix PREFIX and --solo.
-    """
+    {", ".join(option.usage for option in SESSION_OPTIONS)}.
+    """,
+)
+@click.version_option(__version__, prog_name=_PROGRAM)
+def commands() -> None:
+    """The command line."""
 
 
 @commands.command()
@@ -71,9 +115,9 @@ def commands() -> None:
 )
 @click.option("--certificate", callback=path_given, help="Encrypt with this certificate (PEM).")
 @click.option("--key", callback=path_given, help="The key of the certificate (PEM).")
-@profile_option
-@click.option("--read-only", is_flag=True, help="Offer no tool that writes.")
-@click.option("--tool-prefix", default="", help="Put before every tool's name, for example mempalace_.")
+@session_option(TOOLS)
+@session_option(READ_ONLY)
+@session_option(TOOL_PREFIX)
 @json_option
 def serve(
     palace: str | None,
@@ -82,9 +126,9 @@ def serve(
     allowed_host: tuple[str, ...],
     certificate: Path | None,
     key: Path | None,
-    tools: Literal["core", "full"],
+    profile: Literal["core", "full"],
     read_only: bool,
-    tool_prefix: str,
+    prefix: str,
     as_json: bool,
 ) -> None:
     """Serve MCP over HTTP until stopped: /mcp, /sse with /messages/, and /health."""
@@ -110,7 +154,7 @@ def serve(
             click.echo(json.dumps(told) if as_json else plain)
             sys.stdout.flush()
 
-        offer = ToolSelection(tools, read_only, tool_prefix)
+        offer = ToolSelection(profile, read_only, prefix)
         serve_http(settings, lambda: open_app(settings), offer, exposure, door, announce)
 
 

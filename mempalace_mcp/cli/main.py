@@ -1,4 +1,4 @@
-"""The program's entry: an MCP session over stdio when no command is named, else a command."""
+"""The entry point: an MCP session over stdio if no command is named, else a command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 _TERMINATED = 128 + signal.SIGTERM
 _UMASK = 0o077
-"""Whatever this program writes is for its user alone."""
+"""Files of this program are for its user alone."""
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def _leave(code: int) -> None:
-    """A thread that hangs shall not keep the process. (A bridge has none, and need not know how.)"""
+    """Exit even if a thread hangs. A bridge has only daemon threads, and does not import how."""
     threading = sys.modules.get("threading")
     if threading is not None and any(
         not each.daemon and each is not threading.main_thread() for each in threading.enumerate()
@@ -39,7 +39,7 @@ def _leave(code: int) -> None:
 
 def _run(arguments: Sequence[str]) -> None:
     os.umask(_UMASK)
-    if os.getpid() == 1:  # of a container: what has no handler yet is not delivered to it
+    if os.getpid() == 1:  # in a container: signals without a handler are not delivered to process 1
         signal.signal(signal.SIGTERM, lambda number, frame: os._exit(_TERMINATED))
     # Before NumPy is imported: on a busy machine a second BLAS thread makes scans fifty times slower.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -59,7 +59,7 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def is_session(arguments: Sequence[str]) -> bool:
-    """Does an MCP client start us, with options alone? Clicking through the commands costs it nothing then."""
+    """Are there only options, as when an MCP client starts the program? Then click is not imported."""
     if not arguments:
         return True
     return arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")

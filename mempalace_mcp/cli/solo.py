@@ -1,4 +1,7 @@
-"""A session in one process, without a daemon: for sandboxes, and to be told what is wrong with a palace."""
+"""A session in one process, without a daemon: for sandboxes, read-only palaces, and systems without daemons.
+
+It also explains what is wrong with the path of a palace.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,8 @@ def run_solo(options: Options) -> int:
     return 0
 
 
-def _serve(settings: Settings, offer: ToolSelection) -> None:
+def _serve(settings: Settings, selection: ToolSelection) -> None:
     share_one_heap()
     with closing(open_app(settings)) as app, app.watchdog.on_signal():
         app.start()
-        run_loop(serve_stdio, services_of(app, offer))
+        run_loop(serve_stdio, services_of(app, selection))

@@ -1,4 +1,4 @@
-"""Where a palace is. Imports next to nothing, for processes that need to know no more."""
+"""Where a palace is. A bridge imports this module, so it imports next to nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEFAULT_PALACE = "~/.mempalace-mcp/palace"
 def palace_of(environment: Mapping[str, str], option: str | None = None) -> str:
     """The palace's directory: `option`, from the command line, else the environment's, else the default.
 
-    An empty option, of a script whose variable is not set, does not mean the default.
+    An empty option does not mean the default: a script may have left a variable unset.
 
     Raises:
         ValueError: the path cannot be one of a directory.
@@ -39,7 +39,7 @@ def expand(text: str) -> str:
     """The path with the home directory in place of a leading `~`.
 
     Raises:
-        ValueError: it is no path, or whoever was to put a value for a variable in it has not.
+        ValueError: it is no path, or holds a variable without its value.
     """
     if not text.strip() or "\0" in text:
         raise ValueError("must be a path")
@@ -69,6 +69,6 @@ def _variable(path: str) -> str | None:
     return None if os.path.lexists(path[:end]) else found[0]
 
 
-def is_sealed(palace: str) -> bool:
-    """True if nobody can write there: then there is no room for what a daemon needs, nor anything to agree on."""
+def is_read_only(palace: str) -> bool:
+    """May this user not write in the palace? Then it cannot have the lock and the address of a daemon."""
     return os.path.isdir(palace) and not os.access(palace, os.W_OK)

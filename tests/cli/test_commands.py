@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from mempalace_mcp.cli.main import is_session
+from mempalace_mcp.cli.session import SESSION_OPTIONS
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ROOT / "examples" / "texts"
@@ -225,6 +226,27 @@ def test_options_alone_are_a_session() -> None:
     assert not is_session(["serve"])
     assert not is_session(["--help"])
     assert not is_session(["--version"])
+
+
+def test_a_session_explains_its_options() -> None:
+    told = run("--solo", "--help")
+    assert "Usage: mempalace-mcp" in told
+    assert all(option.name in told and option.help[:20] in told for option in SESSION_OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--tools", "all"], "'all' is not one of 'core', 'full'"),
+        (["--palace"], "'--palace' requires an argument"),
+        (["--palace", "--solo"], "lacks its value"),
+        (["--solo=1"], "'--solo' does not take a value"),
+        (["--pal", "x"], "--pal"),
+        (["--solo", "x"], "unexpected extra argument"),
+    ],
+)
+def test_what_is_wrong_with_the_options_of_a_session_is_printed(arguments: list[str], complaint: str) -> None:
+    assert complaint in run(*arguments, code=2)
 
 
 @pytest.mark.parametrize("command", [(), ("--solo",), ("serve", "--port", "0")], ids=["session", "solo", "serve"])
