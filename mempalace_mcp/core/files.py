@@ -1,4 +1,4 @@
-"""Directories that survive a power cut, and what the operating system's refusals mean for the palace."""
+"""Durable directories and files, and the palace's errors for those of the operating system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
 
 LOCK_SUFFIX = ".lock"
-"""Of files in which nothing stands but who holds them."""
+"""Of files that hold nothing but the number of the process that has the lock."""
 
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -56,7 +56,7 @@ def is_file(path: Path) -> bool:
     """Is there a regular file?
 
     Raises:
-        StorageError: nobody can tell, because the path is too long or leads through what this user may not open.
+        StorageError: the path is too long, or leads through a directory that this user may not open.
     """
     try:
         return path.is_file()
@@ -66,19 +66,19 @@ def is_file(path: Path) -> bool:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in the directory durable, where the system has a way to."""
+    """Make the names in the directory durable, where the system can."""
     if not platform.CAN_SYNC_DIRECTORIES:
         return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network file systems refuse; they have no other way either
+        with contextlib.suppress(OSError):  # some network file systems refuse, and have no other way
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def how_to_be_let(path: Path) -> str:
-    """What a person can do so that this user may write a file or directory."""
+def permission_hint(path: Path) -> str:
+    """The hint for a file or directory that this user may not write."""
     owner = foreign_owner(path)
     if owner is None:
         return f"Make {path.parent} and its files writable for this user."
@@ -90,7 +90,7 @@ def how_to_be_let(path: Path) -> str:
 
 
 def foreign_owner(path: Path) -> str | None:
-    """The user whose file it is, if that is another one than this process has."""
+    """The owner of a file, if that is another user than this process's."""
     try:
         owner = path.stat().st_uid
     except OSError:
@@ -101,11 +101,11 @@ def foreign_owner(path: Path) -> str | None:
 
 
 def explain_os_error(error: OSError, path: Path) -> StorageError:
-    """The palace's error for one of the operating system's about a file or directory that the palace needs."""
+    """The palace's error for one of the operating system about a file or directory of the palace."""
     if error.errno in _GONE:
         return PalaceMissing(f"{path} is not there any more", hint="Put it back, then reconnect.")
     if error.errno in _FORBIDDEN:
-        return StorageReadOnly(f"{path} cannot be written: {error.strerror}", hint=how_to_be_let(path))
+        return StorageReadOnly(f"{path} cannot be written: {error.strerror}", hint=permission_hint(path))
     if error.errno in _FULL:
         return StorageFull(f"no space left for {path}", hint="Free some space, then try again.")
     return StorageError(f"{path} cannot be used: {error.strerror}", hint="Check the path and the file system.")

@@ -11,14 +11,14 @@ from mempalace_mcp.core.limits import AT_LEAST, ConcurrencyLimiter
 
 
 def test_no_more_are_through_at_a_time_than_there_are_places() -> None:
-    turnstile = ConcurrencyLimiter(3, patience=20)
+    limiter = ConcurrencyLimiter(3, max_wait=20)
     meeting = threading.Barrier(3)
     counting = threading.Lock()
     inside = most = 0
 
     def work(_: int) -> None:
         nonlocal inside, most
-        with turnstile.turn():
+        with limiter.turn():
             with counting:
                 inside += 1
                 most = max(most, inside)
@@ -32,27 +32,27 @@ def test_no_more_are_through_at_a_time_than_there_are_places() -> None:
 
 
 def test_nobody_waits_for_ever() -> None:
-    turnstile = ConcurrencyLimiter(1, patience=0.01)
-    with turnstile.turn(), turnstile.turn(), turnstile.turn():
+    limiter = ConcurrencyLimiter(1, max_wait=0.01)
+    with limiter.turn(), limiter.turn(), limiter.turn():
         pass
-    with turnstile.turn():
+    with limiter.turn():
         pass
 
 
 def test_a_place_is_free_again_after_an_error() -> None:
-    turnstile = ConcurrencyLimiter(1, patience=20)
+    limiter = ConcurrencyLimiter(1, max_wait=20)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), turnstile.turn():
+        with pytest.raises(ZeroDivisionError), limiter.turn():
             raise ZeroDivisionError
 
 
 def test_a_palace_with_one_processor_serves_two_searches_at_once() -> None:
-    turnstile = ConcurrencyLimiter(patience=20)
+    limiter = ConcurrencyLimiter(max_wait=20)
     with ThreadPoolExecutor(AT_LEAST) as threads:
         meeting = threading.Barrier(AT_LEAST)
 
         def work(_: int) -> None:
-            with turnstile.turn():
+            with limiter.turn():
                 meeting.wait(20)
 
         list(threads.map(work, range(AT_LEAST)))

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mempalace_mcp.core.errors import StorageReadOnly
-from mempalace_mcp.core.files import foreign_owner, how_to_be_let
+from mempalace_mcp.core.files import foreign_owner, permission_hint
 from mempalace_mcp.storage.sqlite.database import Database
 from tests.daemon.support import PROGRAM, bridge, daemon_pid, end_processes_of, use
 from tests.laboratory import PACKAGE
@@ -174,11 +174,11 @@ def test_the_owner_is_named(tmp_path: Path) -> None:
     assert foreign_owner(file) is None, "it is not there"
     file.touch()
     assert foreign_owner(file) is None
-    assert str(tmp_path) in how_to_be_let(file)
+    assert str(tmp_path) in permission_hint(file)
     if IS_ROOT:
         os.chown(file, NOBODY, NOBODY)
         assert "nobody" in str(foreign_owner(file))
-        assert "remove it" in how_to_be_let(file)
-        assert "remove it" not in how_to_be_let(file.with_suffix(".db"))
+        assert "remove it" in permission_hint(file)
+        assert "remove it" not in permission_hint(file.with_suffix(".db"))
         os.chown(file, 54321, 54321)
         assert foreign_owner(file) == "user 54321"

@@ -38,7 +38,7 @@ from mempalace_mcp.core.errors import (
     StorageFull,
     StorageReadOnly,
 )
-from mempalace_mcp.core.files import foreign_owner, how_to_be_let
+from mempalace_mcp.core.files import foreign_owner, permission_hint
 from mempalace_mcp.storage.connection import Dialect
 from mempalace_mcp.storage.transactions import Stamp, Transaction, Unit
 
@@ -289,7 +289,7 @@ def explain(error: sqlite3.Error, path: Path) -> PalaceError:
     if code in _FORBIDDEN:
         files = [path, *(Path(f"{path}{suffix}") for suffix in ("-wal", "-shm"))]
         file = next(filter(foreign_owner, files), path)
-        return StorageReadOnly(f"{file} cannot be written ({error})", hint=how_to_be_let(file))
+        return StorageReadOnly(f"{file} cannot be written ({error})", hint=permission_hint(file))
     if code in _UNREADABLE:
         return PalaceCorrupt(
             f"SQLite cannot read {path} ({error})", hint="Stop every server of this palace and restore a backup."

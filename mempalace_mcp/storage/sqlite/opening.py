@@ -26,7 +26,7 @@ from mempalace_mcp.core import platform
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import Busy, DeadlineExceeded, PalaceCorrupt, StorageError, StorageFull, StorageReadOnly
-from mempalace_mcp.core.files import how_to_be_let
+from mempalace_mcp.core.files import permission_hint
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.sqlite.connection import (
     Backoff,
@@ -215,7 +215,7 @@ def open_to_write(path: Path, steps: Sequence[Migration], readers: int, now: Ins
     """
     for file in (path, shared_memory_of(path)):  # SQLite would open them to be read, and only fail at the first write
         if is_there(file) and not os.access(file, os.W_OK):
-            raise StorageReadOnly(f"{file} cannot be written", hint=how_to_be_let(file))
+            raise StorageReadOnly(f"{file} cannot be written", hint=permission_hint(file))
     writer = open_writer(path)
     try:
         migrate(writer, steps)

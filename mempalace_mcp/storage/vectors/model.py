@@ -64,7 +64,9 @@ class VectorStatistics:
     generation: int = field(
         metadata=counter("index_generation", "Openings of Chroma.", metric="mempalace_index_openings_total")
     )
-    last_reopen: Cause | None = field(metadata=state("index_last_reopen", "Why Chroma was opened last."))
+    last_reopen: Cause | None = field(
+        metadata=state("index_last_reopen", f"Why Chroma was opened last: {', '.join(Cause)}.")
+    )
     foreign_writes: int = field(
         metadata=counter("foreign_writes", "Foreign changes to Chroma.", metric="mempalace_index_foreign_writes_total")
     )
