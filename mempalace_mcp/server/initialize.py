@@ -1,10 +1,6 @@
-"""Revisions of the protocol, and what is agreed on before the first request.
+"""The handshake without the SDK, and the words of MCP that are needed where the SDK is not loaded.
 
-Revisions of the protocol, and what else of its vocabulary is needed where the SDK is not loaded.
-
-The handshake of the revisions that have one, without the SDK and as it would do it.
-
-Only an offer about which there is nothing to say is accepted here; what the SDK might refuse is left to it.
+Only a request that the SDK would surely accept is answered here; all others are left to the SDK.
 """
 
 from __future__ import annotations
@@ -15,16 +11,16 @@ from typing import Any
 from mempalace_mcp import __version__
 
 HANDSHAKE_REVISIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
-"""Those that begin with `initialize`, the oldest first."""
+"""The revisions that begin with `initialize`, the oldest first."""
 
 PROTOCOL_VERSION = "io.modelcontextprotocol/protocolVersion"
-"""The key in `_meta` by which the requests of later revisions are known."""
+"""The key in `_meta` that all requests of later revisions have."""
 
 CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
-"""The key in `_meta` by which the clients of later revisions say who they are."""
+"""The key in `_meta` under which clients of later revisions give their name."""
 
 PROGRESS_TOKEN = "progressToken"
-"""The key in `_meta` by which a client asks to be told how far a request is."""
+"""The key in `_meta` by which a client asks for reports of progress."""
 
 CONNECTION_CLOSED = -32000
 """The code of the error that answers a request whose session has ended."""
@@ -35,8 +31,8 @@ INITIALIZE = "initialize"
 INITIALIZED = "notifications/initialized"
 
 ASSUMED_REVISION = "2025-06-18"
-"""Of a client that goes on without a handshake. It is the oldest that has structured content, which clients of later
-ones insist on, and to those of earlier ones what it adds are fields that they leave alone."""
+"""Of a client that goes on without a handshake: the oldest revision with structured content. Clients of later revisions
+need that, and clients of earlier ones ignore it."""
 
 _NEED_NO_HANDSHAKE = (INITIALIZE, "ping", "server/discover")
 
@@ -44,42 +40,41 @@ SERVER_NAME = "mempalace-mcp"
 SERVER_TITLE = "MemPalace"
 
 _FREE_CAPABILITIES = ("experimental", "extensions")
-"""Objects of objects, in which there may be anything."""
+"""Objects of objects with any content."""
 
 _SHAPED_CAPABILITIES = ("elicitation", "roots", "sampling", "tasks")
-"""Objects of objects, which hold nothing else but flags that are called `listChanged`."""
+"""Objects of objects that hold nothing but flags named `listChanged`."""
 
 _CLIENT_TEXTS = ("name", "version", "title", "description", "websiteUrl")
 
 
 def revision_for(params: Mapping[str, Any] | None) -> str | None:
-    """The revision to answer with: the one that is offered if it is known, else the latest. None if the SDK is to see
-    the offer."""
+    """The revision to answer `initialize` with: the client's if it is known, else the latest. None if the SDK must
+    verify the parameters."""
     params = params or {}
-    offered = params.get("protocolVersion")
-    if not isinstance(offered, str) or "_meta" in params:
+    requested = params.get("protocolVersion")
+    if not isinstance(requested, str) or "_meta" in params:
         return None
-    if not _is_plain_client(params.get("clientInfo")) or not _are_plain_capabilities(params.get("capabilities")):
+    if not _is_valid_client(params.get("clientInfo")) or not _are_valid_capabilities(params.get("capabilities")):
         return None
-    return offered if offered in HANDSHAKE_REVISIONS else HANDSHAKE_REVISIONS[-1]
+    return requested if requested in HANDSHAKE_REVISIONS else HANDSHAKE_REVISIONS[-1]
 
 
 def needs_handshake(content: Mapping[str, Any]) -> bool:
-    """True if only a session that began with a handshake can have this request."""
-    return content["method"] not in _NEED_NO_HANDSHAKE and not is_enveloped(content)
+    """True if the request needs a handshake before it."""
+    return content["method"] not in _NEED_NO_HANDSHAKE and not is_modern(content)
 
 
-def is_enveloped(content: Mapping[str, Any]) -> bool:
-    """True if the request says in its `_meta` what a handshake would, as those of later revisions do."""
+def is_modern(content: Mapping[str, Any]) -> bool:
+    """True if the request is of a revision without a handshake: its `_meta` says what a handshake would."""
     meta = (content.get("params") or {}).get("_meta")
     return isinstance(meta, dict) and PROTOCOL_VERSION in meta
 
 
 def assumed_handshake() -> dict[str, Mapping[str, Any]]:
-    """The messages of a client that can do nothing by itself, by their methods.
+    """The messages of a handshake with a client without capabilities, by their methods.
 
-    Clients whose event stream was cut reconnect and go on without another handshake, with a server that may be a new
-    process.
+    Clients whose event stream was cut go on without another handshake, even if the server is a new process.
     """
     client = {"name": "unknown", "version": "unknown"}
     params = {"protocolVersion": ASSUMED_REVISION, "capabilities": {}, "clientInfo": client}
@@ -90,7 +85,7 @@ def assumed_handshake() -> dict[str, Mapping[str, Any]]:
 
 
 def initialize_result(revision: str, instructions: str, *, tools_change: bool) -> dict[str, Any]:
-    """The result of `initialize`. `tools_change`: the client may be told that the list of tools is another one."""
+    """The result of `initialize`. With `tools_change` the client may be notified that the list of tools changed."""
     return {
         "protocolVersion": revision,
         "capabilities": {
@@ -104,25 +99,25 @@ def initialize_result(revision: str, instructions: str, *, tools_change: bool) -
     }
 
 
-def _is_plain_client(client: object) -> bool:
+def _is_valid_client(client: object) -> bool:
     if not isinstance(client, dict) or not {"name", "version"} <= client.keys() or "icons" in client:
         return False
     return all(isinstance(client[key], str) for key in _CLIENT_TEXTS if key in client)
 
 
-def _are_plain_capabilities(capabilities: object) -> bool:
+def _are_valid_capabilities(capabilities: object) -> bool:
     if not isinstance(capabilities, dict):
         return False
     free = [capabilities[name] for name in _FREE_CAPABILITIES if name in capabilities]
     shaped = [capabilities[name] for name in _SHAPED_CAPABILITIES if name in capabilities]
-    return all(map(_is_of_objects, free)) and all(map(_is_plainly_shaped, shaped))
+    return all(map(_is_of_objects, free)) and all(map(_holds_only_flags, shaped))
 
 
 def _is_of_objects(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(each, dict) for each in value.values())
 
 
-def _is_plainly_shaped(value: object) -> bool:
+def _holds_only_flags(value: object) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(each, bool) if name == "listChanged" else _is_plainly_shaped(each) for name, each in value.items()
+        isinstance(each, bool) if name == "listChanged" else _holds_only_flags(each) for name, each in value.items()
     )

@@ -1,11 +1,7 @@
-"""JSON-RPC 2.0: one message out of bytes, or the refusal that answers it.
+"""JSON-RPC 2.0 over strict JSON: reads a message or refuses it, and writes responses.
 
-JSON read strictly: what cannot be kept as it was sent is found and named, never replaced.
-
-The standard library turns 1e400 into infinity, accepts NaN and lone surrogates, and recurses as deep as its input.
-Here each of these is a fault with a place. Duplicate keys are tolerated; the last one counts.
-
-A JSON-RPC message as it arrives: well-formed, or refused with as much of an answer as can be given.
+The standard library turns 1e400 into infinity, accepts NaN and lone surrogates, and recurses as deep as its input. Here
+each of these is a fault with a path. Of duplicate keys the last one counts.
 """
 
 from __future__ import annotations
@@ -23,13 +19,13 @@ from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES, Overlong
 
 MAX_DEPTH = 128
 MAX_VALUES = 100_000
-"""In one text. Reading it holds up everybody else: 16 MiB of `[],[],` would for seconds, so many values for 0.1 s."""
+"""In one message. Reading blocks the event loop: 16 MiB of `[],[],` take seconds, this many values 0.1 s."""
 
 _INTEGER_DIGITS = 19
 _INTEGERS = range(-(2**63), 2**63)
 
 STRING = r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)'
-"""A string literal, or the rest of the text if it has no end: so one pass over any text takes linear time."""
+"""A string literal, or the rest of the text if it is not closed: a pass over any text takes linear time."""
 
 _STRING = re.compile(STRING, re.DOTALL)
 _TOKEN = re.compile(STRING + r"|[\[\]{}]", re.DOTALL)
@@ -48,7 +44,7 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What cannot be kept, and where it stands."""
+    """A value that cannot be stored as it was sent, and its path."""
 
     path: Path
     reason: str
@@ -56,13 +52,13 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class _Unfit:
-    """Takes the place of a number that cannot be kept."""
+    """Replaces a number that cannot be stored."""
 
     reason: str
 
 
 def load(data: bytes) -> tuple[Any, Fault | None]:
-    """The value, and the first fault in it if there is one. The value is as sent when there is none.
+    """The value, and its first fault if there is one. Without a fault the value is exactly what was sent.
 
     Raises:
         ValueError: it is not JSON, is nested too deeply or holds too many values; the message says which.
@@ -79,12 +75,12 @@ def load(data: bytes) -> tuple[Any, Fault | None]:
 
 
 def decode(data: bytes) -> str:
-    """The text; bytes that are not UTF-8 become lone surrogates, which `find_fault` finds."""
+    """The text. Bytes that are not UTF-8 become lone surrogates, which `find_fault` finds."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def find_fault(value: Any, path: Path = ()) -> Fault | None:
-    """The first thing in the value that cannot be kept."""
+    """The first fault in the value."""
     if isinstance(value, str):
         return _text_fault(value, path)
     if isinstance(value, dict):
@@ -95,13 +91,13 @@ def find_fault(value: Any, path: Path = ()) -> Fault | None:
     return Fault(path, value.reason) if isinstance(value, _Unfit) else None
 
 
-def show_path(path: Path) -> str:
-    """The path as people write it: `items[2].content`; long keys are cut."""
+def format_path(path: Path) -> str:
+    """The path as in `items[2].content`; long keys are cut."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step[:40]}" for step in path).removeprefix(".")
 
 
 def recover_id(text: str) -> str | int | None:
-    """The top-level `id` of a message that could not be read, or None when it cannot be told for certain."""
+    """The top-level `id` of a message that is not JSON, or None when it is not certain."""
     depth = 0
     for token in islice(_TOKEN.finditer(text), _TOKENS_SEARCHED):
         match token.group():
@@ -115,7 +111,7 @@ def recover_id(text: str) -> str | int | None:
 
 
 def recover_last_id(text: str) -> str | int | None:
-    """The `id` of a message of which only the end is known, if it stands last."""
+    """The `id` of a message of which only the end is known, if it is the last key there."""
     found = _LAST_ID.search(text, max(0, len(text) - 2_000))
     return None if found is None else _scalar(found.group(1))
 
@@ -129,7 +125,7 @@ def _scalar(literal: str) -> str | int | None:
 
 
 class _Numbers:
-    """Reads numbers and notes whether one of them was unfit."""
+    """Parses numbers. `unfit` is true once one of them could not be stored."""
 
     def __init__(self) -> None:
         self.unfit = False
@@ -159,15 +155,15 @@ def _text_fault(text: str, path: Path) -> Fault | None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        culprit = text[error.start]
-        if "\udc80" <= culprit <= "\udcff":
+        character = text[error.start]
+        if "\udc80" <= character <= "\udcff":
             return Fault(path, f"a byte that is not UTF-8 or a lone surrogate stands at position {error.start}")
         return Fault(path, f"a lone surrogate stands at position {error.start}, which no UTF-8 text can hold")
     return None
 
 
 def _verify_extent(text: str) -> None:
-    """Refuse what would take long to read, in a fraction of that time."""
+    """Refuse a text that would take long to parse, in a fraction of that time."""
     if text.count("[") + text.count("{") <= MAX_DEPTH and text.count(",") <= MAX_VALUES - MAX_DEPTH:
         return
     rest, strings = _STRING.subn("", text, 2 * MAX_VALUES + 1)
@@ -191,8 +187,11 @@ _ARGUMENTS = ("params", "arguments")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A well-formed message. A tool call whose arguments are at fault is one too: `fault` says what is wrong with
-    them, and in `content` they are left out, so that it is answered as every refused tool call is."""
+    """A well-formed message.
+
+    A call of a tool with a fault in its arguments is well-formed, too, since it is answered like any other refused
+    call. `fault` is then the refusal, and the arguments in `content` are empty.
+    """
 
     content: dict[str, Any]
     fault: InvalidArgument | None = None
@@ -203,7 +202,7 @@ Id = str | int | float | None
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why bytes are no message; `id` is None when it cannot be told. Of a batch, `batch` has the requests' ids."""
+    """Why bytes are no message. `id` is None when it is unknown; `batch` has the ids of the requests of a batch."""
 
     code: int
     message: str
@@ -235,7 +234,7 @@ def read_message(data: bytes | Overlong) -> Message | Refusal:
 
 
 def _refuse_batch(messages: list[Any]) -> Refusal:
-    """Only revision 2025-03-26 knew batches; whoever sends one shall not wait for any of its answers."""
+    """Only revision 2025-03-26 had batches. Every request of a batch is answered, so that no client waits."""
     requests = [each for each in messages if isinstance(each, dict) and "method" in each]
     ids = tuple(found for each in requests if (found := _answerable_id(each)) is not None)
     return Refusal(INVALID_REQUEST, "batches are not served: send one message at a time", batch=ids)
@@ -251,19 +250,19 @@ def _refuse_overlong(line: Overlong) -> Refusal:
 
 
 def _verify(content: dict[str, Any], fault: Fault | None) -> Message | Refusal:
-    problem = _envelope_problem(content)
+    problem = _message_problem(content)
     if problem is not None:
         return Refusal(INVALID_REQUEST, problem, _answerable_id(content))
     if content.get("method") == CALL and "id" in content:
         return _verify_call(content, fault)
     if fault is not None:
-        return Refusal(INVALID_REQUEST, _describe(fault), _answerable_id(content))
+        return Refusal(INVALID_REQUEST, _format_fault(fault), _answerable_id(content))
     if not isinstance(content.get("params"), dict | None):
         return Refusal(INVALID_PARAMS, "params must be an object", _answerable_id(content))
     return Message(content)
 
 
-def _envelope_problem(content: dict[str, Any]) -> str | None:
+def _message_problem(content: dict[str, Any]) -> str | None:
     if content.get("jsonrpc") != "2.0":
         return 'jsonrpc must be "2.0"'
     if _is_response(content):
@@ -276,7 +275,7 @@ def _envelope_problem(content: dict[str, Any]) -> str | None:
 
 
 def _response_problem(content: dict[str, Any]) -> str | None:
-    """What would end the session if the SDK had to read it."""
+    """The problem of a response that would end the session if the SDK read it."""
     if "result" in content:
         if not _is_id(content.get("id")):
             return "a result has the id of its request"
@@ -298,7 +297,7 @@ def _is_response(content: dict[str, Any]) -> bool:
 
 
 def _answerable_id(content: dict[str, Any]) -> Id:
-    """A response carries an id of this side's numbering: answering it would answer another request of the client."""
+    """The id to answer. None for a response: its id may be that of another request of the client."""
     value = content.get("id")
     if _is_response(content) or isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return None
@@ -313,8 +312,8 @@ def _verify_call(content: dict[str, Any], fault: Fault | None) -> Message | Refu
         emptied = {**content, "params": {**params, "arguments": {}}}
         elsewhere = find_fault(emptied)
         if elsewhere is not None:
-            return Refusal(INVALID_REQUEST, _describe(elsewhere), _answerable_id(content))
-        return _refused_call(content, params, _fault_of_argument(fault))
+            return Refusal(INVALID_REQUEST, _format_fault(elsewhere), _answerable_id(content))
+        return _refused_call(content, params, _refusal_of_argument(fault))
     if not isinstance(params.get("name"), str):
         return _refused_call(content, params, _invalid("name must be the name of a tool", "name"))
     if not isinstance(params.get("arguments"), dict | None):
@@ -324,12 +323,12 @@ def _verify_call(content: dict[str, Any], fault: Fault | None) -> Message | Refu
 
 def _refused_call(content: dict[str, Any], params: dict[str, Any], fault: InvalidArgument) -> Message:
     name = params.get("name")
-    kept = {**params, "name": name if isinstance(name, str) else "", "arguments": {}}
-    return Message({**content, "params": kept}, fault)
+    emptied = {**params, "name": name if isinstance(name, str) else "", "arguments": {}}
+    return Message({**content, "params": emptied}, fault)
 
 
-def _fault_of_argument(fault: Fault) -> InvalidArgument:
-    argument = show_path(fault.path[len(_ARGUMENTS) :]) or "arguments"
+def _refusal_of_argument(fault: Fault) -> InvalidArgument:
+    argument = format_path(fault.path[len(_ARGUMENTS) :]) or "arguments"
     return _invalid(f"{argument}: {fault.reason}", argument)
 
 
@@ -337,8 +336,8 @@ def _invalid(message: str, argument: str) -> InvalidArgument:
     return InvalidArgument(message, argument=argument, hint="Correct it and call again; nothing was done.")
 
 
-def _describe(fault: Fault) -> str:
-    return f"{show_path(fault.path) or 'the message'}: {fault.reason}"
+def _format_fault(fault: Fault) -> str:
+    return f"{format_path(fault.path) or 'the message'}: {fault.reason}"
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))

@@ -1,18 +1,20 @@
-"""Bytes into lines, with a cap: no input, however long its lines, makes the buffer grow beyond it."""
+"""Splits bytes into lines. The buffer is bounded, however long a line is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""Of one JSON-RPC message in any direction through any door."""
+"""Of one JSON-RPC message, in either direction, over any transport."""
 
 EDGE_BYTES = 64 * 1024
-"""What is kept of either end of a line that is too long, to find its id."""
+"""Kept of each end of a line that is too long, to find the message's id there."""
 
 
 class Overlong:
-    """A line beyond the cap: only its two ends. (Dataclasses cost a bridge, which reads lines too, too much.)"""
+    """The two ends of a line that is too long."""
+
+    # No dataclass: a bridge imports this module, and `dataclasses` would slow down its start.
 
     __slots__ = ("head", "tail")
 
@@ -22,7 +24,7 @@ class Overlong:
 
 
 class LineSplitter:
-    """Splits a stream of bytes at newlines; a line too long is skipped to its end. Blank lines are left out."""
+    """Splits a stream of bytes at newlines. Blank lines are left out; of a line that is too long the ends are kept."""
 
     def __init__(self, limit: int = MAX_MESSAGE_BYTES) -> None:
         self._limit = limit
@@ -30,7 +32,7 @@ class LineSplitter:
         self._head: bytes | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes | Overlong]:
-        """The lines that end within these bytes."""
+        """The lines that end in these bytes."""
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
             self._extend(data[start:end])
@@ -39,7 +41,7 @@ class LineSplitter:
         self._extend(data[start:])
 
     def finish(self) -> Iterator[bytes | Overlong]:
-        """The line that has begun, as if a newline followed."""
+        """The last line, which has no newline."""
         line = bytes(self._pending)
         head, self._head = self._head, None
         self._pending.clear()

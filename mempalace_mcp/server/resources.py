@@ -1,4 +1,4 @@
-"""The palace as resources: drawers are texts, rooms and wings are listings of their contents."""
+"""The palace as resources: a drawer is a text; a room or a wing is a listing in JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mempalace_mcp.server.tools.overview import largest
 
 PAGE = 50
 PROVENANCE = "mempalace/drawer"
-"""The key in `_meta` of everything that is known of a drawer beside its text."""
+"""The key in `_meta` of a drawer's data beside its text."""
 
 _JSON = "application/json"
 _PLAIN = "text/plain"
@@ -26,7 +26,7 @@ _MARKDOWN_SUFFIXES = (".md", ".markdown")
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The addresses of one kind of place, and their variables."""
+    """A URI template, and its variables."""
 
     name: str
     title: str
@@ -35,10 +35,10 @@ class Template:
     variables: tuple[str, ...]
     mime_type: str | None = None
 
-    def listed(self) -> Json:
-        """As `resources/templates/list` shows it."""
-        shown = {"name": self.name, "title": self.title, "description": self.description, "uriTemplate": self.uri}
-        return present({**shown, "mimeType": self.mime_type})
+    def format(self) -> Json:
+        """The template as `resources/templates/list` lists it."""
+        template = {"name": self.name, "title": self.title, "description": self.description, "uriTemplate": self.uri}
+        return present({**template, "mimeType": self.mime_type})
 
 
 TEMPLATES = (
@@ -75,12 +75,12 @@ def list_resources(services: Services, params: Json) -> Json:
         InvalidArgument: the cursor names no page.
     """
     page = services.tool_context.palace.list_drawers(limit=PAGE, cursor=params.get("cursor"))
-    return present({"resources": [_listed(drawer) for drawer in page.items], "nextCursor": page.next_cursor})
+    return present({"resources": [_format_drawer(drawer) for drawer in page.items], "nextCursor": page.next_cursor})
 
 
 def list_templates() -> Json:
     """The URI templates of wings, rooms and drawers."""
-    return {"resourceTemplates": [template.listed() for template in TEMPLATES]}
+    return {"resourceTemplates": [template.format() for template in TEMPLATES]}
 
 
 def read_resource(services: Services, params: Json) -> Json:
@@ -94,22 +94,22 @@ def read_resource(services: Services, params: Json) -> Json:
 
 
 def drawer_uri(drawer: Drawer) -> str:
-    """Where a drawer stands now."""
+    """The URI of a drawer in its present wing and room."""
     return write_uri(drawer.wing, drawer.room, drawer.drawer_id)
 
 
 def provenance(drawer: Drawer) -> Json:
-    """All that is known of a drawer beside its text, as `_meta`."""
+    """The `_meta` of a drawer: all of its data beside its text."""
     return {PROVENANCE: {key: value for key, value in drawer_whole(drawer).items() if key != "content"}}
 
 
 def media_type(drawer: Drawer) -> str:
-    """Markdown if it comes from such a file; plain text otherwise, for nothing is known about it."""
+    """Markdown if the drawer comes from a file with such a suffix, else plain text."""
     suffix = PurePath(drawer.source_file or "").suffix.lower()
     return _MARKDOWN if suffix in _MARKDOWN_SUFFIXES else _PLAIN
 
 
-def _listed(drawer: Drawer) -> Json:
+def _format_drawer(drawer: Drawer) -> Json:
     return {
         "uri": drawer_uri(drawer),
         "name": drawer.drawer_id,
@@ -124,9 +124,9 @@ def _listed(drawer: Drawer) -> Json:
 def _contents(palace: Any, uri: str) -> Json:
     place = read_uri(uri)
     if place.room is None:
-        return _listing(uri, _wing_shown(palace.get_wing(place.wing)))
+        return _listing(uri, _format_wing(palace.get_wing(place.wing)))
     if place.drawer is None:
-        return _listing(uri, _room_shown(palace.get_room(place.wing, place.room)))
+        return _listing(uri, _format_room(palace.get_room(place.wing, place.room)))
     drawer = palace.get_drawer(place.wing, place.room, place.drawer)
     return {"uri": uri, "mimeType": media_type(drawer), "text": drawer.content, "_meta": provenance(drawer)}
 
@@ -135,7 +135,7 @@ def _listing(uri: str, content: Json) -> Json:
     return {"uri": uri, "mimeType": _JSON, "text": to_json(content)}
 
 
-def _wing_shown(wing: Wing) -> Json:
+def _format_wing(wing: Wing) -> Json:
     rooms = [
         {"room": room.room, "drawers": room.drawers, "uri": write_uri(room.wing, room.room)}
         for room in largest(wing.rooms)
@@ -143,6 +143,6 @@ def _wing_shown(wing: Wing) -> Json:
     return {"wing": wing.name, "drawers": wing.drawers, "rooms": rooms, "truncated": len(rooms) < len(wing.rooms)}
 
 
-def _room_shown(room: Room) -> Json:
+def _format_room(room: Room) -> Json:
     newest = [{"uri": drawer_uri(drawer), **drawer_preview(drawer)} for drawer in room.drawers.items]
     return {"wing": room.wing, "room": room.name, "drawers": room.drawers.total, "newest": newest}

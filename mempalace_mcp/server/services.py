@@ -1,4 +1,4 @@
-"""What the doors need from the running process; `runtime.app.App` satisfies it."""
+"""The parts of the running process that transports use; `daemon.daemon_session.AppServices` has them all."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Tools(Protocol):
 
     @property
     def instructions(self) -> str:
-        """What a client is told about the server as a whole."""
+        """The instructions for clients about the server as a whole."""
         ...
 
     @property
     def names(self) -> Mapping[str, str]:
-        """What each tool on offer is called here, by the name it has in this program."""
+        """The published name of each tool, by its name in this program."""
         ...
 
     def definitions(self) -> Sequence[Mapping[str, Any]]:
-        """Every tool as plain JSON, in the order in which it is listed."""
+        """The tools as `tools/list` lists them."""
         ...
 
     def is_brief(self, name: str) -> bool:
@@ -35,7 +35,7 @@ class Tools(Protocol):
         ...
 
     def call(self, context: Any, name: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
-        """Run a tool, blocking, and return its structured content.
+        """Run a tool in this thread, and return its structured content.
 
         Raises:
             PalaceError: every refusal, an unknown tool included.
@@ -56,27 +56,27 @@ class Executor(Protocol):
 
 
 class Writer(Protocol):
-    """The one thread that writes, in which brief calls may run as a whole."""
+    """The one thread that writes; small calls may run in it as a whole."""
 
     @property
     def has_room(self) -> bool:
-        """True while so few calls wait there that one more is soon done."""
+        """True while few calls wait for it."""
         ...
 
     async def run(self, function: Callable[[], T], deadline: Deadline) -> T:
-        """Run the function there; returns once all that it wrote is durable.
+        """Run the function in the thread; returns once its writes are durable.
 
         Raises:
-            PalaceError: as the function, or because it could not be run in time.
+            PalaceError: the function raised it, or did not run in time.
         """
         ...
 
 
 class Services(Protocol):
-    """What a door is given: all of it. A handler of a request asks for what is `granted` to the request's access."""
+    """All of them, with full access. A handler uses only the services that are `granted` to the request's access."""
 
     def granted(self, access: Principal) -> Services:
-        """The same services with the tools, and the palace behind their context, that this access may use."""
+        """The same services, reduced to the tools and the part of the palace that this access may use."""
         ...
 
     @property
@@ -84,7 +84,7 @@ class Services(Protocol):
 
     @property
     def tool_context(self) -> Any:
-        """Passed to `Tools.call` as it is."""
+        """The context for `Tools.call`."""
         ...
 
     @property
@@ -101,5 +101,5 @@ class Services(Protocol):
 
     @property
     def feed(self) -> ChangeFeed:
-        """What changes in the palace."""
+        """The changes of the palace."""
         ...

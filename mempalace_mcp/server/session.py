@@ -30,7 +30,7 @@ from mempalace_mcp.server.initialize import (
     INITIALIZED,
     RequestId,
     assumed_handshake,
-    is_enveloped,
+    is_modern,
     needs_handshake,
 )
 from mempalace_mcp.server.jsonrpc import Error, Message, Refusal, Result, encode, encode_response, read_message
@@ -176,7 +176,7 @@ class Session:
 
     async def _start_request(self, content: Mapping[str, Any], request: RequestContext) -> None:
         """Start a request: a handshake or plain request here, any other one in the SDK."""
-        self._is_modern = self._is_modern or is_enveloped(content)
+        self._is_modern = self._is_modern or is_modern(content)
         has_begun = self._is_initialized or self._is_modern or self._initialize_id is not None
         if not has_begun and needs_handshake(content):
             await self._assume_handshake()

@@ -1,11 +1,4 @@
-"""MCP over stdin and stdout, or a socket.
-
-A stream of bytes over two file descriptors, read and written by the event loop without threads.
-
-JSON-RPC lines over any stream of bytes: the loop behind stdio and behind a socket.
-
-The stdio door: one session over the process's own stdin and stdout.
-"""
+"""The stdio transport: JSON-RPC lines over stdin and stdout, or over any other stream of bytes."""
 
 from __future__ import annotations
 
@@ -29,11 +22,21 @@ from mempalace_mcp.server.methods import MethodServer
 from mempalace_mcp.server.services import Services
 from mempalace_mcp.server.session import Session
 
+logger = logging.getLogger(__name__)
+
+DRAIN_AT_END_SECONDS = 30.0
+"""For the next answer, once the client has closed its side."""
+
+DRAIN_AT_STOP_SECONDS = 3.0
+"""For all requests in flight, when the process stops."""
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 class Descriptors:
-    """Reads `source` and writes `sink`: pipes, sockets, terminals or files, whose owner closes them.
+    """A stream over two descriptors: pipes, sockets, terminals or files. Their owner closes them.
 
-    While it is used as a context manager, a pipe or socket to write to does not block.
+    Within its block a pipe or socket to write to does not block.
     """
 
     def __init__(self, source: int, sink: int) -> None:
@@ -52,7 +55,7 @@ class Descriptors:
         os.set_blocking(self._sink, self._was_blocking)
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """The bytes at hand, once there are some.
+        """Some bytes, once there are any.
 
         Raises:
             anyio.EndOfStream: the other side has closed.
@@ -68,10 +71,10 @@ class Descriptors:
         return data
 
     async def send(self, item: bytes) -> None:
-        """Write all of it; waits while the other side does not read. One caller at a time.
+        """Write all bytes; waits while the other side does not read. One caller at a time.
 
         Raises:
-            anyio.BrokenResourceError: nobody reads any more.
+            anyio.BrokenResourceError: the other side is gone.
         """
         rest = memoryview(item)
         while rest:
@@ -84,24 +87,15 @@ class Descriptors:
 
 
 async def _wait(ready: Callable[[int], Awaitable[None]], descriptor: int) -> None:
-    """Wait until the descriptor is ready; files, which always are, the event loop refuses to watch."""
+    """Wait until the descriptor is ready."""
     try:
         await ready(descriptor)
-    except PermissionError:
+    except PermissionError:  # the event loop does not watch files, which are always ready
         await anyio.lowlevel.checkpoint()
 
 
-logger = logging.getLogger(__name__)
-
-DRAIN_AT_END_SECONDS = 30.0
-"""For the next answer to what is in flight when the client has said its last word."""
-
-DRAIN_AT_STOP_SECONDS = 3.0
-"""For all that is in flight when this process is told to stop."""
-
-
 class ByteStream(Protocol):
-    """What carries the lines; anyio's sockets are such streams, and so is `Descriptors`."""
+    """Carries the lines. anyio's sockets are such streams, and `Descriptors` is one."""
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Some bytes.
@@ -141,7 +135,7 @@ async def serve_stream(server: MethodServer, activity: SessionActivity, stream: 
 
 
 async def _until(work: Callable[[], Awaitable[None]], session: Session, stop: anyio.Event) -> None:
-    """Work until it is done, the client is gone, or `stop` is set."""
+    """Run the work until it is done, the client is gone, or `stop` is set."""
     async with anyio.create_task_group() as tasks:
 
         async def cancel_at(event: anyio.Event) -> None:
@@ -170,13 +164,10 @@ async def _read(stream: ByteStream, session: Session) -> None:
         await session.receive(line)
 
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
 async def serve_stdio(services: Services) -> None:
-    """Serve until stdin ends, stdout is closed or a stop signal comes; what is in flight is answered first.
+    """Serve until stdin ends, stdout is closed or a stop signal comes; requests in flight are answered first.
 
-    Meanwhile nothing but the protocol reaches the real stdout: whatever else is printed goes to stderr.
+    Only messages of the protocol reach the real stdout: other prints go to stderr.
     """
     session = services.activity.open(Transport.STDIO)
     try:
@@ -192,7 +183,7 @@ async def serve_stdio(services: Services) -> None:
 
 @contextmanager
 def stop_on_signal() -> Iterator[anyio.Event]:
-    """An event that SIGTERM and SIGINT set, instead of what they would do."""
+    """An event that SIGTERM and SIGINT set instead of ending the process."""
     stop = anyio.Event()
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
@@ -206,7 +197,7 @@ def stop_on_signal() -> Iterator[anyio.Event]:
 
 @contextmanager
 def _own_descriptors() -> Iterator[tuple[int, int]]:
-    """Private copies of stdin and stdout; meanwhile 0 is empty and 1 is stderr, for prints and child processes."""
+    """Private copies of stdin and stdout. For prints and child processes stdin is empty, and stdout is stderr."""
     source, sink = os.dup(0), os.dup(1)
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
