@@ -177,7 +177,7 @@ def rebuild(
         if settings.index != "exact":  # then nobody holds the lock on the files
             with contextlib.suppress(OSError):  # what stays is not trusted, and removed when Chroma is next opened
                 discard_files(settings.palace / "index")
-        app.stores.writer.write(app.stores.lexicon.rebuild, Deadline(COMMAND_SECONDS))
+        app.stores.writer.write(app.stores.lexicon.table.rebuild, Deadline(COMMAND_SECONDS))
         if vectors:
             app.chunk_embedder.forget_vectors(Deadline(COMMAND_SECONDS))
         app.embedder.start()

@@ -7,7 +7,6 @@ its transaction.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,12 +37,11 @@ from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.token_estimate import estimate_tokens, fitting
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.drawers import ChunkRow
-from mempalace_mcp.storage.lexical import Holders, Weighed
+from mempalace_mcp.storage.lexical import Holders, Weighed, find_verbatim
 from mempalace_mcp.storage.query_terms import is_symbolic
-from mempalace_mcp.storage.sqlite.connection import is_passing
-from mempalace_mcp.storage.sqlite.fulltext import find_verbatim
 from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.vectors.log import REINDEX
+from mempalace_mcp.storage.word_table import WordsUnreadable
 
 Vector = NDArray[np.float32]
 
@@ -330,8 +328,8 @@ class SearchOperations:
         """The best chunks by words, and the bm25 of `others`. A damaged index is skipped if there is a vector."""
         try:
             weighed = self._stores.lexicon.weigh(connection, prepared.text, size, prepared.filter, others)
-        except (sqlite3.DatabaseError, PalaceCorrupt) as error:
-            if prepared.vector is None or (isinstance(error, sqlite3.Error) and is_passing(error)):
+        except (WordsUnreadable, PalaceCorrupt):
+            if prepared.vector is None:
                 raise
             return LexicalMatches(
                 NO_MATCHES, "meaning only: the index of words is damaged; run `mempalace-mcp reindex`"

@@ -7,8 +7,6 @@ import time
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.storage.lexical import reword_stale
-from mempalace_mcp.storage.sqlite.fulltext import keep_tokens, read_collection, read_texts_after
-from mempalace_mcp.storage.token_cache import Tokenizer
 
 WINDOW = 128
 """Passages of one step: a few milliseconds of work, and one commit for passages that were filed one at a time."""
@@ -27,7 +25,8 @@ class TokenCacheFiller:
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
-        self._tokenizer = Tokenizer()  # of its own, so that searches do not wait for it
+        self._table = stores.lexicon.table
+        self._tokenizer = self._table.new_tokenizer()  # of its own, so that searches do not wait for it
         self._last = 0
         self._next_round = 0.0
 
@@ -38,7 +37,7 @@ class TokenCacheFiller:
             PalaceError: the write failed; the next call tries it again.
         """
         with self._stores.reader.read() as connection:
-            stale = read_collection(connection).stale
+            stale = self._table.collection(connection).stale
         if stale:
             lexicon = self._stores.lexicon
             return self._stores.writer.write(lambda tx: reword_stale(tx, lexicon, WINDOW), Deadline())
@@ -47,7 +46,7 @@ class TokenCacheFiller:
         with self._stores.reader.read() as connection:
             if not self._stores.lexicon.scores_by_tokens(connection):
                 return 0
-            window = read_texts_after(connection, self._last, WINDOW)
+            window = self._table.texts_after(connection, self._last, WINDOW)
         if len(window) < WINDOW:
             return 0
         self._keep({chunk: text for chunk, text in window if text is not None})
@@ -61,4 +60,4 @@ class TokenCacheFiller:
     def _keep(self, texts: dict[int, str]) -> None:
         if texts:
             tokens = self._tokenizer.stems(list(texts.values()))
-            self._stores.writer.write(lambda tx: keep_tokens(tx, texts, tokens), Deadline())
+            self._stores.writer.write(lambda tx: self._table.keep_tokens(tx, texts, tokens), Deadline())

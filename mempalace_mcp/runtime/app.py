@@ -28,6 +28,7 @@ from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.graph import GraphStore
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.transactions import IdempotentWriter
 from mempalace_mcp.storage.vectors.index import VectorIndex
 
@@ -122,7 +123,7 @@ class App:
         )
 
     def _compose(self) -> Stores:
-        lexicon = Lexicon(zone=self.settings.zone)
+        lexicon = Lexicon(FullTextTable(), zone=self.settings.zone)
         drawers = DrawerStore(lexicon)
         return Stores(
             reader=self.database,

@@ -283,7 +283,7 @@ class DrawerStore(DrawerListing, ChunkLog):
                 (connection.dialect.array(gone),),
             )
             if len(trash) <= limit:
-                self._lexicon.compact(tx)
+                self._lexicon.table.compact(tx)
         return len(gone)
 
     def _insert(self, tx: Transaction, drawer_id: str, drawer: NewDrawer, metadata: str) -> int:
@@ -323,20 +323,21 @@ class DrawerStore(DrawerListing, ChunkLog):
     def _reword(self, tx: Transaction, row: int, state: _State) -> None:
         """Index the chunks of a drawer anew: their text is the same, their headers are not."""
         chunks = tx.connection.execute("SELECT id, start, stop FROM chunks WHERE drawer = ?", (row,)).fetchall()
-        self._lexicon.remove(tx, [chunk for chunk, _, _ in chunks])
+        self._lexicon.table.remove(tx, [chunk for chunk, _, _ in chunks])
         for chunk, start, stop in chunks:
             self._add_words(tx, chunk, state, Span(start, stop))
 
     def _add_words(self, tx: Transaction, chunk: int, text: NewDrawer | _State, span: Span) -> None:
         lexicon = self._lexicon
-        lexicon.add(tx, chunk, passage_text(text.content, span, text.occurred_at, text.source_file, lexicon.zone))
+        words = passage_text(text.content, span, text.occurred_at, text.source_file, lexicon.zone)
+        lexicon.table.add(tx, chunk, words)
 
     def _forget_chunks(self, tx: Transaction, drawers: Sequence[int]) -> None:
         """Remove chunks, and with them words, vectors and what is pending."""
         connection, keys = tx.connection, (tx.connection.dialect.array(drawers),)
         members = connection.dialect.members("?")
         chunks = connection.execute(f"SELECT id FROM chunks WHERE drawer IN {members}", keys).fetchall()
-        self._lexicon.remove(tx, [chunk for (chunk,) in chunks])
+        self._lexicon.table.remove(tx, [chunk for (chunk,) in chunks])
         connection.execute(f"DELETE FROM chunks WHERE drawer IN {members}", keys)
 
 

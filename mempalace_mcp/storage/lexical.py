@@ -16,7 +16,8 @@ Bringing passages to the words by which this version finds them, some at a time,
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
@@ -26,20 +27,10 @@ from mempalace_mcp.core.bounded import LruMap
 from mempalace_mcp.core.clock import UTC_ZONE, Zone
 from mempalace_mcp.core.model import DrawerFilter, Span
 from mempalace_mcp.storage.connection import Connection
-from mempalace_mcp.storage.query_terms import Term, count_tokens, fold_case, kin_of, passage_text, read_query
-from mempalace_mcp.storage.sqlite import fulltext
-from mempalace_mcp.storage.sqlite.fulltext import (
-    Matching,
-    Passages,
-    Scored,
-    all_of,
-    any_of,
-    count_rows,
-    delete_tokens,
-    read_texts,
-)
-from mempalace_mcp.storage.token_cache import Tokenizer
+from mempalace_mcp.storage.queries import condition_of
+from mempalace_mcp.storage.query_terms import Term, fold_case, kin_of, passage_text, read_query
 from mempalace_mcp.storage.transactions import Transaction
+from mempalace_mcp.storage.word_table import Collection, Matching, Passages, Scored, WordTable
 
 RANKED_SHARE = 0.08
 """How many of a table's rows FTS5 may rank for one search: its bm25() costs a microsecond for each.
@@ -81,7 +72,7 @@ class Proposal:
 
     def ranked(self, limit: int) -> list[Scored]:
         """The best rows by the terms whose rows are all ranked."""
-        return self._matching.best(any_of(self._ranking), limit) if self._ranking else []
+        return self._matching.best(self._ranking, limit) if self._ranking else []
 
     def candidates(self, size: int) -> list[int]:
         """At least `size` rows if that many hold words of the query, the most promising first."""
@@ -93,11 +84,11 @@ class Proposal:
         pool = dict.fromkeys(chunk for chunk, _ in self.ranked(size))
         groups = list(self._groups(size))
         for group in groups:
-            pool |= dict.fromkeys(self._matching.newest(all_of(group), size))
+            pool |= dict.fromkeys(self._matching.newest(group, size, each=True))
         for group in self._relaxed(groups):
             if len(pool) >= size:
                 break
-            pool |= dict.fromkeys(self._matching.newest(all_of(group), size))
+            pool |= dict.fromkeys(self._matching.newest(group, size, each=True))
         return list(pool)
 
     def _groups(self, size: int) -> Iterator[list[Term]]:
@@ -173,11 +164,11 @@ def short_question(terms: tuple[Term, ...]) -> Question:
     return Question(terms, tuple(term for term in exact if not term.inner), exact)
 
 
-def long_question(connection: Connection, terms: Sequence[Term]) -> Question:
+def long_question(table: WordTable, connection: Connection, terms: Sequence[Term]) -> Question:
     """A question of many terms: the rarest among those that occur decide, as in a stack trace the name at its end."""
     half = MOST_COUNTED // 2
     asked = terms if len(terms) <= MOST_COUNTED else [*terms[:half], *terms[-half:]]
-    counts = _rarities(connection, asked)
+    counts = _rarities(table, connection, asked)
     occurring = sorted((term for term in asked if counts[term]), key=counts.__getitem__)
     rare = [term for term in occurring if counts[term] < RARITY_COUNTED][:TELLING_TERMS]
     telling = tuple(rare if len(rare) >= LEAST_TELLING else occurring[:LEAST_TELLING])
@@ -185,40 +176,39 @@ def long_question(connection: Connection, terms: Sequence[Term]) -> Question:
     return Question(telling, tuple(term for term in telling if term.exact and not term.inner), names)
 
 
-def find_holders(connection: Connection, question: Question, filter: DrawerFilter) -> Holders:
+def find_holders(table: WordTable, connection: Connection, question: Question, filter: DrawerFilter) -> Holders:
     """Chunks of live drawers matching the filter. Only identifiers count that few chunks hold."""
     if not question.exact and not question.names:
         return Holders()
-    matching = Matching(connection, filter, weigh=False)
-    whole = _rare_holders(connection, matching, ([term] for term in question.exact))
-    kin = _rare_holders(connection, matching, map(kin_of, question.names))
+    matching = table.matching(connection, filter, weigh=False)
+
+    def rare_holders(groups: Iterable[Sequence[Term]]) -> frozenset[int]:
+        """Chunks that hold a term of a group which few chunks hold."""
+        found: set[int] = set()
+        for group in groups:
+            if group and 0 < table.count(connection, group, RARE + 1) <= RARE:
+                found.update(matching.newest(group, RARE, each=False))
+        return frozenset(found)
+
+    whole, kin = rare_holders([term] for term in question.exact), rare_holders(map(kin_of, question.names))
     return Holders(whole, kin - whole)
 
 
-def _rare_holders(connection: Connection, matching: Matching, groups: Iterable[Sequence[Term]]) -> frozenset[int]:
-    """Chunks that hold a term of a group which few chunks hold."""
-    found: set[int] = set()
-    for group in groups:
-        if group and 0 < count_rows(connection, any_of(group), RARE + 1) <= RARE:
-            found.update(matching.newest(any_of(group), RARE))
-    return frozenset(found)
-
-
-def _rarities(connection: Connection, terms: Iterable[Term]) -> dict[Term, int]:
+def _rarities(table: WordTable, connection: Connection, terms: Iterable[Term]) -> dict[Term, int]:
     """How many rows hold each term, as far as that is counted. A phrase of nothing but common words counts as absent:
     to look for it takes long."""
     words: dict[str, int] = {}
 
     def count(term: Term) -> int:
         if " " not in term.text:
-            return count_rows(connection, term.expression, RARITY_COUNTED)
+            return table.count(connection, [term], RARITY_COUNTED)
         for word in term.text.split():
             if word not in words:
-                words[word] = count_rows(connection, Term(word).expression, RARITY_COUNTED)
+                words[word] = table.count(connection, [Term(word)], RARITY_COUNTED)
             if not words[word]:
                 return 0
         rarest = min(words[word] for word in term.text.split())
-        return count_rows(connection, term.expression, RARITY_COUNTED) if rarest < RARITY_COUNTED else 0
+        return table.count(connection, [term], RARITY_COUNTED) if rarest < RARITY_COUNTED else 0
 
     return {term: count(term) for term in terms}
 
@@ -298,35 +288,14 @@ class Lexicon:
     `zone` is the one in which days are words of what happened in them.
     """
 
-    def __init__(self, frequencies: int = 4096, queries: int = 128, zone: Zone = UTC_ZONE) -> None:
+    def __init__(self, table: WordTable, frequencies: int = 4096, queries: int = 128, zone: Zone = UTC_ZONE) -> None:
+        self.table = table
         self.zone = zone
         self._frequencies: LruMap[Term, _Frequency] = LruMap(frequencies)
         self._queries: LruMap[str, _Asked] = LruMap(queries)
-        self._tokenizer = Tokenizer()
+        self._tokenizer = table.new_tokenizer()
         self._statistics = LexiconStatistics()
         self._lock = threading.Lock()
-
-    def add(self, tx: Transaction, chunk: int, text: str) -> None:
-        """Make a chunk findable by the words of a text."""
-        tx.connection.execute("INSERT INTO passages (rowid, text) VALUES (?, ?)", (chunk, text))
-        fulltext.count_change(tx, 1, count_tokens(text))
-
-    def remove(self, tx: Transaction, chunks: Sequence[int]) -> None:
-        """Make chunks unfindable; their words stay in the index's files until it is compacted."""
-        texts = read_texts(tx.connection, chunks).values()
-        dialect = tx.connection.dialect
-        tx.connection.execute(f"DELETE FROM passages WHERE rowid IN {dialect.members('?')}", (dialect.array(chunks),))
-        fulltext.count_change(tx, -len(texts), -sum(map(count_tokens, texts)))
-        delete_tokens(tx, chunks)
-
-    def compact(self, tx: Transaction) -> None:
-        """Rewrite the index without what was removed: a quarter of a second per 100,000 short chunks."""
-        tx.connection.execute("INSERT INTO passages (passages) VALUES ('optimize')")
-
-    def rebuild(self, tx: Transaction) -> None:
-        """Make the index and its totals anew out of the texts it was made of: four seconds per 100,000 short chunks."""
-        tx.connection.execute("INSERT INTO passages (passages) VALUES ('rebuild')")
-        fulltext.count_anew(tx)
 
     def search(self, connection: Connection, query: str, limit: int, filter: DrawerFilter) -> list[LexicalHit]:
         """The chunks of live drawers matching the filter that answer a query best by its words, best first.
@@ -334,7 +303,7 @@ class Lexicon:
         In a large table only the rarest words propose candidates, beside those that hold all words; the candidates are
         then scored by the whole query.
         """
-        collection = fulltext.read_collection(connection)
+        collection = self.table.collection(connection)
         terms = self._ask(connection, query, collection).terms
         if not terms:
             return []
@@ -343,12 +312,12 @@ class Lexicon:
         return self._search_large(connection, terms, limit, filter, collection, ())[0]
 
     def weigh(
-        self, connection: Connection, query: str, limit: int, filter: DrawerFilter, others: Collection[int] = ()
+        self, connection: Connection, query: str, limit: int, filter: DrawerFilter, others: Iterable[int] = ()
     ) -> Weighed:
         """The bm25 of the chunks that `search` finds, of those that hold an identifier of the query, and of others."""
-        collection = fulltext.read_collection(connection)
+        collection = self.table.collection(connection)
         asked = self._ask(connection, query, collection)
-        holders = find_holders(connection, asked.question, filter)
+        holders = find_holders(self.table, connection, asked.question, filter)
         others = {*others, *holders.whole, *holders.kin}
         hits: list[LexicalHit] = []
         scores: dict[int, float] = {}
@@ -361,7 +330,7 @@ class Lexicon:
 
     def scores(self, connection: Connection, query: str, chunks: Sequence[int]) -> dict[int, float]:
         """The bm25 of given chunks, on the scale of `search`; 0 where no word of the query occurs."""
-        collection = fulltext.read_collection(connection)
+        collection = self.table.collection(connection)
         terms = self._ask(connection, query, collection).terms
         if not terms or not chunks:
             return {}
@@ -370,7 +339,7 @@ class Lexicon:
 
     def scores_by_tokens(self, connection: Connection) -> bool:
         """Is the table so large that searches score passages by their tokens?"""
-        return fulltext.read_collection(connection).rows > SMALL_TABLE
+        return self.table.collection(connection).rows > SMALL_TABLE
 
     def statistics(self) -> LexiconStatistics:
         """Searches and what is remembered."""
@@ -386,8 +355,8 @@ class Lexicon:
         """The hits, and the scores of all rows that match, whoever may see them: joining those with drawers costs more
         than scoring them, so only as many of the best are joined as it takes."""
         self._count_search(partial=False)
-        matching = Matching(connection, filter, weigh=False)
-        scores = matching.scores(any_of(each.term for each in terms))
+        matching = self.table.matching(connection, filter, weigh=False)
+        scores = matching.scores(each.term for each in terms)
         newest_first = sorted(scores.items(), reverse=True)
         ranking = [chunk for chunk, _ in sorted(newest_first, key=itemgetter(1), reverse=True)]
         looked_at = JOINED_FACTOR * limit
@@ -403,13 +372,13 @@ class Lexicon:
         terms: Sequence[_Term],
         limit: int,
         filter: DrawerFilter,
-        collection: fulltext.Collection,
-        others: Collection[int],
+        collection: Collection,
+        others: Iterable[int],
     ) -> tuple[list[LexicalHit], dict[int, float]]:
         """The hits, and the scores of other chunks, which are read and scored together with the candidates."""
         frequencies = self._frequencies_of(connection, terms, collection)
         known = [each for each in terms if frequencies[each.term]]
-        matching = Matching(connection, filter, weigh=True)
+        matching = self.table.matching(connection, filter, weigh=True)
         proposal = Proposal([each.term for each in known], frequencies, collection.rows, matching)
         self._count_search(proposal.partial)
         candidates = proposal.candidates(limit * POOL_FACTOR) if proposal.partial else []
@@ -425,11 +394,11 @@ class Lexicon:
         connection: Connection,
         terms: Sequence[_Term],
         frequencies: Mapping[Term, int],
-        collection: fulltext.Collection,
+        collection: Collection,
         chunks: Sequence[int],
     ) -> dict[int, float]:
         """The bm25 of chunks by all terms of a query, from their tokens."""
-        passages = Passages(connection, chunks, self._tokenizer)
+        passages = Passages(self.table, connection, chunks, self._tokenizer)
         scores = np.zeros(len(passages.chunks))
         for each in terms:
             occurrences = passages.count(each.stems, each.term.prefix)
@@ -437,7 +406,7 @@ class Lexicon:
             scores += collection.weight(frequencies[each.term]) * earned
         return dict(zip(passages.chunks, scores.tolist(), strict=True))
 
-    def _ask(self, connection: Connection, query: str, collection: fulltext.Collection) -> _Asked:
+    def _ask(self, connection: Connection, query: str, collection: Collection) -> _Asked:
         """The query as it is looked up.
 
         As long as some passages are indexed as earlier versions did it, these versions' terms are among its terms.
@@ -449,7 +418,7 @@ class Lexicon:
             if earlier:
                 terms = tuple(dict.fromkeys([*terms, *read_query(query, fold_case)]))
             few = len(terms) <= MAX_TERMS
-            question = short_question(terms) if few else long_question(connection, terms)
+            question = short_question(terms) if few else long_question(self.table, connection, terms)
             known = _Asked(question, self._distinct(question.terms))
             if few and not earlier and len(query) <= SHORT_QUERY:
                 self._queries.put(query, known)
@@ -465,7 +434,7 @@ class Lexicon:
         return tuple(distinct.values())
 
     def _frequencies_of(
-        self, connection: Connection, terms: Sequence[_Term], collection: fulltext.Collection
+        self, connection: Connection, terms: Sequence[_Term], collection: Collection
     ) -> dict[Term, int]:
         return {each.term: self._frequency(connection, each.term, collection.rows) for each in terms}
 
@@ -473,7 +442,7 @@ class Lexicon:
         known = self._frequencies.get(term)
         if known is not None and abs(rows - known.rows) <= DRIFT * known.rows:
             return known.count
-        count = count_rows(connection, term.expression)
+        count = self.table.count(connection, [term])
         if count >= COMMON:
             self._frequencies.put(term, _Frequency(count, rows))
         return count
@@ -491,8 +460,8 @@ def reword_stale(tx: Transaction, lexicon: Lexicon, limit: int) -> int:
 
     What it has done it does not do again, whoever ends when. Nobody hears of it: nothing that is said has changed.
     """
-    connection = tx.connection
-    stale = fulltext.read_collection(connection).stale
+    connection, table = tx.connection, lexicon.table
+    stale = table.collection(connection).stale
     if not stale:
         return 0
     chunks = connection.execute(
@@ -504,14 +473,44 @@ def reword_stale(tx: Transaction, lexicon: Lexicon, limit: int) -> int:
         (dialect.array(list({drawer for _, drawer, _, _ in chunks})),),
     )
     said = {row[0]: row[1:] for row in drawers}
-    old = read_texts(connection, [chunk for chunk, _, _, _ in chunks])
+    old = table.texts(connection, [chunk for chunk, _, _, _ in chunks])
     new: dict[int, str] = {}
     for chunk, drawer, start, stop in chunks:
         content, occurred_at, source_file = said[drawer]
         new[chunk] = passage_text(content, Span(start, stop), occurred_at, source_file, lexicon.zone)
     changed = [chunk for chunk, text in new.items() if text != old.get(chunk)]
-    lexicon.remove(tx, changed)
+    table.remove(tx, changed)
     for chunk in changed:
-        lexicon.add(tx, chunk, new[chunk])
-    fulltext.note_reworded(tx, chunks[-1][0] - 1 if len(chunks) == limit else 0)
+        table.add(tx, chunk, new[chunk])
+    table.set_stale(tx, chunks[-1][0] - 1 if len(chunks) == limit else 0)
     return max(len(chunks), 1)
+
+
+VERBATIM_SECONDS = 0.3
+"""How long contents are read: some 100,000 short drawers."""
+
+
+def find_verbatim(
+    connection: Connection, text: str, limit: int, filter: DrawerFilter, seconds: float = VERBATIM_SECONDS
+) -> tuple[list[int], bool]:
+    """The chunks of up to `limit` live drawers that hold a text as it is, the latest first, and whether all that came
+    into question were read."""
+    condition = condition_of(filter, connection.dialect)
+    rows = connection.execute(
+        f"SELECT d.id, {connection.dialect.position('d.content', ':text')} FROM drawers d"
+        f" WHERE {condition.sql} ORDER BY d.id DESC",
+        condition.values | {"text": text},
+    )
+    end = time.monotonic() + seconds
+    found: list[int] = []
+    for drawer, place in rows:
+        if place:
+            chunk = connection.execute(
+                "SELECT id FROM chunks WHERE drawer = ? ORDER BY start >= ?, start DESC LIMIT 1", (drawer, place)
+            ).fetchone()
+            found += chunk or ()
+        if len(found) == limit:
+            break
+        if time.monotonic() > end:
+            return found, False
+    return found, True

@@ -97,11 +97,6 @@ class Term:
     name: bool = False
     inner: bool = False
 
-    @property
-    def expression(self) -> str:
-        """The term in the language of FTS5; it holds nothing but letters, digits and blanks between its quotes."""
-        return f'"{self.text}"*' if self.prefix else f'"{self.text}"'
-
 
 def passage_text(
     content: str, span: Span, occurred_at: Instant | None, source_file: str | None, zone: Zone = UTC_ZONE

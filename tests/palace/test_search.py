@@ -22,7 +22,7 @@ from mempalace_mcp.core.model import DrawerFilter, Priority, SearchMode
 from mempalace_mcp.palace.search import FLOOD, PENDING_AT_ONCE
 from mempalace_mcp.palace.token_estimate import estimate_tokens
 from mempalace_mcp.runtime.app import App
-from mempalace_mcp.storage.sqlite.fulltext import find_verbatim
+from mempalace_mcp.storage.lexical import find_verbatim
 from tests.palace.support import opened
 
 NOTES = (

@@ -15,9 +15,8 @@ from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.sqlite.connection import SqliteConnection
-from mempalace_mcp.storage.sqlite.fulltext import keep_tokens, read_texts_after
+from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.sqlite.migrations import load_migrations
-from mempalace_mcp.storage.token_cache import Tokenizer
 from mempalace_mcp.storage.transactions import Transaction
 
 T = TypeVar("T")
@@ -51,7 +50,8 @@ class Cabinet:
 
     def __init__(self, connection: SqliteConnection) -> None:
         self.connection = connection
-        self.lexicon = Lexicon()
+        self.words = FullTextTable()
+        self.lexicon = Lexicon(self.words)
         self.drawers = DrawerStore(self.lexicon)
         self.diary = DiaryStore(self.drawers)
         self._clock = itertools.count(START, 1_000_000)
@@ -107,10 +107,10 @@ class Cabinet:
 
     def tokenize(self) -> None:
         """Keep the tokens of all passages that have none."""
-        texts = {chunk: text for chunk, text in read_texts_after(self.connection, 0, -1) if text is not None}
-        with closing(Tokenizer()) as tokenizer:
+        texts = {chunk: text for chunk, text in self.words.texts_after(self.connection, 0, -1) if text is not None}
+        with closing(self.words.new_tokenizer()) as tokenizer:
             tokens = tokenizer.stems(list(texts.values()))
-        self.write(lambda tx: keep_tokens(tx, texts, tokens))
+        self.write(lambda tx: self.words.keep_tokens(tx, texts, tokens))
 
     def get(self, drawer_id: str) -> Drawer:
         """One drawer, in the trash or not."""

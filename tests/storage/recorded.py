@@ -15,6 +15,7 @@ from mempalace_mcp.core.model import NewDrawer
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.transactions import IdempotentWriter, Transaction, Unit, Work
 from tests.storage.drawer_support import place, whole
 from tests.storage.receipt_support import keyed
@@ -54,7 +55,7 @@ def unit(store: DrawerStore, number: int) -> Work[int]:
 
 def work_on(directory: Path, recorder: Recorder) -> None:
     """File everything, alone and in groups, with checkpoints by hand and by itself, closing and opening in between."""
-    database, store, number = Database(directory), DrawerStore(Lexicon()), 0
+    database, store, number = Database(directory), DrawerStore(Lexicon(FullTextTable())), 0
     while number < UNITS:
         if number in REOPENED_AT:
             database.close()

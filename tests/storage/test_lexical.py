@@ -16,9 +16,7 @@ from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage import lexical
 from mempalace_mcp.storage import lexical as questions
 from mempalace_mcp.storage.query_terms import read_query
-from mempalace_mcp.storage.sqlite import fulltext
-from mempalace_mcp.storage.sqlite.fulltext import Matching, any_of, keep_tokens, read_texts_after
-from mempalace_mcp.storage.token_cache import TOKENIZER, Tokenizer
+from mempalace_mcp.storage.sqlite.tokenizer import TOKENIZER
 from tests.storage.drawer_support import EVERY, Cabinet, cabinet
 
 LARGE = lexical.SMALL_TABLE + 5_000
@@ -189,7 +187,7 @@ def test_a_text_is_found_by_itself(text: str) -> None:
     """Unless the tokenizer of SQLite finds no letters or digits in it."""
     with cabinet() as palace:
         filed = palace.file(text)
-        with closing(Tokenizer()) as tokenizer:
+        with closing(palace.words.new_tokenizer()) as tokenizer:
             telling = any(tokenizer.stems([term.text for term in read_query(text)]))
         if telling:
             assert palace.found(text) == [filed.drawer_id]
@@ -259,16 +257,19 @@ def test_passages_without_tokens_score_the_same(palace: Cabinet) -> None:
 def test_tokens_of_texts_that_changed_meanwhile_are_not_kept(palace: Cabinet) -> None:
     kept, dated, gone = (palace.file(text).drawer_id for text in ("red wine", "red glass", "red secret"))
     palace.file("red herring")
-    before = dict(read_texts_after(palace.connection, 0, 3))
+    before = dict(palace.words.texts_after(palace.connection, 0, 3))
     read = {chunk: text for chunk, text in before.items() if text is not None}
     assert read == {1: "red wine", 2: "red glass", 3: "red secret"}
     palace.update(dated, occurred_at=clock.parse("2024-06-09", "at"))
     palace.delete(gone)
     palace.purge()
     for _ in range(2):
-        palace.write(lambda tx: keep_tokens(tx, read, [text.split() for text in read.values()]))
+        palace.write(lambda tx: palace.words.keep_tokens(tx, read, [text.split() for text in read.values()]))
     assert tokens(palace).keys() == {1}
-    assert read_texts_after(palace.connection, 0, 2) == [(1, None), (2, "9 June 2024 Sunday 2024-06-09\nred glass")]
+    assert palace.words.texts_after(palace.connection, 0, 2) == [
+        (1, None),
+        (2, "9 June 2024 Sunday 2024-06-09\nred glass"),
+    ]
     scores = palace.lexicon.scores(palace.connection, "june", [1, 2, 3])
     assert scores[2] > scores[1] == 0.0
     assert palace.found("wine") == [kept]
@@ -286,7 +287,7 @@ def test_a_large_table_always_yields_the_rare_word_first(large: Cabinet) -> None
 
 def _exactly(palace: Cabinet, query: str, limit: int, filter: DrawerFilter) -> dict[int, float]:
     """The hits of a search that scores every row."""
-    found = Matching(palace.connection, filter, weigh=False).best(any_of(read_query(query)), limit)
+    found = palace.words.matching(palace.connection, filter, weigh=False).best(read_query(query), limit)
     return dict(found)
 
 
@@ -411,9 +412,9 @@ def test_the_totals_are_those_of_fts5(texts: list[str], data: st.DataObject) -> 
         gone = data.draw(st.sets(st.sampled_from(ids)))
         palace.delete(*gone)
         palace.purge()
-        kept = fulltext.read_collection(palace.connection)
-        palace.write(fulltext.count_anew)
-        counted = fulltext.read_collection(palace.connection)
+        kept = palace.words.collection(palace.connection)
+        palace.write(palace.words.count_anew)
+        counted = palace.words.collection(palace.connection)
         assert kept.rows == counted.rows == len({*ids}) - len(gone)
         assert kept.tokens == pytest.approx(counted.tokens, abs=2), "but for letters that SQLite does not know yet"
 
@@ -424,12 +425,12 @@ def test_missing_totals_are_damage_and_not_an_empty_answer(palace: Cabinet) -> N
     with pytest.raises(PalaceCorrupt, match="words") as caught:
         palace.found("lantern")
     assert "reindex" in str(caught.value.hint)
-    palace.write(palace.lexicon.rebuild)
+    palace.write(palace.words.rebuild)
     assert len(palace.found("lantern")) == 1
 
 
 def test_what_the_lexicon_remembers_is_bounded(large: Cabinet) -> None:
-    with closing(lexical.Lexicon(frequencies=3, queries=2)) as small:
+    with closing(lexical.Lexicon(large.words, frequencies=3, queries=2)) as small:
         for word in VOCABULARY[:10]:
             small.search(large.connection, word, 5, EVERY)
         statistics = small.statistics()

@@ -16,10 +16,9 @@ import pytest
 from mempalace_mcp.core.errors import SchemaTooNew
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.lexical import reword_stale
-from mempalace_mcp.storage.sqlite import fulltext
 from mempalace_mcp.storage.sqlite.connection import SqliteConnection
 from mempalace_mcp.storage.sqlite.database import Database
-from mempalace_mcp.storage.sqlite.fulltext import keep_tokens
+from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.sqlite.migrations import load_migrations, verify_schema
 from tests.storage.drawer_support import Cabinet, cabinet
 from tests.storage.support import soon
@@ -59,9 +58,9 @@ def aged() -> Iterator[tuple[Cabinet, list[str]]]:
 def test_earlier_words_find_until_all_is_indexed_anew(aged: tuple[Cabinet, list[str]]) -> None:
     palace, ids = aged
     earlier = dict(zip(ids, ("зелёный", "LAMPOILSTORE", "C", "plain"), strict=True))
-    assert fulltext.read_collection(palace.connection).rows == len(ids)
+    assert palace.words.collection(palace.connection).rows == len(ids)
     for left in range(len(ids), -1, -1):
-        assert fulltext.read_collection(palace.connection).stale == left
+        assert palace.words.collection(palace.connection).stale == left
         for place, drawer in enumerate(ids):
             if place < left:
                 assert palace.found(earlier[drawer])[:1] == [drawer]
@@ -79,9 +78,9 @@ def test_indexing_anew_keeps_totals_and_what_was_said(aged: tuple[Cabinet, list[
     while palace.write(lambda tx: reword_stale(tx, palace.lexicon, 3)):
         pass
     assert palace.seq() == before + 3, "nobody hears of it"
-    kept = fulltext.read_collection(palace.connection)
-    palace.write(fulltext.count_anew)
-    assert kept == fulltext.read_collection(palace.connection)
+    kept = palace.words.collection(palace.connection)
+    palace.write(palace.words.count_anew)
+    assert kept == palace.words.collection(palace.connection)
     assert palace.found("елка") == [new]
     assert palace.get(ids[0]).content == "зелёный маяк"
 
@@ -89,7 +88,7 @@ def test_indexing_anew_keeps_totals_and_what_was_said(aged: tuple[Cabinet, list[
 def test_tokens_of_earlier_words_are_forgotten(aged: tuple[Cabinet, list[str]]) -> None:
     palace, _ = aged
     old = dict(palace.connection.execute("SELECT rowid, text FROM passages"))
-    palace.write(lambda tx: keep_tokens(tx, old, [text.split() for text in old.values()]))
+    palace.write(lambda tx: palace.words.keep_tokens(tx, old, [text.split() for text in old.values()]))
     palace.write(lambda tx: reword_stale(tx, palace.lexicon, 100))
     left = {row[0] for row in palace.connection.execute("SELECT chunk FROM passage_tokens")}
     assert left == {4}, "only those whose words are the same"
@@ -108,8 +107,9 @@ from pathlib import Path
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.lexical import Lexicon
+from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.lexical import reword_stale
-database, lexicon = Database(Path(sys.argv[1])), Lexicon()
+database, lexicon = Database(Path(sys.argv[1])), Lexicon(FullTextTable())
 while database.write(lambda tx: reword_stale(tx, lexicon, 7), Deadline()):
     print("some", flush=True)
 """
@@ -132,7 +132,7 @@ def test_a_kill_in_the_middle_costs_nothing(tmp_path: Path) -> None:
         child.wait()
         child.stdout.close()
     with closing(Database(tmp_path)) as database, database.read() as reader:
-        left = fulltext.read_collection(reader).stale
+        left = FullTextTable().collection(reader).stale
         assert 0 < left <= count - 3 * 4 * 7
     with closing(Database(tmp_path)) as database:
         with closing(sqlite3.connect(database.path, isolation_level=None, factory=SqliteConnection)) as connection:
@@ -142,8 +142,8 @@ def test_a_kill_in_the_middle_costs_nothing(tmp_path: Path) -> None:
                 pass
             for question in ("елка", "oil store", "n7"):
                 assert set(palace.found(question, limit=count)) >= {ids[7]}
-            kept = fulltext.read_collection(connection)
-            palace.write(fulltext.count_anew)
-            assert kept == fulltext.read_collection(connection)
+            kept = palace.words.collection(connection)
+            palace.write(palace.words.count_anew)
+            assert kept == palace.words.collection(connection)
             palace.lexicon.close()
         assert database.integrity() == []

@@ -19,11 +19,12 @@ from mempalace_mcp.storage.query_terms import (
     read_query,
     searchable,
 )
-from mempalace_mcp.storage.token_cache import Tokenizer
+from mempalace_mcp.storage.sqlite.fulltext import expression_of
+from mempalace_mcp.storage.sqlite.tokenizer import FullTextTokenizer
 
 
 def asked(query: str) -> list[str]:
-    return [term.expression for term in read_query(query)]
+    return [expression_of(term) for term in read_query(query)]
 
 
 def exact(query: str) -> list[str]:
@@ -185,14 +186,14 @@ def test_identifiers_go_on_and_are_known_by_their_beginning() -> None:
         *(Term("9f86d08188"[:size]) for size in (7, 8, 9)),
     ]
     assert [kin_of(term) for term in read_query("plain words cafe")] == [[], [], []]
-    assert [kin.expression for kin in kin_of(read_query("QUAY-1234")[0])] == ['"quay 1234"*']
+    assert [expression_of(kin) for kin in kin_of(read_query("QUAY-1234")[0])] == ['"quay 1234"*']
 
 
 @pytest.mark.parametrize(
     "text", ["Plain text, user_id", "C++ -> 🦀", "naïve Straße", "東京都 LampOilStore", "हिन्दी में", "10:30 — a/b"]
 )
 def test_tokens_are_counted_as_fts5_counts_them(text: str) -> None:
-    with closing(Tokenizer()) as tokenizer:
+    with closing(FullTextTokenizer()) as tokenizer:
         assert count_tokens(searchable(text)) == len(tokenizer.stems([searchable(text)])[0])
 
 

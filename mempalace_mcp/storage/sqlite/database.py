@@ -61,6 +61,7 @@ from mempalace_mcp.storage.sqlite.opening import (
     open_to_read,
 )
 from mempalace_mcp.storage.transactions import Unit, Work
+from mempalace_mcp.storage.word_table import WordsUnreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +361,7 @@ class Database(PalaceDatabase):
     def _settle(self, outcome: Outcome) -> None:
         if outcome.error is None:
             outcome.unit.outcome.set_result(outcome.result)
-        elif isinstance(outcome.error, sqlite3.Error):
+        elif isinstance(outcome.error, sqlite3.Error | WordsUnreadable):
             self._refuse([outcome.unit], self._explanation(outcome.error))
         else:
             outcome.unit.refuse(outcome.error)
@@ -401,11 +402,13 @@ class Database(PalaceDatabase):
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, WordsUnreadable) as error:
             raise self._explanation(error) from error
 
-    def _explanation(self, error: sqlite3.Error | TransactionLost) -> PalaceError:
-        cause = error.__cause__ if isinstance(error, TransactionLost) else error
+    def _explanation(self, error: sqlite3.Error | TransactionLost | WordsUnreadable) -> PalaceError:
+        cause: BaseException | None = error
+        while isinstance(cause, TransactionLost | WordsUnreadable):
+            cause = cause.__cause__
         if isinstance(cause, sqlite3.Error):
             explained = explain(cause, self.path)
             self._counters.damaged |= isinstance(explained, PalaceCorrupt)

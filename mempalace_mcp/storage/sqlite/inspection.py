@@ -14,6 +14,7 @@ from mempalace_mcp.core.model import ModelStamp
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.sqlite.connection import Identity, SqliteConnection, explain, is_there, log_of, open_reader
+from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.sqlite.migrations import load_migrations, schema_version
 from mempalace_mcp.storage.vectors import log
 from mempalace_mcp.storage.vectors.log import Snapshot
@@ -47,7 +48,7 @@ def inspect(path: Path) -> Inspection:
         schema, newest = schema_version(connection), len(load_migrations())
         if schema != newest:
             return Inspection(schema, newest)
-        drawers = DrawerStore(Lexicon())
+        drawers = DrawerStore(Lexicon(FullTextTable()))
         with log.snapshot(connection) as moment:
             pending, stamp = drawers.pending_count(connection), drawers.model_stamp(connection)
         return Inspection(schema, newest, pending, stamp, moment)

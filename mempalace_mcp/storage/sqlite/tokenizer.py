@@ -7,18 +7,20 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from mempalace_mcp.storage.word_table import Tokenizer
+
 TOKENIZER = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
 """As the table `passages` has it: marks belong to the words of Indic scripts."""
 
 
-class Tokenizer:
+class FullTextTokenizer(Tokenizer):
     """Keeps one table in memory, which is empty between two questions. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
 
-    def stems(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
+    def stems(self, texts: Sequence[str], /) -> list[tuple[str, ...]]:
         """The tokens of each text as the index holds them; one of nothing but a diacritic is empty there."""
         tokens: list[list[str]] = [[] for _ in texts]
         with self._indexed(texts) as connection:
@@ -26,7 +28,7 @@ class Tokenizer:
                 tokens[text].append(token)
         return [tuple(each) for each in tokens]
 
-    def starting_with(self, beginning: str, texts: Sequence[str]) -> list[str]:
+    def starting_with(self, beginning: str, texts: Sequence[str], /) -> list[str]:
         """The different tokens of the texts that begin so."""
         with self._indexed(texts) as connection:
             bounds = (beginning, beginning + chr(0x10FFFF))

@@ -1,0 +1,256 @@
+"""The table of words, which each database has in its own way, and the weight of words in it.
+
+A row of the table is a passage: the words of one chunk, under the chunk's number.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.connection import Connection
+from mempalace_mcp.storage.queries import condition_of, count_drawers
+from mempalace_mcp.storage.query_terms import Term
+from mempalace_mcp.storage.transactions import Transaction
+
+Counts = npt.NDArray[np.int64]
+
+Scored = tuple[int, float]
+"""A chunk and its bm25."""
+
+K1 = 1.2
+B = 0.75
+LEAST_WEIGHT = 1e-6
+
+NARROW = 1 / 8
+"""Up to this share of all drawers a filter is applied to rows before they are scored, beyond it afterwards."""
+
+
+class WordsUnreadable(Exception):
+    """Raised when the table of words cannot be read; the database's own error is the cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """How many passages the table has, and how many tokens they hold together. Passages up to the number `stale` hold
+    words as earlier versions read them.
+
+    The formula is that of Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), in
+    the form of FTS5, so that its scores and these compare: a term found in more than half of all rows weighs next to
+    nothing instead of less.
+    """
+
+    rows: int
+    tokens: int
+    stale: int = 0
+
+    def weight(self, frequency: int) -> float:
+        """The inverse document frequency of a term that `frequency` rows hold."""
+        weight = math.log((self.rows - frequency + 0.5) / (frequency + 0.5)) if frequency <= self.rows else 0.0
+        return weight if weight > 0 else LEAST_WEIGHT
+
+    def saturation(self, occurrences: Counts, lengths: Counts) -> npt.NDArray[np.float64]:
+        """How much of its weight a term earns by occurring that often in rows of so many tokens."""
+        relative = lengths * self.rows / max(self.tokens, 1)
+        saturation: npt.NDArray[np.float64] = occurrences * (K1 + 1) / (occurrences + K1 * (1 - B + B * relative))
+        return saturation
+
+
+class Tokenizer(Protocol):
+    """Splits texts as the table does. Thread-safe."""
+
+    def stems(self, texts: Sequence[str], /) -> list[tuple[str, ...]]:
+        """The tokens of each text as the table holds them; one of nothing but a diacritic is empty there."""
+        ...
+
+    def starting_with(self, beginning: str, texts: Sequence[str], /) -> list[str]:
+        """The different tokens of the texts that begin so."""
+        ...
+
+    def close(self) -> None:
+        """Release what it holds. It may be used again."""
+        ...
+
+
+class Matching(ABC):
+    """The table of words as one filter leaves it, within one snapshot."""
+
+    def __init__(self, connection: Connection, filter: DrawerFilter, *, weigh: bool) -> None:
+        """Without `weigh` the filter is taken as wide; finding out costs a count."""
+        self._connection = connection
+        self._condition = condition_of(filter, connection.dialect)
+        self.share = _share(connection, filter) if weigh and not filter.is_empty else 1.0
+        self.narrow = self.share <= NARROW
+
+    @abstractmethod
+    def best(self, terms: Iterable[Term], limit: int) -> list[Scored]:
+        """Chunks within the filter that hold at least one of the terms, and their bm25, which is positive, best first.
+
+        Raises:
+            WordsUnreadable: the table is damaged.
+        """
+
+    @abstractmethod
+    def newest(self, terms: Iterable[Term], limit: int, *, each: bool) -> list[int]:
+        """Chunks within the filter that hold one of the terms, or `each` of them, latest first.
+
+        Raises:
+            WordsUnreadable: the table is damaged.
+        """
+
+    @abstractmethod
+    def scores(self, terms: Iterable[Term]) -> dict[int, float]:
+        """The bm25 of every chunk that holds at least one of the terms, dead or alive, within the filter or not.
+
+        Raises:
+            WordsUnreadable: the table is damaged.
+        """
+
+    def living(self, chunks: Sequence[int]) -> list[int]:
+        """Those of the chunks that belong to live drawers within the filter, in the order given."""
+        dialect = self._connection.dialect
+        rows = self._connection.execute(
+            f"SELECT c.id FROM {dialect.listed(':chunks', 'wanted')}"
+            f" {dialect.ordered_join} chunks c ON c.id = wanted.value"
+            f" {dialect.ordered_join} drawers d ON d.id = c.drawer WHERE {self._condition.sql} ORDER BY wanted.key",
+            self._condition.values | {"chunks": dialect.array(chunks)},
+        )
+        return [row[0] for row in rows]
+
+    def everything(self, limit: int) -> list[int]:
+        """Chunks within the filter, whatever words they hold."""
+        rows = self._connection.execute(
+            f"SELECT c.id FROM drawers d {self._connection.dialect.ordered_join} chunks c ON c.drawer = d.id"
+            f" WHERE {self._condition.sql} LIMIT :limit",
+            self._condition.values | {"limit": limit},
+        )
+        return [row[0] for row in rows]
+
+
+def _share(connection: Connection, filter: DrawerFilter) -> float:
+    return count_drawers(connection, filter) / max(1, count_drawers(connection, DrawerFilter()))
+
+
+class WordTable(Protocol):
+    """Keeps passages and finds them by their words.
+
+    What reads it raises `WordsUnreadable` if it is damaged.
+    """
+
+    def new_tokenizer(self) -> Tokenizer:
+        """A tokenizer for one user."""
+        ...
+
+    def collection(self, connection: Connection, /) -> Collection:
+        """The totals as of the last commit.
+
+        Raises:
+            PalaceCorrupt: they are missing.
+        """
+        ...
+
+    def matching(self, connection: Connection, filter: DrawerFilter, /, *, weigh: bool) -> Matching:
+        """The table as the filter leaves it; see `Matching`."""
+        ...
+
+    def count(self, connection: Connection, terms: Iterable[Term], most: int | None = None, /) -> int:
+        """How many rows hold one of the terms, in the trash or not, counted up to `most`.
+
+        The time grows with the answer.
+        """
+        ...
+
+    def add(self, tx: Transaction, chunk: int, text: str, /) -> None:
+        """Make a chunk findable by the words of a text."""
+        ...
+
+    def remove(self, tx: Transaction, chunks: Sequence[int], /) -> None:
+        """Make chunks unfindable; their words may stay in the files until `compact`."""
+        ...
+
+    def compact(self, tx: Transaction, /) -> None:
+        """Rewrite the table without what was removed."""
+        ...
+
+    def rebuild(self, tx: Transaction, /) -> None:
+        """Make the index of the table and its totals anew out of the texts."""
+        ...
+
+    def set_stale(self, tx: Transaction, stale: int, /) -> None:
+        """Only passages up to the number `stale` hold words as earlier versions read them."""
+        ...
+
+    def texts(self, connection: Connection, chunks: Sequence[int], /) -> dict[int, str]:
+        """The texts of passages as they are indexed."""
+        ...
+
+    def texts_after(self, connection: Connection, chunk: int, limit: int, /) -> list[tuple[int, str | None]]:
+        """The next passages by number, with the texts of those that have no tokens."""
+        ...
+
+    def tokens(self, connection: Connection, chunks: Iterable[int], /) -> dict[int, bytes]:
+        """The tokens that are kept of passages, as `encode_tokens` writes them."""
+        ...
+
+    def keep_tokens(self, tx: Transaction, texts: Mapping[int, str], stems: Iterable[Sequence[str]], /) -> None:
+        """Keep the tokens of passages, unless they were removed or changed since their texts were read."""
+        ...
+
+
+_NUMBER = np.dtype("<u4")
+
+
+class Passages:
+    """The tokens of some passages in their order, as numbers. Those that are not indexed are left out.
+
+    To tokenize their texts again would take thirty times as long as scoring.
+    """
+
+    def __init__(self, table: WordTable, connection: Connection, chunks: Iterable[int], tokenizer: Tokenizer) -> None:
+        stored = table.tokens(connection, chunks)
+        missing = [chunk for chunk in chunks if chunk not in stored]
+        if missing:
+            texts = table.texts(connection, missing)
+            stored |= zip(texts, map(encode_tokens, tokenizer.stems(list(texts.values()))), strict=True)
+        self.chunks = list(stored)
+        """Their numbers; counts and lengths are in this order."""
+        self.lengths: Counts = np.array([len(tokens) // _NUMBER.itemsize for tokens in stored.values()], np.int64)
+        self._tokens = np.frombuffer(b"".join(stored.values()), _NUMBER)
+        self._owners = np.repeat(np.arange(len(self.chunks)), self.lengths)
+        self._table = table
+        self._connection = connection
+        self._tokenizer = tokenizer
+
+    def count(self, stems: Sequence[str], prefix: bool) -> Counts:
+        """How often the tokens follow one another in each passage; with `prefix` the last of them may go on."""
+        places = [self._tokens == number for number in _numbers_of(stems)]
+        if prefix:
+            places[-1] = self._places_of_prefix(stems[-1])
+        last = len(places) - 1
+        starts = max(len(self._tokens) - last, 0)
+        found = self._owners[:starts] == self._owners[last:]
+        for offset, place in enumerate(places):
+            found &= place[offset : offset + starts]
+        return np.bincount(self._owners[:starts][found], minlength=len(self.chunks))
+
+    def _places_of_prefix(self, beginning: str) -> npt.NDArray[np.bool_]:
+        """Where the tokens begin so. Which do is asked of the texts: seldom, and in unspaced scripts only."""
+        texts = self._table.texts(self._connection, self.chunks)
+        return np.isin(self._tokens, _numbers_of(self._tokenizer.starting_with(beginning, list(texts.values()))))
+
+
+def encode_tokens(stems: Sequence[str]) -> bytes:
+    """Tokens as they are kept: the CRC-32 of each, four bytes, the lowest first."""
+    return _numbers_of(stems).tobytes()
+
+
+def _numbers_of(stems: Sequence[str]) -> npt.NDArray[np.uint32]:
+    return np.fromiter((crc32(stem.encode()) for stem in stems), _NUMBER, len(stems))
