@@ -142,20 +142,21 @@ def serve(
         from mempalace_mcp.server.security import ListenSettings
 
         names = allowed_host or settings.allowed_hosts
-        exposure = ListenSettings.read(settings.host if host is None else host, names, certificate, key)
-        door = settings.port if port is None else port
+        address = settings.host if host is None else host
+        listen_settings = ListenSettings.read(address, names, certificate, key)
 
         def announce(address: str, token: str | None) -> None:
-            told = {"address": address, "palace": str(settings.palace), "pid": os.getpid()}
+            announced = {"address": address, "palace": str(settings.palace), "pid": os.getpid()}
             plain = f"palace {settings.palace}\nserving {address}/mcp, {address}/sse and {address}/health"
             if token is not None:
-                told["token"] = token
+                announced["token"] = token
                 plain += f"\n{connecting(address, token)}"
-            click.echo(json.dumps(told) if as_json else plain)
+            click.echo(json.dumps(announced) if as_json else plain)
             sys.stdout.flush()
 
         offer = ToolSelection(profile, read_only, prefix)
-        serve_http(settings, lambda: open_app(settings), offer, exposure, door, announce)
+        bound = settings.port if port is None else port
+        serve_http(settings, lambda: open_app(settings), offer, listen_settings, bound, announce)
 
 
 @commands.command("import")
@@ -313,7 +314,7 @@ def daemon_logs(palace: str | None, as_json: bool) -> None:
 
 @commands.group()
 def token() -> None:
-    """Say who may use the HTTP doors."""
+    """Say who may use the palace over HTTP."""
 
 
 @token.command("new")
@@ -323,7 +324,7 @@ def token() -> None:
 @click.option("--wing", "wings", multiple=True, metavar="WING", help="Limit it to this wing; may be repeated.")
 @json_option
 def token_new(palace: str | None, name: str, scope: str, wings: tuple[str, ...], as_json: bool) -> None:
-    """Make a token and print it, once; the palace keeps only its digest."""
+    """Make a token and print it once; the palace keeps only its digest."""
     from mempalace_mcp.cli import manage as tokens
 
     with reported(as_json):

@@ -1,4 +1,4 @@
-"""Joins the running process, the tools and the HTTP doors: `serve`."""
+"""`serve`: the palace's daemon with an HTTP server."""
 
 from __future__ import annotations
 
@@ -28,34 +28,35 @@ def serve_http(
     settings: Settings,
     open_app: Callable[[], App],
     offer: ToolSelection,
-    exposure: ListenSettings,
+    listen_settings: ListenSettings,
     port: int,
     announce: Callable[[str, str | None], None],
 ) -> None:
-    """Be the palace's daemon with HTTP doors until a stop signal comes; `announce` hears the URL once it is served,
-    and a token if there is none yet where one is needed.
+    """Be the palace's daemon, with an HTTP server, until a stop signal comes.
+
+    `announce` is called with the URL once it is served, and with a new token if one is needed and there is none.
 
     Raises:
         PalaceError: the palace is served over HTTP already, cannot be opened, or the port is taken; the tokens are
             wrong, or there is none where one is needed.
     """
-    with _listen(settings, exposure, port) as listening:
-        url = exposure.url(listening.port)
+    with _listen(settings, listen_settings, port) as listening:
+        url = listen_settings.url(listening.port)
 
         def transport(app: App) -> HttpTransport:
             authenticator = Authenticator(app.database, settings.token)
-            require_token(exposure, authenticator)
-            if exposure.is_open:
-                logger.warning("%s is not encrypted: whoever is on the way reads tokens and texts. %s", url, _ENCRYPT)
+            require_token(listen_settings, authenticator)
+            if listen_settings.is_unencrypted:
+                logger.warning("%s is not encrypted: anybody on the way can read tokens and texts. %s", url, _ENCRYPT)
             app.health.add_check(lambda: _token_issue(authenticator))
 
             def ready(port: int) -> None:
-                needs_none = authenticator.guarding or http_connections.can_tell()
+                needs_none = authenticator.guarding or http_connections.can_identify_accounts()
                 announce(url, None if needs_none else manage.add_token(app.database, _FIRST_NAME, WRITE)[0])
 
             services = services_of(app, offer)
             return HttpTransport(
-                url, lambda leaving: http.serve_on(services, listening, ready, leaving, exposure, authenticator)
+                url, lambda leaving: http.serve_on(services, listening, ready, leaving, listen_settings, authenticator)
             )
 
         lock = take_daemon_lock(str(settings.palace))
@@ -69,9 +70,9 @@ def _token_issue(authenticator: Authenticator) -> Issue | None:
     return None if authenticator.problem is None else Issue(TOKENS_WRONG, authenticator.problem)
 
 
-def _listen(settings: Settings, exposure: ListenSettings, port: int) -> ListeningSocket:
+def _listen(settings: Settings, listen_settings: ListenSettings, port: int) -> ListeningSocket:
     try:
-        return listen(exposure, port)
+        return listen(listen_settings, port)
     except ConfigurationError:  # most likely another `serve` of this palace has the port, and is worth more than that
         refuse_if_served(str(settings.palace))
         raise

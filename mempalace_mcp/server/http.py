@@ -1,7 +1,4 @@
-"""The application over HTTP: its routes, and the server that listens.
-
-The HTTP doors: `/mcp`, `/sse` with `/messages/`, and the probes.
-"""
+"""The HTTP server: routes, middleware, and Uvicorn with its settings."""
 
 from __future__ import annotations
 
@@ -24,8 +21,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.runtime.monitor import connection_limit
 from mempalace_mcp.server.auth import Authenticator
-from mempalace_mcp.server.http_connections import Connections
-from mempalace_mcp.server.http_messages import HttpRefusal, NothingHere
+from mempalace_mcp.server.http_connections import ConnectionMiddleware, Connections
+from mempalace_mcp.server.http_messages import ErrorResponse, NotFoundResponse
 from mempalace_mcp.server.methods import MethodServer
 from mempalace_mcp.server.monitoring import health_routes, history_route
 from mempalace_mcp.server.sdk import build_server
@@ -33,7 +30,7 @@ from mempalace_mcp.server.security import HostGuard, ListeningSocket, ListenSett
 from mempalace_mcp.server.services import Services
 from mempalace_mcp.server.sse import MESSAGES_PATH, SseTransport
 from mempalace_mcp.server.stdio import stop_on_signal
-from mempalace_mcp.server.streamable_http import Exchanges, StreamableHttpTransport
+from mempalace_mcp.server.streamable_http import StreamableHttpTransport
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 60
@@ -43,16 +40,18 @@ LOOPBACK = ListenSettings()
 
 
 @dataclass(frozen=True)
-class Guards:
-    """By what callers are known: the connections of the server, and the tokens, if there may be any."""
+class Authentication:
+    """How callers are identified: by the server's connections and, if there may be tokens, the authenticator."""
 
     connections: Connections
     authenticator: Authenticator | None = None
 
 
-def build_http(services: Services, exposure: ListenSettings = LOOPBACK, guarding: Guards | None = None) -> Starlette:
-    """The application, for whom the guard lets in or, without one, for everybody who reaches it; `state.close` ends its
-    streams, before the server waits for open responses."""
+def build_http(
+    services: Services, settings: ListenSettings = LOOPBACK, authentication: Authentication | None = None
+) -> Starlette:
+    """The application; without `authentication` everybody may use it. `state.close` ends its streams: the server must
+    call it before it waits for open responses."""
     methods = MethodServer(services)
     streamable = StreamableHttpTransport(build_server(methods, sessions=False), services.activity)
     sse = SseTransport(methods, services.activity)
@@ -75,16 +74,12 @@ def build_http(services: Services, exposure: ListenSettings = LOOPBACK, guarding
         *health_routes(services.health),
         history_route(services.activity),
     ]
-    guards = []
-    if guarding is not None:
-        guards.append(Middleware(TokenGuard, guarding.authenticator, guarding.connections))
+    middleware = [Middleware(HostGuard, settings), Middleware(NotFoundGuard, [route.path for route in routes])]
+    if authentication is not None:
+        middleware.append(Middleware(TokenGuard, authentication.authenticator, authentication.connections))
     application = Starlette(
         routes=routes,
-        middleware=[
-            Middleware(HostGuard, exposure),
-            Middleware(NotFoundGuard, [route.path for route in routes]),
-            *guards,
-        ],
+        middleware=middleware,
         exception_handlers={405: _refuse_method},
         lifespan=lifespan,
     )
@@ -94,34 +89,37 @@ def build_http(services: Services, exposure: ListenSettings = LOOPBACK, guarding
 
 
 class NotFoundGuard:
-    """Answers 404 where there is nothing, whoever asks: it is no secret, and clients without a token look around."""
+    """Middleware that answers 404 for unknown paths before a token is asked for: clients without one probe such paths.
+
+    A 404 handler of Starlette would run only after `TokenGuard`.
+    """
 
     def __init__(self, app: ASGIApp, paths: list[str]) -> None:
         self._app = app
         self._paths = frozenset(paths)
-        self._nothing = NothingHere()
+        self._not_found = NotFoundResponse()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        known = scope["type"] == "lifespan" or scope["path"] in self._paths
-        await (self._app if known else self._nothing)(scope, receive, send)
+        is_known = scope["type"] == "lifespan" or scope["path"] in self._paths
+        await (self._app if is_known else self._not_found)(scope, receive, send)
 
 
 async def _refuse_method(request: Request, error: Exception) -> Response:
     fields = getattr(error, "headers", None)
     wrong = InvalidArgument(f"{request.url.path} is only read", argument="method", hint="GET it.")
-    return HttpRefusal(405, wrong, fields).plain()
+    return ErrorResponse(405, wrong, fields).plain()
 
 
 async def serve_http(services: Services, host: str, port: int, ready: Callable[[int], None]) -> None:
-    """Serve until a stop signal comes. `ready` is told the port, which the system chooses if it is 0.
+    """Serve without tokens until a stop signal comes. `ready` is called with the port; port 0 lets the system choose.
 
     Raises:
         ConfigurationError: the host is not loopback, or the port is taken.
     """
-    exposure = ListenSettings(host)
-    require_token(exposure, None)
-    with listen(exposure, port) as listening, stop_on_signal() as stop:
-        await serve_on(services, listening, ready, stop, exposure)
+    settings = ListenSettings(host)
+    require_token(settings, None)
+    with listen(settings, port) as listening, stop_on_signal() as stop:
+        await serve_on(services, listening, ready, stop, settings)
 
 
 async def serve_on(
@@ -129,22 +127,22 @@ async def serve_on(
     listening: ListeningSocket,
     ready: Callable[[int], None],
     stop: anyio.Event,
-    exposure: ListenSettings = LOOPBACK,
+    settings: ListenSettings = LOOPBACK,
     authenticator: Authenticator | None = None,
 ) -> None:
-    """Serve on sockets that listen, until `stop` is set. `ready` is told the port."""
+    """Serve on bound sockets until `stop` is set. `ready` is called with the port."""
     connections = Connections(connection_limit())
-    application = build_http(services, exposure, Guards(connections, authenticator))
-    protocol: Any = connections
-    certificate = exposure.certificate
+    application = build_http(services, settings, Authentication(connections, authenticator))
+    protocol: Any = connections  # Uvicorn only calls its protocol class, so that a factory will do
+    certificate = settings.certificate
     config = uvicorn.Config(
-        Exchanges(application, connections),
+        ConnectionMiddleware(application, connections),
         http=protocol,
         backlog=BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # else a client could say from where it comes
+        proxy_headers=False,  # else a client could claim another address
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
@@ -155,7 +153,7 @@ async def serve_on(
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that tells when it is ready, ends its streams when it stops, and then just returns."""
+    """Uvicorn that calls `ready` when it listens, ends streams when it stops, and leaves signals to the caller."""
 
     def __init__(
         self,
@@ -180,7 +178,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at the event; signals are not this server's to catch, and to raise again, as Uvicorn does."""
+        """Stop at the event, instead of catching signals and raising them again."""
         waiting = asyncio.get_running_loop().create_task(self._exit_at_stop())
         try:
             yield

@@ -1,13 +1,4 @@
-"""Requests over HTTP: what is accepted, how bodies are read, how a refusal looks.
-
-Which kinds of content a request accepts, and in which it sends its own (RFC 9110, section 12.5.1).
-
-Requests that HTTP itself refuses: in the words of JSON-RPC where a message was expected, in plain JSON elsewhere.
-
-Clients show the error of an answer to their message, and of any other body nothing but its status.
-
-The bodies of POSTs, each read whole, within bounds of size, of time, and of what all of them take together.
-"""
+"""HTTP messages: content negotiation (RFC 9110, section 12.5.1), error responses, and bodies within bounds."""
 
 from __future__ import annotations
 
@@ -30,69 +21,71 @@ EVENTS = "text/event-stream"
 
 
 def accepts(scope: Scope, kind: str) -> bool:
-    """May the answer be of that kind? Without an `Accept` of any; else the range that fits best decides."""
-    parts = _parts(scope)
+    """May the answer be of that kind? The most specific range of `Accept` decides; without one, every kind may be."""
+    parts = _accepted_ranges(scope)
     if not parts or kind in parts:
         return True
-    ranges = dict(map(_read, parts))
+    ranges = dict(map(_parse_range, parts))
     for fitting in (kind, f"{kind.partition('/')[0]}/*", "*/*"):
         if fitting in ranges:
             return ranges[fitting]
     return False
 
 
-def names(scope: Scope, kind: str) -> bool:
-    """Does the request ask for that kind by its name?"""
-    return dict(map(_read, _parts(scope))).get(kind, False)
+def accepts_by_name(scope: Scope, kind: str) -> bool:
+    """Does the request's `Accept` name exactly that kind?"""
+    return dict(map(_parse_range, _accepted_ranges(scope))).get(kind, False)
 
 
 def sends_json(scope: Scope) -> bool:
-    """Does the request say that its body is JSON? No page elsewhere can, without asking first."""
+    """Does the request declare a JSON body? A page of another site cannot send one without a preflight request."""
     content_type = Headers(scope=scope).get("content-type", "")
     return content_type.partition(";")[0].strip().lower() == JSON
 
 
 def with_types(scope: Scope, accept: str) -> Scope:
-    """The same request, with JSON for a body, that accepts just that."""
+    """The request with another `Accept`, and JSON as its content type."""
     kept = [(name, value) for name, value in scope["headers"] if name not in (b"accept", b"content-type")]
     return {**scope, "headers": [*kept, (b"accept", accept.encode()), (b"content-type", JSON.encode())]}
 
 
-def _parts(scope: Scope) -> list[str]:
-    """What the request's `Accept` lists."""
-    given = b",".join(value for name, value in scope["headers"] if name == b"accept")
-    return [part for each in given.decode("latin-1").lower().split(",") if (part := each.strip())]
+def _accepted_ranges(scope: Scope) -> list[str]:
+    header = b",".join(value for name, value in scope["headers"] if name == b"accept")
+    return [part for each in header.decode("latin-1").lower().split(",") if (part := each.strip())]
 
 
-def _read(part: str) -> tuple[str, bool]:
-    """A range, and whether it is wanted."""
+def _parse_range(part: str) -> tuple[str, bool]:
+    """A media range, and whether it is acceptable."""
     kind, *parameters = (piece.strip() for piece in part.split(";"))
     return kind, not any(_is_zero(parameter) for parameter in parameters)
 
 
 def _is_zero(parameter: str) -> bool:
-    """A weight of zero says that it is not acceptable."""
+    # a weight of zero means "not acceptable"
     name, _, value = parameter.partition("=")
     return name.strip() == "q" and set(value.strip()) <= {"0", "."} and value.strip() != ""
 
 
 MESSAGE_PATHS = frozenset({"/mcp", "/sse", "/messages"})
-"""Where messages are posted, or a stream of them is opened; with or without a slash behind."""
+"""Routes of messages and of their streams, without a slash at the end."""
 
 HEAD_BYTES = 64 * 1024
-"""What is read of a message that is refused, to find its id."""
+"""Read from the body of a refused request at most, to find the id of its message."""
 
 HEAD_SECONDS = 2.0
 
 
 def route_of(scope: Scope) -> str:
-    """The path of the request, without a slash behind it where it makes no difference."""
+    """The path of the request; for a message path without the slash at its end."""
     path: str = scope["path"]
     return path[:-1] if path[:-1] in MESSAGE_PATHS and path[-1] == "/" else path
 
 
-class HttpRefusal:
-    """An ASGI application that answers with the error."""
+class ErrorResponse:
+    """An ASGI application that answers with an error: as JSON-RPC on message paths, as plain JSON elsewhere.
+
+    Clients show the error in an answer to their message, but only the status of any other body.
+    """
 
     def __init__(self, status: int, error: PalaceError, headers: Mapping[str, str] | None = None) -> None:
         self._status = status
@@ -113,14 +106,11 @@ class HttpRefusal:
 
     def plain(self) -> Response:
         """The answer to a request that is no message."""
-        return JSONResponse({"error": _text(self._error)}, self._status, self._headers)
+        return JSONResponse({"error": _text_of(self._error)}, self._status, self._headers)
 
 
-class NothingHere:
-    """An ASGI application for addresses at which there is nothing.
-
-    Clients that were refused look for a service of OAuth at some of them, and read such a shape.
-    """
+class NotFoundResponse:
+    """An ASGI application that answers 404, in the shape of an OAuth error: refused clients probe OAuth's paths."""
 
     _TEXT = (
         "There is nothing at this address, and no OAuth at any: the server speaks MCP at /mcp and /sse. If it asks for "
@@ -134,14 +124,14 @@ class NothingHere:
 
 
 def rpc_error(error: PalaceError, request_id: Id = None) -> dict[str, Any]:
-    """The error as the answer to a message. Its text says what to do, too: few clients show more than that."""
+    """The error as the answer to a message. The text includes the hint, because few clients show `data`."""
     code = SERVER_ERROR if error.retryable else INVALID_REQUEST
-    told = {"code": code, "message": _text(error), "data": error.as_dict()}
-    return {"jsonrpc": "2.0", "id": request_id, "error": told}
+    content = {"code": code, "message": _text_of(error), "data": error.as_dict()}
+    return {"jsonrpc": "2.0", "id": request_id, "error": content}
 
 
 def id_in(data: bytes, *, whole: bool) -> Id:
-    """The id of the request that these bytes are, or begin with; None if there is none, or it cannot be told."""
+    """The id of the JSON-RPC request in these bytes, or in their beginning; None if none is found."""
     if not whole:
         return recover_id(decode(data))
     message = read_message(data)
@@ -162,7 +152,7 @@ async def _read_id(receive: Receive) -> Id:
     return id_in(head[:HEAD_BYTES] if not whole else head, whole=whole)
 
 
-def _text(error: PalaceError) -> str:
+def _text_of(error: PalaceError) -> str:
     return error.message if error.hint is None else f"{error.message}. {error.hint}"
 
 
@@ -170,16 +160,16 @@ BODY_SECONDS = 60.0
 """From the end of the head to the end of the body."""
 
 HELD_BYTES = 4 * MAX_MESSAGE_BYTES
-"""Of all bodies together, from their first byte to their answer; beyond it only small ones are taken."""
+"""All bodies together, from their first byte to their answer. Beyond it only small ones are accepted."""
 
 SMALL_BYTES = 64 * 1024
 
 RETRY_SECONDS = 5
 
-_TOO_LARGE = HttpRefusal(
+_TOO_LARGE = ErrorResponse(
     413, InvalidArgument(f"the body is longer than {MAX_MESSAGE_BYTES:,} bytes", hint="Send less at a time.")
 )
-_TOO_MANY = HttpRefusal(
+_TOO_MANY = ErrorResponse(
     503,
     Busy(
         "too many long messages arrive at once",
@@ -190,8 +180,8 @@ _TOO_MANY = HttpRefusal(
 )
 
 
-class Bodies:
-    """The bodies that one door holds."""
+class BodyReader:
+    """Reads the bodies of one transport's POSTs, within bounds of size and time, and of their total size."""
 
     def __init__(self, seconds: float = BODY_SECONDS, held_bytes: int = HELD_BYTES) -> None:
         self._seconds = seconds
@@ -200,13 +190,13 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, scope: Scope, receive: Receive) -> AsyncIterator[bytes | Response]:
-        """The whole body, empty if the client left, or the answer that refuses it. It counts until the block ends."""
+        """The whole body, empty if the client disconnected, or the error response. It counts until the block ends."""
         parts: list[bytes] = []
         try:
             with anyio.move_on_after(self._seconds) as waiting:
                 refusal = await self._collect(scope, receive, parts)
             if waiting.cancelled_caught:
-                refusal = HttpRefusal(
+                refusal = ErrorResponse(
                     408, InvalidArgument(f"the body did not arrive within {self._seconds:.0f} s", hint="Send it again.")
                 )
             body = b"".join(parts)
@@ -214,8 +204,8 @@ class Bodies:
         finally:
             self._held -= sum(map(len, parts))
 
-    async def _collect(self, scope: Scope, receive: Receive, parts: list[bytes]) -> HttpRefusal | None:
-        """Read until the end, or until it must be refused."""
+    async def _collect(self, scope: Scope, receive: Receive, parts: list[bytes]) -> ErrorResponse | None:
+        """Read to the end of the body, or to the byte for which it must be refused."""
         declared = Headers(scope=scope).get("content-length", "0")
         if len(declared) > 12 or (declared.isdecimal() and int(declared) > MAX_MESSAGE_BYTES):
             return _TOO_LARGE
@@ -238,7 +228,7 @@ class Bodies:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body again, in one piece, and then what really comes."""
+    """A `receive` that returns the body again, in one piece, and then the events that follow."""
     pending: list[Event] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again() -> Event:

@@ -1,9 +1,8 @@
-"""Health, metrics and history over HTTP.
+"""Health, metrics and history over HTTP: `/health`, `/livez`, `/readyz`, `/metrics` and `/api/history`.
 
-`/health`, `/livez`, `/readyz` and `/metrics` answer from memory. Any local caller may ask: they show numbers and
-members of closed sets, never names or texts. Metrics are in Prometheus' text format 0.0.4
-(https://prometheus.io/docs/instrumenting/exposition_formats/). All labels have closed sets of values, so the number of
-time series is fixed. `GET /api/history` lists recent calls; its parameters are those of the `history` tool.
+The first four need no token: they show numbers and words of closed sets, no names and no texts. Metrics have the text
+format 0.0.4 of Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/); labels take their values from
+closed sets, which bounds the number of time series. `/api/history` takes the arguments of the tool of that name.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from mempalace_mcp.core.figures import Kind
 from mempalace_mcp.runtime.activity import Activity, describe_history
 from mempalace_mcp.runtime.health import FIGURES, Diagnostics, Health, HealthReport
 from mempalace_mcp.runtime.issues import REASONS, Status
-from mempalace_mcp.server.http_messages import HttpRefusal
+from mempalace_mcp.server.http_messages import ErrorResponse
 from mempalace_mcp.server.tools.history import history as history_tool
 from mempalace_mcp.server.tools.schema import input_schema, read_arguments, readable
 
@@ -34,7 +33,7 @@ Number = int | float
 
 
 def exposition(report: HealthReport) -> str:
-    """The whole page; what cannot be read at the moment has no sample."""
+    """The whole page. A figure that cannot be read at the moment has no sample."""
     return "".join(f"{line}\n" for line in (*_about(report), *_figures(report.diagnostics)))
 
 
@@ -57,7 +56,7 @@ def _figures(diagnostics: Diagnostics) -> Iterator[str]:
 def _family(
     name: str, kind: Kind, meaning: str, value: Number | Mapping[Any, int] | None, label: str = ""
 ) -> Iterable[str]:
-    """A figure with its head, or nothing if there is none."""
+    """The lines of one figure; none if it has no value."""
     if value is None:
         return
     yield f"# HELP {name} {_escaped(meaning)}"
@@ -85,7 +84,7 @@ _WITHHELD = object()
 
 
 def health_routes(health: Health) -> list[Route]:
-    """The probes. Each answers from memory, in the event loop itself: none of them waits for work, or is work."""
+    """The probes. Each answers from memory on the event loop, so it waits for nothing."""
 
     async def whole(request: Request) -> Response:
         report = health.snapshot()
@@ -107,15 +106,15 @@ def health_routes(health: Health) -> list[Route]:
     return [Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()]
 
 
-def _verdict(well: bool, hindrances: list[str]) -> JSONResponse:
-    if well:
+def _verdict(is_ok: bool, reasons: list[str]) -> JSONResponse:
+    if is_ok:
         return JSONResponse({"status": "ok", "reasons": []})
     headers = {"Retry-After": str(RETRY_SECONDS)}
-    return JSONResponse({"status": "failing", "reasons": hindrances}, 503, headers)
+    return JSONResponse({"status": "failing", "reasons": reasons}, 503, headers)
 
 
 def health_document(report: HealthReport) -> dict[str, Any]:
-    """The JSON of `GET /health`. Reasons are shown by their codes; paths and texts in components are left out."""
+    """The JSON of `GET /health`: reasons by their codes, and no paths or texts of components."""
     return {
         "status": report.status,
         "reasons": [reason.code for reason in report.reasons],
@@ -148,27 +147,28 @@ _SCHEMA = input_schema(history_tool.arguments)
 
 
 def history_route(activity: Activity) -> Route:
-    """The route, which answers from memory."""
+    """The route of the history of calls, answered from memory."""
 
     async def history(request: Request) -> Response:
         try:
-            asked = read_arguments(history_tool.arguments, _read_query(request.query_params), _SCHEMA)
-            told = describe_history(activity, **asked.given())
+            arguments = read_arguments(history_tool.arguments, _read_query(request.query_params), _SCHEMA)
+            page = describe_history(activity, **arguments.given())
         except (InvalidArgument, NotFound) as error:
-            return HttpRefusal(404 if isinstance(error, NotFound) else 400, error).plain()
-        return JSONResponse(told)
+            return ErrorResponse(404 if isinstance(error, NotFound) else 400, error).plain()
+        return JSONResponse(page)
 
     return Route(PATH, history, methods=["GET"])
 
 
 def _read_query(query: QueryParams) -> dict[str, str]:
-    """The parameters by name.
+    """The query's parameters by name.
 
     Raises:
         InvalidArgument: one is given twice.
     """
     pairs = query.multi_items()
-    twice = next((name for position, (name, _) in enumerate(pairs) if name in dict(pairs[:position])), None)
-    if twice is not None:
-        raise InvalidArgument(f"{readable(twice)} is given twice", argument=readable(twice), hint="Give it once.")
+    repeated = next((name for position, (name, _) in enumerate(pairs) if name in dict(pairs[:position])), None)
+    if repeated is not None:
+        name = readable(repeated)
+        raise InvalidArgument(f"{name} is given twice", argument=name, hint="Give it once.")
     return dict(pairs)

@@ -1,4 +1,4 @@
-"""The HTTP+SSE door of the oldest revision: `GET /sse` streams the answers to what is posted to `/messages/`."""
+"""The HTTP+SSE transport of the oldest revision: `GET /sse` streams the answers to what is posted to `/messages/`."""
 
 from __future__ import annotations
 
@@ -18,42 +18,46 @@ from mempalace_mcp.runtime.activity import Activity, Transport
 from mempalace_mcp.server.http_messages import (
     EVENTS,
     RETRY_SECONDS,
-    Bodies,
-    HttpRefusal,
+    BodyReader,
+    ErrorResponse,
     accepts,
     id_in,
     route_of,
     sends_json,
 )
 from mempalace_mcp.server.methods import MethodServer
-from mempalace_mcp.server.security import messages_address, principal_of
+from mempalace_mcp.server.security import messages_url, principal_of
 from mempalace_mcp.server.session import Session
 
 logger = logging.getLogger(__name__)
 
 SESSION_LIMIT = 256
 IDLE_SECONDS = 600.0
-"""A client that has asked nothing for so long makes room for a new one, when there is none."""
+"""At the limit of sessions, one whose client has sent nothing for so long is ended for a new one."""
 
 PING_SECONDS = 15.0
 RETRY_MILLISECONDS = 500
-"""After which clients reconnect whose stream was cut; by themselves they wait for seconds."""
+"""How long clients wait before they reconnect. Their own default is seconds."""
 
 DRAIN_SECONDS = 1.0
-"""For calls in flight when the server stops."""
+"""How long calls in flight may take when the server stops."""
 
 MESSAGES_PATH = "/messages/"
 _METHODS = "GET the stream, POST the messages"
-_NOT_A_STREAM = HttpRefusal(
+_NOT_A_STREAM = ErrorResponse(
     405, InvalidArgument("/sse is a stream", hint=f"{_METHODS} to {MESSAGES_PATH}"), {"Allow": "GET, HEAD"}
 )
-_NOT_A_MESSAGE = HttpRefusal(405, InvalidArgument("messages are posted", hint=f"{_METHODS}."), {"Allow": "POST"})
-_NO_EVENTS = HttpRefusal(406, InvalidArgument(f"/sse is a stream of {EVENTS}", argument="Accept", hint="Accept that."))
-_NOT_JSON = HttpRefusal(415, InvalidArgument("a message is application/json", argument="Content-Type", hint="Say so."))
-_NO_SESSION = HttpRefusal(
+_NOT_A_MESSAGE = ErrorResponse(405, InvalidArgument("messages are posted", hint=f"{_METHODS}."), {"Allow": "POST"})
+_NO_EVENTS = ErrorResponse(
+    406, InvalidArgument(f"/sse is a stream of {EVENTS}", argument="Accept", hint="Accept that.")
+)
+_NOT_JSON = ErrorResponse(
+    415, InvalidArgument("a message is application/json", argument="Content-Type", hint="Say so.")
+)
+_NO_SESSION = ErrorResponse(
     404, NotFound("there is no such session", argument="session_id", hint="GET /sse opens one, and says its address.")
 )
-_NO_ROOM = HttpRefusal(
+_NO_ROOM = ErrorResponse(
     503,
     Busy(
         "no more sessions can be served now", hint=f"Try again in {RETRY_SECONDS} seconds.", retry_after=RETRY_SECONDS
@@ -84,12 +88,12 @@ class SseTransport:
         self._session_limit = session_limit
         self._idle_seconds = idle_seconds
         self._sessions: dict[tuple[str, str], Session] = {}
-        """By the name of the token that opened it, which alone may post to it, and its id."""
-        self._heard: dict[tuple[str, str], float] = {}
-        """When its client last posted something."""
-        self._clients: dict[tuple[str, str], str] = {}
-        """The id by which a client is known again when it reconnects."""
-        self._bodies = Bodies()
+        """By the name of the token that opened the session, which alone may post to it, and the session's id."""
+        self._last_posts: dict[tuple[str, str], float] = {}
+        """When the client last posted something."""
+        self._client_ids: dict[tuple[str, str], str] = {}
+        """The id that identifies a client when it reconnects."""
+        self._bodies = BodyReader()
         self._stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +101,7 @@ class SseTransport:
         await serve(scope, receive, send)
 
     async def close(self) -> None:
-        """Admit nobody any more, answer what is in flight if that is soon, and end every stream."""
+        """Accept no more sessions, give calls in flight a moment to finish, and end every stream."""
         self._stopping = True
         async with anyio.create_task_group() as tasks:
             for session in list(self._sessions.values()):
@@ -116,12 +120,12 @@ class SseTransport:
             await self._serve(scope, receive, _EventStream(send))
 
     def _has_room(self) -> bool:
-        """True if one more session can be served, now that one that was idle for long has ended if it must."""
+        """May one more session begin? At the limit the longest idle one is ended if it has been idle long enough."""
         if len(self._sessions) < self._session_limit:
             return True
-        waiting = ((heard, key) for key, heard in self._heard.items() if not self._sessions[key].in_flight)
-        heard, key = min(waiting, default=(math.inf, ("", "")))
-        if time.monotonic() - heard < self._idle_seconds:
+        idle = ((posted, key) for key, posted in self._last_posts.items() if not self._sessions[key].in_flight)
+        posted, key = min(idle, default=(math.inf, ("", "")))
+        if time.monotonic() - posted < self._idle_seconds:
             return False
         logger.info("an idle session makes room for a new one")
         self._forget(key).abort()
@@ -134,10 +138,10 @@ class SseTransport:
         client_id = _client_id(scope)
         key = principal_of(scope).name, session_id
         self._sessions[key] = session
-        self._heard[key] = time.monotonic()
-        self._clients[key] = client_id
+        self._last_posts[key] = time.monotonic()
+        self._client_ids[key] = client_id
         try:
-            await events.begin(messages_address(scope, f"{MESSAGES_PATH}?session_id={session_id}"), client_id)
+            await events.begin(messages_url(scope, f"{MESSAGES_PATH}?session_id={session_id}"), client_id)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_abort_when_gone, receive, session)
                 tasks.start_soon(events.keep_alive)
@@ -151,15 +155,15 @@ class SseTransport:
             activity.close()
 
     def _forget(self, key: tuple[str, str]) -> Session:
-        del self._heard[key], self._clients[key]
+        del self._last_posts[key], self._client_ids[key]
         return self._sessions.pop(key)
 
     async def _messages(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self._accept(scope, receive)
         await response(scope, receive, send)
 
-    async def _accept(self, scope: Scope, receive: Receive) -> Response | HttpRefusal:
-        """Hand the message to its session first and say 202 then: a session that ends in between promises nothing."""
+    async def _accept(self, scope: Scope, receive: Receive) -> Response | ErrorResponse:
+        """Hand the message to its session, then answer 202: if the session has ended, nothing is promised."""
         if scope["method"] != "POST":
             return _NOT_A_MESSAGE
         if not sends_json(scope):
@@ -169,12 +173,12 @@ class SseTransport:
         session = self._sessions.get(key)
         if session is None:
             return _NO_SESSION
-        self._heard[key] = time.monotonic()
+        self._last_posts[key] = time.monotonic()
         async with self._bodies.read(scope, receive) as body:
             if isinstance(body, Response):
                 return body
             try:
-                await session.receive(body, principal, self._clients.get(key))
+                await session.receive(body, principal, self._client_ids.get(key))
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 return _NO_SESSION.answer(id_in(body, whole=True))
             return Response("Accepted", 202)
@@ -188,7 +192,7 @@ class _EventStream:
         self._writing = anyio.Lock()
 
     async def begin(self, endpoint: str, client_id: str) -> None:
-        """Say where messages are to be posted, and what a client shows when it reconnects."""
+        """Send the address for messages, and the id that the client sends when it reconnects."""
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         event = f"event: endpoint\r\ndata: {endpoint}\r\nid: {client_id}\r\nretry: {RETRY_MILLISECONDS}\r\n\r\n"
         await self._write(event.encode())
@@ -198,13 +202,13 @@ class _EventStream:
         await self._write(b"event: message\r\ndata: " + message + b"\r\n\r\n")
 
     async def keep_alive(self) -> None:
-        """Send comments for ever, so that nobody on the way takes silence for death."""
+        """Send comments for ever, so that proxies do not close an idle connection."""
         while True:
             await anyio.sleep(PING_SECONDS)
             await self._write(b": ping\r\n\r\n")
 
     async def end(self) -> None:
-        """Say that nothing more comes."""
+        """End the response."""
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _write(self, data: bytes) -> None:
@@ -213,7 +217,7 @@ class _EventStream:
 
 
 def _client_id(scope: Scope) -> str:
-    """That of the client's stream before this one, which it shows if that was cut, or a new one."""
+    """The id that the client sends when it reconnects, or a new one."""
     shown = Headers(scope=scope).get("last-event-id", "")
     return shown if _SESSION_ID.fullmatch(shown) else secrets.token_hex(16)
 

@@ -1,14 +1,7 @@
-"""MCP over Streamable HTTP.
+"""MCP over Streamable HTTP at `/mcp`: stateless, one answer to one POST, in every revision that the SDK speaks.
 
-Requests and their answers, one after the other on each connection, which is told of them.
-
-The rest of a body that was refused unread is read and thrown away: it would pass for the head of the next request, and
-a client that is still sending when its connection is closed does not see the answer.
-
-The Streamable HTTP door at `/mcp`: stateless, one JSON answer to one POST, every revision the SDK speaks.
-
-Stateless, so a restart of the server is invisible to its clients: there is no session that could be lost. Plain calls
-of tools go past the SDK, which makes a transport, a dispatcher and several tasks for each POST.
+A restart of the server is invisible to clients, since there is no session to lose. Plain calls of tools bypass the SDK,
+which makes a transport, a dispatcher and several tasks for each POST.
 """
 
 from __future__ import annotations
@@ -20,27 +13,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-import anyio
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
+from starlette.types import Receive, Scope, Send
 
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.runtime.activity import Activity, Transport
-from mempalace_mcp.server.http_connections import Connection, Connections
 from mempalace_mcp.server.http_messages import (
     EVENTS,
     JSON,
-    Bodies,
-    HttpRefusal,
+    BodyReader,
+    ErrorResponse,
     accepts,
+    accepts_by_name,
     id_in,
-    names,
     replay,
     sends_json,
     with_types,
@@ -53,106 +44,40 @@ from mempalace_mcp.server.sdk import PalaceServer
 from mempalace_mcp.server.security import principal_of
 from mempalace_mcp.server.subscriptions import Subscriptions
 
-
-class Exchanges:
-    """An ASGI application around another one."""
-
-    def __init__(self, application: ASGIApp, connections: Connections) -> None:
-        self._application = application
-        self._connections = connections
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        connection = self._connections.of(scope) if scope["type"] == "http" else None
-        if connection is None:
-            await self._application(scope, receive, send)
-            return
-        body = _Body(scope, receive, connection)
-        connection.begin()
-        try:
-            await self._application(scope, body.receive, body.ending(send))
-        finally:
-            connection.end()
-
-
-class _Body:
-    """The body of one request."""
-
-    def __init__(self, scope: Scope, receive: Receive, connection: Connection) -> None:
-        headers = Headers(scope=scope)
-        self._receive = receive
-        self._connection = connection
-        self._has_begun = False
-        self._waits = "expect" in headers
-        connection.is_in_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
-
-    async def receive(self) -> Event:
-        """The next part."""
-        self._has_begun = True
-        message = await self._receive()
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            self._connection.is_in_body = False
-        return message
-
-    def ending(self, send: Send) -> Send:
-        """A `send` that ends the answer only when the body has ended, too."""
-
-        async def send_on(message: Event) -> None:
-            if self._connection.is_in_body and _is_last(message):
-                await send({**message, "more_body": True})
-                await self._read_to_the_end()
-                message = {"type": "http.response.body"}
-            await send(message)
-
-        return send_on
-
-    async def _read_to_the_end(self) -> None:
-        """Or hang up: when it takes too long, and when the client waits to be told that it may send the body."""
-        if self._has_begun or not self._waits:
-            with anyio.move_on_after(self._connection.head_seconds):
-                while self._connection.is_in_body:
-                    await self.receive()
-        if self._connection.is_in_body:
-            self._connection.hang_up()
-
-
-def _is_last(message: Event) -> bool:
-    return message["type"] == "http.response.body" and not message.get("more_body", False)
-
-
 MAX_STREAMS = 256
-"""On which clients listen to changes."""
+"""Open streams of clients that subscribe to changes."""
 
 SESSION_ID = "mcp-session-id"
-"""The field by which a client is known again. It is given one with the handshake, and any that it shows is taken: there
-is nothing behind it but the scope of the keys by which it repeats its writes."""
+"""Identifies a client that repeats writes by key. The handshake gives it an id, and any id that it sends is accepted:
+there is no session behind it."""
 
 _SHOWN_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_NOT_POSTED = HttpRefusal(
+_NOT_POSTED = ErrorResponse(
     405,
     InvalidArgument("messages are posted", hint="POST one: there are no streams and no sessions at /mcp."),
     {"Allow": "POST"},
 )
-_NOT_JSON = HttpRefusal(415, InvalidArgument(f"a message is {JSON}", argument="Content-Type", hint="Say so."))
-_NOT_ACCEPTED = HttpRefusal(
+_NOT_JSON = ErrorResponse(415, InvalidArgument(f"a message is {JSON}", argument="Content-Type", hint="Say so."))
+_NOT_ACCEPTED = ErrorResponse(
     406,
     InvalidArgument(f"answers are {JSON} or {EVENTS}", argument="Accept", hint="Accept one of them, or leave it out."),
 )
 
 
 class StreamableHttpTransport:
-    """An ASGI application; `run` brackets its life. All its calls count as one session, for it knows no others."""
+    """An ASGI application, to be used within `run`. All its calls count as one session."""
 
     def __init__(self, server: PalaceServer, activity: Activity) -> None:
         self._server = server
         self._activity = activity
         self._session: SessionContext | None = None
-        self._bodies = Bodies()
+        self._bodies = BodyReader()
         self._subscriptions = Subscriptions(max_streams=MAX_STREAMS)
         self._answering, self._streaming = (_manager(server, json_response=each) for each in (True, False))
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        """Serve within the block."""
+        """Accept requests within the block."""
         activity = self._activity.open(Transport.HTTP)
         self._session = SessionContext(activity, self._subscriptions)
         try:
@@ -163,12 +88,12 @@ class StreamableHttpTransport:
             self._session = None
 
     def close(self) -> None:
-        """End the streams on which clients listen."""
+        """End the streams of subscriptions."""
         self._subscriptions.end_streams()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._session is None:
-            raise RuntimeError("the door is not open: enter `run` first")
+            raise RuntimeError("the transport is not running: enter `run` first")
         if scope["method"] != "POST":
             await _NOT_POSTED(scope, receive, send)
             return
@@ -200,10 +125,10 @@ class StreamableHttpTransport:
             await Response(encoded, media_type=JSON)(scope, receive, send)
             return
         if message.content.get("method") == INITIALIZE:
-            send = _giving_id(send)
+            send = _with_session_id(send)
         manager = self._streaming if _is_streamed(scope, message) else self._answering
         scope = with_types(origin.attach(scope), f"{JSON}, {EVENTS}" if accepts(scope, EVENTS) else JSON)
-        await manager.handle_request(scope, replay(_as_served(message, body), receive), send)
+        await manager.handle_request(scope, replay(_sanitized(message, body), receive), send)
 
     def _is_plain_call(self, message: Message) -> bool:
         """True if the message is a call of a tool that needs neither the SDK nor reports of progress."""
@@ -228,16 +153,16 @@ def _accepts_any(scope: Scope) -> bool:
 
 
 def _is_modern(scope: Scope) -> bool:
-    """True if the request is of a revision without a handshake, or of one that nobody knows."""
+    """True if the request is of a revision without a handshake, or of an unknown one."""
     revision = Headers(scope=scope).get(MCP_PROTOCOL_VERSION_HEADER)
     return revision is not None and revision not in HANDSHAKE_PROTOCOL_VERSIONS
 
 
 def _is_streamed(scope: Scope, message: Message) -> bool:
-    """True if the client may get more than one message, because it asked for progress, or closes the stream to cancel,
-    as the revisions without a handshake have it (which get plain JSON all the same where nothing precedes the answer).
+    """True if the answer is a stream: the client accepts nothing else, asked for progress, or closes the stream to
+    cancel, as in revisions without a handshake.
 
-    Whoever names no kind is told of progress only in a stream that it asked for by name.
+    A client that asked for progress must name the stream in `Accept`; `*/*` is not enough.
     """
     if not accepts(scope, JSON):
         return True
@@ -246,11 +171,11 @@ def _is_streamed(scope: Scope, message: Message) -> bool:
     if _is_modern(scope):
         return True
     meta = (message.content.get("params") or {}).get("_meta")
-    return names(scope, EVENTS) and isinstance(meta, dict) and PROGRESS_TOKEN in meta
+    return accepts_by_name(scope, EVENTS) and isinstance(meta, dict) and PROGRESS_TOKEN in meta
 
 
-def _giving_id(send: Send) -> Send:
-    """A `send` that gives a client whose handshake succeeds an id to show from then on."""
+def _with_session_id(send: Send) -> Send:
+    """A `send` that adds a new session id to a successful answer."""
 
     async def send_on(event: Event) -> None:
         if event["type"] == "http.response.start" and event["status"] == 200:
@@ -261,6 +186,6 @@ def _giving_id(send: Send) -> Send:
     return send_on
 
 
-def _as_served(message: Message, body: bytes) -> bytes:
-    """What the SDK may read: the body as it came, unless there is something in it that must not be read."""
+def _sanitized(message: Message, body: bytes) -> bytes:
+    """The body for the SDK, without the faults that only this server's reader detects."""
     return body if message.fault is None else json.dumps(message.content).encode()

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import pytest
 
 from mempalace_mcp.cli import manage as tokens
-from mempalace_mcp.server.http_connections import account_of, belongs_to_us, can_tell
+from mempalace_mcp.server.http_connections import account_of, belongs_to_us, can_identify_accounts
 from tests.server.clients import PATIENCE, ROOT, RawHttp, SseClient, call, end, request
 
 T = TypeVar("T")
@@ -212,7 +212,7 @@ def test_a_token_that_is_made_counts_from_the_next_request_on(tmp_path: Path) ->
 
 
 @in_namespace
-def test_where_nobody_can_tell_the_first_start_makes_a_token(tmp_path: Path) -> None:
+def test_where_nobody_can_identify_accounts_the_first_start_makes_a_token(tmp_path: Path) -> None:
     palace = tmp_path / "palace"
     with served(palace, before=("unshare", "-U")) as announced, RawHttp(announced["port"]) as client:
         assert client.ask("POST", "/mcp", call(1, "status")).status == 401
@@ -316,7 +316,7 @@ def test_what_is_no_connection_belongs_to_nobody() -> None:
 @as_root
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_strangers_connection_is_the_strangers(host: str) -> None:
-    assert can_tell()
+    assert can_identify_accounts()
     with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
         hold, release = os.pipe()
 

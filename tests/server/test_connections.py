@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.server.http_connections import HEAD_BYTES, Connections
-from mempalace_mcp.server.streamable_http import Exchanges
+from mempalace_mcp.server.http_connections import HEAD_BYTES, ConnectionMiddleware, Connections
 from tests.server.clients import PATIENCE, RawHttp
 from tests.server.serving import served
 
@@ -49,7 +48,7 @@ def serve() -> Iterator[Callable[..., Served]]:
 
         def start(**bounds: Any) -> Served:
             bounded = Connections(LIMIT, **bounds)
-            return Served(stack.enter_context(served(Exchanges(application, bounded), bounded)), bounded)
+            return Served(stack.enter_context(served(ConnectionMiddleware(application, bounded), bounded)), bounded)
 
         yield start
 

@@ -14,18 +14,18 @@ CERTIFICATE = Certificate(FILES / "certificate.pem", FILES / "key.pem")
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_addresses_of_this_machine(host: str) -> None:
     assert ListenSettings(host).is_local
-    assert not ListenSettings(host).is_open
+    assert not ListenSettings(host).is_unencrypted
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.1", "palace.example", "0", "127.1.example"])
 def test_addresses_that_others_reach(host: str) -> None:
     assert not ListenSettings(host).is_local
-    assert ListenSettings(host).is_open
-    assert not ListenSettings(host, certificate=CERTIFICATE).is_open
+    assert ListenSettings(host).is_unencrypted
+    assert not ListenSettings(host, certificate=CERTIFICATE).is_unencrypted
 
 
 @pytest.mark.parametrize(
-    ("exposure", "called", "not_called"),
+    ("settings", "called", "not_called"),
     [
         (
             ListenSettings(),
@@ -42,9 +42,9 @@ def test_addresses_that_others_reach(host: str) -> None:
         ),
     ],
 )
-def test_by_which_names_it_is_called(exposure: ListenSettings, called: list[str], not_called: list[str]) -> None:
-    assert [name for name in called if not exposure.is_called(name)] == []
-    assert [name for name in not_called if exposure.is_called(name)] == []
+def test_by_which_names_it_is_called(settings: ListenSettings, called: list[str], not_called: list[str]) -> None:
+    assert [name for name in called if not settings.is_called(name)] == []
+    assert [name for name in not_called if settings.is_called(name)] == []
 
 
 @pytest.mark.parametrize(
