@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.text import Name
 
 Metadata = Mapping[str, Any]
@@ -200,9 +201,17 @@ class Direction(StrEnum):
     BOTH = "both"
 
 
+RETRACT = "To take back a fact that never was true, invalidate it with retract: true."
+"""A hint of refusals that may concern such a fact."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewFact:
-    """A fact to record. `valid_from` is inclusive, `valid_to` exclusive; None means unbounded."""
+    """A fact to record. `valid_from` is inclusive, `valid_to` exclusive; None means unbounded.
+
+    Raises:
+        InvalidArgument: the interval is empty or reversed, or the confidence is not from 0 to 1.
+    """
 
     subject: Name
     predicate: Name
@@ -211,6 +220,21 @@ class NewFact:
     valid_to: Instant | None = None
     confidence: float | None = None
     source_drawer_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.valid_from is not None and self.valid_to is not None and self.valid_to <= self.valid_from:
+            raise InvalidArgument(
+                "valid_to is not later than valid_from, so the fact would never hold",
+                argument="valid_to",
+                hint="valid_from is inclusive; valid_to is exclusive as a time, and includes the day as a date. "
+                + RETRACT,
+            )
+        if self.confidence is not None and not 0 <= self.confidence <= 1:
+            raise InvalidArgument(
+                f"confidence must be a number from 0 to 1, not {self.confidence!r}",
+                argument="confidence",
+                hint="Leave it out if unsure.",
+            )
 
 
 @dataclass(frozen=True, slots=True)

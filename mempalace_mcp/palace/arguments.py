@@ -5,7 +5,6 @@ Every fault is an `InvalidArgument` that names the argument. An optional text th
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -16,7 +15,6 @@ from mempalace_mcp.core.clock import Calendar, Edge, Instant
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import DrawerChanges, DrawerFilter, Metadata, NewDrawer, NewFact, Place
 from mempalace_mcp.core.text import Name
-from mempalace_mcp.storage.graph import RETRACT
 from mempalace_mcp.storage.rows import write_metadata
 
 _BETWEEN_IDS = re.compile(r"[\s,;'\"\[\]]+")
@@ -237,21 +235,13 @@ def read_fact(
     source_drawer_id: str | None = None,
 ) -> NewFact:
     """A fact to record. `valid_to` given as a date includes that day."""
-    start = read_instant(calendar, valid_from, "valid_from")
-    end = read_instant(calendar, valid_to, "valid_to", Edge.AFTER)
-    if start is not None and end is not None and end <= start:
-        raise InvalidArgument(
-            "valid_to is not later than valid_from, so the fact would never hold",
-            argument="valid_to",
-            hint=f"valid_from is inclusive; valid_to is exclusive as a time, and includes the day as a date. {RETRACT}",
-        )
     return NewFact(
         subject=text.read_entity(subject, "subject"),
         predicate=text.read_entity(predicate, "predicate"),
         object=read_object(object, "object"),
-        valid_from=start,
-        valid_to=end,
-        confidence=read_confidence(confidence),
+        valid_from=read_instant(calendar, valid_from, "valid_from"),
+        valid_to=read_instant(calendar, valid_to, "valid_to", Edge.AFTER),
+        confidence=None if confidence is None else float(confidence),
         source_drawer_id=read_id(source_drawer_id, "source_drawer_id") if source_drawer_id else None,
     )
 
@@ -262,16 +252,3 @@ def read_object(value: str, argument: str) -> str:
     if not value.strip():
         raise InvalidArgument(f"{argument} is empty", argument=argument, hint="Name what the fact is about.")
     return value
-
-
-def read_confidence(value: float | None) -> float | None:
-    """How sure the caller is, from 0 to 1."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not math.isfinite(value) or not 0 <= value <= 1:
-        raise InvalidArgument(
-            f"confidence must be a number from 0 to 1, not {value!r}",
-            argument="confidence",
-            hint="Leave it out if unsure.",
-        )
-    return float(value)

@@ -11,7 +11,6 @@ from mempalace_mcp.palace import arguments
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.storage.transactions import Transaction
 
-MAX_FACTS = 1000
 MAX_DEPTH = 5
 
 
@@ -57,7 +56,7 @@ class FactOperations:
         holding = arguments.read_instant(calendar, as_of, "as_of", Edge.LAST)
         believed = arguments.read_instant(calendar, known_at, "known_at", Edge.LAST)
         arguments.read_limit(depth, "depth", MAX_DEPTH)
-        arguments.read_limit(limit, "limit", MAX_FACTS)
+        arguments.read_limit(limit)
         with self._stores.reader.read() as connection:
             return self._stores.graph.query(
                 connection,
@@ -135,7 +134,7 @@ class FactOperations:
         """Facts by the start of their validity, and the entity as it was understood."""
         given = arguments.present(entity)
         name = text.read_entity(given, "entity").shown if given else None
-        arguments.read_limit(limit, "limit", MAX_FACTS)
+        arguments.read_limit(limit)
         with self._stores.reader.read() as connection:
             page, resolved = self._stores.graph.timeline(connection, name, limit, arguments.present(cursor))
         return page, resolved.entity if resolved else None

@@ -50,7 +50,17 @@ from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import Conflict, InvalidArgument, NotFound
 from mempalace_mcp.core.ids import FACT, new_id
-from mempalace_mcp.core.model import Direction, Fact, FactAdded, GraphAnswer, GraphStatistics, NewFact, Page, Resolved
+from mempalace_mcp.core.model import (
+    RETRACT,
+    Direction,
+    Fact,
+    FactAdded,
+    GraphAnswer,
+    GraphStatistics,
+    NewFact,
+    Page,
+    Resolved,
+)
 from mempalace_mcp.core.text import Name, excerpt
 from mempalace_mcp.storage import graph_queries
 from mempalace_mcp.storage.connection import Connection
@@ -237,9 +247,6 @@ def _believe_no_longer(tx: Transaction, version: Version) -> None:
 
 _SHOWN = 5
 
-RETRACT = "To take back a fact that never was true, invalidate it with retract: true."
-"""Stands in the refusals of those who may want that."""
-
 
 class GraphStore:
     """Facts in their tables. Reads take a connection, writes a unit of work; `now` is the clock of the questions."""
@@ -251,10 +258,9 @@ class GraphStore:
         """Record a fact; one that is believed already, with the same interval, is returned and nothing is written.
 
         Raises:
-            InvalidArgument: the interval is empty or reversed, the confidence is not from 0 to 1, or no live drawer
-                has the id `source_drawer_id`.
+            InvalidArgument: no live drawer has the id `source_drawer_id`.
         """
-        _verify(tx.connection, fact)
+        _verify_source(tx.connection, fact.source_drawer_id)
         triple = Triple(fact.subject, fact.predicate, fact.object)
         known = known_of(tx.connection, triple, fact.valid_from, fact.valid_to)
         if known.fact is not None:
@@ -383,20 +389,7 @@ class GraphStore:
         return max(now, _last_write(connection))
 
 
-def _verify(connection: Connection, fact: NewFact) -> None:
-    if fact.valid_from is not None and fact.valid_to is not None and fact.valid_to <= fact.valid_from:
-        raise InvalidArgument(
-            "valid_to is not later than valid_from, so the fact would never hold",
-            argument="valid_to",
-            hint=f"valid_from is the first instant at which it holds, valid_to the first at which not. {RETRACT}",
-        )
-    if fact.confidence is not None and not 0 <= fact.confidence <= 1:
-        raise InvalidArgument(
-            f"confidence must be from 0 to 1, not {fact.confidence}",
-            argument="confidence",
-            hint="Leave it out if unsure.",
-        )
-    source = fact.source_drawer_id
+def _verify_source(connection: Connection, source: str | None) -> None:
     live = "SELECT 1 FROM drawers WHERE drawer_id = ? AND deleted_at IS NULL"
     if source is not None and connection.execute(live, (source,)).fetchone() is None:
         raise InvalidArgument(

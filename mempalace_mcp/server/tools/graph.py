@@ -8,7 +8,7 @@ from pydantic import Field
 from mempalace_mcp.core.model import Direction
 from mempalace_mcp.palace.facts import MAX_DEPTH
 from mempalace_mcp.server.tools.answers import LISTING_TOKENS, Json, count_fitting, fact_shown
-from mempalace_mcp.server.tools.schema import Cursor, DrawerId, Limit, Share
+from mempalace_mcp.server.tools.schema import Cursor, Limit, Share
 from mempalace_mcp.server.tools.tool import Effect, ToolCall, tool
 
 
@@ -21,7 +21,7 @@ class FactArguments(TypedDict):
     valid_from: NotRequired[str]
     valid_to: NotRequired[str]
     confidence: NotRequired[Share]
-    source_drawer_id: NotRequired[Annotated[DrawerId, Field(description="Drawer that says so")]]
+    source_drawer_id: NotRequired[Annotated[str, Field(description="Drawer that says so")]]
 
 
 class FactEnd(TypedDict):
@@ -44,7 +44,7 @@ class Succession(TypedDict):
     new_object: str
     at: NotRequired[str]
     confidence: NotRequired[Share]
-    source_drawer_id: NotRequired[DrawerId]
+    source_drawer_id: NotRequired[str]
 
 
 class FactAddedAnswer(TypedDict):

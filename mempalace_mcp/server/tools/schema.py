@@ -143,7 +143,6 @@ def _children(container: Any) -> list[Any]:
 
 Content = Annotated[str, Field(max_length=MAX_CONTENT_BYTES)]
 Query = Annotated[str, Field(max_length=MAX_QUERY_BYTES)]
-DrawerId = Annotated[str, Field(max_length=64)]
 Cursor = Annotated[str, Field(description="The next_cursor")]
 Ids = Annotated[list[str], Field(max_length=MAX_IDS)]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
