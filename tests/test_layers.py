@@ -26,6 +26,20 @@ LONGEST_FUNCTION = 60
 N = TypeVar("N", bound=ast.AST)
 
 
+SQLITE = "mempalace_mcp.storage.sqlite"
+NAMES_SQLITE = {
+    "runtime/app.py": "composes the palace",
+    "cli/commands.py": "is about files",
+    "cli/doctor.py": "is about files",
+    "cli/manage.py": "is about files",
+}
+IMPORTS_SQLITE3 = {
+    "core/disk_set.py": "a temporary file",
+    "storage/vectors/chroma.py": "Chroma's own database",
+    "storage/vectors/manifest.py": "Chroma's own database",
+}
+
+
 @dataclass(frozen=True)
 class Module:
     """A file of the package."""
@@ -87,6 +101,14 @@ def test_a_module_imports_only_from_its_layer_and_those_before_it() -> None:
 
 def test_imports_say_where_a_name_comes_from() -> None:
     assert not [f"{module.name} imports {name}" for module in MODULES for name in module.imports if name[0] == "."]
+
+
+def test_another_database_can_stand_beside_sqlite() -> None:
+    """Others know it by `storage/connection.py` and `storage/database.py`."""
+    others = [module for module in MODULES if not module.name.startswith("storage/sqlite/")]
+    names = [(module.name, name) for module in others for name in module.imports]
+    assert not [each for each in names if each[1].split(".")[0] == "sqlite3" and each[0] not in IMPORTS_SQLITE3]
+    assert not [each for each in names if each[1].startswith(SQLITE) and each[0] not in NAMES_SQLITE]
 
 
 def test_the_core_needs_the_standard_library_alone() -> None:

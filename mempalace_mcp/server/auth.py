@@ -10,7 +10,7 @@ import secrets
 
 from mempalace_mcp.core.call_context import Principal
 from mempalace_mcp.core.errors import Busy, ConfigurationError, PalaceError
-from mempalace_mcp.storage.sqlite.database import Database, DataVersion
+from mempalace_mcp.storage.database import DataVersion, PalaceDatabase
 from mempalace_mcp.storage.tokens import WRITE, Token, TokenList, TokenStore
 from mempalace_mcp.storage.tokens_file import FILE, take_over
 
@@ -46,7 +46,7 @@ class Authenticator:
         PalaceError: the palace cannot be read.
     """
 
-    def __init__(self, database: Database, environment_token: str | None = None) -> None:
+    def __init__(self, database: PalaceDatabase, environment_token: str | None = None) -> None:
         self.problem: str | None = None
         self._database = database
         self._file = str(database.directory / FILE)

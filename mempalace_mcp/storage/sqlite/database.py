@@ -31,7 +31,8 @@ from mempalace_mcp.core.errors import (
 )
 from mempalace_mcp.core.files import create_directory, create_file
 from mempalace_mcp.core.locks import FileLock
-from mempalace_mcp.storage.database import DatabaseStatistics, FileStatistics, PalaceDatabase
+from mempalace_mcp.storage.connection import Connection
+from mempalace_mcp.storage.database import DatabaseStatistics, DataVersion, FileStatistics, PalaceDatabase
 from mempalace_mcp.storage.sqlite.backup import BackupReport, Progress, back_up
 from mempalace_mcp.storage.sqlite.connection import (
     Backoff,
@@ -104,9 +105,6 @@ class Counters:
 
 T = TypeVar("T")
 
-DataVersion = tuple[sqlite3.Connection, int]
-"""SQLite's data version as one connection sees it. Only versions of the same connection can be compared."""
-
 DATABASE_FILE = "palace.db"
 LOCK_FILE = "write.lock"
 
@@ -162,7 +160,7 @@ class Database(PalaceDatabase):
                 opened.verify()
 
     def read_if_changed(
-        self, seen: DataVersion | None, read: Callable[[SqliteConnection], T]
+        self, seen: DataVersion | None, read: Callable[[Connection], T]
     ) -> tuple[DataVersion, T] | None:
         """What `read` finds, and the version of that; None if nobody has committed since the version `seen`.
 
