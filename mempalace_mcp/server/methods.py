@@ -105,7 +105,7 @@ class MethodServer:
         self._services = services
         self._all_tools: Result | None = None
         self._sdk_server: PalaceServer | None = None
-        self._handlers: Mapping[str, Handler] = {
+        self.handlers: Mapping[str, Handler] = {
             PING: self._ping,
             CALL: ToolCalls(services).answer,
             TOOLS_LIST: self._list_tools,
@@ -115,6 +115,7 @@ class MethodServer:
             LISTEN: self._listen,
             **{method: partial(self._query, method, query) for method, query in _QUERIES.items()},
         }
+        """By their methods: all methods but `initialize`, and those that the SDK adds."""
 
     def initialize(self, params: Mapping[str, Any] | None, *, tools_change: bool) -> Result | None:
         """The result of `initialize`, or None if the SDK must verify the request. With `tools_change` the client may
@@ -144,7 +145,7 @@ class MethodServer:
     async def answer(self, method: str, request: RequestContext, params: Json) -> Result | Error:
         """The result of the request, or its refusal. The parameters were verified, by `is_plain` or by the SDK."""
         try:
-            return await self._handlers[method](request, params)
+            return await self.handlers[method](request, params)
         except PalaceError as error:
             if method == RESOURCES_READ and isinstance(error, InvalidArgument | NotFound):
                 return _no_resource(error, params["uri"], request)

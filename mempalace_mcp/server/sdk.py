@@ -25,6 +25,7 @@ from mempalace_mcp.server.initialize import INITIALIZE, SERVER_NAME, SERVER_TITL
 from mempalace_mcp.server.jsonrpc import CALL, Error, Result
 from mempalace_mcp.server.methods import (
     LISTEN,
+    PING,
     PROMPTS_LIST,
     RESOURCES_LIST,
     RESOURCES_READ,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _MODELS: Mapping[str, tuple[type[BaseModel], type[BaseModel]]] = MappingProxyType(
     {
+        PING: (types.RequestParams, types.EmptyResult),
         TOOLS_LIST: (types.PaginatedRequestParams, types.ListToolsResult),
         CALL: (types.CallToolRequestParams, types.CallToolResult),
         RESOURCES_LIST: (types.PaginatedRequestParams, types.ListResourcesResult),
@@ -75,8 +77,9 @@ def build_server(methods: MethodServer, *, sessions: bool = True) -> PalaceServe
         instructions=methods.tools.instructions,
         get_tool_input_schema={each["name"]: each["inputSchema"] for each in methods.tools.definitions()}.get,
     )
-    for method, (params, result) in _MODELS.items():
+    for method in methods.handlers:
         if sessions or method not in _NEED_SESSIONS:
+            params, result = _MODELS[method]
             server.add_request_handler(method, params, partial(_handle, methods, method, result))
     server.methods = methods
     server.middleware.clear()  # it holds only the SDK's tracing, which nobody collects

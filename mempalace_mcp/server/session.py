@@ -1,15 +1,15 @@
 """One MCP session with one client, over any transport.
 
-A transport calls `receive` with each message of the client. Messages pass `MessageQueue` in their order. What happens
-then depends on the message:
+The transport calls `receive` with each message of the client. A message waits in the queue (`flow.py`) until few enough
+requests run. Then it takes one of two paths:
 
-- The handshake and plain requests (`MethodServer.is_plain`), all that common clients ask for, are answered directly by
-  the handlers of `methods.py`, each in a task of its own.
-- Everything else goes to the SDK, which is imported on the first such message, told of the handshake, and then serves
-  beside this session. It calls the same handlers.
-- A cancellation overtakes all that waits.
+- The handshake and plain requests are all that common clients send. They are answered by the handlers of `methods.py`,
+  each request in a task of its own.
+- Everything else goes to the SDK (`sdk.py`), which calls the same handlers. The first such message imports the SDK and
+  repeats the handshake for it; from then on the SDK serves beside this session.
 
-Every request is answered, also when it is unreadable or the session ends; the SDK alone would drop such requests.
+Cancellations do not wait in the queue. Every request is answered, even if it is unreadable or the session ends; the SDK
+alone would drop such requests.
 """
 
 from __future__ import annotations
@@ -161,7 +161,12 @@ class Session:
         self.close()
         self._outbox.abort()
 
-    # What follows a request, from its start to its answer.
+    # Requests, from the queue to the answer.
+
+    async def _enqueue(self, message: QueuedMessage) -> None:
+        await self._queue.wait_for_room()
+        await self._verify_open()
+        await self._queue.take(message, self._tasks)
 
     async def _verify_open(self) -> None:
         if not self._started.is_set():
@@ -169,16 +174,11 @@ class Session:
         if self._closing.is_set():
             raise anyio.ClosedResourceError
 
-    async def _enqueue(self, message: QueuedMessage) -> None:
-        await self._queue.wait_for_room()
-        await self._verify_open()
-        await self._queue.take(message, self._tasks)
-
     async def _start_request(self, content: Mapping[str, Any], request: RequestContext) -> None:
-        """Start a request: a handshake or plain request here, any other one in the SDK."""
+        """Start a plain request or a handshake here, any other request in the SDK."""
         self._is_modern = self._is_modern or is_modern(content)
         has_begun = self._is_initialized or self._is_modern or self._initialize_id is not None
-        if not has_begun and needs_handshake(content):
+        if not has_begun and needs_handshake(content):  # a client may go on after its stream was cut
             await self._assume_handshake()
         method, finish = content["method"], partial(self._finish, content["id"], request)
         if self._is_initialized and self._server.is_plain(content):
@@ -203,7 +203,7 @@ class Session:
         self._tasks.start_soon(self._refuse, refusal, None)
 
     async def _refuse(self, refusal: bytes, _: Result | Error | None) -> None:
-        """Answer a message that is not well-formed. Being closed does not change the answer."""
+        """Answer a message that is not well-formed, even if the session ends."""
         with contextlib.suppress(*_GONE):
             try:
                 await self.send(refusal)
@@ -234,16 +234,15 @@ class Session:
                 if self._sdk is not None:
                     await self._sdk.repeat(self._handshake.values())
 
-    # Notifications and responses of the client.
+    # Notifications and responses.
 
     async def _take_notification(self, content: Mapping[str, Any], request: RequestContext) -> None:
         if content.get("method") == CANCELLED and self._cancel((content.get("params") or {}).get("requestId")):
             return
         if self._sdk is not None or not self._is_initialized:
             await self._pass_to_sdk(content, request)
-        elif content.get("method") == INITIALIZED:
+        elif content.get("method") == INITIALIZED:  # without the SDK no other notification has an effect
             self._handshake[INITIALIZED] = content
-        # Without the SDK no other notification concerns anything.
 
     def _cancel(self, request_id: object) -> bool:
         """Cancel a request that waits or runs here. False if there is none: it may run in the SDK."""

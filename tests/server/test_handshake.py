@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mcp.server.runner import ServerRunner
+from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp_types import methods, version
 
 from mempalace_mcp.core.call_context import FULL, Principal
@@ -20,7 +21,7 @@ from mempalace_mcp.daemon.daemon_session import ToolSelection, services_of
 from mempalace_mcp.server import initialize as handshake
 from mempalace_mcp.server import jsonrpc
 from mempalace_mcp.server.initialize import revision_for
-from mempalace_mcp.server.methods import MethodServer
+from mempalace_mcp.server.methods import SUBSCRIPTION_ID, MethodServer
 from mempalace_mcp.server.resources import PAGE
 from mempalace_mcp.server.services import Services
 from tests.palace.support import opened
@@ -281,3 +282,4 @@ def test_the_words_of_the_protocol_are_the_sdks() -> None:
     assert (jsonrpc.INVALID_PARAMS, jsonrpc.INTERNAL_ERROR) == (mcp_types.INVALID_PARAMS, mcp_types.INTERNAL_ERROR)
     assert handshake.CONNECTION_CLOSED == mcp_types.CONNECTION_CLOSED
     assert handshake.PROTOCOL_VERSION == mcp_types.PROTOCOL_VERSION_META_KEY
+    assert SUBSCRIPTION_ID == SUBSCRIPTION_ID_META_KEY
