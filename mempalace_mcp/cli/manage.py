@@ -1,12 +1,6 @@
-"""Commands that ask a palace or its daemon, or look after it.
+"""Commands that query a palace or maintain it: search, status, reindex, backup, the daemon, tokens.
 
-`search` and `status`: what a person asks the palace without an agent.
-
-`reindex` and `backup`.
-
-`daemon status|stop|logs`: for people who look after the process behind their sessions.
-
-`token`: make, list and revoke what opens the HTTP doors.
+Each returns the text to print: JSON with `as_json`, otherwise text for people.
 """
 
 from __future__ import annotations
@@ -40,64 +34,82 @@ from mempalace_mcp.storage.vectors.manifest import discard_files
 from mempalace_mcp.storage.vectors.model import Difference, VectorStatistics
 
 MODEL_SECONDS = 30.0
+"""How long a search waits for the model; without it, it searches by words only."""
 
 
 def search(settings: Settings, query: str, mode: str, as_json: bool, **filters: Any) -> str:
-    """Search once, as the tool does; waits for the model so that meaning takes part."""
+    """Search once, as the `search` tool does."""
     arguments = {"query": query, "mode": mode} | {key: value for key, value in filters.items() if value is not None}
     with open_app(settings) as app:
         app.embedder.start()
         app.embedder.wait(MODEL_SECONDS)
-        answer = build_tools().call(AppContext(app), "search", arguments, Deadline(COMMAND_SECONDS))
-    return json.dumps(answer, ensure_ascii=False) if as_json else found(answer)
+        result = build_tools().call(AppContext(app), "search", arguments, Deadline(COMMAND_SECONDS))
+    return json.dumps(result, ensure_ascii=False) if as_json else _format_search(result)
 
 
-def found(answer: dict[str, Any]) -> str:
-    """Hits as a person reads them."""
-    if not answer["results"]:
+def _format_search(result: dict[str, Any]) -> str:
+    if not result["results"]:
         return "Nothing found."
-    told = [_hit(rank, hit) for rank, hit in enumerate(answer["results"], 1)]
-    if answer["degraded"]:
-        told.append(f"Note: {answer['degraded']}.")
-    if answer["pending"]:
-        told.append(f"Note: {output.count(answer['pending'], 'passage')} yet to be embedded; searched by words alone.")
-    return "\n\n".join(told)
+    parts = [_format_hit(rank, hit) for rank, hit in enumerate(result["results"], 1)]
+    if result["degraded"]:
+        parts.append(f"Note: {result['degraded']}.")
+    if result["pending"]:
+        passages = output.count(result["pending"], "passage")
+        parts.append(f"Note: {passages} not embedded yet, and found by words only.")
+    return "\n\n".join(parts)
+
+
+def _format_hit(rank: int, hit: dict[str, Any]) -> str:
+    when = (hit.get("occurred_at") or hit["created_at"])[:10]
+    source = f" · {hit['source_file']}" if hit.get("source_file") else ""
+    head = f"{rank}. {hit['wing']} / {hit['room']} · {when}{source} · score {hit['score']:.2f} · {hit['drawer_id']}"
+    return f"{output.harmless(head)}\n{output.passage(hit['passage'])}"
 
 
 def status(settings: Settings, as_json: bool) -> str:
-    """What the palace holds, and how the process that serves it fares; only without one, how this process does."""
+    """Sizes of the palace, and the health of its daemon, or of this process if there is no daemon."""
     with open_app(settings) as app:
-        told = _seen_by(_daemon(settings), app.status())
-        return json.dumps(told, ensure_ascii=False) if as_json else _status(app, told)
+        report = _merge_reports(app.status(), _describe_daemon(settings))
+        return json.dumps(report, ensure_ascii=False) if as_json else _format_status(app, report)
 
 
-def _seen_by(daemon: dict[str, Any] | None, own: dict[str, Any]) -> dict[str, Any]:
-    """Sizes are ours, they are on the disk; the rest is the daemon's, as far as it tells."""
-    if daemon is None or "error" in daemon:
-        if daemon is not None:  # nobody knows how the sessions fare that it serves
-            own = {**own, "status": _worse(own["status"]), "reasons": [_of_silence(daemon), *own["reasons"]]}
-        return {**own, "daemon": daemon, "reported_by": {"pid": own["process"]["pid"], "daemon": False}}
-    seen = dict(daemon.pop("view", ()))
-    zone = {"timezone": seen.pop("timezone")} if "timezone" in seen else {}
-    if not seen:  # an older version
-        health = daemon["health"]
-        reasons = [f"{reason['code']}: {reason['message']}. {reason['remedy']}" for reason in health["reasons"]]
-        process = {"pid": daemon["pid"], "uptime_seconds": daemon["uptime_seconds"]}
-        seen = {"status": health["status"], "reasons": reasons, "version": daemon["version"], "process": process}
-    reported = {"pid": daemon["pid"], "daemon": True}
-    return {**own, **seen, "palace": own["palace"] | zone, "daemon": daemon, "reported_by": reported}
+def _describe_daemon(settings: Settings) -> dict[str, Any] | None:
+    """The daemon's description of itself, None if there is no daemon, `error` and `hint` if it does not answer."""
+    try:
+        return control.describe(settings.palace)
+    except (Busy, Forbidden) as error:
+        return {"error": error.message, "hint": error.hint}
 
 
-def _worse(status: str) -> str:
-    return Status.DEGRADED.value if status == Status.OK else status
+def _merge_reports(own: dict[str, Any], daemon: dict[str, Any] | None) -> dict[str, Any]:
+    """The palace's sizes are from this process, which reads them from the disk; the rest is the daemon's report."""
+    reporter = {"pid": own["process"]["pid"], "daemon": False}
+    if daemon is None:
+        return {**own, "daemon": None, "reported_by": reporter}
+    if "error" in daemon:  # the health of the sessions is unknown
+        silence = f"daemon_silent: {daemon['error']}. {daemon['hint'] or ''}".rstrip()
+        status = Status.DEGRADED.value if own["status"] == Status.OK else own["status"]
+        reasons = [silence, *own["reasons"]]
+        return {**own, "status": status, "reasons": reasons, "daemon": daemon, "reported_by": reporter}
+    view = dict(daemon.pop("view", ())) or _view_of_older_version(daemon)
+    zone = {"timezone": view.pop("timezone")} if "timezone" in view else {}
+    reporter = {"pid": daemon["pid"], "daemon": True}
+    return {**own, **view, "palace": own["palace"] | zone, "daemon": daemon, "reported_by": reporter}
 
 
-def _of_silence(daemon: dict[str, Any]) -> str:
-    return f"daemon_silent: {daemon['error']}. {daemon['hint'] or ''}".rstrip()
+def _view_of_older_version(daemon: dict[str, Any]) -> dict[str, Any]:
+    """What a newer daemon sends as its `view`, from the description by an older one."""
+    health = daemon["health"]
+    return {
+        "status": health["status"],
+        "reasons": [f"{reason['code']}: {reason['message']}. {reason['remedy']}" for reason in health["reasons"]],
+        "version": daemon["version"],
+        "process": {"pid": daemon["pid"], "uptime_seconds": daemon["uptime_seconds"]},
+    }
 
 
-def _status(app: App, told: dict[str, Any]) -> str:
-    palace, index = told["palace"], told["index"]
+def _format_status(app: App, report: dict[str, Any]) -> str:
+    palace, index, reporter = report["palace"], report["index"], report["reported_by"]
     wings, rooms = output.count(palace["wings"], "wing"), output.count(palace["rooms"], "room")
     lines = [
         f"palace    {palace['path']}",
@@ -108,60 +120,41 @@ def _status(app: App, told: dict[str, Any]) -> str:
         f" and {output.size(palace['wal_bytes'] or 0)} of write-ahead log",
         f"index     {index['mode']}",
         f"model     {palace['model'] or 'none yet'}",
-        f"zone      {palace['timezone']}",
-        f"daemon    {_serving(told['daemon'])}",
-        f"health    {told['status']}, {_witness(told)}"
-        + "".join(f"\n          {reason}" for reason in told["reasons"]),
+        f"timezone  {palace['timezone']}",
+        f"daemon    {_summarize_daemon(report['daemon'])}",
+        f"health    {report['status']}, reported by {'the daemon' if reporter['daemon'] else 'this command'}, "
+        f"process {reporter['pid']}",
+        *(f"          {reason}" for reason in report["reasons"]),
     ]
     counts = [(room.wing, room.room, room.drawers) for room in app.palace.get_taxonomy().rooms]
     return "\n".join(lines) + (f"\n\n{output.table(('wing', 'room', 'drawers'), counts)}" if counts else "")
 
 
-def _daemon(settings: Settings) -> dict[str, Any] | None:
-    """The process behind the palace's sessions, if there is one that answers."""
-    try:
-        return control.describe(settings.palace)
-    except (Busy, Forbidden) as error:
-        return {"error": error.message, "hint": error.hint}
-
-
-def _witness(told: dict[str, Any]) -> str:
-    """Who says so."""
-    reporter = told["reported_by"]
-    return f"as process {reporter['pid']} says, {'the daemon' if reporter['daemon'] else 'this command'}"
-
-
-def _serving(daemon: dict[str, Any] | None) -> str:
+def _summarize_daemon(daemon: dict[str, Any] | None) -> str:
     if daemon is None:
-        return "none is running"
+        return "not running"
     if "error" in daemon:
         return str(daemon["error"])
-    lasted = output.duration(daemon["uptime_seconds"])
-    return f"process {daemon['pid']}, version {daemon['version']}, {len(daemon['sessions'])} sessions, for {lasted}"
-
-
-def _hit(rank: int, hit: dict[str, Any]) -> str:
-    when = (hit.get("occurred_at") or hit["created_at"])[:10]
-    source = f" · {hit['source_file']}" if hit.get("source_file") else ""
-    head = f"{rank}. {hit['wing']} / {hit['room']} · {when}{source} · score {hit['score']:.2f} · {hit['drawer_id']}"
-    return f"{output.harmless(head)}\n{output.passage(hit['passage'])}"
+    sessions, uptime = output.count(len(daemon["sessions"]), "session"), output.duration(daemon["uptime_seconds"])
+    return f"process {daemon['pid']}, version {daemon['version']}, {sessions}, running for {uptime}"
 
 
 def reindex(settings: Settings, vectors: bool, as_json: bool) -> str:
-    """Rebuild the derived index; with `vectors` embed every text anew first."""
-    faults, statistics = rebuild(settings, vectors, show_progress=not as_json)
+    """Rebuild the search indexes and verify them; with `vectors` compute all vectors again first."""
+    differences, statistics = rebuild(settings, vectors, show_progress=not as_json)
     if as_json:
-        told = {"faults": [dataclasses.asdict(fault) for fault in faults], "index": dataclasses.asdict(statistics)}
-        return json.dumps(told, ensure_ascii=False)
-    verdict = "equals the truth" if not faults else "differs: " + "; ".join(map(str, faults))
+        faults = [dataclasses.asdict(difference) for difference in differences]
+        return json.dumps({"faults": faults, "index": dataclasses.asdict(statistics)}, ensure_ascii=False)
+    verdict = "differs from the palace: " + "; ".join(map(str, differences)) if differences else "matches the palace"
     return f"The index has been rebuilt ({statistics.chroma_rows:,} vectors in Chroma) and {verdict}."
 
 
 def rebuild(
     settings: Settings, vectors: bool = False, *, show_progress: bool = False
 ) -> tuple[Sequence[Difference], VectorStatistics]:
-    """Embed what is pending, and build the indexes of words and vectors anew; where the latter differs from the truth
-    afterwards, and its figures.
+    """Embed pending passages and rebuild the indexes of words and vectors.
+
+    Returns where the vector index then differs from the palace, and its figures.
 
     Raises:
         Busy: another process holds the index.
@@ -171,11 +164,10 @@ def rebuild(
         if not app.index.rebuild():
             raise Busy(
                 "another process holds the Chroma index, so it cannot be rebuilt from here",
-                hint="Stop that process with `mempalace-mcp daemon stop`, or leave it: its index follows the palace by "
-                "itself.",
+                hint="Stop that process with `mempalace-mcp daemon stop`, or leave it: it keeps its index up to date.",
             )
-        if settings.index != "exact":  # then nobody holds the lock on the files
-            with contextlib.suppress(OSError):  # what stays is not trusted, and removed when Chroma is next opened
+        if settings.index != "exact":  # in exact mode other processes may use the files, and this one has no lock
+            with contextlib.suppress(OSError):  # files that stay are not trusted, and removed later
                 discard_files(settings.palace / "index")
         app.stores.writer.write(app.stores.lexicon.table.rebuild, Deadline(COMMAND_SECONDS))
         if vectors:
@@ -185,68 +177,65 @@ def rebuild(
         with Progress("indexing", enabled=show_progress) as progress:
             app.wait_until_indexed(progress.show, interrupts.check)
         with app.database.read() as connection:
-            faults = app.index.verify(connection)
-        return faults, app.index.statistics()
+            differences = app.index.verify(connection)
+        return differences, app.index.statistics()
 
 
 def backup(settings: Settings, destination: Path, as_json: bool) -> str:
-    """Copy the palace online and verify the copy."""
+    """Copy the palace while it is in use, and verify the copy."""
     with open_app(settings) as app:
         report = app.database.backup(destination)
     if as_json:
         return json.dumps(dataclasses.asdict(report), default=str)
-    return f"backed up to {report.path}: {output.size(report.bytes)}, verified. Restore: see docs/operations.md."
+    return f"Backed up to {report.path}: {output.size(report.bytes)}, verified. To restore, see docs/operations.md."
 
 
 def daemon_status(palace: Path, as_json: bool) -> str:
-    """Process, version, uptime and sessions of the palace's daemon."""
-    told = control.describe(palace)
+    """Process, version, uptime, health and sessions of the palace's daemon."""
+    daemon = control.describe(palace)
     if as_json:
-        return json.dumps({"running": told is not None, **(told or {})})
-    return "No daemon is running." if told is None else _session_described(told)
+        return json.dumps({"running": daemon is not None, **(daemon or {})})
+    return "No daemon is running." if daemon is None else _format_daemon(daemon)
+
+
+def _format_daemon(daemon: dict[str, Any]) -> str:
+    health = daemon.get("health", {"status": "unknown", "reasons": []})  # older versions send none
+    lines = [
+        f"process   {daemon['pid']}, version {daemon['version']}",
+        f"palace    {daemon['palace']}",
+        f"running   for {output.duration(daemon['uptime_seconds'])}",
+        f"http      {daemon['http'] or 'no'}",
+        f"health    {health['status']}",
+        *(f"          {reason['message']}" for reason in health["reasons"]),
+        f"sessions  {len(daemon['sessions'])}",
+    ]
+    rows = [
+        (session["pid"], session["version"], session["tools"], "yes" if session["read_only"] else "no")
+        for session in daemon["sessions"]
+    ]
+    table = output.table(("process", "version", "tools", "read-only"), rows)
+    return "\n".join(lines) + (f"\n\n{table}" if rows else "")
 
 
 def stop(palace: Path, as_json: bool) -> str:
-    """Stop it, if there is one."""
+    """Stop the palace's daemon, if there is one."""
     stopped = control.stop(palace)
     if as_json:
         return json.dumps({"stopped": stopped and stopped.pid})
     if stopped is None:
         return "No daemon is running."
-    told = (
+    done = (
         f"Killed process {stopped.pid}, which did not answer." if stopped.killed else f"Stopped process {stopped.pid}."
     )
     if stopped.http:
-        return f"{told} It served {stopped.http}: `mempalace-mcp serve` starts that again."
-    return f"{told} Sessions start it again when they need it."
+        return f"{done} It served {stopped.http}. To start it again, run `mempalace-mcp serve`."
+    return f"{done} Sessions start it again when they need it."
 
 
 def logs(palace: Path, as_json: bool) -> str:
-    """What it has logged."""
+    """The log of the palace's daemon."""
     text = control.logged(palace)
     return json.dumps({"log": text}, ensure_ascii=False) if as_json else text
-
-
-def _health(told: dict[str, Any]) -> str:
-    """Its status with the reasons. A daemon of an older version does not tell."""
-    health = told.get("health", {"status": "unknown", "reasons": []})
-    return "\n          ".join([health["status"], *(reason["message"] for reason in health["reasons"])])
-
-
-def _session_described(told: dict[str, Any]) -> str:
-    lines = [
-        f"process   {told['pid']}, version {told['version']}",
-        f"palace    {told['palace']}",
-        f"running   for {output.duration(told['uptime_seconds'])}",
-        f"http      {told['http'] or 'no'}",
-        f"health    {_health(told)}",
-        f"sessions  {len(told['sessions'])}",
-    ]
-    rows = [
-        (each["pid"], each["version"], each["tools"], "yes" if each["read_only"] else "no") for each in told["sessions"]
-    ]
-    table = output.table(("process", "version", "tools", "read-only"), rows)
-    return "\n".join(lines) + (f"\n\n{table}" if rows else "")
 
 
 FROM_NOW_ON = (

@@ -144,7 +144,7 @@ def vectors_stored(palace: Path) -> int:
 
 def test_reindexing(palace: Path) -> None:
     stored = vectors_stored(palace)
-    assert "equals the truth" in run("reindex", "--palace", palace)
+    assert "matches the palace" in run("reindex", "--palace", palace)
     assert vectors_stored(palace) == stored
     told = run_json("reindex", "--vectors", "--palace", palace)
     assert told["faults"] == []

@@ -258,7 +258,7 @@ def test_status_is_that_of_the_process_which_serves(palace: Path) -> None:
         assert sum(told["process"]["calls"].values()) >= 2, "of this process there are none"
         assert (told["index"]["mode"], told["palace"]["timezone"]) == ("exact", "Asia/Tokyo")
         assert told["palace"]["drawers"] == 1
-        assert f"as process {pid} says, the daemon" in command("status", "--palace", palace)
+        assert f"reported by the daemon, process {pid}" in command("status", "--palace", palace)
         (palace / "embed.lock").unlink()
         (palace / "embed.lock").mkdir(0o700)
         use(client, 2, "add_drawer", wing="w", room="r", content="waits for its vector")
