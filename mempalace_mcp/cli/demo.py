@@ -1,4 +1,4 @@
-"""The demonstration: real texts filed, then asked for through a real MCP session over stdio."""
+"""`demo`: files sample texts, then searches them through a real MCP session over stdio."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ DATES = ("2026-05-20", "2026-06-20")
 
 
 def run_demo(palace: str | None, as_json: bool) -> None:
-    """Import the sample texts, start a server on them, and show what a client gets.
+    """Import the sample texts, start a server on them, and print what a client gets.
 
     Raises:
         PalaceError: the palace cannot be used.
     """
-    with _place(palace) as directory:
+    with _directory(palace) as directory:
         texts = _texts()
         sources = [(texts / "transcripts", None), (texts / "notes", "notes")]
         filed = import_quietly(load_settings({}, directory), sources)
-        said: list[dict[str, Any]] = [{"filed": filed}]
+        steps: list[dict[str, Any]] = [{"filed": filed}]
         if not as_json:
             click.echo(f"Filed {filed['filed']} drawers from {filed['files']} files in {filed['seconds']:.1f} s.\n")
         for step in asyncio.run(_converse(directory)):
-            said.append(step)
+            steps.append(step)
             if not as_json:
-                click.echo(_shown(step))
+                click.echo(_format_step(step))
     if as_json:
-        click.echo(json.dumps(said, ensure_ascii=False))
+        click.echo(json.dumps(steps, ensure_ascii=False))
     elif palace is None:
         click.echo("That was a temporary palace. Keep yours with `mempalace-mcp import PATH...`.")
 
 
 async def _converse(directory: str) -> list[dict[str, Any]]:
-    """One MCP session: what is there, three searches, and a fact that changes."""
+    """One MCP session: the rooms, three searches, and a fact that changes."""
     server = StdioServerParameters(
         command=sys.executable, args=["-m", "mempalace_mcp", "--solo", "--palace", directory], env=dict(os.environ)
     )
@@ -84,24 +84,24 @@ async def _call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     return result.structured_content
 
 
-def _shown(step: dict[str, Any]) -> str:
+def _format_step(step: dict[str, Any]) -> str:
     if "places" in step:
         wings = step["places"]["taxonomy"]
         rooms = [(wing, room, drawers) for wing, inside in wings.items() for room, drawers in inside.items()]
         return output.table(("wing", "room", "drawers"), rooms) + "\n"
     if "search" in step:
         head = f"Search {step['search']}: {step['query']!r}"
-        return "\n".join([head, *map(_hit, step["answer"]["results"])]) + "\n"
+        return "\n".join([head, *map(_format_hit, step["answer"]["results"])]) + "\n"
     facts = "; ".join(f"{each['subject']} {each['predicate']} {each['object']}" for each in step["answer"]["facts"])
     return f"As of {step['as_of']}: {facts}" + ("\n" if step["as_of"] == DATES[-1] else "")
 
 
-def _hit(hit: dict[str, Any]) -> str:
+def _format_hit(hit: dict[str, Any]) -> str:
     return f"   {hit['wing']} / {hit['room']} · score {hit['score']:.2f}\n{output.passage(hit['passage'], lines=3)}"
 
 
 @contextmanager
-def _place(palace: str | None) -> Iterator[str]:
+def _directory(palace: str | None) -> Iterator[str]:
     if palace is not None:
         yield palace
         return

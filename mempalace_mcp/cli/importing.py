@@ -1,4 +1,4 @@
-"""`import`: file texts with a progress bar, embed them, and say what was done."""
+"""`import`: files texts with a progress bar, embeds them, and reports the result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOTHING_READ = 1
 
 
 def run_import(settings: Settings, paths: Sequence[Path], wing: str | None, dry_run: bool, as_json: bool) -> int:
-    """File, embed, report; Ctrl-C keeps what is done. Returns the exit code."""
+    """File, embed and report; Ctrl-C keeps what is filed. Returns the exit code."""
     summary = ImportSummary()
     complete = stopped = False
     with Interrupts() as interrupts, open_app(settings) as app:
@@ -34,16 +34,16 @@ def run_import(settings: Settings, paths: Sequence[Path], wing: str | None, dry_
                     app.wait_until_indexed(progress.show, interrupts.check)
         except KeyboardInterrupt:
             stopped = True
-            click.echo("Stopped; what was filed is kept, the same command goes on from there.", err=True)
-    told = summary.as_dict(complete=complete)
-    click.echo(json.dumps(told, ensure_ascii=False) if as_json else report(told, dry_run))
+            click.echo("Stopped. What was filed is kept; run the same command again to continue.", err=True)
+    result = summary.as_dict(complete=complete)
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else format_result(result, dry_run))
     if stopped:
         return INTERRUPTED
-    return NOTHING_READ if not told["files"] and told["skipped"] else 0
+    return NOTHING_READ if not result["files"] and result["skipped"] else 0
 
 
 def import_quietly(settings: Settings, sources: Sequence[tuple[Path, str | None]]) -> dict[str, Any]:
-    """File and embed everything without a word, each source in its wing; what the demonstration begins with."""
+    """File and embed everything without output, each path in its wing."""
     summary = ImportSummary()
     with open_app(settings) as app:
         app.start()
@@ -61,40 +61,40 @@ def file_texts(
     summary: ImportSummary,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """File everything under the paths, adding up as it goes; `check` is called after each step, to stop it."""
+    """File everything under the paths and add it to the summary. `check` is called after each step and may raise."""
     try:
         for step in app.palace.import_paths(paths, wing=wing, dry_run=dry_run):
             summary.add(step)
             check()
     except PalaceError:
-        check()  # whoever has stopped waiting need not hear what it would have come to
+        check()  # after Ctrl-C the refusal does not matter any more
         raise
 
 
-def report(told: dict[str, Any], dry_run: bool) -> str:
-    """The summary as a person reads it."""
+def format_result(result: dict[str, Any], dry_run: bool) -> str:
+    """The summary of an import as text."""
     verb = "would be filed" if dry_run else "filed"
-    counts = [f"{told['filed']:,} {verb}", f"{told['unchanged']:,} unchanged", f"{told['updated']:,} updated"]
-    counts += [f"{told[key]:,} {words}" for key, words in _RARE if told[key]]
-    lines = [f"{output.count(told['files'], 'file')} in {output.duration(told['seconds'])}: {', '.join(counts)}"]
-    if told["elsewhere"]:
-        places = ", ".join(f"{count:,} in {wing!r}" for wing, count in told["elsewhere"].items())
-        lines.append(f"Already filed in another wing, and left there: {places}. Move them with update_drawer.")
-    if told["skipped"]:
+    counts = [f"{result['filed']:,} {verb}", f"{result['unchanged']:,} unchanged", f"{result['updated']:,} updated"]
+    counts += [f"{result[key]:,} {words}" for key, words in _RARE if result[key]]
+    lines = [f"{output.count(result['files'], 'file')} in {output.duration(result['seconds'])}: {', '.join(counts)}"]
+    if result["elsewhere"]:
+        places = ", ".join(f"{count:,} in {wing!r}" for wing, count in result["elsewhere"].items())
+        lines.append(f"Already filed in another wing and left there: {places}. To move them, use `update_drawer`.")
+    if result["skipped"]:
         lines.append("Skipped:")
-        lines += [f"  {count:,} × {reason}" for reason, count in told["skipped"].items()]
-        lines += [f"    {_problem(problem)}" for problem in told["problems"] if _is_notable(problem)]
+        lines += [f"  {count:,} × {reason}" for reason, count in result["skipped"].items()]
+        lines += [f"    {_problem(problem)}" for problem in result["problems"] if _is_notable(problem)]
     return "\n".join(lines)
 
 
 _RARE = (
     ("moved", "moved with their file"),
-    ("restored", "back in their file, taken out of the trash"),
-    ("kept", "kept as somebody edited them, though their file tells something else"),
-    ("folded", "filed twice before, now once and the copy in the trash"),
-    ("removed", "gone from their note or with it, now in the trash"),
-    ("missing", "kept though their note is not there, as its folder is empty or cannot be read"),
-    ("in_trash", "deleted before and left so"),
+    ("restored", "restored from the trash, since they are in their file again"),
+    ("kept", "kept as edited, although their file differs"),
+    ("folded", "filed twice before; the copy is in the trash now"),
+    ("removed", "moved to the trash, since their note no longer has them or is gone"),
+    ("missing", "kept although their note is gone, since its folder is empty or cannot be read"),
+    ("in_trash", "deleted before, and left in the trash"),
 )
 _ORDINARY = ("hidden", "ignored by .gitignore", "not a kind of file that is read", "cache or dependencies")
 

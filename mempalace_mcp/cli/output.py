@@ -1,11 +1,4 @@
-"""How commands print: tables, progress, and interruptions.
-
-Plain text that a person likes to read: tables, wrapped passages, counts, sizes, durations.
-
-A line on stderr that tells how far a long command is, how fast, and for how long still.
-
-Ctrl-C during a command that takes long.
-"""
+"""Output for terminals: tables and passages, counts and sizes, progress bars, and Ctrl-C during long commands."""
 
 from __future__ import annotations
 
@@ -25,17 +18,17 @@ MAX_WIDTH = 100
 
 
 def width() -> int:
-    """Columns to fill: those of the terminal, at most 100."""
+    """Columns to use: those of the terminal, at most 100."""
     return min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 24)).columns)
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal a text takes: East Asian characters take two, marks upon others none."""
+    """How many columns of a terminal a text takes: two for East Asian characters, none for combining marks."""
     return sum(_columns_of(character) for character in text)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns as wide as their widest cell; numbers to the right."""
+    """A table whose columns are as wide as their widest cell. Numbers are aligned to the right."""
     cells = [list(headings), *([harmless(str(cell)) for cell in row] for row in rows)]
     widths = [max(columns(row[column]) for row in cells) for column in range(len(headings))]
     right = [bool(rows) and all(isinstance(row[column], int | float) for row in rows) for column in range(len(widths))]
@@ -43,14 +36,14 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def passage(text: str, lines: int = 4) -> str:
-    """A text flattened, wrapped and indented; cut after some lines."""
+    """A text in one paragraph, wrapped and indented; cut after some lines."""
     wrapped = list(_wrapped(harmless(text).split(), max(2, width() - len(INDENT) - len(MORE))))
     shown = wrapped[:lines]
     return "\n".join(f"{INDENT}{line}" for line in shown) + (MORE if len(wrapped) > lines else "")
 
 
 def harmless(text: str) -> str:
-    """The text without what a terminal would obey: control characters become blanks."""
+    """The text with blanks for control characters, which a terminal would obey."""
     return "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
 
 
@@ -60,7 +53,7 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes in the unit a person would use."""
+    """Bytes in a readable unit."""
     amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000 or unit == "GB":
@@ -70,7 +63,7 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit a person would use."""
+    """Seconds in a readable unit."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -89,7 +82,7 @@ def _padded(cell: str, size: int, to_right: bool) -> str:
 
 
 def _wrapped(words: Sequence[str], size: int) -> Iterator[str]:
-    """Lines of at most `size` columns; a word that is longer than a line is broken."""
+    """Lines of at most `size` columns. A word that is longer than a line is broken."""
     line = ""
     for piece in (piece for word in words for piece in _pieces(word, size)):
         if line and columns(line) + 1 + columns(piece) > size:
@@ -117,7 +110,7 @@ REDRAW_SECONDS = 0.1
 
 
 class Progress:
-    """Draws only on a terminal; otherwise it is silent."""
+    """A progress bar on stderr with rate and time left. Silent if stderr is no terminal."""
 
     def __init__(self, label: str, enabled: bool = True) -> None:
         self._label = label
@@ -136,7 +129,7 @@ class Progress:
             sys.stderr.flush()
 
     def show(self, done: int, total: int) -> None:
-        """`done` of `total` pieces are finished."""
+        """Draw the bar for `done` of `total` items."""
         now = time.monotonic()
         if not self._enabled or (now - self._drawn < REDRAW_SECONDS and done < total):
             return
@@ -145,7 +138,7 @@ class Progress:
         sys.stderr.flush()
 
     def line(self, done: int, total: int, seconds: float) -> str:
-        """Bar, count, rate and the estimated time left."""
+        """Bar, count, rate and estimated time left."""
         share = min(1.0, done / total) if total else 1.0
         filled = round(BAR * share)
         rate = done / seconds if seconds > 0 else 0.0
@@ -155,43 +148,42 @@ class Progress:
 
 
 INTERRUPTED = 130
-"""The exit code."""
+"""The exit code of a command that Ctrl-C has ended."""
 
-_NOTICE = b"\nStopping after this step; Ctrl-C again stops at once.\n"
+_NOTICE = b"\nStopping after this step. Press Ctrl-C again to stop at once.\n"
 
 
 class Interrupts:
-    """Within the block the first Ctrl-C is noticed where the command asks for it, and a second one ends the process.
+    """Within the block the first Ctrl-C is raised where the command calls `check`; a second one ends the process."""
 
-    Python raises `KeyboardInterrupt` between any two steps, inside of locks too, which then nobody releases. The end of
-    the process does no harm: what is committed is whole, and locks and Chroma's process go with it.
-    """
+    # Python would raise `KeyboardInterrupt` anywhere, also while a lock is taken, which then is never released. Ending
+    # the process is safe: commits are atomic, and locks and Chroma's process end with it.
 
     def __init__(self) -> None:
-        self._noticed = False
-        self._before = signal.getsignal(signal.SIGINT)
+        self._pressed = False
+        self._previous = signal.getsignal(signal.SIGINT)
 
     def __enter__(self) -> Self:
-        if self._before is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, self._notice)
+        if self._previous is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._on_signal)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        signal.signal(signal.SIGINT, self._previous)
 
     def check(self) -> None:
-        """Return unless there was one.
+        """Raise if Ctrl-C was pressed.
 
         Raises:
-            KeyboardInterrupt: there was.
+            KeyboardInterrupt: it was.
         """
-        if self._noticed:
+        if self._pressed:
             raise KeyboardInterrupt
 
-    def _notice(self, number: int, frame: FrameType | None) -> None:
-        if self._noticed:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._pressed:
             os._exit(INTERRUPTED)
-        self._noticed = True
+        self._pressed = True
         os.write(2, _NOTICE)

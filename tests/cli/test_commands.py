@@ -61,7 +61,7 @@ def test_importing_into_another_wing_says_where_it_is(tmp_path: Path) -> None:
     run("import", tmp_path / "tides.md", "--palace", tmp_path / "palace", "--wing", "harbour")
     told = run("import", tmp_path / "tides.md", "--palace", tmp_path / "palace", "--wing", "ferry")
     assert "1 unchanged" in told
-    assert "in another wing, and left there: 1 in 'harbour'" in told
+    assert "in another wing and left there: 1 in 'harbour'" in told
 
 
 def test_an_export_that_is_not_read_is_no_success(tmp_path: Path) -> None:
