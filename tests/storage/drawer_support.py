@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
@@ -11,13 +10,12 @@ from typing import Any, TypeVar
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.model import Drawer, DrawerChanges, DrawerFilter, Filed, NewDrawer, Place, Span
 from mempalace_mcp.core.text import Name, read_name
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.lexical import Lexicon
-from mempalace_mcp.storage.sqlite.connection import SqliteConnection
-from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
-from mempalace_mcp.storage.sqlite.migrations import load_migrations
 from mempalace_mcp.storage.transactions import Transaction
+from tests.storage.support import fresh_connection, unit, word_table
 
 T = TypeVar("T")
 
@@ -48,9 +46,9 @@ def pieces(content: str, size: int) -> list[Span]:
 class Cabinet:
     """The stores on one connection; the clock ticks once per unit of work."""
 
-    def __init__(self, connection: SqliteConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.words = FullTextTable()
+        self.words = word_table()
         self.lexicon = Lexicon(self.words)
         self.drawers = DrawerStore(self.lexicon)
         self.diary = DiaryStore(self.drawers)
@@ -58,17 +56,8 @@ class Cabinet:
 
     def write(self, work: Callable[[Transaction], T]) -> T:
         """Run one unit of work."""
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            transaction = Transaction(self.connection, lambda: next(self._clock))
-            result = work(transaction)
-            if transaction.last_stamp is not None:
-                transaction.last_stamp.save(self.connection)
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
-        return result
+        with unit(self.connection, lambda: next(self._clock)) as transaction:
+            return work(transaction)
 
     def file(self, content: str, wing: str = "Work", room: str = "Notes", size: int = 0, **details: Any) -> Filed:
         """File a text, as one chunk or in chunks of a size."""
@@ -136,11 +125,7 @@ class Cabinet:
 @contextmanager
 def cabinet(path: str = ":memory:") -> Iterator[Cabinet]:
     """A new palace's tables, in memory or in a file."""
-    with closing(sqlite3.connect(path, isolation_level=None, factory=SqliteConnection)) as connection:
-        connection.execute("PRAGMA foreign_keys = ON")
-        for step in load_migrations():
-            connection.executescript(step.sql)
-        connection.execute("INSERT INTO state VALUES (1, 'test', 0, 0, 0)")
+    with fresh_connection(path) as connection:
         palace = Cabinet(connection)
         with closing(palace.lexicon):
             yield palace

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import DAY, Instant
 from mempalace_mcp.core.model import Direction, Fact, FactAdded, GraphAnswer, NewFact
 from mempalace_mcp.core.text import Name, read_entity
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.graph import GraphStore
-from mempalace_mcp.storage.sqlite.connection import SqliteConnection
-from mempalace_mcp.storage.sqlite.migrations import load_migrations, migrate
 from mempalace_mcp.storage.transactions import Transaction
+from tests.storage.support import fresh_connection, unit
 
 START = clock.parse("2026-01-01", "start")
-MIGRATIONS = load_migrations()
 
 
 def day(number: float) -> Instant:
@@ -45,7 +43,7 @@ def new_fact(
 class Graph:
     """The store with a connection; `now` is what its clock shows, and each write is a unit of work of its own."""
 
-    def __init__(self, connection: SqliteConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.now = START
         self.store = GraphStore(lambda: self.now)
@@ -53,16 +51,8 @@ class Graph:
     @contextmanager
     def unit(self) -> Iterator[Transaction]:
         """A unit of work, rolled back when something is refused."""
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            transaction = Transaction(self.connection, lambda: self.now)
+        with unit(self.connection, lambda: self.now) as transaction:
             yield transaction
-            if transaction.last_stamp is not None:
-                transaction.last_stamp.save(self.connection)
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
 
     def add(
         self,
@@ -125,23 +115,20 @@ class Graph:
 @contextmanager
 def fresh_graph() -> Iterator[Graph]:
     """An empty graph, closed at the end."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None, factory=SqliteConnection)) as connection:
-        connection.execute("PRAGMA foreign_keys = ON")
-        migrate(connection, MIGRATIONS)
-        connection.execute("INSERT INTO state VALUES (1, 'palace', ?, 0, ?)", (START, START))
+    with fresh_connection(started=START) as connection:
         yield Graph(connection)
 
 
 def file_drawer(graph: Graph, drawer_id: str) -> None:
     """A live drawer for facts to stem from."""
     with graph.unit() as tx:
-        tx.connection.execute("INSERT OR IGNORE INTO wings VALUES (1, 'wing', 'wing')")
-        tx.connection.execute("INSERT OR IGNORE INTO rooms VALUES (1, 1, 'room', 'room', 0)")
+        tx.connection.execute("INSERT INTO wings VALUES (1, 'wing', 'wing') ON CONFLICT DO NOTHING")
+        tx.connection.execute("INSERT INTO rooms VALUES (1, 1, 'room', 'room', 0) ON CONFLICT DO NOTHING")
         tx.connection.execute(
             """
             INSERT INTO drawers
                 (drawer_id, wing, room, created_at, updated_at, seq, content_hash, normalized_hash, content)
-            VALUES (?, 1, 1, ?, ?, ?, x'00', x'00', 'text')
+            VALUES (?, 1, 1, ?, ?, ?, ?, ?, 'text')
             """,
-            (drawer_id, tx.stamp.instant, tx.stamp.instant, tx.stamp.seq),
+            (drawer_id, tx.stamp.instant, tx.stamp.instant, tx.stamp.seq, b"", b""),
         )

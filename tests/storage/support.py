@@ -1,12 +1,16 @@
-"""Databases, disks and other processes for tests: `with fresh_database(tmp_path) as database: ...`."""
+"""Databases, disks and other processes for tests: `with fresh_database(tmp_path) as database: ...`.
+
+This is the one place where tests of storage open a store. For another database it takes a parameter here.
+"""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,7 +19,11 @@ from unittest import SkipTest
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.storage.connection import Connection
+from mempalace_mcp.storage.sqlite.connection import SqliteConnection
 from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
+from mempalace_mcp.storage.sqlite.migrations import load_migrations, migrate
 from mempalace_mcp.storage.transactions import Transaction, Work
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +37,60 @@ def fresh_database(directory: Path, *, now: Callable[[], Instant] = clock.now, r
         yield database
     finally:
         database.close()
+
+
+@contextmanager
+def fresh_connection(path: str = ":memory:", started: Instant = 0) -> Iterator[Connection]:
+    """A connection to a new palace's tables, in memory or in a file; `started` is the instant of its last write."""
+    with connected(path) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        migrate(connection, load_migrations())
+        connection.execute("INSERT INTO state VALUES (1, 'test', ?, 0, ?)", (started, started))
+        yield connection
+
+
+@contextmanager
+def connected(path: str | Path) -> Iterator[SqliteConnection]:
+    """A connection of its own to a palace's file, closed at the end."""
+    with closing(sqlite3.connect(path, isolation_level=None, factory=SqliteConnection)) as connection:
+        yield connection
+
+
+def word_table() -> FullTextTable:
+    """The table of words of such a connection."""
+    return FullTextTable()
+
+
+@contextmanager
+def unit(connection: Connection, now: Callable[[], Instant]) -> Iterator[Transaction]:
+    """A unit of work as the database runs it, rolled back when something is refused."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        transaction = Transaction(connection, now)
+        yield transaction
+        if transaction.last_stamp is not None:
+            transaction.last_stamp.save(connection)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+@contextmanager
+def traced(connection: Connection) -> Iterator[list[str]]:
+    """The statements that run on the connection within the block, with their values."""
+    assert isinstance(connection, SqliteConnection), "statements are looked at on SQLite alone"
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    try:
+        yield statements
+    finally:
+        connection.set_trace_callback(None)
+
+
+def plan(connection: Connection, statement: str, values: dict[str, object] | None = None) -> list[str]:
+    """How SQLite would run a statement, step by step."""
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values or {})]
 
 
 def soon() -> Deadline:

@@ -14,7 +14,7 @@ from mempalace_mcp.storage.graph import GraphStore
 from mempalace_mcp.storage.queries import Names
 from mempalace_mcp.storage.transactions import Transaction
 from tests.storage.graph_support import Graph, day, file_drawer, fresh_graph, named, new_fact
-from tests.storage.support import fresh_database, soon
+from tests.storage.support import fresh_database, soon, traced
 
 
 @pytest.fixture
@@ -129,10 +129,8 @@ class TestAdding:
     def test_a_fact_is_looked_up_in_one_statement(self, graph: Graph) -> None:
         """Each statement costs more than what it does: several changes of the thread that runs."""
         graph.add("Ada", "knows", "Bob")
-        statements: list[str] = []
-        graph.connection.set_trace_callback(statements.append)
-        graph.add("Bob", "knows", "Cleo")
-        graph.connection.set_trace_callback(None)
+        with traced(graph.connection) as statements:
+            graph.add("Bob", "knows", "Cleo")
         assert sum("SELECT" in statement and "key = " in statement for statement in statements) == 1
 
     @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Direction
 from mempalace_mcp.storage import graph_queries
 from tests.storage.graph_support import Graph, day, fresh_graph, new_fact
+from tests.storage.support import plan, traced
 
 
 @pytest.fixture
@@ -222,23 +223,21 @@ class TestNames:
 
 def test_neither_a_write_nor_a_question_reads_a_whole_table(graph: Graph) -> None:
     graph.add("Ada", "knows", "Bob", day(0))
-    statements: list[str] = []
-    graph.connection.set_trace_callback(statements.append)
-    graph.add("Ada", "knows", "Eve", day(0))
-    graph.supersede("Ada", "knows", "Eve", "Bob", day(1))
-    graph.invalidate("Ada", "knows", "Bob", day(2))
-    graph.query("Ada", depth=3)
-    graph.query("Ada", as_of=day(1), known_at=day(1), depth=3)
-    graph.store.timeline(graph.connection, "Ada", 10, None)
-    graph.connection.set_trace_callback(None)
+    with traced(graph.connection) as statements:
+        graph.add("Ada", "knows", "Eve", day(0))
+        graph.supersede("Ada", "knows", "Eve", "Bob", day(1))
+        graph.invalidate("Ada", "knows", "Bob", day(2))
+        graph.query("Ada", depth=3)
+        graph.query("Ada", as_of=day(1), known_at=day(1), depth=3)
+        graph.store.timeline(graph.connection, "Ada", 10, None)
     plans = [
         (detail, statement)
         for statement in statements
         if " facts" in statement or " entities" in statement
-        for *_, detail in graph.connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+        for detail in plan(graph.connection, statement)
     ]
     assert len(plans) > 50
-    assert [plan for plan in plans if plan[0].startswith(("SCAN facts", "SCAN entities", "SCAN subjects"))] == []
+    assert [each for each in plans if each[0].startswith(("SCAN facts", "SCAN entities", "SCAN subjects"))] == []
     of_a_triple = [detail for detail, statement in plans if "facts.object = " in statement and " facts " in detail]
     assert of_a_triple
     assert all("facts_by_triple (subject=? AND predicate=? AND object=?)" in detail for detail in of_a_triple)

@@ -12,6 +12,7 @@ from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Drawer, DrawerFilter, NewDrawer, RoomCount
 from mempalace_mcp.storage.queries import ALL, condition_of, conditions_by_room
 from tests.storage.drawer_support import EVERY, Cabinet, cabinet, place, whole
+from tests.storage.support import plan
 
 
 def walk(palace: Cabinet, filter: DrawerFilter, limit: int) -> list[Drawer]:
@@ -170,21 +171,20 @@ PLANS = [
 
 @pytest.mark.parametrize(("filter", "index"), PLANS, ids=str)
 def test_listings_and_counts_follow_one_index_and_sort_nothing(filter: DrawerFilter, index: str) -> None:
-    def plan(sql: str, values: dict[str, object]) -> str:
-        return " / ".join(row[3] for row in palace.connection.execute(f"EXPLAIN QUERY PLAN {sql}", values))
-
     with cabinet() as palace:
         palace.write(
             lambda tx: palace.drawers.file(tx, NewDrawer(place("One", "A"), "text", source_file="x"), whole("text"))
         )
         (condition,) = conditions_by_room(palace.connection, filter)
         listed = plan(
+            palace.connection,
             f"SELECT d.when_at, d.id FROM {condition.source} AND (d.when_at, d.id) < (:after, 1)"
             " ORDER BY d.when_at DESC, d.id DESC LIMIT 3",
             condition.values | {"after": 9},
         )
         every = condition_of(filter, palace.connection.dialect)
-        counted = plan(f"SELECT count(*) FROM {every.source}", every.values)
+        counted = plan(palace.connection, f"SELECT count(*) FROM {every.source}", every.values)
     for found in (listed, counted):
-        assert f"INDEX {index} (" in found
-        assert "TEMP B-TREE" not in found
+        steps = " / ".join(found)
+        assert f"INDEX {index} (" in steps
+        assert "TEMP B-TREE" not in steps

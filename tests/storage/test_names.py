@@ -11,6 +11,7 @@ from mempalace_mcp.core.text import name_key
 from mempalace_mcp.storage.queries import Names
 from tests.storage.drawer_support import Cabinet, cabinet, name, whole
 from tests.storage.graph_support import fresh_graph
+from tests.storage.support import plan, traced
 
 
 @pytest.fixture
@@ -93,13 +94,11 @@ def test_entities_are_compared_as_they_are_stored() -> None:
 
 
 def test_long_lists_are_not_sorted_as_a_whole(palace: Cabinet) -> None:
-    statements: list[str] = []
-    palace.connection.set_trace_callback(statements.append)
-    Names().entities(palace.connection, "a", 100)
-    palace.connection.set_trace_callback(None)
-    plans = [detail for each in statements for *_, detail in palace.connection.execute(f"EXPLAIN QUERY PLAN {each}")]
-    assert any("SEARCH entities" in plan and "key>?" in plan for plan in plans)
-    assert not any("TEMP B-TREE" in plan for plan in plans)
+    with traced(palace.connection) as statements:
+        Names().entities(palace.connection, "a", 100)
+    steps = [step for statement in statements for step in plan(palace.connection, statement)]
+    assert any("SEARCH entities" in step and "key>?" in step for step in steps)
+    assert not any("TEMP B-TREE" in step for step in steps)
 
 
 @settings(deadline=None)

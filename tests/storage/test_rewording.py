@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.sqlite.migrations import load_migrations, verify_schema
 from tests.storage.drawer_support import Cabinet, cabinet
-from tests.storage.support import soon
+from tests.storage.support import connected, soon
 
 WORDS = next(step for step in load_migrations() if step.name.endswith("_words.sql"))
 TEXTS = {
@@ -45,13 +44,18 @@ def age(connection: Connection) -> None:
     connection.execute(f"PRAGMA user_version = {WORDS.number - 1}")
 
 
+def _sqlite(palace: Cabinet) -> SqliteConnection:
+    assert isinstance(palace.connection, SqliteConnection)
+    return palace.connection
+
+
 @pytest.fixture
 def aged() -> Iterator[tuple[Cabinet, list[str]]]:
     """A palace of an earlier version that was just brought to the present schema."""
     with cabinet() as palace:
         ids = palace.file_all(list(TEXTS))
         age(palace.connection)
-        palace.connection.executescript(WORDS.sql)
+        _sqlite(palace).executescript(WORDS.sql)
         yield palace, ids
 
 
@@ -98,7 +102,7 @@ def test_a_program_that_does_not_know_the_schema_is_refused(aged: tuple[Cabinet,
     palace, _ = aged
     palace.connection.execute(f"PRAGMA user_version = {WORDS.number}")
     with pytest.raises(SchemaTooNew):
-        verify_schema(palace.connection, WORDS.number - 1)
+        verify_schema(_sqlite(palace), WORDS.number - 1)
 
 
 CHILD = """
@@ -118,7 +122,7 @@ while database.write(lambda tx: reword_stale(tx, lexicon, 7), Deadline()):
 def test_a_kill_in_the_middle_costs_nothing(tmp_path: Path) -> None:
     count = 400
     Database(tmp_path).close()
-    with closing(sqlite3.connect(tmp_path / "palace.db", isolation_level=None, factory=SqliteConnection)) as connection:
+    with connected(tmp_path / "palace.db") as connection:
         palace = Cabinet(connection)
         ids = palace.file_all([f"ёлка LampOilStore n{n}" for n in range(count)])
         palace.lexicon.close()
@@ -135,7 +139,7 @@ def test_a_kill_in_the_middle_costs_nothing(tmp_path: Path) -> None:
         left = FullTextTable().collection(reader).stale
         assert 0 < left <= count - 3 * 4 * 7
     with closing(Database(tmp_path)) as database:
-        with closing(sqlite3.connect(database.path, isolation_level=None, factory=SqliteConnection)) as connection:
+        with connected(database.path) as connection:
             palace = Cabinet(connection)
             assert len(palace.found("ёлка", limit=count)) == count, "by the words of either version"
             while database.write(lambda tx: reword_stale(tx, palace.lexicon, 64), soon()):

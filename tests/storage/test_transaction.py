@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from mempalace_mcp.core.errors import NotFound
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.transactions import Transaction, Unit
-from tests.storage.support import add_wing, fresh_database, soon, wings
+from tests.storage.support import add_wing, fresh_database, soon, traced, wings
 
 Run = Callable[[Callable[[Transaction], Any]], Any]
 
@@ -116,17 +115,15 @@ def test_a_unit_that_fails_after_a_part_leaves_nothing(run: Run, database: Datab
 
 def test_parts_that_begin_at_one_place_have_one_savepoint(run: Run) -> None:
     """Each statement costs more than what it does: several changes of the thread that runs."""
-    statements: list[str] = []
 
-    def work(tx: Transaction) -> None:
-        assert isinstance(tx.connection, sqlite3.Connection)
-        tx.connection.set_trace_callback(statements.append)
-        refuse(tx)
-        refuse(tx, "undone")
-        with tx.savepoint(), tx.savepoint():
-            add_wing("kept")(tx)
-        tx.connection.set_trace_callback(None)
+    def work(tx: Transaction) -> list[str]:
+        with traced(tx.connection) as statements:
+            refuse(tx)
+            refuse(tx, "undone")
+            with tx.savepoint(), tx.savepoint():
+                add_wing("kept")(tx)
+        return statements
 
-    run(work)
+    statements = run(work)
     begun = [statement for statement in statements if statement.startswith("SAVEPOINT")]
     assert len(begun) <= 1
