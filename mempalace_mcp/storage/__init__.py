@@ -1,1 +1,1 @@
-"""The truth in SQLite, and the vector indexes derived from it."""
+"""The database of a palace, and the vector indexes derived from it."""

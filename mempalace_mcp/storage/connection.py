@@ -1,4 +1,4 @@
-"""What the stores need of a database: a connection that runs portable SQL, and snapshots to read from.
+"""A connection that runs portable SQL, and the fragments in which databases differ.
 
 `storage.sqlite` implements these Protocols. Nothing outside it knows which database is behind a connection.
 """

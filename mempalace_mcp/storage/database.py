@@ -1,4 +1,4 @@
-"""The database of a palace, whichever it is: snapshots, group commit, and the figures that health is judged by."""
+"""The database of a palace as a Protocol: snapshots, group commit, and the statistics that health is judged by."""
 
 from __future__ import annotations
 

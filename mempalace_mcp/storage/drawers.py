@@ -1,9 +1,4 @@
-"""Drawers: filing, changing, discarding and restoring verbatim texts, with their chunks.
-
-Chunks on their way to vectors: what is pending, what is stored, by which model, and to which drawer they belong.
-
-Drawers: filing, changing, discarding and restoring verbatim texts.
-"""
+"""Drawers and their chunks: file, update, delete, restore and purge; chunks that wait for vectors."""
 
 from __future__ import annotations
 
@@ -58,7 +53,7 @@ class PendingCounts:
 
 
 class ChunkLog:
-    """What the indexer and the search ask about chunks. Only chunks of live drawers are ever pending."""
+    """Chunks and their vectors. Only chunks of live drawers are ever pending."""
 
     def pending(self, connection: Connection, limit: int, priority: Priority | None = None) -> list[Chunk]:
         """Chunks without a vector, interactive ahead of bulk, oldest first; of one priority or of both."""
@@ -97,13 +92,13 @@ class ChunkLog:
             (connection.dialect.array([chunk for chunk, _ in vectors]),),
         )
         if stored:
-            _ = tx.stamp
+            tx.mark_changed()
         return stored
 
     def forget_vectors(self, tx: Transaction) -> int:
         """Drop all vectors and the model's stamp; every chunk of a live drawer is pending again. Returns how many."""
         connection = tx.connection
-        _ = tx.stamp
+        tx.mark_changed()
         connection.execute("DELETE FROM vectors")
         connection.execute("DELETE FROM model")
         connection.execute("DELETE FROM pending")
@@ -131,7 +126,7 @@ class ChunkLog:
 
     def set_model_stamp(self, tx: Transaction, stamp: ModelStamp) -> None:
         """Record the model whose vectors are stored from now on."""
-        _ = tx.stamp
+        tx.mark_changed()
         tx.connection.execute(
             "INSERT INTO model (id, name, quantization, dimension) VALUES (1, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
             " SET name = excluded.name, quantization = excluded.quantization, dimension = excluded.dimension",
@@ -176,7 +171,7 @@ class _State(Provenance):
         )
 
     def reads_like(self, other: _State) -> bool:
-        """Would the same words be indexed for the same chunks?"""
+        """Are the same words indexed for the same chunks?"""
         return replace(self, place=other.place, metadata=other.metadata) == other
 
 
@@ -276,7 +271,7 @@ class DrawerStore(DrawerListing, ChunkLog):
         ).fetchall()
         gone = [row for (row,) in trash[:limit]]
         if gone:
-            _ = tx.stamp
+            tx.mark_changed()
             self._forget_chunks(tx, gone)
             connection.execute(
                 f"DELETE FROM drawers WHERE id IN {connection.dialect.members('?')}",

@@ -1,8 +1,4 @@
-"""The knowledge graph: facts that begin, hold and end, in bitemporal rows.
-
-Versions of facts: what is believed of a triple, recording a fact, ending one. Nothing else writes their table.
-
-The bitemporal knowledge graph: what is true when, and when the palace knew it.
+"""The bitemporal knowledge graph: what is true when, and when the palace knew it. Only this module writes facts.
 
 A fact is a sentence of three parts, *subject predicate object*, with two times of its own:
 
@@ -11,19 +7,18 @@ A fact is a sentence of three parts, *subject predicate object*, with two times 
 - **Recorded time** `[recorded_at, retracted_at)` is about the palace: from when until when it believed this version
   of the fact. The palace says so, by the stamp of the unit of work, which grows strictly whatever the clock does.
 
-The two are independent, and that is the point. Told in May that Ada left Acme in March, the palace learns something
-about March without pretending to have known it in April:
+The two are independent. If the palace hears in May that Ada left Acme in March, it learns something about March
+without claiming to have known it in April:
 
     fact  object  valid time         recorded time
     f_1   Acme    [January, open)    [January, May)     what was believed until May
     f_1   Acme    [January, March)   [May, open)        what is believed since
 
-So no version is ever overwritten. To *correct* a fact is to retract its version and to record another one under the
-same `fact_id` with the same stamp; the intervals meet, and at each instant exactly one of them is believed. A question
-`as_of` some instant chooses along the first axis, `known_at` along the second; `known_at` gives what the same question
-would have been answered then, except that a version corrected since shows when it was retracted. (Snodgrass,
-"Developing Time-Oriented Database Applications in SQL", 1999, chapter 10; SQL:2011 calls the axes application time and
-system time.)
+So no version is overwritten. To *correct* a fact is to retract its version and to record another one under the same
+`fact_id` with the same stamp. The intervals meet, and at each instant exactly one of them is believed. A query selects
+by `as_of` along the first axis and by `known_at` along the second. `known_at` answers as the same query would have been
+answered then, except that a version corrected since shows when it was retracted. (Snodgrass, "Developing Time-Oriented
+Database Applications in SQL", 1999, chapter 10; SQL:2011 calls the axes application time and system time.)
 
 Rules that follow:
 
@@ -102,9 +97,9 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is stored already of a sentence: its names, and the believed fact of its interval; there is never a second.
+    """The stored rows of a triple: its names, and the one believed fact of its interval.
 
-    `place` is the entity that the object names, whether it is stored or not.
+    `place` is the entity that the object names, stored or not.
     """
 
     subject: StoredName | None
@@ -128,7 +123,7 @@ def believed(connection: Connection, triple: Triple) -> list[Version]:
 
 
 def known_of(connection: Connection, triple: Triple, valid_from: Instant | None, valid_to: Instant | None) -> Known:
-    """What is stored already of a triple that holds during that interval."""
+    """The stored rows of a triple that holds during that interval."""
     place = as_name(triple.object)
     place_key = None if place is None else place.key
     same = connection.dialect.same
@@ -353,9 +348,9 @@ class GraphStore:
     ) -> GraphAnswer:
         """Facts within `depth` hops of an entity, nearest first, then in the order of `GraphAnswer`.
 
-        Without `as_of` they are all there, those that hold and those that do not; with it only those that hold then.
-        An unknown entity has no facts, and gets suggestions. `depth` and `limit` are positive. A cursor goes on with
-        the state of things that the first page was of; it belongs to the instants `asked` for, as they were said.
+        With `as_of` only facts that hold then. An unknown entity has no facts, and the answer has suggestions. `depth`
+        and `limit` are positive. A cursor continues with the state of the first page; it is bound to `asked`, the
+        instants as the caller wrote them.
 
         Raises:
             InvalidArgument: the entity cannot be a name, or the cursor belongs to another question.
@@ -385,7 +380,7 @@ class GraphStore:
 
     @staticmethod
     def _present(connection: Connection, now: Instant) -> Instant:
-        """Not before the last write: what has just ended must not seem to hold because the clock was set back."""
+        """Not before the last write: a fact that has just ended must not hold again if the clock is set back."""
         return max(now, _last_write(connection))
 
 
@@ -405,7 +400,11 @@ def _last_write(connection: Connection) -> Instant:
 
 
 def _believed(connection: Connection, triple: Triple, argument: str, fact_id: str | None = None) -> list[Version]:
-    """What is believed of a triple, or that fact of it; that it is nothing is an error, which says what is believed."""
+    """The believed versions of a triple, or the one of that fact.
+
+    Raises:
+        NotFound: there is none; the hint says which there are.
+    """
     versions = believed(connection, triple)
     chosen = [version for version in versions if fact_id in (None, version.fact.fact_id)]
     if chosen:
@@ -420,8 +419,8 @@ def _believed(connection: Connection, triple: Triple, argument: str, fact_id: st
     others = other_objects(connection, triple, _SHOWN)
     hint = f"There is no fact for {relation}; kg_query shows what is known of an entity."
     if others:
-        told = ", ".join(repr(excerpt(other)) for other in others)
-        hint = f"Objects compare exactly. There is, for {relation}: {told}."
+        objects = ", ".join(repr(excerpt(other)) for other in others)
+        hint = f"Objects compare exactly. There is, for {relation}: {objects}."
     raise NotFound(f"no fact says {triple}", argument=argument, hint=hint)
 
 

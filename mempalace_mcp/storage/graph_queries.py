@@ -1,16 +1,8 @@
-"""What is asked of the graph: facts around an entity, timelines, entities and sizes.
+"""Queries on the knowledge graph: the facts around an entity, timelines, names and sizes.
 
-How facts lie in their table: reading versions of them, and the conditions under which a version counts.
-
-The names of the knowledge graph: each is stored once, found by its key and shown as first written.
-
-Questions about one entity: the facts around it, found breadth first, in the order in which a reader wants them.
-
-The walk is over entities: one that is `n` hops away shows its facts at hop `n + 1`. An object is walked through as the
-entity of the same key. Facts that the question does not see (retracted, or not true at `as_of`) are no way either.
-The entities around are bounded, so that a question about a hub of a dense graph ends, and says so.
-
-The knowledge graph as a whole, as believed now: its timeline page by page, what is new, its sizes.
+A query around an entity walks breadth first over entities. An entity that is `n` hops away shows its facts at hop
+`n + 1`. An object leads to the entity of the same key. Facts outside the view (retracted, or not true at `as_of`) are
+not walked over. The number of entities is bounded, so a query of a hub ends, and the answer is marked as truncated.
 """
 
 from __future__ import annotations
@@ -167,7 +159,7 @@ _BOTH_ENDS = ("subject", "object_entity")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Whose facts, seen how, from how far around; `asked` is what the instants of the view were read from."""
+    """Entity, view, direction and depth of a query; `asked` are the instants of the view as the caller wrote them."""
 
     entity: str
     view: View
@@ -178,7 +170,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class PointInTime:
-    """When a question is put: the present, and the last recorded time there is."""
+    """The instant of a query: the present, and the last recorded time."""
 
     present: Instant
     last: Instant
@@ -189,7 +181,7 @@ def query(
 ) -> GraphAnswer:
     """Facts within `depth` hops of an entity; the present tells current ones from others where no instant is named.
 
-    All pages show what was believed when the first one was asked for: a cursor holds that, and how many were shown.
+    All pages show what was believed at the first one: the cursor holds that instant, and how many facts were shown.
 
     Raises:
         InvalidArgument: the entity cannot be a name, or the cursor belongs to another question.
@@ -335,7 +327,8 @@ def timeline(
 
 
 def recent(connection: Connection, now: Instant, limit: int) -> list[Fact]:
-    """Facts that hold now, those recorded last first. The unary plus keeps SQLite on the way back through the rows."""
+    """Facts that hold now, those recorded last first."""
+    # The unary plus keeps SQLite from another index, so that it reads the rows backwards.
     rows = connection.execute(
         f"""
         SELECT {COLUMNS} FROM {SOURCE}

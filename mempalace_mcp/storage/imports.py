@@ -1,6 +1,6 @@
-"""What was imported: which drawer holds what a record of a transcript said, or a part of a note, and what files held.
+"""What imports have filed: the drawer of each record and of each part of a note, and the state of files.
 
-None of it is in the drawers themselves: whatever somebody changes there, a drawer stays known.
+It is kept in tables of its own, not in the drawers, so a drawer is recognized whatever is edited in it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ class ImportedFile:
 
 @dataclass(frozen=True, slots=True)
 class ImportedDrawer:
-    """A drawer that an import filed. `path` is the file as the import knows it, which somebody may have renamed in the
-    drawer; `edited` tells that somebody has changed its text."""
+    """A drawer that an import filed.
+
+    `path` is the file as the import knows it; the drawer may name another one since. `edited`: its text was changed
+    after the import.
+    """
 
     row: int
     drawer_id: str
@@ -59,7 +62,7 @@ class ImportedPart:
 
 
 def text_digest(content: str) -> str:
-    """What a drawer is compared by, to tell whether somebody has edited it."""
+    """The digest by which an edited drawer is recognized."""
     return content_hash(content).hex()
 
 
@@ -122,7 +125,7 @@ def imported_drawers(connection: Connection, rows: Iterable[int]) -> dict[int, I
 
 
 def imported_text(connection: Connection, drawer: ImportedDrawer) -> str:
-    """What an import wrote into a drawer, if it is still known, whatever somebody made of it."""
+    """The text that an import wrote into a drawer; the present one if that is no longer known."""
     if drawer.edited:
         versions = connection.execute(
             "SELECT content FROM versions WHERE drawer = ? ORDER BY version DESC", (drawer.row,)
@@ -158,7 +161,7 @@ def parts_of(connection: Connection, path: str) -> dict[str, ImportedPart]:
 
 def same_parts(connection: Connection, part: str, content: str) -> list[tuple[int, str]]:
     """The drawers that hold such a part of a note and say just this, each with its file: the live ones, the newest
-    first, then those that somebody has deleted."""
+    first, then deleted ones."""
     return connection.execute(
         "SELECT d.id, f.path FROM drawers d JOIN parts p ON p.drawer = d.id JOIN import_files f ON f.id = p.file"
         " WHERE d.content_hash = ? AND d.content = ? AND p.part = ? AND (d.deleted_at IS NULL OR p.gone = 0)"
@@ -168,7 +171,7 @@ def same_parts(connection: Connection, part: str, content: str) -> list[tuple[in
 
 
 def purged_parts(connection: Connection, part: str, digest: str) -> list[str]:
-    """The files that had such a part of a note which somebody has deleted, and whose drawer is no more."""
+    """The files whose part of that name and digest was deleted and then purged."""
     rows = connection.execute(
         "SELECT f.path FROM parts p JOIN import_files f ON f.id = p.file"
         " WHERE p.drawer IS NULL AND p.digest = ? AND p.part = ? AND p.gone = 0",
@@ -187,7 +190,7 @@ def save_part(tx: Transaction, path: str, part: str, drawer: int, digest: str) -
 
 
 def forget_part(tx: Transaction, drawer: int) -> None:
-    """Whatever part of a note the drawer was, it is none now."""
+    """Forget which part of a note the drawer is."""
     tx.connection.execute("DELETE FROM parts WHERE drawer = ?", (drawer,))
 
 
@@ -197,7 +200,7 @@ def mark_gone(tx: Transaction, drawers: Sequence[int]) -> None:
 
 
 def keep_parts(tx: Transaction, drawers: Sequence[int]) -> None:
-    """Their files have these again."""
+    """Remember that their files have them again."""
     _set_gone(tx, drawers, 0)
 
 
@@ -232,7 +235,7 @@ def places_of_file(connection: Connection, path: str) -> Mapping[str, int]:
 
 
 def discarded_of_file(connection: Connection, path: str) -> int:
-    """How many of a file's drawers somebody has deleted since."""
+    """How many drawers of a file were deleted after the import."""
     (count,) = connection.execute(
         "SELECT count(*) FROM import_files f JOIN imported i ON i.file = f.id JOIN drawers d ON d.id = i.drawer"
         " LEFT JOIN parts p ON p.drawer = d.id WHERE f.path = ? AND d.deleted_at IS NOT NULL"
@@ -301,5 +304,5 @@ def is_cited(connection: Connection, drawer_id: str) -> bool:
 
 
 def fold(tx: Transaction, drawer: int, into: int) -> None:
-    """What one drawer was known to say is said by another one."""
+    """Move the records of one drawer to another one."""
     tx.connection.execute("UPDATE said SET drawer = ? WHERE drawer = ?", (into, drawer))

@@ -1,16 +1,8 @@
-"""Search by words: which passages are proposed, and how they are weighed.
+"""Search by words: candidates, their bm25, and the chunks that hold an identifier of the query.
 
-Which rows of a large full-text table are worth scoring for a query.
-
-Scoring every row that holds any word of a query costs a tenth of a second at 100,000 rows, finding rows that hold
-several words at once a few milliseconds. So rare words propose all of their rows, ranked by these words alone, and
-words in order of rarity propose in groups the rows that hold the whole group, each group large enough to leave few.
-
-Which terms of a question decide, and which chunks hold an identifier that it names.
-
-Search by words: the full-text table `passages`, one row per chunk.
-
-Bringing passages to the words by which this version finds them, some at a time, the latest first.
+To score every row that holds any word of a query takes 0.1 s at 100,000 rows. To find the rows that hold several words
+at once takes a few milliseconds. So the rarest words propose all of their rows, ranked by these words alone. Groups of
+words, each rare enough together, propose the rows that hold the whole group.
 """
 
 from __future__ import annotations
@@ -141,7 +133,7 @@ RARE = 20
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Terms by which passages are found; those whose holders must be found; those that may be written longer or
+    """The terms of a query: all of them, those whose holders must be found, and names that may be written longer or
     shorter."""
 
     terms: tuple[Term, ...] = ()
@@ -167,12 +159,12 @@ def short_question(terms: tuple[Term, ...]) -> Question:
 def long_question(table: WordTable, connection: Connection, terms: Sequence[Term]) -> Question:
     """A question of many terms: the rarest among those that occur decide, as in a stack trace the name at its end."""
     half = MOST_COUNTED // 2
-    asked = terms if len(terms) <= MOST_COUNTED else [*terms[:half], *terms[-half:]]
-    counts = _rarities(table, connection, asked)
-    occurring = sorted((term for term in asked if counts[term]), key=counts.__getitem__)
+    counted = terms if len(terms) <= MOST_COUNTED else [*terms[:half], *terms[-half:]]
+    counts = _rarities(table, connection, counted)
+    occurring = sorted((term for term in counted if counts[term]), key=counts.__getitem__)
     rare = [term for term in occurring if counts[term] < RARITY_COUNTED][:TELLING_TERMS]
     telling = tuple(rare if len(rare) >= LEAST_TELLING else occurring[:LEAST_TELLING])
-    names = tuple(term for term in asked if term.name and " " not in term.text)[:MAX_TERMS]
+    names = tuple(term for term in counted if term.name and " " not in term.text)[:MAX_TERMS]
     return Question(telling, tuple(term for term in telling if term.exact and not term.inner), names)
 
 
@@ -267,7 +259,7 @@ class _Term:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _ParsedQuery:
     """A query, and those of its terms that differ as the index holds them."""
 
     question: Question
@@ -292,7 +284,7 @@ class Lexicon:
         self.table = table
         self.zone = zone
         self._frequencies: LruMap[Term, _Frequency] = LruMap(frequencies)
-        self._queries: LruMap[str, _Asked] = LruMap(queries)
+        self._queries: LruMap[str, _ParsedQuery] = LruMap(queries)
         self._tokenizer = table.new_tokenizer()
         self._statistics = LexiconStatistics()
         self._lock = threading.Lock()
@@ -304,7 +296,7 @@ class Lexicon:
         then scored by the whole query.
         """
         collection = self.table.collection(connection)
-        terms = self._ask(connection, query, collection).terms
+        terms = self._parse(connection, query, collection).terms
         if not terms:
             return []
         if collection.rows <= SMALL_TABLE:
@@ -316,22 +308,22 @@ class Lexicon:
     ) -> Weighed:
         """The bm25 of the chunks that `search` finds, of those that hold an identifier of the query, and of others."""
         collection = self.table.collection(connection)
-        asked = self._ask(connection, query, collection)
-        holders = find_holders(self.table, connection, asked.question, filter)
+        parsed = self._parse(connection, query, collection)
+        holders = find_holders(self.table, connection, parsed.question, filter)
         others = {*others, *holders.whole, *holders.kin}
         hits: list[LexicalHit] = []
         scores: dict[int, float] = {}
-        if asked.terms and collection.rows <= SMALL_TABLE:
-            hits, scores = self._search_small(connection, asked.terms, limit, filter)
-        elif asked.terms:
-            hits, scores = self._search_large(connection, asked.terms, limit, filter, collection, others)
+        if parsed.terms and collection.rows <= SMALL_TABLE:
+            hits, scores = self._search_small(connection, parsed.terms, limit, filter)
+        elif parsed.terms:
+            hits, scores = self._search_large(connection, parsed.terms, limit, filter, collection, others)
         weights = {chunk: scores.get(chunk, 0.0) for chunk in others} | {hit.chunk: hit.bm25 for hit in hits}
         return Weighed(weights, holders)
 
     def scores(self, connection: Connection, query: str, chunks: Sequence[int]) -> dict[int, float]:
         """The bm25 of given chunks, on the scale of `search`; 0 where no word of the query occurs."""
         collection = self.table.collection(connection)
-        terms = self._ask(connection, query, collection).terms
+        terms = self._parse(connection, query, collection).terms
         if not terms or not chunks:
             return {}
         frequencies = self._frequencies_of(connection, terms, collection)
@@ -352,8 +344,10 @@ class Lexicon:
     def _search_small(
         self, connection: Connection, terms: Sequence[_Term], limit: int, filter: DrawerFilter
     ) -> tuple[list[LexicalHit], dict[int, float]]:
-        """The hits, and the scores of all rows that match, whoever may see them: joining those with drawers costs more
-        than scoring them, so only as many of the best are joined as it takes."""
+        """The hits, and the scores of all rows that match, within the filter or not.
+
+        To join a row with its drawer takes longer than to score it, so only as many of the best are joined as needed.
+        """
         self._count_search(partial=False)
         matching = self.table.matching(connection, filter, weigh=False)
         scores = matching.scores(each.term for each in terms)
@@ -382,8 +376,8 @@ class Lexicon:
         proposal = Proposal([each.term for each in known], frequencies, collection.rows, matching)
         self._count_search(proposal.partial)
         candidates = proposal.candidates(limit * POOL_FACTOR) if proposal.partial else []
-        asked = list(dict.fromkeys([*candidates, *others]))
-        scores = self._scores(connection, known, frequencies, collection, asked) if asked else {}
+        scored = list(dict.fromkeys([*candidates, *others]))
+        scores = self._scores(connection, known, frequencies, collection, scored) if scored else {}
         if not proposal.partial:
             return [LexicalHit(*row) for row in proposal.ranked(limit)], scores
         best = sorted(((chunk, scores.get(chunk, 0.0)) for chunk in candidates), key=lambda hit: (-hit[1], -hit[0]))
@@ -406,23 +400,23 @@ class Lexicon:
             scores += collection.weight(frequencies[each.term]) * earned
         return dict(zip(passages.chunks, scores.tolist(), strict=True))
 
-    def _ask(self, connection: Connection, query: str, collection: Collection) -> _Asked:
+    def _parse(self, connection: Connection, query: str, collection: Collection) -> _ParsedQuery:
         """The query as it is looked up.
 
         As long as some passages are indexed as earlier versions did it, these versions' terms are among its terms.
         """
         earlier = bool(collection.stale) and not query.isascii()
-        known = None if earlier else self._queries.get(query)
-        if known is None:
+        parsed = None if earlier else self._queries.get(query)
+        if parsed is None:
             terms = read_query(query)
             if earlier:
                 terms = tuple(dict.fromkeys([*terms, *read_query(query, fold_case)]))
             few = len(terms) <= MAX_TERMS
             question = short_question(terms) if few else long_question(self.table, connection, terms)
-            known = _Asked(question, self._distinct(question.terms))
+            parsed = _ParsedQuery(question, self._distinct(question.terms))
             if few and not earlier and len(query) <= SHORT_QUERY:
-                self._queries.put(query, known)
-        return known
+                self._queries.put(query, parsed)
+        return parsed
 
     def _distinct(self, terms: Sequence[Term]) -> tuple[_Term, ...]:
         """One term per sequence of tokens."""
@@ -458,7 +452,7 @@ class Lexicon:
 def reword_stale(tx: Transaction, lexicon: Lexicon, limit: int) -> int:
     """Index up to `limit` passages anew that an earlier version has indexed; returns how many were looked at.
 
-    What it has done it does not do again, whoever ends when. Nobody hears of it: nothing that is said has changed.
+    Progress is kept, so a process that ends in between loses nothing. No stamp is drawn: no content has changed.
     """
     connection, table = tx.connection, lexicon.table
     stale = table.collection(connection).stale

@@ -1,14 +1,7 @@
-"""What is asked of drawers: listings by filters, pages of them, names of wings and rooms, what has changed.
+"""Queries on drawers: listings, pages, counts, duplicates, completions and changes.
 
-Cursors of listings: opaque to clients, bound to the question they were made for.
-
-A `DrawerFilter` as SQL: conditions on the table `drawers` under the name `d`, which hold for live drawers only.
-
-Names that fit what somebody has begun to write: those that begin with it, then those that hold it somewhere.
-
-Reading drawers: by id, by filter, page by page, counted.
-
-What has become of drawers since a moment, seen from any process: each unit of work leaves its number in them.
+A `DrawerFilter` becomes conditions on the table `drawers` under the name `d`; they hold for live drawers only. Cursors
+are opaque to clients and bound to the query that they were made for.
 """
 
 from __future__ import annotations
@@ -101,7 +94,7 @@ class Condition:
 
 
 def condition_of(drawers: DrawerFilter, dialect: Dialect) -> Condition:
-    """Live drawers that match. A wing or room that nobody has matches nothing."""
+    """Live drawers that match. An unknown wing or room matches nothing."""
     clauses = {
         "d.wing = (SELECT id FROM wings WHERE key = :wing)": drawers.wing,
         f"d.wing IN (SELECT w.id FROM wings w WHERE w.key IN {dialect.members(':within', str)})": drawers.within,
@@ -268,7 +261,7 @@ ALL = GREATEST
 
 
 class DrawerListing:
-    """What reads drawers. Newest means latest `occurred_at`, else `created_at`; then latest filed."""
+    """Reads drawers. Newest means latest `occurred_at`, else `created_at`; then latest filed."""
 
     def get(self, connection: Connection, drawer_ids: Sequence[str], *, deleted: bool = False) -> list[Drawer]:
         """Drawers by id, in the order asked, those not found left out; with `deleted` also those in the trash."""
@@ -304,7 +297,7 @@ class DrawerListing:
         return count_drawers(connection, filter)
 
     def versions(self, connection: Connection, drawer_id: str) -> list[DrawerVersion]:
-        """What a drawer said before each of its updates, oldest first."""
+        """The earlier states of a drawer, oldest first."""
         return rows.read_versions(connection, drawer_id)
 
     def duplicates(self, connection: Connection, content: str, filter: DrawerFilter, limit: int) -> list[Duplicate]:

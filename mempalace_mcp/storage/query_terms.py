@@ -1,4 +1,4 @@
-"""What words a passage is found by, and what words a query asks for: pure functions on text."""
+"""The words that a passage is indexed by, and the terms of a query. Pure functions on text."""
 
 from __future__ import annotations
 

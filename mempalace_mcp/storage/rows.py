@@ -1,8 +1,6 @@
-"""Rows: how values are written and read, and which wing and room a drawer has.
+"""Rows of drawers, wings and rooms: how they are written and read.
 
-How drawers are written into rows and read from them.
-
-Wings and rooms: made when the first drawer needs them, compared by key, shown as first written.
+Wings and rooms are made with their first drawer. They compare by key and are shown as first written.
 """
 
 from __future__ import annotations
@@ -69,7 +67,7 @@ def read_versions(connection: Connection, drawer_id: str) -> list[DrawerVersion]
 
 
 def content_hash(content: str) -> bytes:
-    """The hash by which the same bytes are found again."""
+    """The hash by which equal texts are found."""
     return hashlib.blake2b(content.encode(), digest_size=HASH_BYTES).digest()
 
 
@@ -114,7 +112,7 @@ def find_place(connection: Connection, place: Place) -> PlaceRow | None:
 
 
 def ensure_place(connection: Connection, place: Place) -> PlaceRow:
-    """The rows of a place, made now if nobody has named it before."""
+    """The rows of a place, made if they are missing."""
     found = find_place(connection, place)
     if found:
         return found

@@ -1,21 +1,16 @@
-"""Units of work on the truth, and the records by which each happens once.
+"""Units of work, and the records that make a repeated write idempotent.
 
-One unit of work on the truth, and who may run it.
+Such a record, in the table `receipts`, holds the outcome of a write and is committed in the transaction of the write.
+So there is no moment at which only one of them is durable, and a call repeated under its key gets its first answer.
+Refusals are recorded too: a call that was seen refused must not succeed later. Failures that are not about the call
+itself (a full queue, a full disk, a deadline) are not recorded, so the call can be tried again.
 
-Results and refusals of units of work as text, and back: the values of `core.model` and the errors of `core.errors`.
-
-What JSON knows stands for itself, except that an object always has one member: a type, and what it is made of.
+Outcomes are stored as JSON, made of the values of `core.model` and the errors of `core.errors`. A JSON object has one
+member, the name of a type, and its value holds the parts:
 
     [{"Filed": {"drawer_id": "d_06...", "created": true, "near_duplicate_of": null}}]
 
-Types are looked up in a closed table: whatever a text says, it makes nothing but values.
-
-Receipts: what became of a write is stored with its effect, so that a repetition is answered and not done again.
-
-A receipt is committed in the transaction of its write. There is no moment at which one is durable and the other is not,
-whatever dies when: whoever repeats a call under its key gets the answer of the first time. Refusals leave receipts too,
-because a call that its caller may have seen refused must not succeed behind its back. What says nothing about the call
-itself (a full queue, a full disk, a deadline) leaves none, so that it can be tried again.
+Names are looked up in a closed table, so stored text can make nothing but values.
 """
 
 from __future__ import annotations
@@ -65,7 +60,7 @@ class Stamp:
 
 
 class Transaction:
-    """What a unit of work sees: the connection, inside `BEGIN IMMEDIATE`, and its stamp.
+    """What a unit of work sees: the connection, inside a transaction that holds the write lock, and its stamp.
 
     A unit of work may run more than once (a retry, a group that broke apart), so it must do nothing but read and
     write through `connection`.
@@ -80,12 +75,16 @@ class Transaction:
         self._point: str | None = None
         """The last savepoint."""
         self._changes = 0
-        """What the connection had changed when it was there."""
+        """`connection.changed` at the last savepoint."""
         self._points = 0
 
     @property
     def stamp(self) -> Stamp:
         """Drawn when first asked for: a unit that changes nothing leaves no mark."""
+        return self._stamp or self.mark_changed()
+
+    def mark_changed(self) -> Stamp:
+        """Draw the stamp if that is not done yet, and return it. A change that stores no stamp must call it."""
         if self._stamp is None:
             self._stamp = (self._before or Stamp.last(self.connection)).following(self._now())
         return self._stamp
@@ -97,12 +96,12 @@ class Transaction:
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """A part of the unit: what raises out of the block leaves nothing of itself behind, and the unit may go on.
+        """A part of the unit: if the block raises, its changes are rolled back, and the unit may go on.
 
-        It may not go on when SQLite has ended the whole transaction meanwhile; `connection.in_transaction` tells.
-        A statement that writes must have been read to its end before the part begins.
+        It must not go on when the database has ended the whole transaction; `connection.in_transaction` tells.
+        A statement that writes must have been read to its end before the block begins.
         """
-        stamp, point = self._stamp, self.here()
+        stamp, point = self._stamp, self.set_savepoint()
         try:
             yield
         except BaseException:
@@ -112,12 +111,12 @@ class Transaction:
                 self._point, self._changes = point, self.connection.changed
             raise
 
-    def here(self) -> str:
-        """The name of a savepoint for this place: the last one, as long as nothing was written after it."""
+    def set_savepoint(self) -> str:
+        """Set a savepoint and return its name; the last one is used again as long as nothing was written after it."""
         changes = self.connection.changed
         if self._point is None or changes != self._changes:
             self._points += 1
-            point = f"point_{self._points}"  # a name of its own: it ends with the unit, and others may begin inside it
+            point = f"point_{self._points}"  # not used twice: savepoints end with the unit and may be nested
             self.connection.execute(f"SAVEPOINT {point}")
             self._point, self._changes = point, changes
         return self._point
@@ -149,12 +148,12 @@ class Unit(Generic[T]):
     def begin(self) -> bool:
         """Claim the unit for running; False if its caller has given up.
 
-        From here on the caller can no longer give up: it must wait for the outcome.
+        From then on the caller cannot give up: it must wait for the outcome.
         """
         return self.outcome.set_running_or_notify_cancel()
 
     def in_time(self, waiting_for: str) -> bool:
-        """May the unit, once begun, still run? Otherwise its caller hears that its time is over."""
+        """True if the deadline of a begun unit has not passed; otherwise the unit fails with that error."""
         try:
             self.deadline.check(waiting_for)
         except PalaceError as error:
@@ -181,7 +180,7 @@ _KINDS: Mapping[str, type] = MappingProxyType(
 _PARTS: Mapping[type, tuple[str, ...]] = MappingProxyType(
     {kind: ("value",) if issubclass(kind, Enum) else tuple(signature(kind).parameters) for kind in _KINDS.values()}
 )
-"""What a type is made of: the parameters of its constructor, which are its attributes too."""
+"""The parts of a type: the parameters of its constructor, which are also its attributes."""
 
 
 def encode(value: object) -> str:
@@ -246,7 +245,7 @@ KEPT_AT_MOST = 100_000
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyStatistics:
-    """Writes with a receipt key since the process began: those done and recorded, those answered from a receipt."""
+    """Writes under an idempotency key since the process began: run and recorded, answered from a record."""
 
     recorded: int = field(metadata=counter("receipts_recorded", "Writes done under a receipt."))
     replayed: int = field(metadata=counter("receipts_replayed", "Writes answered from a receipt."))
@@ -254,14 +253,14 @@ class IdempotencyStatistics:
 
 @dataclass(frozen=True, slots=True)
 class _Settled:
-    """What became of a write: its result, or the error by which it was refused."""
+    """The outcome of a write: its result, or the error by which it was refused."""
 
     outcome: Any
     replayed: bool
 
 
 class IdempotentWriter:
-    """A `Writer` before another one: a write whose deadline carries a receipt key is done once, all others as ever."""
+    """Wraps a `Writer`: a write under an idempotency key runs once, other writes are passed on."""
 
     def __init__(self, writer: Writer, now: Callable[[], Instant] = clock.now) -> None:
         self._writer = writer
@@ -274,8 +273,8 @@ class IdempotentWriter:
         """Run the unit, or return what it returned when it was run under the same key.
 
         Raises:
-            Conflict: under this key something else was asked for.
-            PalaceError: as the writer behind this one; a refusal also when it was the answer of the first time.
+            Conflict: another request was made under this key.
+            PalaceError: as the wrapped writer; a recorded refusal is raised again.
         """
         if deadline.receipt is None:
             return self._writer.write(work, deadline)
@@ -304,7 +303,7 @@ class IdempotentWriter:
             if not _is_verdict(error):
                 raise
             outcome = error
-        if tx.connection.in_transaction:  # without it the insertion would be durable by itself
+        if tx.connection.in_transaction:  # outside a transaction the insertion would commit by itself
             _insert(tx.connection, key, encode(outcome), self._now())
         return _Settled(outcome, replayed=False)
 
@@ -315,7 +314,7 @@ class IdempotentWriter:
 
 
 def prune(tx: Transaction, now: Instant, limit: int) -> int:
-    """Remove at most `limit` receipts, the oldest ones, if they are past their time or too many; returns how many."""
+    """Remove at most `limit` of the oldest records if they are expired or too many; returns how many."""
     (count,) = tx.connection.execute("SELECT count(*) FROM receipts").fetchone()
     oldest = tx.connection.execute(
         "SELECT scope, key, recorded_at FROM receipts ORDER BY recorded_at LIMIT ?", (limit,)
@@ -368,5 +367,5 @@ def _read(answer: str) -> Any:
 
 
 def _is_verdict(error: PalaceError) -> bool:
-    """Does it refuse the call itself, so that trying again would be another call?"""
+    """Does the error refuse the call itself, so that the same call would be refused again?"""
     return not error.retryable and not isinstance(error, Cancelled | StorageError)

@@ -1,20 +1,11 @@
 """The forms of a word: folded, in parts, in other spellings, with symbols. Pure functions on text.
 
-One form for what readers take for the same: how words are compared, never how they are kept or shown.
+Folding unites compatibility forms, cases, and optional marks: accents, vowel signs, soft hyphens, the dot on the i.
+Letters that readers tell apart stay apart, such as и and й. Folded text is compared, never stored or shown.
 
-Compatibility and case forms unite, and so do the ways in which people write one word: with or without accents and
-vowel signs, soft hyphens, a dot on the i. Letters that readers tell apart stay apart, such as и and й.
-
-The parts of compound names: `TideTableService`, `tideTableService` and `tideTable2` hold the words tide and table.
-
-Names with punctuation between their parts need no care: their parts are words anyway.
-
-Other spellings of the words and numbers of a text, which no folding unites: written together, apart, without the
-letter that a keyboard lacks. Pure functions on text.
-
-Words for what is written with symbols: `C++`, `.NET`, `--no-verify`, `->`, an emoji. Pure functions on text.
-
-FTS5 drops symbols, so each becomes a letter of the private use area, which its tokenizer takes for one.
+Compound names (`TideTableService`, `tideTable2`) also count by their parts. Other spellings are words written
+together, apart, or without a letter that a keyboard lacks. Symbols (`C++`, `.NET`, `--no-verify`, `->`, an emoji) are
+dropped by FTS5, so each becomes a letter of the private use area.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The table of words, which each database has in its own way, and the weight of words in it.
+"""The table of words, which each database keeps in its own way, and the weight of words in it.
 
 A row of the table is a passage: the words of one chunk, under the chunk's number.
 """

@@ -1,4 +1,4 @@
-"""A copy of the whole palace in one file, made while it is in use, verified before it gets its name."""
+"""A backup: a copy of the palace in one file, made while it is in use and verified before it gets its name."""
 
 from __future__ import annotations
 

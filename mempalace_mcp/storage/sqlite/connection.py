@@ -1,13 +1,4 @@
-"""Connections to SQLite: how they are set up, pooled, and what their failures mean.
-
-How every connection to the palace is opened, and how we know that its files are still the ones on disk.
-
-What SQLite's result codes mean for the palace.
-
-Units of work become durable: several in one transaction, each in a savepoint of its own.
-
-A bounded pool of connections that read.
-"""
+"""Connections to SQLite: opening, the dialect, error codes, group commit, and a pool of readers."""
 
 from __future__ import annotations
 
@@ -61,7 +52,7 @@ FileIdentity = tuple[int, ...]
 class Identity:
     """Device and inode of the database and of its write-ahead log; None for a file that is not there.
 
-    `frozen` adds size and time of change, for a database that is read as if nobody could ever write it.
+    `frozen` adds size and time of change, for a database that is read as immutable.
     """
 
     database: FileIdentity | None
@@ -70,12 +61,12 @@ class Identity:
 
     @staticmethod
     def of(path: Path, frozen: bool = False) -> Identity:
-        """What lies at the path of the database, and beside it, now."""
+        """The files that are at the path of the database, and beside it, now."""
         return Identity(_identity(os.fspath(path), frozen), _identity(f"{path}-wal", frozen), frozen)
 
 
 def verify_sqlite(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> None:
-    """Return if the SQLite that Python brings can do what the palace needs.
+    """Verify that the SQLite of this Python is new enough.
 
     Raises:
         ConfigurationError: it is too old.
@@ -89,9 +80,9 @@ def verify_sqlite(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -
 
 
 def verify_identity(path: Path, expected: Identity) -> None:
-    """Return if the files at the path are the ones that were opened.
+    """Verify that the files at the path are the ones that were opened.
 
-    SQLite itself acknowledges writes into files that have been removed.
+    SQLite acknowledges writes into files that have been removed.
 
     Raises:
         PalaceMissing: one of them was removed or replaced.
@@ -120,7 +111,7 @@ def log_of(path: Path) -> Path:
 
 
 def shared_memory_of(path: Path) -> Path:
-    """The index of the write-ahead log, which all who use the database write, also to read."""
+    """The index of the write-ahead log; even readers write to it."""
     return Path(f"{path}-shm")
 
 
@@ -153,8 +144,8 @@ class SqliteDialect(Dialect):
 class SqliteConnection(sqlite3.Connection):
     """A connection that can end every statement begun on it.
 
-    A cursor that was not read to its end keeps its snapshot beyond `COMMIT` and `ROLLBACK`, and whatever holds it, such
-    as the traceback of an error, would leave the next user of the connection in the past.
+    A cursor that was not read to its end keeps its snapshot beyond `COMMIT` and `ROLLBACK`. A reference to it, such as
+    in a traceback, would leave the next user of the connection in the past.
     """
 
     dialect = SqliteDialect()
@@ -185,7 +176,7 @@ class SqliteConnection(sqlite3.Connection):
         return self.total_changes
 
     def close_cursors(self) -> None:
-        """End what was begun; the cursors cannot be used any more."""
+        """Close all cursors, and so end their statements."""
         for cursor in list(self._cursors):
             cursor.close()
         self._cursors.clear()
@@ -198,9 +189,9 @@ class SqliteConnection(sqlite3.Connection):
 
 
 def open_writer(path: Path) -> SqliteConnection:
-    """A connection for writing, in WAL mode, that never waits by itself: the database retries under its deadline.
+    """A connection for writing, in WAL mode. It never waits by itself: the database retries until the deadline.
 
-    Must be called with the write lock held.
+    The write lock must be held.
     """
     return _connect(
         path,
@@ -302,7 +293,7 @@ def explain(error: sqlite3.Error, path: Path) -> PalaceError:
 
 
 def _is_full(directory: Path) -> bool:
-    """Is there no room for this user? A quota shows only to who writes."""
+    """Is there no space for this user? A quota shows only when something is written."""
     if hasattr(os, "statvfs"):
         room = os.statvfs(directory)
         if room.f_bavail * room.f_frsize < _NEARLY_FULL_BYTES:
@@ -321,12 +312,12 @@ _LONGEST_PAUSE_SECONDS = 0.1
 
 
 class TransactionLost(Exception):
-    """Raised when SQLite has ended the transaction by itself, as a full disk makes it do: nothing may follow in it."""
+    """Raised when SQLite has ended the transaction by itself, for example on a full disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a unit came to, told to its caller only when the transaction is durable."""
+    """The outcome of a unit. Its caller gets it only when the transaction is durable."""
 
     unit: Unit[Any]
     result: Any = None
@@ -374,7 +365,7 @@ def commit_units(
 
 
 def _run(connection: SqliteConnection, units: Sequence[Unit[Any]], now: Callable[[], Instant]) -> list[Outcome]:
-    """Run each of them, and save the last stamp of those that did not fail, once for all."""
+    """Run each of them, and save the last stamp of those that did not fail."""
     run = _run_in_savepoint if len(units) > 1 else _run_alone
     outcomes: list[Outcome] = []
     last: Stamp | None = None
@@ -392,7 +383,7 @@ def _run(connection: SqliteConnection, units: Sequence[Unit[Any]], now: Callable
 def _run_alone(connection: SqliteConnection, unit: Unit[Any], transaction: Transaction) -> Outcome:
     try:
         outcome = Outcome(unit, result=unit.work(transaction))
-    except BaseException as error:  # noqa: BLE001 (whatever it is belongs to the caller, who gets it)
+    except BaseException as error:  # noqa: BLE001 (every error is raised in the caller)
         outcome = Outcome(unit, error=error)
     connection.close_cursors()
     _verify_transaction(connection, outcome.error)
@@ -400,7 +391,7 @@ def _run_alone(connection: SqliteConnection, unit: Unit[Any], transaction: Trans
 
 
 def _run_in_savepoint(connection: SqliteConnection, unit: Unit[Any], transaction: Transaction) -> Outcome:
-    point = transaction.here()
+    point = transaction.set_savepoint()
     outcome = _run_alone(connection, unit, transaction)
     if outcome.error is not None:
         connection.execute(f"ROLLBACK TO {point}")
@@ -409,7 +400,7 @@ def _run_in_savepoint(connection: SqliteConnection, unit: Unit[Any], transaction
 
 
 def _verify_transaction(connection: SqliteConnection, error: BaseException | None) -> None:
-    """Go on only inside the transaction: without it the next statement would commit by itself."""
+    """Verify that the transaction is open: outside it the next statement would commit by itself."""
     if not connection.in_transaction:
         raise TransactionLost from error
     if isinstance(error, sqlite3.Error) and is_passing(error):
@@ -417,9 +408,9 @@ def _verify_transaction(connection: SqliteConnection, error: BaseException | Non
 
 
 WAIT_SECONDS = 10.0
-"""How long a thread waits for a connection: longer means that somebody never gives one back."""
+"""How long a thread waits for a connection; longer means that one was never returned."""
 CLOSE_SECONDS = 5.0
-"""How long closing waits for readers at work; those left over close their connection when they are done."""
+"""How long closing waits for active readers; others close their connection when they are done."""
 
 
 class PoolClosed(Exception):
@@ -446,7 +437,7 @@ class ReaderPool:
 
     @contextlib.contextmanager
     def lend(self) -> Iterator[SqliteConnection]:
-        """A connection for the length of a block; whatever transaction it has left is rolled back.
+        """A connection for the length of a block; a transaction that is left open is rolled back.
 
         Raises:
             Busy: all of them have been in use for the whole waiting time.
@@ -479,7 +470,7 @@ class ReaderPool:
                 self._reserved.close_cursors()
 
     def close(self) -> None:
-        """Refuse further readers, wait a little for those at work, close the rest. Idempotent."""
+        """Refuse further readers, wait a little for active ones, close the rest. Idempotent."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -503,7 +494,7 @@ class ReaderPool:
                 return self._idle.pop()
         try:
             return self._open_connection()
-        except BaseException:  # whatever it was, the place is free again
+        except BaseException:  # the place in the pool must become free
             with self._changed:
                 self._lent -= 1
                 self._changed.notify_all()

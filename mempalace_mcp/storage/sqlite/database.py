@@ -1,9 +1,4 @@
-"""The database of a palace in SQLite: snapshots for readers, one transaction for each group of writes.
-
-Figures of the database: what health, metrics and status tell about it.
-
-The truth: one SQLite file, used by any number of threads and processes at once.
-"""
+"""The palace's database in one SQLite file, used by any number of threads and processes at once."""
 
 from __future__ import annotations
 
@@ -67,7 +62,7 @@ from mempalace_mcp.storage.word_table import WordsUnreadable
 
 @dataclass(frozen=True, slots=True)
 class CheckpointResult:
-    """What a checkpoint did; `complete` is false when a reader kept part of the write-ahead log from being moved."""
+    """The result of a checkpoint; `complete` is false if a reader kept part of the write-ahead log from being moved."""
 
     complete: bool
     log_pages: int
@@ -90,13 +85,13 @@ class Counters:
     last_error: str | None = None
 
     def locked(self, waited: float) -> None:
-        """The lock was had after so many seconds."""
+        """Count that the lock was taken after so many seconds."""
         self.locks += 1
         self.lock_wait_total += waited
         self.lock_wait_max = max(self.lock_wait_max, waited)
 
     def committed(self, units: int) -> None:
-        """So many units became durable together."""
+        """Count a commit of so many units."""
         self.last_error = None
         self.commits += units > 0
         self.groups += units > 1
@@ -137,7 +132,7 @@ class Database(PalaceDatabase):
         self._lock = FileLock(directory / LOCK_FILE)
         try:
             self._open(create=True)
-        except BaseException:  # half a database must leave no descriptor
+        except BaseException:  # a failed opening must leak no descriptor
             self._lock.close()
             raise
 
@@ -204,7 +199,7 @@ class Database(PalaceDatabase):
             self._refuse(units, error)
 
     def awaited(self) -> str:
-        """What a write waits for, as an error message names it."""
+        """What a write waits for, as error messages name it."""
         return self._lock.describe()
 
     def checkpoint(self) -> CheckpointResult:
@@ -219,7 +214,7 @@ class Database(PalaceDatabase):
             return CheckpointResult(*checkpoint(opened.writing()))
 
     def integrity(self) -> list[str]:
-        """What SQLite finds wrong with the file; empty if nothing.
+        """The problems that SQLite finds in the file.
 
         Raises:
             PalaceError: as `read`.
@@ -322,7 +317,7 @@ class Database(PalaceDatabase):
     def _lend(self, stack: contextlib.ExitStack) -> tuple[Opened, SqliteConnection]:
         while True:
             opened = self._current()
-            if isinstance(opened.refusal, StorageFull) and not opened.is_there():  # others have found space
+            if isinstance(opened.refusal, StorageFull) and not opened.is_there():  # another process has found space
                 self._open(create=False)
                 opened = self._current()
             try:
@@ -334,7 +329,7 @@ class Database(PalaceDatabase):
     @contextlib.contextmanager
     def _locked(self, deadline: Deadline) -> Iterator[None]:
         if self._current().refusal is not None:
-            self._open(create=False)  # somebody may have made room, or let us write, by now
+            self._open(create=False)  # there may be space or permission by now
         self._current().writing()
         started = time.monotonic()
         with self._lock.hold(deadline):
@@ -414,7 +409,7 @@ class Database(PalaceDatabase):
         return StorageError("the transaction ended early; nothing was written", hint="Try again.")
 
     def _refuse(self, units: Sequence[Unit[Any]], error: PalaceError) -> None:
-        """Give each caller an error of its own: one that is raised in several threads would grow with each."""
+        """Give each caller a copy of the error: the traceback of a shared one would grow in each thread."""
         if isinstance(error, StorageError | Busy):
             self._counters.last_error = error.code
         for unit in units:

@@ -77,7 +77,7 @@ class FullTextTable(WordTable):
         self.count_anew(tx)
 
     def count_anew(self, tx: Transaction) -> None:
-        """Make the totals out of the index. If nobody knows which rows are stale, all of them are."""
+        """Make the totals out of the index. If it is unknown which rows are stale, all of them are."""
         tx.connection.execute(
             "INSERT INTO lexicon (id, passages, tokens, stale)"
             " SELECT 1, (SELECT count(*) FROM passages), (SELECT coalesce(sum(cnt), 0) FROM passage_words),"

@@ -1,4 +1,4 @@
-"""A look into a palace's file from outside, without bringing it up to date, recovering it or keeping it open."""
+"""Read-only inspection of a palace's file: it is not migrated, recovered or kept open."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def inspect(path: Path) -> Inspection:
 
 
 def damages(path: Path) -> list[str]:
-    """What SQLite finds wrong with the pages of the file, the first few of it; reads all of them.
+    """The first few problems that SQLite finds in the pages of the file; reads all of them.
 
     Raises:
         PalaceError: as `inspect`.
@@ -71,7 +71,7 @@ def damages(path: Path) -> list[str]:
 
 
 def ask(path: Path, question: Callable[[SqliteConnection], T]) -> T:
-    """What the file answers; if it was read as one that never changes, and did, it is asked again.
+    """The result of a query on the file. If it was read as immutable but has changed, it is queried again.
 
     Raises:
         PalaceError: as `inspect`.
@@ -94,8 +94,11 @@ def _has_thawed(path: Path, before: Identity) -> bool:
 
 
 def _open(path: Path) -> SqliteConnection:
-    """A connection that cannot write. A file without a log beside it is read as one that never changes, since SQLite
-    would make the log; a log whose shared memory is missing can only be read by making that."""
+    """A connection that cannot write.
+
+    A file without a log is read as immutable, since SQLite would make the log otherwise. A log whose shared memory is
+    missing can only be read by making that.
+    """
     if not is_there(log_of(path)):
         return open_reader(path, "mode=ro&immutable=1")
     connection = open_reader(path, "mode=ro")

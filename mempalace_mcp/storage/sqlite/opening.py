@@ -1,10 +1,7 @@
-"""How the files of a palace are found, made, kept private and opened.
+"""Opening the files of a palace: permissions, locks, and the connections to write or only to read.
 
-The files of a palace are its user's alone. New ones are made so; here older, looser ones are closed.
-
-A palace may lie in a folder that holds more, such as a project: what the palace has not made is left as it is.
-
-The connections to one palace file, and how they come to be: to write, or where that is impossible, to read.
+New files are made private. Older files with looser permissions are made private here. A palace may lie in a folder
+that holds more, such as a project: files that the palace has not made are left alone.
 """
 
 from __future__ import annotations
@@ -52,7 +49,7 @@ _OURS = re.compile(
 _INDEX = "index"
 _IN_INDEX = re.compile(r"chroma(-\d+|\.json|\.tmp)")
 _LOOKED_AT = "tokens.toml"
-"""It is refused while others have access, for they may have changed it: closing it is for a person who looks first."""
+"""Others may have changed it, so it is refused until a person has looked at it and made it private."""
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -68,9 +65,10 @@ class Exposed:
 
 
 def close_to_others(directory: Path) -> None:
-    """Take from the palace's files and index what others may do with them, and from its directory that others may put
-    files there; what cannot be taken is warned of. Reading the directory is left to them, since it may hold more; if it
-    does hold more, all of it is.
+    """Make the palace's files and index private, and its directory writable by this user only.
+
+    Others may go on reading the directory. If it holds more than the palace, its mode is not changed. What cannot be
+    changed is logged as a warning.
     """
     for each in exposed(directory):
         if each.path.name == _LOOKED_AT:
@@ -90,7 +88,7 @@ def close_to_others(directory: Path) -> None:
 
 
 def exposed(directory: Path) -> Iterator[Exposed]:
-    """What is to be closed."""
+    """The files and folders that `close_to_others` would change."""
     if not platform.HAS_FILE_MODES:
         return
     for path in own_paths(directory):
@@ -103,7 +101,7 @@ def exposed(directory: Path) -> Iterator[Exposed]:
 
 
 def own_paths(directory: Path) -> Iterator[Path]:
-    """The directory, and what in it is the palace's."""
+    """The directory, and the palace's files and index in it."""
     yield directory
     with contextlib.suppress(OSError), os.scandir(directory) as scan:
         for entry in scan:
@@ -130,10 +128,10 @@ def _holds_more(directory: Path) -> bool:
 
 
 FOREIGN = "another program that holds the database"
-"""What is waited for, as errors name it."""
+"""As error messages name it."""
 
 OPENING_SECONDS = 2.0
-"""For the write lock, where opening and closing only keep out of the way of others."""
+"""How long opening and closing wait for the write lock where they can do without."""
 
 
 @dataclass(slots=True)
@@ -227,7 +225,7 @@ def open_to_write(path: Path, steps: Sequence[Migration], readers: int, now: Ins
             )
         pool = ReaderPool(partial(open_reader, path), readers)
         return Opened(path, writer, pool, Identity.of(path))
-    except BaseException:  # half a palace must leave no connection
+    except BaseException:  # a failed opening must leak no connection
         writer.close()
         raise
 
@@ -254,8 +252,10 @@ def open_patiently(
 
 @contextlib.contextmanager
 def leaving_nothing_behind(path: Path) -> Iterator[None]:
-    """Opening that fails leaves no files that it has made, unless something is in them. The write lock must be held:
-    then nobody else has just made them."""
+    """If opening fails, remove the files that it has made, unless something is in them.
+
+    The write lock must be held, so that no other process has just made them.
+    """
     log, shared = log_of(path), shared_memory_of(path)
     made = [file for file in (shared, log, path) if not is_there(file)]
     try:
@@ -269,8 +269,9 @@ def leaving_nothing_behind(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked_to_open(lock: FileLock, deadline: Deadline, needs_none: Callable[[], bool]) -> Iterator[bool]:
-    """Hold the write lock, unless nothing is to be written: who holds it may be stopped, which no reader should mind.
-    Is it held?
+    """Hold the write lock; yields whether it is held.
+
+    It is not waited for where nothing is to be written: its holder may be stopped, which must not stop readers.
 
     Raises:
         DeadlineExceeded: it is held by others, and needed.
@@ -285,7 +286,7 @@ def locked_to_open(lock: FileLock, deadline: Deadline, needs_none: Callable[[], 
 
 
 def is_complete(path: Path, steps: Sequence[Migration]) -> bool:
-    """Is the file there, with all that `open_to_write` would see to?
+    """Is the file there, with schema and state row, so that `open_to_write` would write nothing?
 
     Raises:
         sqlite3.Error: SQLite cannot open it.
@@ -309,7 +310,7 @@ def open_to_read(path: Path, steps: Sequence[Migration], readers: int, refusal: 
         sqlite3.Error: SQLite cannot open it.
     """
     ways = (("mode=ro", False), ("mode=ro&immutable=1", True))
-    for options, frozen in ways[isinstance(refusal, StorageFull) :]:  # to be read the first way it had room enough
+    for options, frozen in ways[isinstance(refusal, StorageFull) :]:  # the first way needs space
         identity = Identity.of(path, frozen)
         if frozen and identity.log is not None:
             break
@@ -317,7 +318,7 @@ def open_to_read(path: Path, steps: Sequence[Migration], readers: int, refusal: 
             with contextlib.closing(open_reader(path, options)) as connection:
                 verify_schema(connection, len(steps))
                 version = schema_version(connection)
-                if identity.log is None and not frozen:  # reading has made it
+                if identity.log is None and not frozen:  # reading has made the log
                     identity = replace(identity, log=Identity.of(path).log)
         except sqlite3.OperationalError:
             continue

@@ -1,4 +1,4 @@
-"""FTS5's own tokenizer, asked through a table in memory."""
+"""FTS5's tokenizer, reached through a table in memory."""
 
 from __future__ import annotations
 
