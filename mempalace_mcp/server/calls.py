@@ -165,7 +165,7 @@ class ToolCalls:
     def _runs_in_writer(self, request: RequestContext, tool: str) -> bool:
         """True if the call is one small write: then it needs no thread of its own, and no turn of the executor."""
         services = self._services
-        return request.size <= MAX_BYTES_IN_WRITER and services.tools.is_brief(tool) and services.writer.has_room
+        return request.size <= MAX_BYTES_IN_WRITER and services.tools.runs_in_writer(tool) and services.writer.has_room
 
     async def _run(
         self, request: RequestContext, params: Json, progress: ProgressReporter | None, in_writer: bool

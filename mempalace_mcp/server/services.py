@@ -30,7 +30,7 @@ class Tools(Protocol):
         """The tools as `tools/list` lists them."""
         ...
 
-    def is_brief(self, name: str) -> bool:
+    def runs_in_writer(self, name: str) -> bool:
         """True if all that the tool does is one small write."""
         ...
 

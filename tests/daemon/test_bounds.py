@@ -194,7 +194,7 @@ class Leaky:
         self.instructions = table.instructions
         self.names = table.names
         self.definitions = table.definitions
-        self.is_brief = table.is_brief
+        self.runs_in_writer = table.runs_in_writer
 
     def call(self, context: Any, name: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
         failed = True

@@ -42,7 +42,7 @@ class EchoTools:
             for name in names
         ]
 
-    def is_brief(self, name: str) -> bool:
+    def runs_in_writer(self, name: str) -> bool:
         return False
 
     def call(self, context: Any, name: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Pool:
 
 
 class _NoWriter:
-    """No tool here is brief."""
+    """No tool here runs in the writer."""
 
     has_room = False
 

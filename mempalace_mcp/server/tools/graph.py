@@ -114,7 +114,7 @@ class GraphStatisticsAnswer(TypedDict):
     "ISO 8601). Returns it; created false if it was known.",
     title="Add fact",
     effect=Effect.WRITE,
-    brief=True,
+    in_writer=True,
 )
 def kg_add(call: ToolCall, **fact: Unpack[FactArguments]) -> FactAddedAnswer:
     added = call.palace.kg_add(**fact, deadline=call.deadline)
@@ -167,7 +167,7 @@ def kg_query(
     "repeatedly). Returns it; known_at before still shows it.",
     title="End fact",
     effect=Effect.WRITE,
-    brief=True,
+    in_writer=True,
 )
 def kg_invalidate(call: ToolCall, **end: Unpack[FactEnd]) -> InvalidatedAnswer:
     fact = call.palace.kg_invalidate(**end, deadline=call.deadline)
@@ -178,7 +178,7 @@ def kg_invalidate(call: ToolCall, **end: Unpack[FactEnd]) -> InvalidatedAnswer:
     "End a fact and record its successor, at one instant, by default now; a date: at its end. Returns both.",
     title="Replace fact",
     effect=Effect.WRITE,
-    brief=True,
+    in_writer=True,
 )
 def kg_supersede(call: ToolCall, **succession: Unpack[Succession]) -> SupersededAnswer:
     ended, following = call.palace.kg_supersede(**succession, deadline=call.deadline)

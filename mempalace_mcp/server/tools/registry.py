@@ -117,9 +117,9 @@ class ToolTable:
             withheld={**self.withheld, **{name: reason for name, reason in reasons.items() if reason is not None}},
         )
 
-    def is_brief(self, name: str) -> bool:
+    def runs_in_writer(self, name: str) -> bool:
         """True if all that the tool of that name does is one small write."""
-        return name in self.offers and self.offers[name].tool.brief
+        return name in self.offers and self.offers[name].tool.in_writer
 
     def call(self, context: ToolContext, name: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Run one tool and return its answer, which is JSON-safe and matches the tool's output schema.
