@@ -122,7 +122,7 @@ def _rows(schema: Mapping[str, Any], root: Mapping[str, Any], path: str = "") ->
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema itself, or the one it refers to."""
+    """The schema, or the one that it refers to."""
     reference = schema.get("$ref")
     if reference is None:
         return schema

@@ -20,7 +20,7 @@ from mempalace_mcp.core.text import excerpt, name_key, read_entity, read_name
 from mempalace_mcp.palace import search
 from mempalace_mcp.server.services import Services
 from mempalace_mcp.server.tools import overview
-from mempalace_mcp.server.tools.answers import Json, fact_shown
+from mempalace_mcp.server.tools.answers import Json, format_fact
 from mempalace_mcp.server.tools.schema import (
     Arguments,
     Limit,
@@ -311,7 +311,7 @@ def _passage(hit: Hit) -> str:
 
 
 def _fact(fact: Fact) -> str:
-    shown = fact_shown(fact)
+    shown = format_fact(fact)
     times = [f"{word} {shown[key]}" for word, key in (("from", "valid_from"), ("to", "valid_to")) if key in shown]
     holds = "" if shown["current"] else "not now"
     details = ", ".join(filter(None, [*times, holds]))

@@ -11,7 +11,7 @@ from mempalace_mcp.core.model import Drawer, Room, Wing
 from mempalace_mcp.core.text import excerpt
 from mempalace_mcp.server.services import Services
 from mempalace_mcp.server.subscriptions import DRAWER_TEMPLATE, ROOM_TEMPLATE, WING_TEMPLATE, read_uri, write_uri
-from mempalace_mcp.server.tools.answers import Json, drawer_preview, drawer_whole, present, to_json
+from mempalace_mcp.server.tools.answers import Json, format_drawer, format_preview, present, to_json
 from mempalace_mcp.server.tools.overview import largest
 
 PAGE = 50
@@ -100,7 +100,7 @@ def drawer_uri(drawer: Drawer) -> str:
 
 def provenance(drawer: Drawer) -> Json:
     """The `_meta` of a drawer: all of its data beside its text."""
-    return {PROVENANCE: {key: value for key, value in drawer_whole(drawer).items() if key != "content"}}
+    return {PROVENANCE: {key: value for key, value in format_drawer(drawer).items() if key != "content"}}
 
 
 def media_type(drawer: Drawer) -> str:
@@ -144,5 +144,5 @@ def _format_wing(wing: Wing) -> Json:
 
 
 def _format_room(room: Room) -> Json:
-    newest = [{"uri": drawer_uri(drawer), **drawer_preview(drawer)} for drawer in room.drawers.items]
+    newest = [{"uri": drawer_uri(drawer), **format_preview(drawer)} for drawer in room.drawers.items]
     return {"wing": room.wing, "room": room.name, "drawers": room.drawers.total, "newest": newest}

@@ -1,1 +1,1 @@
-"""The tools: typed arguments in, JSON out; every refusal is a `PalaceError`."""
+"""The tools. Each is a typed function; a refusal is a `PalaceError`."""

@@ -7,7 +7,7 @@ from pydantic import Field
 from mempalace_mcp.core.model import CheckpointItem
 from mempalace_mcp.palace.arguments import MAX_ITEMS
 from mempalace_mcp.server.tools.answers import Json, present
-from mempalace_mcp.server.tools.diary import EntryArguments, written_entry
+from mempalace_mcp.server.tools.diary import EntryArguments, format_entry_head
 from mempalace_mcp.server.tools.drawers import DrawerArguments
 from mempalace_mcp.server.tools.graph import FactArguments
 from mempalace_mcp.server.tools.schema import Nested
@@ -15,7 +15,7 @@ from mempalace_mcp.server.tools.tool import Effect, ToolCall, tool
 
 
 class CheckpointArguments(TypedDict):
-    """What to keep, all of it or nothing."""
+    """Drawers, facts and a diary entry to store, all or nothing."""
 
     items: NotRequired[Annotated[list[Annotated[DrawerArguments, Nested()]], Field(max_length=MAX_ITEMS)]]
     facts: NotRequired[Annotated[list[Annotated[FactArguments, Nested()]], Field(max_length=MAX_ITEMS)]]
@@ -24,7 +24,7 @@ class CheckpointArguments(TypedDict):
 
 
 class CheckpointAnswer(TypedDict):
-    """What was stored, in the order given."""
+    """The outcome of each item, in the order given."""
 
     drawers: list[Json]
     facts: list[Json]
@@ -40,11 +40,11 @@ class CheckpointAnswer(TypedDict):
 def checkpoint(call: ToolCall, **parts: Unpack[CheckpointArguments]) -> CheckpointAnswer:
     report = call.palace.checkpoint(**parts, deadline=call.deadline)
     return {
-        "drawers": [_stored("drawer_id", item) for item in report.drawers],
-        "facts": [_stored("fact_id", item) for item in report.facts],
-        "diary": {**written_entry(report.diary)} if report.diary else None,
+        "drawers": [_format_item("drawer_id", item) for item in report.drawers],
+        "facts": [_format_item("fact_id", item) for item in report.facts],
+        "diary": {**format_entry_head(report.diary)} if report.diary else None,
     }
 
 
-def _stored(key: str, item: CheckpointItem) -> Json:
+def _format_item(key: str, item: CheckpointItem) -> Json:
     return present({key: item.id, "created": item.created, "near_duplicate_of": item.near_duplicate_of})

@@ -1,4 +1,4 @@
-"""Each agent's diary."""
+"""Writing and reading the diaries of agents."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -33,7 +33,7 @@ class WrittenAnswer(TypedDict):
 
 
 class DiaryReadAnswer(Quoting):
-    """Entries, newest first: fewer than asked for if they are long. `truncated`: the only one is cut, being longer."""
+    """Entries, newest first; fewer than `last_n` if they are long. `truncated`: the only one is too long, and cut."""
 
     agent: NotRequired[str]
     entries: list[Json]
@@ -52,11 +52,11 @@ class DiaryReadAnswer(Quoting):
 )
 def diary_write(call: ToolCall, **entry: Unpack[EntryArguments]) -> WrittenAnswer:
     written = call.palace.diary_write(**entry, deadline=call.deadline)
-    return written_entry(written)
+    return format_entry_head(written)
 
 
-def written_entry(entry: DiaryEntry) -> WrittenAnswer:
-    """An entry without its text."""
+def format_entry_head(entry: DiaryEntry) -> WrittenAnswer:
+    """An entry of a diary without its text."""
     return {
         "drawer_id": entry.drawer_id,
         "agent": entry.agent,
@@ -78,7 +78,7 @@ def diary_read(
     fitting = _count_fitting(page.items)
     if fitting < len(page.items):
         page = read(last_n=fitting)
-    entries = [_entry(entry) for entry in page.items]
+    entries = [_format_entry(entry) for entry in page.items]
     is_cut = any(len(shown["content"]) < shown["characters"] for shown in entries)
     answer = DiaryReadAnswer(
         agent=page.items[0].agent if page.items else agent_name,
@@ -92,17 +92,17 @@ def diary_read(
 
 
 def _count_fitting(entries: Sequence[DiaryEntry]) -> int:
-    """How many entries from the first on fit in an answer; one always does, cut if it must be."""
+    """The number of entries from the first on that fit in an answer; the first one is cut if it does not fit."""
     room = TOKENS
     for count, entry in enumerate(entries):
-        shown = _entry(entry)
+        shown = _format_entry(entry)
         room -= estimate_tokens(to_json(shown))
         if count and (room < 0 or len(shown["content"]) < shown["characters"]):
             return count
     return len(entries)
 
 
-def _entry(entry: DiaryEntry) -> Json:
-    head = {**written_entry(entry), "characters": len(entry.content)}
+def _format_entry(entry: DiaryEntry) -> Json:
+    head = {**format_entry_head(entry), "characters": len(entry.content)}
     room = TOKENS - estimate_tokens(to_json(head))
     return {**head, "content": entry.content[: fitting_as_json(entry.content, room)]}

@@ -16,7 +16,7 @@ from mempalace_mcp.server.tools.answers import (
     Json,
     Quoting,
     count_fitting,
-    drawer_preview,
+    format_preview,
     part_of,
     quoting,
 )
@@ -37,7 +37,7 @@ class DrawerArguments(TypedDict):
 
 
 class DrawerUpdate(TypedDict):
-    """What to replace; the rest stays."""
+    """Fields to replace; absent ones stay."""
 
     content: NotRequired[Content]
     wing: NotRequired[str]
@@ -58,7 +58,7 @@ class DrawerFilters(TypedDict):
 
 
 class AddDrawerAnswer(TypedDict):
-    """`pending`: found by its words at once, by its meaning a moment later."""
+    """The drawer. If `pending`, search finds it by its words at once, by its meaning a moment later."""
 
     drawer_id: str
     created: bool
@@ -69,9 +69,9 @@ class AddDrawerAnswer(TypedDict):
 
 
 class GetDrawersAnswer(Quoting):
-    """The drawers in the order asked for, and the ids that no live drawer has.
+    """The drawers in the order of the ids, and the ids of no live drawer.
 
-    Each tells how many `characters` the whole has, and at which `offset` the content begins if it is a part.
+    `characters` is the length of the whole content, `offset` where the shown part begins if it is not the first.
     """
 
     drawers: list[Json]
@@ -91,7 +91,7 @@ class ListDrawersAnswer(Quoting):
 
 
 class UpdateDrawerAnswer(TypedDict):
-    """Where the drawer stands now, and which version it is."""
+    """The drawer's place and version after the update."""
 
     drawer_id: str
     version: int
@@ -101,7 +101,7 @@ class UpdateDrawerAnswer(TypedDict):
 
 
 class DeleteDrawersAnswer(TypedDict):
-    """What was deleted or, as a dry run, would be."""
+    """The outcome of a deletion or of its dry run."""
 
     matched: NotRequired[int]
     deleted: int
@@ -112,7 +112,7 @@ class DeleteDrawersAnswer(TypedDict):
 
 
 class RestoreDrawersAnswer(TypedDict):
-    """Which drawers are live again, and which ids are not in the trash."""
+    """The ids of drawers that are live again, and those that are not in the trash."""
 
     restored: list[str]
     missing: list[str]
@@ -161,7 +161,7 @@ def list_drawers(
     call: ToolCall, *, limit: Limit = 20, cursor: Cursor | None = None, **filters: Unpack[DrawerFilters]
 ) -> ListDrawersAnswer:
     page = call.palace.list_drawers(**filters, limit=limit, cursor=cursor)
-    shown = [drawer_preview(drawer) for drawer in page.items]
+    shown = [format_preview(drawer) for drawer in page.items]
     fitting = count_fitting(shown, LISTING_TOKENS)
     if fitting < len(shown):
         page = call.palace.list_drawers(**filters, limit=fitting, cursor=cursor)
@@ -211,7 +211,7 @@ def delete_drawers(
         deleted=deletion.deleted,
         dry_run=deletion.dry_run,
         missing=list(deletion.missing),
-        sample=[drawer_preview(drawer) for drawer in deletion.sample],
+        sample=[format_preview(drawer) for drawer in deletion.sample],
     )
     hint = _deletion_hint(deletion)
     return {**answer, "hint": hint} if hint else answer

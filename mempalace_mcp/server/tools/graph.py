@@ -1,4 +1,4 @@
-"""The knowledge graph: facts that begin, hold and end."""
+"""The knowledge graph: recording, ending, replacing and querying facts."""
 
 from functools import partial
 from typing import Annotated, NotRequired, TypedDict, Unpack
@@ -7,7 +7,7 @@ from pydantic import Field
 
 from mempalace_mcp.core.model import Direction
 from mempalace_mcp.palace.facts import MAX_DEPTH
-from mempalace_mcp.server.tools.answers import LISTING_TOKENS, Json, count_fitting, fact_shown
+from mempalace_mcp.server.tools.answers import LISTING_TOKENS, Json, count_fitting, format_fact
 from mempalace_mcp.server.tools.schema import Cursor, Limit, Share
 from mempalace_mcp.server.tools.tool import Effect, ToolCall, tool
 
@@ -25,7 +25,7 @@ class FactArguments(TypedDict):
 
 
 class FactEnd(TypedDict):
-    """Which fact ended, and when, or that it never was true."""
+    """A fact to end or, with `retract`, to take back because it never was true."""
 
     subject: str
     predicate: str
@@ -36,7 +36,7 @@ class FactEnd(TypedDict):
 
 
 class Succession(TypedDict):
-    """Which fact gives way to which, and when."""
+    """A fact to end, and its successor."""
 
     subject: str
     predicate: str
@@ -56,10 +56,9 @@ class FactAddedAnswer(TypedDict):
 
 
 class QueryAnswer(TypedDict):
-    """`resolved` is the entity as stored, or null if there is none; `total` counts facts before the limit.
+    """`resolved` is the entity as stored, or null if there is none. `total` counts facts before the limit.
 
-    `truncated`: there is more. `next_cursor` leads to it; if that is null, there are more entities around than were
-    visited.
+    If `truncated`, there is more: facts behind `next_cursor`, or, if that is null, entities that were not visited.
     """
 
     entity: NotRequired[str]
@@ -73,7 +72,7 @@ class QueryAnswer(TypedDict):
 
 
 class InvalidatedAnswer(TypedDict):
-    """The fact with its end, or as it was believed until it was retracted."""
+    """The fact with its end, or the retracted fact as it was believed."""
 
     fact_id: NotRequired[str]
     fact: Json
@@ -118,7 +117,7 @@ class GraphStatisticsAnswer(TypedDict):
 )
 def kg_add(call: ToolCall, **fact: Unpack[FactArguments]) -> FactAddedAnswer:
     added = call.palace.kg_add(**fact, deadline=call.deadline)
-    return {"fact_id": added.fact.fact_id, "created": added.created, "fact": fact_shown(added.fact)}
+    return {"fact_id": added.fact.fact_id, "created": added.created, "fact": format_fact(added.fact)}
 
 
 @tool(
@@ -146,7 +145,7 @@ def kg_query(
         cursor=cursor,
     )
     answer = query(limit=limit)
-    shown = [fact_shown(fact, hops) for fact, hops in zip(answer.facts, answer.depths, strict=True)]
+    shown = [format_fact(fact, hops) for fact, hops in zip(answer.facts, answer.depths, strict=True)]
     fitting = count_fitting(shown, LISTING_TOKENS)
     if fitting < len(shown):
         answer, shown = query(limit=fitting), shown[:fitting]
@@ -171,7 +170,7 @@ def kg_query(
 )
 def kg_invalidate(call: ToolCall, **end: Unpack[FactEnd]) -> InvalidatedAnswer:
     fact = call.palace.kg_invalidate(**end, deadline=call.deadline)
-    return {"fact_id": fact.fact_id, "fact": fact_shown(fact)}
+    return {"fact_id": fact.fact_id, "fact": format_fact(fact)}
 
 
 @tool(
@@ -182,7 +181,7 @@ def kg_invalidate(call: ToolCall, **end: Unpack[FactEnd]) -> InvalidatedAnswer:
 )
 def kg_supersede(call: ToolCall, **succession: Unpack[Succession]) -> SupersededAnswer:
     ended, following = call.palace.kg_supersede(**succession, deadline=call.deadline)
-    return {"fact_id": following.fact_id, "fact": fact_shown(following), "superseded": fact_shown(ended)}
+    return {"fact_id": following.fact_id, "fact": format_fact(following), "superseded": format_fact(ended)}
 
 
 @tool("List facts, ended ones too, by when they began.", title="Timeline")
@@ -190,7 +189,7 @@ def kg_timeline(
     call: ToolCall, entity: str | None = None, limit: Limit = 100, cursor: Cursor | None = None
 ) -> TimelineAnswer:
     page, resolved = call.palace.kg_timeline(entity=entity, limit=limit, cursor=cursor)
-    shown = [fact_shown(fact) for fact in page.items]
+    shown = [format_fact(fact) for fact in page.items]
     fitting = count_fitting(shown, LISTING_TOKENS)
     if fitting < len(shown):
         page, resolved = call.palace.kg_timeline(entity=entity, limit=fitting, cursor=cursor)

@@ -1,4 +1,4 @@
-"""What the server has been asked."""
+"""The calls that the server has answered."""
 
 from typing import Annotated, NotRequired, TypedDict, cast
 

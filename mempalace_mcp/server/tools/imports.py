@@ -1,4 +1,4 @@
-"""Filing whole files and folders."""
+"""Importing files and folders."""
 
 from pathlib import Path
 from typing import Annotated, TypedDict, cast
@@ -24,10 +24,9 @@ AbsolutePath = Annotated[str, AfterValidator(_verify_absolute)]
 
 
 class ImportPathAnswer(TypedDict):
-    """What the importers report: drawers by what was done, how many stand `elsewhere` than in the wing asked for, what
-    was `skipped` and why, and the first `problems`.
+    """Numbers of drawers by outcome, of those `elsewhere` than in the given wing, of files `skipped` by reason.
 
-    `complete` is false if the time of the call ran out; calling again goes on.
+    `problems` are the first ones. `complete` is false if the time of the call ran out; a further call goes on.
     """
 
     files: int

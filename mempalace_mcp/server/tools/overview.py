@@ -1,4 +1,4 @@
-"""The palace as a whole: its rooms, its summary for a new session, its health."""
+"""The palace as a whole: rooms, the summary for a new session, health, and reopening."""
 
 from collections.abc import Sequence
 from typing import Annotated, NotRequired, TypedDict, cast
@@ -14,7 +14,7 @@ ROOMS_SHOWN = 500
 
 
 class TaxonomyAnswer(TypedDict):
-    """Wings, their rooms, and the live drawers in each: of many rooms (`rooms`) the largest, and then `truncated`."""
+    """Live drawers by wing and room. `rooms` counts all rooms; if `truncated`, only the largest are shown."""
 
     taxonomy: Json
     drawers: int
@@ -24,7 +24,7 @@ class TaxonomyAnswer(TypedDict):
 
 
 class WakeUpAnswer(Quoting):
-    """The text to read, and what it is made of."""
+    """The summary, its estimated tokens, and the number of drawers it is about."""
 
     text: str
     tokens: NotRequired[int]
@@ -33,7 +33,7 @@ class WakeUpAnswer(Quoting):
 
 
 class StatusAnswer(TypedDict):
-    """How the process and the palace are; `reasons` say in words what is not well."""
+    """The health of process and palace. `reasons` name what is not well."""
 
     status: str
     reasons: list[str]
@@ -70,7 +70,7 @@ def get_taxonomy(call: ToolCall, wing: str | None = None) -> TaxonomyAnswer:
 
 
 def largest(rooms: Sequence[RoomCount]) -> list[RoomCount]:
-    """The rooms with most drawers, as many as an answer shows, in the order given."""
+    """The rooms with most drawers, as many as an answer shows, in their given order."""
     ranked = sorted(range(len(rooms)), key=lambda place: -rooms[place].drawers)
     return [rooms[place] for place in sorted(ranked[:ROOMS_SHOWN])]
 

@@ -1,9 +1,4 @@
-"""Which tools there are, what a client is told of them, and which it is shown.
-
-What the server tells an agent before its first call.
-
-The tools a server offers, under the names it offers them by.
-"""
+"""The list of tools, the table of those that a server or a caller is offered, and the instructions for clients."""
 
 from __future__ import annotations
 
@@ -35,7 +30,7 @@ _CAUTION = (
 
 
 def write_instructions(names: Mapping[str, str], read_only: bool) -> str:
-    """The instructions; `names` maps each tool to the name it goes by."""
+    """The instructions; `names` maps each tool to the name it is offered under."""
     parts = (_READING, _CAUTION) if read_only else (_READING, _WRITING, _CAUTION)
     return " ".join(parts).format_map(names)
 
@@ -69,10 +64,10 @@ FULL: tuple[Tool, ...] = (*CORE, imports.import_path, history.history)
 
 LONGEST_NAME = 64
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_NAME}}}")
-"""What every client takes for the name of a tool; some refuse the whole list for one that is none."""
+"""The names that every client accepts; some refuse the whole list for a single other one."""
 
 Withholding = Callable[[str], PalaceError]
-"""Says why the tool of that name is not offered."""
+"""Makes the error for a call of a tool that is not offered, from its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +87,16 @@ class ListedTool:
 
 @dataclass(frozen=True, slots=True)
 class ToolTable:
-    """The tools on offer. Immutable, so any number of threads may call it."""
+    """The tools on offer. It is immutable, so that any number of threads may use it."""
 
     instructions: str
     offers: Mapping[str, ListedTool]
     withheld: Mapping[str, Withholding]
-    """Why others are not, by name."""
+    """The tools of the profile that are not offered, by name."""
 
     @property
     def names(self) -> dict[str, str]:
-        """What each tool on offer is called here, by its own name."""
+        """The name that each tool is offered under, by its own name."""
         return {offer.tool.name: name for name, offer in self.offers.items()}
 
     def definitions(self) -> list[dict[str, Any]]:
@@ -109,7 +104,7 @@ class ToolTable:
         return [offer.definition for offer in self.offers.values()]
 
     def granted(self, access: Principal) -> ToolTable:
-        """The table without the tools that are beyond this access."""
+        """The table without the tools that the principal may not use."""
         reasons = {name: _beyond(access, offer.tool) for name, offer in self.offers.items()}
         return replace(
             self,
@@ -118,7 +113,7 @@ class ToolTable:
         )
 
     def runs_in_writer(self, name: str) -> bool:
-        """True if all that the tool of that name does is one small write."""
+        """True if the tool of that name does nothing but one small write."""
         return name in self.offers and self.offers[name].tool.in_writer
 
     def call(self, context: ToolContext, name: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
@@ -126,7 +121,7 @@ class ToolTable:
 
         Raises:
             NotFound: there is no such tool.
-            PalaceError: whatever the tool refuses; then nothing was changed.
+            PalaceError: the tool refuses the call; then nothing was changed.
         """
         offer = self.offers.get(name)
         if offer is None:
@@ -147,7 +142,7 @@ def build_tools(profile: Profile = "core", *, read_only: bool = False, prefix: s
     """The tools of a profile, without the writers if `read_only`; every name begins with `prefix`.
 
     Raises:
-        ConfigurationError: the names would be none that every client takes.
+        ConfigurationError: some clients would refuse the names.
     """
     verify_prefix(prefix, profile)
     tools = FULL if profile == "full" else CORE
@@ -156,15 +151,15 @@ def build_tools(profile: Profile = "core", *, read_only: bool = False, prefix: s
     return ToolTable(
         instructions=write_instructions(names, read_only),
         offers=MappingProxyType({names[tool.name]: ListedTool.of(tool, names) for tool in offered}),
-        withheld={names[tool.name]: _server_only_reads for tool in tools if tool not in offered},
+        withheld={names[tool.name]: _server_is_read_only for tool in tools if tool not in offered},
     )
 
 
 def verify_prefix(prefix: str, profile: Profile = "core") -> None:
-    """Return if every client takes the names of the profile's tools with this prefix.
+    """Return if every client accepts the names of the profile's tools with this prefix.
 
     Raises:
-        ConfigurationError: some refuse them, and with them the whole list.
+        ConfigurationError: some would refuse them, and with them the whole list.
     """
     longest = max((tool.name for tool in (FULL if profile == "full" else CORE)), key=len)
     if _NAME.fullmatch(prefix + longest):
@@ -179,15 +174,15 @@ def verify_prefix(prefix: str, profile: Profile = "core") -> None:
 
 def _beyond(access: Principal, tool: Tool) -> Withholding | None:
     if tool.effect is Effect.WRITE and not access.writes:
-        return _token_only_reads
+        return _token_is_read_only
     return None if tool.within_wings or access.wings is None else _token_is_limited
 
 
-def _server_only_reads(name: str) -> PalaceError:
+def _server_is_read_only(name: str) -> PalaceError:
     return ReadOnly(f"{name} writes, and this server only reads", hint="Start a server without --read-only.")
 
 
-def _token_only_reads(name: str) -> PalaceError:
+def _token_is_read_only(name: str) -> PalaceError:
     return ReadOnly(f"{name} writes, and your token only reads", hint="Use a token whose scope is write.")
 
 

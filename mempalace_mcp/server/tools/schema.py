@@ -1,17 +1,9 @@
-"""Arguments of tools: their types, their schema, and how values are read.
+"""Arguments of tools: models from signatures, JSON Schemas, coercion of client input, and refusals in plain words.
 
-The base of all argument models, and the bounded types they are made of.
+Types, counts and sizes are checked here. `palace.arguments` says what a name, a date or a text may be.
 
-Types, counts and sizes are checked here. What a name, a date or a text may hold is the palace's to say.
-
-JSON Schemas (2020-12) of arguments and answers, without the noise that costs every session tokens.
-
-What clients make of arguments on the way, put back: a number or a list that arrives as text is taken as that.
-
-Only what has one meaning for its argument is taken; all else stays as it came, and validation refuses it. Where text is
-wanted, text is never touched. The schema of an argument says what is wanted.
-
-From a tool's raw arguments to its model, or to one refusal in plain words.
+Clients turn numbers, lists and objects into text. `coerce` takes a value back if it has one meaning for its argument;
+validation refuses everything else. Where an argument is text, the value is never touched.
 """
 
 from __future__ import annotations
@@ -45,18 +37,18 @@ MAX_METADATA_DEPTH = 8
 
 UNKNOWN_ARGUMENT = "unknown_argument"
 UNUSABLE = "unusable"
-"""Types of the faults found here; their message completes a sentence that begins with the argument's path."""
+"""Types of our own validation errors. Their message continues a sentence that begins with the argument's path."""
 
 SHOWN_CHARACTERS = 60
 
 
 def readable(name: object) -> str:
-    """A name of the caller's making, short and fit for UTF-8."""
+    """A name that a caller chose, shortened and valid UTF-8."""
     return str(name)[:SHOWN_CHARACTERS].encode("utf-8", "backslashreplace").decode()
 
 
 class Arguments(BaseModel):
-    """What a tool is called with: strict types, nothing unknown, and an empty optional argument is an absent one."""
+    """The base of all models of arguments: strict types, no unknown names; an empty optional argument is absent."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -152,7 +144,7 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_verify_depth)]
 Schema = dict[str, Any]
 
 FAR = 10**6
-"""A number beyond this bounds what is computed with, not what anybody asks for."""
+"""A maximum beyond this is not worth its tokens in the list of tools."""
 
 _KEPT = (
     "type",
@@ -176,14 +168,14 @@ _JSON_TYPES: Mapping[Any, str] = {
 
 
 def input_schema(model: type[BaseModel]) -> Schema:
-    """The schema of an argument model: inlined, no titles, an optional argument has just its own type."""
+    """The schema of an argument model: references inlined, no titles, no `null` for optional arguments."""
     full = model.model_json_schema()
     full.pop("description", None)
     return _slim(full, full.get("$defs", {}))
 
 
 def _slim(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    """Also without `additionalProperties`: some clients cannot convert it, and unknown arguments are refused anyway."""
+    # `additionalProperties` is left out: some clients cannot convert it, and unknown arguments are refused anyway.
     merged = _resolve(schema, definitions)
     slim = {key: merged[key] for key in _KEPT if key in merged and not (key == "default" and merged[key] is None)}
     if "properties" in merged:
@@ -194,7 +186,7 @@ def _slim(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
 
 
 def _resolve(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    """Put a reference's target, or an optional's only type, in its place; the outer keys win."""
+    """Replace a reference by its target, and an optional by its only type. Keys of the outer schema win."""
     while "$ref" in schema or "anyOf" in schema:
         outer = {key: value for key, value in schema.items() if key not in ("$ref", "anyOf")}
         if "$ref" in schema:
@@ -207,8 +199,11 @@ def _resolve(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
 
 
 def outline(schema: Schema) -> Schema:
-    """The same with nested objects reduced to names and types, and without what goes without saying: that one counts
-    from 1, the size of a text, a number that nobody reaches. What is not said here is told when it is broken."""
+    """The schema as `tools/list` shows it: shorter, as every session pays for its tokens.
+
+    Nested objects have names and types alone. A minimum of 1, sizes of texts and large maxima are left out; a refusal
+    names them.
+    """
     properties = {name: _outline_bounds(_outline_nested(each)) for name, each in schema["properties"].items()}
     return {**schema, "properties": properties}
 
@@ -228,9 +223,10 @@ def _outline_nested(schema: Schema) -> Schema:
 
 
 def output_schema(answer: type) -> Schema:
-    """Every key that an answer (a `TypedDict`) may have with its type, and the key of a refusal.
+    """The schema of an answer, from its `TypedDict`; refusals fit it too.
 
-    None is required: clients hold refusals against the same schema. Typed ones drop what is not named here, so all is.
+    No key is required, since clients validate refusals against the same schema. Every key is named, since typed clients
+    drop those that are not.
     """
     properties = {key: _value_schema(hint) for key, hint in get_type_hints(answer).items()}
     return {"type": "object", "properties": properties | {"error": {}}}
@@ -249,7 +245,7 @@ _TRUTHS: Mapping[str, bool] = {"true": True, "false": False}
 
 
 def coerce(value: Any, schema: Schema) -> Any:
-    """The value in the type that its schema wants, if it can be meant as nothing else; otherwise the value as it is."""
+    """The value in the type of its schema if it has one meaning in it; otherwise the value as it is."""
     if schema["type"] == "string" and "enum" not in schema:
         return value
     if isinstance(value, str):
@@ -267,7 +263,7 @@ def coerce(value: Any, schema: Schema) -> Any:
 
 
 def _from_text(text: str, schema: Schema) -> Any:
-    """What a text stands for where something else is wanted."""
+    """The value that a text stands for where another type is wanted."""
     meant = text.strip()
     if not meant:
         return ""
@@ -288,7 +284,7 @@ def _from_text(text: str, schema: Schema) -> Any:
 
 
 def _number(digits: str, schema: Schema) -> int | float | None:
-    """The number that is written, or None where a whole one is wanted and it is none."""
+    """The number, or None if it is not whole and the schema wants an integer."""
     if digits.lstrip("+-").isdecimal():
         return int(digits)
     number = float(digits)
@@ -298,7 +294,7 @@ def _number(digits: str, schema: Schema) -> int | float | None:
 
 
 def _list(text: str, schema: Schema) -> Any:
-    """The list that is written as JSON, or the one entry that is."""
+    """The list that a text is in JSON, or a list of the text as its one entry."""
     found = _parsed(text.strip())
     if isinstance(found, list | dict):
         return coerce(found, schema)
@@ -306,7 +302,7 @@ def _list(text: str, schema: Schema) -> Any:
 
 
 def _parsed(text: str) -> Any:
-    """The list or object that a text is in JSON, or None: numbers and strings in quotes are not what anybody means."""
+    """The list or object that a text is in JSON, or None for anything else."""
     if text[0] not in "[{":
         return None
     try:
@@ -328,7 +324,7 @@ def _properties(given: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
 
 
 def _is_empty(value: Any, schema: Schema) -> bool:
-    """True for what clients send that fill in whatever they leave out: no entry, no property, a count of nothing."""
+    """True for `[]`, `{}` and a count of 0: some clients send these for arguments that they mean to leave out."""
     match schema["type"]:
         case "integer":
             return value == 0 and not isinstance(value, bool) and schema.get("minimum", 0) > 0
@@ -345,8 +341,7 @@ _SHOWN_NUMBER = 10**15
 
 
 def read_arguments(model: type[A], arguments: Mapping[str, Any], schema: Schema) -> A:
-    """Validate, after putting right what a client turned into text; `schema` is the model's own, from which the refusal
-    tells what is allowed.
+    """Coerce and validate arguments. `schema` is that of the model; refusals say from it what is allowed.
 
     Raises:
         InvalidArgument: the first fault, and how many others there are. An unknown name comes before everything else,
@@ -358,11 +353,11 @@ def read_arguments(model: type[A], arguments: Mapping[str, Any], schema: Schema)
         raise _refusal(error, schema) from None
 
 
-def nearest(asked: str, known: Iterable[str]) -> str | None:
-    """The known name that was most likely meant, if one is like it."""
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most similar, if one is similar at all."""
     names = list(known)
-    beginning = asked[:SHOWN_CHARACTERS]
-    with_other_prefix = (name for name in names if beginning and (name.endswith(beginning) or beginning.endswith(name)))
+    beginning = name[:SHOWN_CHARACTERS]
+    with_other_prefix = (each for each in names if beginning and (each.endswith(beginning) or beginning.endswith(each)))
     return next(with_other_prefix, None) or next(iter(difflib.get_close_matches(beginning, names, 1)), None)
 
 
@@ -398,7 +393,7 @@ def _fault(fault: ErrorDetails, schema: Schema) -> tuple[str, str, str]:
         return f"{path} {fault['msg']}", path, hint
     if fault["type"] == "string_unicode":
         verify_text(fault["input"], path)
-    return f"{path} cannot be {_shown(fault['input'])}", path, hint
+    return f"{path} cannot be {_format_value(fault['input'])}", path, hint
 
 
 def _path(location: Sequence[str | int]) -> str:
@@ -415,7 +410,7 @@ def _schema_at(schema: Schema, location: Sequence[str | int]) -> Schema:
 
 
 def _allowed(schema: Schema) -> str:
-    """What a schema accepts, in words."""
+    """The values that a schema accepts, in words."""
     words = _allowed_type(schema)
     return f"{words} ({schema['description']})" if "description" in schema else words
 
@@ -437,8 +432,8 @@ def _allowed_type(schema: Schema) -> str:
     return {"string": "text", "boolean": "true or false", "object": "an object", "array": "a list"}[schema["type"]]
 
 
-def _shown(value: Any) -> str:
-    """A refused value as JSON would name it; long ones by their size."""
+def _format_value(value: Any) -> str:
+    """A refused value in a message: short ones as JSON, long ones by their size."""
     match value:
         case None:
             return "null"

@@ -1,4 +1,4 @@
-"""Finding drawers, and finding out whether one is there already."""
+"""Search, and the search for duplicates."""
 
 from typing import Annotated, NotRequired, TypedDict, Unpack
 
@@ -11,9 +11,9 @@ from mempalace_mcp.server.tools.answers import (
     Json,
     Quoting,
     count_fitting,
-    drawer_place,
-    drawer_preview,
-    passage_shown,
+    format_passage,
+    format_place,
+    format_preview,
     present,
     quoting,
     rounded,
@@ -33,7 +33,7 @@ class SearchFilters(TypedDict):
 
 
 class SearchAnswer(Quoting):
-    """Hits, best first; `degraded` says in words which side of the search is missing, if one is."""
+    """Hits, best first. `degraded` says which side of the search is missing, if one is."""
 
     results: list[Json]
     count: NotRequired[int]
@@ -45,7 +45,7 @@ class SearchAnswer(Quoting):
 
 
 class CheckDuplicateAnswer(Quoting):
-    """Drawers that say the same, best first."""
+    """Drawers with the same or nearly the same text, best first."""
 
     is_duplicate: bool
     matches: list[Json]
@@ -66,7 +66,7 @@ def search(
     **filters: Unpack[SearchFilters],
 ) -> SearchAnswer:
     result = call.palace.search(query, **filters, limit=limit, mode=mode, max_tokens=max_tokens)
-    hits = [_hit(hit) for hit in result.hits]
+    hits = [_format_hit(hit) for hit in result.hits]
     shown = hits[: count_fitting(hits, LISTING_TOKENS)] if max_tokens is None else hits
     answer = SearchAnswer(
         results=shown,
@@ -81,13 +81,13 @@ def search(
     return {**quoted, "hint": hint} if hint else quoted
 
 
-def _hit(hit: Hit) -> Json:
+def _format_hit(hit: Hit) -> Json:
     scores = {
         "score": rounded(hit.score),
         "semantic": None if hit.semantic is None else rounded(hit.semantic),
         "lexical": None if hit.lexical is None else rounded(hit.lexical),
     }
-    return present(drawer_place(hit.drawer) | passage_shown(hit) | scores)
+    return present(format_place(hit.drawer) | format_passage(hit) | scores)
 
 
 _TOO_LONG = "Cut to what clients take: give max_tokens to see more, or filters to see others."
@@ -114,11 +114,11 @@ def check_duplicate(
     report = call.palace.check_duplicate(content, threshold=threshold, wing=wing, room=room)
     return {
         "is_duplicate": bool(report.matches),
-        "matches": [_match(match) for match in report.matches],
+        "matches": [_format_match(match) for match in report.matches],
         "degraded": report.degraded,
         **quoting(report.matches),
     }
 
 
-def _match(match: Duplicate) -> Json:
-    return {**drawer_preview(match.drawer), "kind": match.kind, "similarity": rounded(match.similarity)}
+def _format_match(match: Duplicate) -> Json:
+    return {**format_preview(match.drawer), "kind": match.kind, "similarity": rounded(match.similarity)}

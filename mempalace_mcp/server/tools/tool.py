@@ -14,7 +14,7 @@ from mempalace_mcp.server.tools.schema import Arguments, Schema, arguments_of, o
 
 
 class ToolContext(Protocol):
-    """The running process as the tools see it; the composition root implements it. Answers are JSON-safe."""
+    """The running process as tools see it; `runtime.context` implements it. Answers are JSON-safe."""
 
     @property
     def palace(self) -> Palace:
@@ -22,21 +22,21 @@ class ToolContext(Protocol):
         ...
 
     def status(self) -> dict[str, Any]:
-        """Health and sizes of palace and process."""
+        """The health and the sizes of palace and process."""
         ...
 
     def reconnect(self) -> dict[str, Any]:
-        """Close and reopen the stores; how they were `before` and are `after`."""
+        """Close and reopen the stores; their state `before` and `after`."""
         ...
 
     def history(self, *, session: int | None, limit: int, cursor: str | None) -> dict[str, Any]:
-        """A page of the calls that the server remembers, of one session or of all."""
+        """A page of the remembered calls, of one session or of all."""
         ...
 
     def import_paths(
         self, paths: Sequence[str], *, wing: str | None, dry_run: bool, deadline: Deadline
     ) -> dict[str, Any]:
-        """File the texts under the paths, or only count them."""
+        """File the texts under the paths, or as a dry run count them."""
         ...
 
 
@@ -54,7 +54,7 @@ class ToolCall:
 
 
 class Effect(Enum):
-    """What a tool does to the palace: nothing, nothing but reopen it, or change it."""
+    """The effect of a tool on the palace: it reads, reopens or changes it."""
 
     READ = "read"
     MAINTAIN = "maintain"
@@ -66,7 +66,7 @@ Function = Callable[..., Mapping[str, object]]
 
 @dataclass(frozen=True)
 class Tool:
-    """A function that clients may call, and what they are told about it. `tool` makes one."""
+    """A function that clients may call, and its announcement. The decorator `tool` makes one."""
 
     run: Function
     title: str
