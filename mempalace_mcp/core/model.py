@@ -1,14 +1,6 @@
-"""What a palace holds and answers: drawers, passages, facts, diaries and pages of them, as frozen dataclasses.
+"""The values that travel between the layers: drawers, facts, diaries, search results. All are frozen dataclasses.
 
-Drawers: what is filed, where it stands, what becomes of it.
-
-The temporal knowledge graph: facts, and answers about them.
-
-Pages, diaries, checkpoints, and the palace as a whole.
-
-Search: how it ranks, and what it finds.
-
-The values that travel between the layers. All are frozen; instants are UTC microseconds.
+Instants are UTC microseconds.
 """
 
 from __future__ import annotations
@@ -26,7 +18,7 @@ Metadata = Mapping[str, Any]
 
 
 class Priority(StrEnum):
-    """What is embedded first: what an agent just said, or a mass of imported text."""
+    """The order in which texts are embedded: what an agent files comes before what is imported."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
@@ -34,7 +26,7 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelStamp:
-    """What made the vectors of a palace. Vectors of different stamps are never mixed."""
+    """The model that made the vectors of a palace. Vectors of different models are never mixed."""
 
     name: str
     quantization: str
@@ -43,7 +35,7 @@ class ModelStamp:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a drawer stands."""
+    """The wing and the room of a drawer."""
 
     wing: Name
     room: Name
@@ -51,7 +43,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part of a drawer's content, in characters, half open: what is embedded and indexed as one chunk."""
+    """A part of a drawer's content, in characters, half open. It is embedded and indexed as one chunk."""
 
     start: int
     stop: int
@@ -102,7 +94,7 @@ class Drawer(Provenance):
 
 @dataclass(frozen=True, slots=True)
 class DrawerVersion(Provenance):
-    """What a drawer said before an update."""
+    """The state of a drawer before an update."""
 
     version: int
     wing: str
@@ -133,9 +125,9 @@ class DrawerChanges(Provenance):
 
 @dataclass(frozen=True, slots=True)
 class DrawerFilter:
-    """Which drawers: names by key; `since` inclusive, `before` exclusive, of occurred_at or else created_at.
+    """A filter of drawers. Names are keys. `since` is inclusive, `before` exclusive, of occurred_at or else created_at.
 
-    `within` are the only wings that count, whatever `wing` asks for. `asked` is what the instants were read from.
+    `within` limits the filter to some wings. `asked` holds the texts from which the instants were read.
     """
 
     wing: str | None = None
@@ -148,7 +140,7 @@ class DrawerFilter:
 
     @property
     def question(self) -> DrawerFilter:
-        """The same for every page of a listing: what `now` and `today` stand for goes on from one to the next."""
+        """The filter as a cursor binds it. It is the same for all pages, although `now` and `today` move on."""
         return self if self.asked == (None, None) else replace(self, since=None, before=None)
 
     @property
@@ -176,7 +168,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What a deletion did or, as a dry run, would do; `sample` shows the first few drawers concerned."""
+    """The outcome of a deletion or of its dry run. `sample` holds the first few drawers concerned."""
 
     matched: int
     deleted: int
@@ -187,14 +179,14 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Restoration:
-    """Which drawers are live again, and which ids are not in the trash."""
+    """The ids of drawers that are live again, and those that are not in the trash."""
 
     restored: Sequence[str]
     missing: Sequence[str]
 
 
 class Direction(StrEnum):
-    """Which facts of an entity: where it is the subject, the object, or either."""
+    """Facts of an entity where it is the subject, the object, or either."""
 
     OUTGOING = "outgoing"
     INCOMING = "incoming"
@@ -239,8 +231,10 @@ class NewFact:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A recorded fact: true in the world during [valid_from, valid_to), known to the palace during
-    [recorded_at, retracted_at). An open end is None."""
+    """A recorded fact. It is true during [valid_from, valid_to) and believed during [recorded_at, retracted_at).
+
+    None is an open end.
+    """
 
     fact_id: str
     subject: str
@@ -254,11 +248,11 @@ class Fact:
     source_drawer_id: str | None
 
     def holds_at(self, instant: Instant) -> bool:
-        """Is it true in the world at that instant?"""
+        """True if the fact holds at the instant."""
         return not self.begins_after(instant) and (self.valid_to is None or instant < self.valid_to)
 
     def begins_after(self, instant: Instant) -> bool:
-        """Is it still to come at that instant?"""
+        """True if the fact begins only after the instant."""
         return self.valid_from is not None and instant < self.valid_from
 
 
@@ -272,7 +266,7 @@ class FactAdded:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """How a name was understood: as the entity stored under it, or as none. `suggestions` are names like it."""
+    """The entity that is stored under a name, or None. `suggestions` are similar names."""
 
     asked: str
     entity: str | None
@@ -283,9 +277,9 @@ class Resolved:
 class GraphAnswer:
     """Facts about an entity, nearest first; `depths` counts their hops from 1, `total` counts them before the limit.
 
-    Within a hop come those that hold at the instant `at`, then those to come, then those that ended. `truncated` says
-    that there are more entities around than were visited: then `total` is of the visited ones alone. `next_cursor` is
-    None when no facts follow.
+    Within a hop, facts that hold at the instant `at` come first, then future ones, then ended ones. If `truncated`,
+    there are more entities around than were visited, and `total` counts facts of the visited ones alone. `next_cursor`
+    is None when no facts follow.
     """
 
     resolved: Resolved
@@ -299,7 +293,7 @@ class GraphAnswer:
 
 @dataclass(frozen=True, slots=True)
 class GraphStatistics:
-    """Sizes of the knowledge graph, of what is believed now. A fact is `current`, `ended`, or still to come (`future`).
+    """Sizes of the knowledge graph as it is believed now. A fact is `current`, `ended`, or still to come (`future`).
 
     `predicates` holds the most used ones with the number of their facts, `predicate_count` counts all of them.
     """
@@ -382,7 +376,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Names that fit what was begun, the best first; `total` counts all that fit."""
+    """Names that complete a beginning, the best first; `total` counts all that do."""
 
     values: Sequence[str]
     total: int
@@ -390,8 +384,10 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What was filed, changed, moved, deleted or restored: the places concerned, as keys of wing and room, and those
-    of the drawers asked about."""
+    """The places where drawers were filed, changed, moved, deleted or restored, as keys of wing and room.
+
+    `drawers` holds those of the watched drawers that changed.
+    """
 
     places: frozenset[tuple[str, str]]
     drawers: frozenset[str]
@@ -399,7 +395,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class WakeUp:
-    """What a new session needs, within a token budget: the text, and what it is made of."""
+    """The summary for a new session, within a token budget. `drawers` counts the live drawers it is about."""
 
     text: str
     tokens: int
@@ -408,7 +404,7 @@ class WakeUp:
 
 
 class SearchMode(StrEnum):
-    """Which side ranks: both, meaning alone, or words alone."""
+    """What a search ranks by: meaning and words, meaning alone, or words alone."""
 
     HYBRID = "hybrid"
     SEMANTIC = "semantic"
@@ -417,7 +413,7 @@ class SearchMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One drawer found: its best passage, which begins at the character `start`, and why it ranks where it does.
+    """One drawer found, its best passage, which begins at the character `start`, and its scores.
 
     `semantic` is the cosine of the passage to the query, `lexical` its bm25 divided as the ranking formula says;
     None where that side did not take part.
@@ -433,7 +429,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search found; `degraded` says in words which side is missing, `pending` counts chunks without vector."""
+    """The hits of a search. `degraded` says which side is missing, `pending` counts chunks without a vector."""
 
     hits: Sequence[Hit]
     mode: SearchMode
@@ -453,7 +449,7 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateReport:
-    """What `check_duplicate` found, best first."""
+    """The duplicates that were found, best first."""
 
     matches: Sequence[Duplicate]
     degraded: str | None

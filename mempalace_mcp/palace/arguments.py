@@ -78,7 +78,7 @@ def read_limit(value: int, argument: str = "limit", most: int = MAX_LIMIT, least
 
 
 def read_query(query: str) -> str:
-    """What to search for: not empty, at most 64 KiB."""
+    """A query: not empty, at most 64 KiB."""
     text.verify_text(query, "query", text.MAX_QUERY_BYTES)
     if not query.strip():
         raise InvalidArgument("query is empty", argument="query", hint="Say in words what you look for.")
@@ -86,7 +86,7 @@ def read_query(query: str) -> str:
 
 
 def read_ids(values: Sequence[str], argument: str = "drawer_ids") -> list[str]:
-    """Identifiers of drawers, each once, in the order given; one text may list several."""
+    """The ids of drawers, each once, in the given order. One text may list several."""
     listed = [each for value in values for each in _listed_ids(value)]
     if not listed or len(listed) > MAX_IDS:
         raise InvalidArgument(
@@ -98,13 +98,13 @@ def read_ids(values: Sequence[str], argument: str = "drawer_ids") -> list[str]:
 
 
 def _listed_ids(text: str) -> list[str]:
-    """The ids that a text lists, apart by commas or white space, perhaps in brackets and quotes; or else the text."""
+    """The ids that a text lists, separated by commas or white space; the text itself if it lists none."""
     found = [each for each in _BETWEEN_IDS.split(text) if each]
     return found if found and all(ids.is_id(ids.DRAWER, each) for each in found) else [text]
 
 
 def read_id(value: str, argument: str = "drawer_id") -> str:
-    """The identifier of a drawer, without the blanks, quotes or brackets around it."""
+    """The id of a drawer, without blanks, quotes or brackets around it."""
     found, *others = _listed_ids(value)
     if others or not ids.is_id(ids.DRAWER, found):
         raise InvalidArgument(
@@ -152,7 +152,7 @@ def read_filter(
 
 
 def read_source(value: str | None) -> str | None:
-    """Where a text came from: a path, an address, any label."""
+    """The source of a text: a path, an address, any label of at most 4 KiB."""
     given = present(value)
     return None if given is None else text.verify_text(given, "source_file", MAX_SOURCE_BYTES)
 

@@ -1,4 +1,4 @@
-"""Where a text is cut into the overlapping chunks that are embedded and indexed. Pure.
+"""Chunking: cuts a text into the overlapping chunks that are embedded and indexed. Pure.
 
 Lengths are in units of what a character costs the embedder, which reads 256 tokens: a Latin letter, digit or
 punctuation mark is one unit (0.2 to 0.3 tokens), a character of any other script four (0.6 to 1.0 tokens, measured on
@@ -24,7 +24,7 @@ TARGET = 800
 OVERLAP = 200
 SHORTEST = 600
 LONGEST = TARGET + OVERLAP
-"""Of a chunk that is followed by another one; a fenced block of `TARGET` behind an overlap just fits."""
+"""The limit of a chunk before another one. A fenced block of `TARGET` behind an overlap just fits."""
 
 _COSTLY = 4
 _COSTLY_CHARACTER = re.compile("[\u0370-\u1fff\u2070-\U0010ffff]")
@@ -40,7 +40,7 @@ _BOUNDARIES = (
     re.compile(r"\n"),
     re.compile(r"\s"),
 )
-"""From the best to the least: heading, paragraph, turn or list item, sentence, line, word. The match's end counts."""
+"""Best first: heading, paragraph, turn or list item, sentence, line, word. A cut is at the end of the match."""
 
 _FENCE = re.compile(r"^[ \t]{0,12}(`{3,}|~{3,})([^\n]*)", re.MULTILINE)
 _NOT_BLANK = re.compile(r"\S")
@@ -48,13 +48,13 @@ _READABLE = re.compile(r"[^\W_]")
 
 
 def split(content: str) -> list[Span]:
-    """The chunks of a text, in order; each overlaps the one before it, and every non-blank character is in one.
+    """The chunks of a text, in order. Each overlaps the one before it; every non-blank character is in one.
 
     A chunk neither begins nor ends with white space. A text of at most `LONGEST` is one chunk, a blank one none. A
     fenced block of code stays whole in some chunk if it is no longer than `TARGET`. Takes time linear in the length.
 
-    What is between two blobs is cut as a text of its own; without a letter or digit it is in no chunk. A text that is
-    nothing but a blob has none.
+    Text between two blobs is cut as a text of its own; without a letter or digit it is in no chunk. A text that is
+    nothing but a blob has no chunks.
     """
     blobs = find_blobs(content)
     if not blobs:
@@ -108,7 +108,7 @@ class _Splitter:
         while covered < self._end:
             stop = self._stop(start)
             last = start + len(self._content[start:stop].rstrip())
-            if last > covered:  # else behind the overlap there was nothing but white space
+            if last > covered:  # otherwise nothing but white space follows the overlap
                 yield Span(start, last)
                 covered = last
             start = self._skip_blank(self._start(start, stop))
@@ -172,7 +172,7 @@ def _cumulative_cost(content: str) -> Sequence[int]:
 
 
 def _splits_character(content: str, position: int) -> bool:
-    """Would a cut here part a character from its marks, an emoji sequence, a surrogate pair or CR from LF?"""
+    """True if a cut here would split a character from its marks, an emoji sequence, a surrogate pair, or CR LF."""
     if not 0 < position < len(content):
         return False
     before, after = content[position - 1], content[position]

@@ -1,4 +1,4 @@
-"""The knowledge graph's part of the facade."""
+"""The operations on the knowledge graph."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_DEPTH = 5
 
 
 class FactOperations:
-    """Facts that hold for a time, and what was believed when."""
+    """Recording, ending, retracting, replacing and querying facts."""
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
@@ -32,7 +32,7 @@ class FactOperations:
         source_drawer_id: str | None = None,
         deadline: Deadline | None = None,
     ) -> FactAdded:
-        """Record a fact; the identical one that is believed already is returned instead of a second."""
+        """Record a fact. An identical fact that is believed already is returned instead."""
         fact = arguments.read_fact(
             self._stores.calendar, subject, predicate, object, valid_from, valid_to, confidence, source_drawer_id
         )
@@ -50,7 +50,7 @@ class FactOperations:
         limit: int = 100,
         cursor: str | None = None,
     ) -> GraphAnswer:
-        """Facts within `depth` hops of an entity: all, or those that held `as_of`; as believed now or `known_at`."""
+        """Facts within `depth` hops of an entity: all, or those true `as_of` a date; as believed now or `known_at`."""
         name = text.read_entity(entity, "entity")
         calendar = self._stores.calendar
         holding = arguments.read_instant(calendar, as_of, "as_of", Edge.LAST)
@@ -81,14 +81,14 @@ class FactOperations:
         fact_id: str | None = None,
         deadline: Deadline | None = None,
     ) -> Fact:
-        """End a fact at `ended`, by default now; or `retract` one that never was true. What was believed stays known.
+        """End a fact at `ended`, by default now; or `retract` one that never was true. `known_at` still shows it.
 
-        A date as `ended` is the end of that day. `fact_id` says which one is meant, where the triple holds repeatedly.
+        A date as `ended` is the end of that day. `fact_id` chooses one where the triple holds repeatedly.
         """
         named, relation = text.read_entity(subject, "subject"), text.read_entity(predicate, "predicate")
         exact = arguments.read_object(object, "object")
         end = arguments.read_instant(self._stores.calendar, ended, "ended", Edge.AFTER)
-        meant = arguments.present(fact_id)
+        chosen = arguments.present(fact_id)
         if retract and end is not None:
             raise InvalidArgument(
                 "a fact that is retracted never was true, so it has not ended",
@@ -99,8 +99,8 @@ class FactOperations:
 
         def work(tx: Transaction) -> Fact:
             if retract:
-                return graph.retract(tx, named, relation, exact, meant)
-            return graph.invalidate(tx, named, relation, exact, end, meant)
+                return graph.retract(tx, named, relation, exact, chosen)
+            return graph.invalidate(tx, named, relation, exact, end, chosen)
 
         return self._stores.writer.write(work, deadline or Deadline())
 

@@ -1,17 +1,14 @@
-"""What an import does with the drawers of a source: which stay, change, come and go.
+"""Plans of imports: which drawers of a source stay, change, are added or discarded. Nothing is written here.
 
-What is to be done about the parts of a note: a part is known by its file and its name, such as a heading.
+A part of a note is known by its file and its name, such as a heading.
 
-Finds the drawers that earlier versions filed from transcripts, without the keys of the records they hold.
+An exchange of a transcript is filed once, whatever files hold it. A drawer holds the text of some records. Text of new
+records is appended to the drawer that ends with the record before them; otherwise it becomes a drawer of its own. No
+text is ever removed from a drawer: a file without it proves nothing.
 
-They are known by when the exchange began and by what they say. What several of them say, because several files held it,
-is folded into one; the others go into the trash, except those that a fact names as its source or somebody has edited.
-
-What is to be done about an exchange from a transcript: what was said is filed once, whatever files hold it.
-
-A drawer holds what some records said. What new records say joins the drawer of what stands before them, if it still
-ends with that, and is a drawer of its own otherwise. Nothing that a drawer says is taken away, for a file that lacks it
-proves nothing.
+Drawers of earlier versions have no keys of records. They are recognized by the time of the exchange and their text. If
+several have the same text, it stays in one of them; the others are discarded, except those that a fact cites or that
+somebody has edited.
 """
 
 from __future__ import annotations

@@ -1,19 +1,10 @@
-"""Files and folders become drawers: what is new, what has changed, what goes.
+"""Imports: the drawers of files are added, changed and discarded as the files change.
 
-What imports tell of what they do.
+A second run changes nothing. A changed or moved file updates its drawers. Drawers that somebody deleted stay deleted.
+The text of a transcript stays when its file is gone. Parts that are gone from a note are moved to the trash, and come
+back with the part.
 
-What an import did, added up; bounded, however many files there were.
-
-Carries out, inside a transaction, what is planned for the documents of a file.
-
-One file on its way into the palace: its documents are planned against what is known of it, and filed.
-
-Everything is decided in the transaction that stores it, so that two imports at a time do nothing twice.
-
-Filing what files say: a second run adds nothing, a changed or moved file updates, what was deleted stays so.
-
-What was said in a transcript stays, whatever becomes of the file. What goes out of a note, or with it, goes into the
-trash, and comes back from there when it comes back.
+Each step is decided in the transaction that stores it, so that two imports at a time do nothing twice.
 """
 
 from __future__ import annotations

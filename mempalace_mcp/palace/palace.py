@@ -52,7 +52,7 @@ T = TypeVar("T")
 INTERACTIVE_ITEMS = 16
 SAMPLE = 5
 COMPLETIONS = 100
-"""Names that are proposed at most."""
+"""The most names that a completion proposes."""
 
 Chunked = tuple[NewDrawer, Sequence[Span]]
 
@@ -74,7 +74,7 @@ class DrawerOperations:
         deadline: Deadline | None = None,
         **provenance: Unpack[ProvenanceArguments],
     ) -> Filed:
-        """File a text verbatim; the live drawer that says exactly the same is returned instead of a second."""
+        """File a text verbatim. A live drawer with the same text, room, source and time is returned instead."""
         drawer = arguments.read_drawer(
             self._stores.calendar, wing, room, content, added_by=added_by, metadata=metadata, **provenance
         )
@@ -102,7 +102,7 @@ class DrawerOperations:
         deadline: Deadline | None = None,
         **provenance: Unpack[ProvenanceArguments],
     ) -> Drawer:
-        """Change a live drawer; its id stays and what it said before is kept as a version."""
+        """Change a live drawer. It keeps its id, and its earlier state becomes a version."""
         known = arguments.read_id(drawer_id)
         changes = arguments.read_changes(self._stores.calendar, content, wing, room, metadata, **provenance)
         spans = None if changes.content is None else chunking.split(changes.content)
@@ -148,7 +148,7 @@ class DrawerOperations:
         return Found(drawers, [each for each in wanted if each not in found])
 
     def versions(self, drawer_id: str) -> list[DrawerVersion]:
-        """What a drawer said before each of its updates, oldest first."""
+        """The states of a drawer before each of its updates, oldest first."""
         known = arguments.read_id(drawer_id)
         with self._stores.reader.read() as connection:
             return self._stores.drawers.versions(connection, known)
@@ -191,7 +191,7 @@ class DrawerOperations:
         dry_run: bool,
         deadline: Deadline,
     ) -> Deletion:
-        """Look what there is to delete and, unless that is all, delete it in the same transaction."""
+        """Find the drawers to delete and, unless it is a dry run, delete them in the same transaction."""
 
         def work(tx: Transaction) -> Deletion:
             seen = look(tx.connection)
@@ -295,23 +295,23 @@ class PlaceOperations:
         )
 
     def complete_wing(self, begun: str) -> Completion:
-        """Wings whose names begin so, then those that hold it."""
+        """Wings whose names begin like this, then wings whose names contain it."""
         with self._stores.reader.read() as connection:
             return self._names().wings(connection, _read_beginning(begun), COMPLETIONS)
 
     def complete_room(self, begun: str, *, wing: str | None = None) -> Completion:
-        """Rooms whose names begin so, then those that hold it; of one wing, or of all."""
+        """Rooms whose names begin like this, then rooms whose names contain it; of one wing or of all."""
         inside = arguments.read_optional_key(wing, "wing")
         with self._stores.reader.read() as connection:
             return self._names().rooms(connection, _read_beginning(begun), COMPLETIONS, inside)
 
     def complete_agent(self, begun: str) -> Completion:
-        """Agents with a diary whose names begin so, then those that hold it."""
+        """Agents with a diary whose names begin like this, then those whose names contain it."""
         with self._stores.reader.read() as connection:
             return self._names().agents(connection, _read_beginning(begun), COMPLETIONS)
 
     def complete_entity(self, begun: str) -> Completion:
-        """Entities of facts whose names begin so, then those that hold it."""
+        """Entities of facts whose names begin like this, then those whose names contain it."""
         with self._stores.reader.read() as connection:
             return self._names().entities(connection, _read_beginning(begun), COMPLETIONS)
 
@@ -322,11 +322,10 @@ class PlaceOperations:
 class Palace(
     DrawerOperations, DiaryOperations, PlaceOperations, SearchOperations, FactOperations, WakeUpOperations, Importing
 ):
-    """One palace, in parts that share its stores.
+    """One palace: all operations, on shared stores.
 
-    Every method raises a `PalaceError` for what it refuses, and then nothing was changed. Texts arrive as the caller
-    gave them (dates as ISO 8601, names as written) and are verified here. An optional text that is empty means absent.
-    `deadline` limits all waiting of a write.
+    Every method raises a `PalaceError` if it refuses the call, and then nothing was changed. An optional text that is
+    empty means absent. `deadline` limits all waiting of a write.
     """
 
     def __init__(self, stores: Stores, chunk_embedder: ChunkEmbedder) -> None:
@@ -342,9 +341,9 @@ class Palace(
         added_by: str | None = None,
         deadline: Deadline | None = None,
     ) -> CheckpointReport:
-        """File drawers, facts and a diary entry in one transaction: all of it, or on any fault none.
+        """Store drawers, facts and a diary entry in one transaction, all or nothing.
 
-        An error names its argument as `items[2].content`.
+        An error names its argument as in `items[2].content`.
         """
         if not items and not facts and not diary:
             raise InvalidArgument("there is nothing to store", argument="items", hint="Give items, facts or diary.")

@@ -1,4 +1,4 @@
-"""What a palace is made of: the stores and services that its parts share."""
+"""The stores and services that the operations of a palace share."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mempalace_mcp.storage.vectors.index import VectorIndex
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Injected by the composition root. `filed` is called after text was filed that has yet to be embedded.
+    """The stores, injected by `runtime.app`. `filed` is called after text was filed that is not embedded yet.
 
-    Searches pass through the `turnstile`. `calendar` reads the dates that callers write. `within` are the only wings,
-    by key, in which searches look.
+    Searches pass through the `turnstile`. `calendar` reads the dates that callers write. `within` limits searches
+    to some wings, by key.
     """
 
     reader: Reader

@@ -1,4 +1,4 @@
-"""The few hundred tokens that a new session needs: places, the diary's last words, facts, what was filed last."""
+"""The summary for a new session, in a few hundred tokens: places, latest diary entries, facts, newest drawers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DRAWERS_SHOWN = 12
 FACTS_SHOWN = 12
 LINE_CHARACTERS = 160
 READ_CHARACTERS = 4 * LINE_CHARACTERS
-"""Of a text, before its white space is collapsed to fill a line."""
+"""The characters of a text that are read before its white space is collapsed."""
 
 _NOTHING = "The palace is empty."
 _NOTHING_HERE = "There is no drawer in this wing."
@@ -35,7 +35,7 @@ class WakeUpOperations:
         self._stores = stores
 
     def wake_up(self, *, wing: str | None = None, agent_name: str | None = None, max_tokens: int = 600) -> WakeUp:
-        """An overview within `max_tokens`, as estimated, of one wing or of all."""
+        """A summary of one wing or of all, of at most `max_tokens` as estimated."""
         arguments.read_limit(max_tokens, "max_tokens", MAX_TOKENS, MIN_TOKENS)
         chosen = DrawerFilter(wing=arguments.read_optional_key(wing, "wing"))
         reader = arguments.read_optional_key(agent_name, "agent_name")
@@ -115,7 +115,7 @@ def _line(written: str) -> str:
 
 
 def _within(sections: Sequence[Sequence[str]], tokens: int) -> list[str]:
-    """The very first line and as many whole lines as fit. Each section may take an even part of what is left over."""
+    """The very first line, and as many whole lines as fit. The sections share the remaining tokens evenly."""
     kept = list(sections[0][:1])
     for place, section in enumerate([sections[0][1:], *sections[1:]]):
         room = tokens - estimate_tokens("\n".join(kept))

@@ -1,4 +1,4 @@
-"""Readers of files and transcripts: what lies in folders becomes documents, each a drawer to be. Nothing is written."""
+"""Readers of files and transcripts. They yield documents, each of which becomes a drawer; nothing is written here."""
 
 from __future__ import annotations
 

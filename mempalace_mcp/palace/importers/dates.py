@@ -1,14 +1,11 @@
-"""Dates in texts, names and metadata, and which of them dates a text.
+"""Dates in texts, names and metadata, and the date of a note. Pure.
 
-Dates as people and programs write them, in ISO 8601. What can be read in two ways is not guessed. Pure.
+Dates are read in ISO 8601 and in the forms that people and programs write. An ambiguous date is not guessed. What
+instant a date without a time or a zone is, `core.clock` decides.
 
-What instant a date without a time or a zone is, `core/clock.py` says, as everywhere in the palace.
-
-When a note is from: what it says itself, or else its name. Pure.
-
-Of the properties of a note counts the one that comes first in `KEYS`: when it happened, then when it was written, then
-when it was published. When it was last changed says nothing of that. Names are read only where a date is unmistakable:
-at their beginning, or the only one in them.
+A note is dated by its properties, or else by its name. The first property in `KEYS` counts: when it happened, then when
+it was written, then when it was published; the date of the last change says nothing of these. A date in a name counts
+at its beginning, or if it is the only one.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
-"""Decisions and facts found in texts by patterns.
+"""Patterns of `.gitignore` files, and decisions of the user in transcripts.
 
-The patterns of `.gitignore` files, matched as Git does; none takes longer than its length times that of the path.
+Patterns are matched as Git does, as bytes: `?` is one byte of a letter that has two. The time of a match is bounded by
+the length of the pattern times that of the path. A pattern becomes a regular expression with atomic groups: text after
+`*` is matched at its first place in the name, text after `**` at the first folder, and no other place is tried, since
+none could succeed where the first fails.
 
-Git compares bytes, and so do these: `?` is one byte of a letter that has two. A pattern becomes a regular expression
-that cannot backtrack far: what follows a `*` is taken at its first place in the name, what follows a `**` at the first
-folder where it fits, and neither is tried again (atomic groups), for no later place can do better.
-
-What the user decides through a tool: answers to questions, plans, and what is said when a tool is turned down.
-
-The client keeps these as calls of tools and their results. The results are in the user's role.
+A user decides through tools: answers to questions, accepted plans, and the reason when a tool is refused. The client
+keeps these as calls of tools and their results; the results have the role of the user.
 """
 
 from __future__ import annotations

@@ -1,10 +1,6 @@
-"""Which files of a folder are imported.
+"""The files of folders that are imported, in an order that is always the same.
 
-Where a repository keeps what it does not share: the files that exclude more than its `.gitignore` files do.
-
-What Git leaves out: by `.gitignore` files, and by what a repository and its user have excluded themselves.
-
-Which files lie in the given folders, and which are left out, in an order that is always the same.
+Files that Git ignores are left out: by `.gitignore` files, and by the exclusions of a repository and of its user.
 """
 
 from __future__ import annotations

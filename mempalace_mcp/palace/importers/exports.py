@@ -1,4 +1,4 @@
-"""Files of other programs that hold conversations or memories as JSON: to file them as notes would help nobody."""
+"""JSON files in which other programs keep conversations or memories. They are not filed as notes."""
 
 from __future__ import annotations
 

@@ -1,18 +1,9 @@
-"""Files as bytes and lines: opened safely, decoded, cut into documents and records.
+"""Files: opening them safely, decoding them, and cutting them into documents and records.
 
-What a reader yields: documents, and what could not be read.
+Paths are resolved once, when they are found. Later each name is opened in the open folder above it, from the root of
+the file system on, and no symbolic link is followed. So a folder that was exchanged for a link meanwhile is an error.
 
-Opening what a real path names, and nothing else: no symbolic link is followed on the way, whoever puts one there.
-
-Paths are resolved once, when they are found. What is opened later is opened name by name from the root of the file
-system, each name in the folder that is open already, so that a folder that has been exchanged for a link since is an
-error and not a way out.
-
-Files as bytes, and bytes as text, with a reason wherever that cannot be.
-
-The lines of a transcript as JSON objects, one at a time, and a tally of those that could not be read.
-
-Cuts a text that is too long for one drawer into parts that give it back when put together.
+A text that is too long for one drawer is cut into parts. The parts one after the other are the text.
 """
 
 from __future__ import annotations

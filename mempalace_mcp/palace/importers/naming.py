@@ -1,11 +1,7 @@
-"""Under which names things are imported: their properties, wing and room.
+"""The properties of a note, and the wing and the room of a file, from the folders around it.
 
-What a note says of itself: front matter and fields at its beginning, in the forms of the usual programs. Pure.
-
-Lines are read one by one and not as YAML or TOML, for the front matter of real notes is often neither: templates leave
+Front matter is read line by line and not as YAML or TOML, since real front matter often is neither: templates leave
 `{{date}}` in it, values hold colons, lines are indented by tabs. Such a note loses nothing but that line.
-
-Which wing and room a file belongs to, by the folders around it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""Notes in Markdown, single or as a vault.
+"""Notes in Markdown and plain text, single or in an Obsidian vault.
 
-What an Obsidian vault says of its own folders: where its templates are.
-
-Reads Markdown and plain text: a short file is one document, a long one several that together hold all its text.
+A short file is one document; a long one is several, which together hold all its text. Templates are left out.
 """
 
 from __future__ import annotations

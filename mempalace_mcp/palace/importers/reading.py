@@ -1,4 +1,4 @@
-"""Which reader a file is for, and what its documents are called."""
+"""Chooses the reader of a file, and the wing and room of its documents."""
 
 from __future__ import annotations
 

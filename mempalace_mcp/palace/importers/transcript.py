@@ -1,13 +1,9 @@
-"""Transcripts of agents: exchanges out of turns, sub-agents among them.
+"""Transcripts of Claude Code: one document for each exchange, or several for a long one.
 
-An exchange as it is read: what the user says and all that is said until the user speaks again.
+An exchange is what the user says and everything until the user speaks again. Of a sub-agent the task and the report are
+kept; its messages in between are noise to others, and one that was stopped has no report.
 
-By what a file is known to be as it was, without reading all of it.
-
-What sub-agents found: the task each was given and its report. What one says at work is noise to others, and one that
-was stopped at work has not reported.
-
-Reads transcripts of Claude Code: one document for each exchange, or several for a long one.
+A transcript that has not changed is recognized without reading all of it.
 """
 
 from __future__ import annotations

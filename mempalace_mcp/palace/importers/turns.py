@@ -1,21 +1,13 @@
-"""Turns of a conversation: who speaks, which turn it is, what wraps or delays it.
-
-The tags and phrases in which the client writes in the user's name.
-
-Users quote these, in prose and in fences: only a text that is nothing but the client's own is left out. The editor
-extensions alone put theirs in front of what the user typed.
-
-What was said in one record of a Claude Code transcript, without the noise of tools, hooks and commands.
+"""Turns in records of Claude Code transcripts: who speaks, what is said, and by which key a record is known.
 
 A record is an object with a `type`. `user` and `assistant` records carry a `message` whose `content` is a text or a
-list of blocks (`text`, `thinking`, `tool_use`, `tool_result`, `image`); a prompt typed while the assistant was busy is
-an `attachment` of type `queued_command`. All others (`system`, `summary`, `progress`, `file-history-snapshot`, ...)
-say nothing by themselves. Records of a sub-agent have `isSidechain`, those that the client made up have flags of their
-own.
+list of blocks (`text`, `thinking`, `tool_use`, `tool_result`, `image`). A prompt typed while the assistant was busy is
+an `attachment` of type `queued_command`; most of these become records later. All others (`system`, `summary`,
+`progress`, `file-history-snapshot`, ...) say nothing by themselves. Records of a sub-agent have `isSidechain`; those
+that the client made up have flags of their own.
 
-By what the records of transcripts are known, whatever file holds them and wherever it stands there.
-
-What the user typed while the assistant was at work: the client queues it, and most of it becomes a record later.
+The client also writes tags and phrases in the user's name. Users quote these, so only a text that is nothing else is
+left out. Editor extensions alone put theirs in front of the user's text.
 """
 
 from __future__ import annotations

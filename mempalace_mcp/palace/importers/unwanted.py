@@ -1,6 +1,6 @@
-"""Files that lie among notes and are none: locks, backups, copies from conflicts, templates, credentials, keys.
+"""Files among notes that are none: locks, backups, conflict copies, templates, credentials, keys.
 
-Names tell the first three, for programs give them. The others are told by what is in the file, whatever it is called.
+Locks, backups and conflict copies are recognized by their names, all others by their contents.
 """
 
 from __future__ import annotations
