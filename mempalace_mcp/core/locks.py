@@ -91,8 +91,11 @@ class FileLock:
             if deadline is not None:
                 deadline.check(self.describe())
 
-    def try_acquire(self, seconds: float | None = 0.0) -> bool:
+    def try_acquire(self, seconds: float | None = 0.0, *, keep_place: bool = False) -> bool:
         """Take the lock if it is free now or within so many seconds; None waits for ever.
+
+        With `keep_place` this process stays in the queue after the time is over: no other one gets the lock before the
+        next call, which finds it, or before `close`.
 
         Raises:
             PalaceMissing, StorageReadOnly, StorageFull, StorageError: as `acquire`.
@@ -100,7 +103,7 @@ class FileLock:
         if self._process != os.getpid():
             raise self._used_after_fork()
         try:
-            taken = self._take(None if seconds is None else time.monotonic() + seconds)
+            taken = self._take(None if seconds is None else time.monotonic() + seconds, keep_place)
         except OSError as error:
             raise self._explained(error) from error
         if taken and self._descriptor is not None:
@@ -169,7 +172,7 @@ class FileLock:
                 self._waiter = None
             self._drop_descriptor()
 
-    def _take(self, end: float | None) -> bool:
+    def _take(self, end: float | None, keep_place: bool = False) -> bool:
         """Take the lock on the file that is at the path now; False when the time is over."""
         if not self._mutex.acquire(timeout=-1 if end is None else max(0.0, end - time.monotonic())):
             return False
@@ -178,7 +181,7 @@ class FileLock:
                 if end is not None and time.monotonic() >= end:
                     self._mutex.release()
                     return False
-                self._queue(None if end is None else max(0.0, end - time.monotonic()))
+                self._queue(None if end is None else max(0.0, end - time.monotonic()), keep_place)
         except BaseException:  # whatever stopped us, others must get in
             self._held = False
             self._drop_descriptor()
@@ -195,11 +198,11 @@ class FileLock:
             self._descriptor = self._open()
         return False
 
-    def _queue(self, seconds: float | None) -> None:
+    def _queue(self, seconds: float | None, keep_place: bool) -> None:
         """Wait for the kernel's lock; hold it if it came in time, on the file that is at the path now."""
         if self._waiter is None or not self._waiter.rejoin():
             self._waiter = _Waiter(self._open())
-        if not self._waiter.wait(seconds):
+        if not self._waiter.wait(seconds, keep_place):
             return
         waiter, self._waiter = self._waiter, None
         self._drop_descriptor()
@@ -251,7 +254,7 @@ class _Waiter:
         self._over = threading.Event()
         threading.Thread(target=self._stand, name="lock waiter", daemon=True).start()
 
-    def wait(self, seconds: float | None) -> bool:
+    def wait(self, seconds: float | None, keep_place: bool) -> bool:
         """True once the lock is there; it then belongs to the caller, with the descriptor."""
         try:
             self._over.wait(seconds)
@@ -259,13 +262,15 @@ class _Waiter:
             self.abandon()
             raise
         with self._guard:
-            self._wanted = self._over.is_set()
-            return self._wanted
+            has_come = self._over.is_set()
+            self._wanted = has_come or keep_place
+            return has_come
 
     def rejoin(self) -> bool:
         """Want the lock again after leaving; False when it came meanwhile and was given back."""
         with self._guard:
-            self._wanted = not self._over.is_set()
+            if not self._over.is_set():
+                self._wanted = True
             return self._wanted
 
     def abandon(self) -> None:

@@ -30,7 +30,7 @@ from mempalace_mcp.daemon.ipc import (
 )
 
 STOP_SECONDS = 45.0
-"""For a daemon to finish what is in flight and close the palace."""
+"""For a daemon to finish its calls and close the palace."""
 
 _PAUSE_SECONDS = 0.02
 _IF_SILENT = "Is it stopped? `mempalace-mcp daemon stop` ends it: what it has acknowledged is on the disk."
@@ -69,8 +69,8 @@ def stop(palace: Path) -> Stopped | None:
     try:
         answer = _ask(palace, STOP)
         stopped = answer and Stopped(int(answer["pid"]), http, killed=False)
-    except Busy as trouble:
-        pid = _kill(address) if address and _is_silence(trouble.__cause__) else 0
+    except Busy as error:
+        pid = _kill(address) if address and _is_silence(error.__cause__) else 0
         if not pid:
             raise
         stopped = Stopped(pid, http, killed=True)
@@ -166,7 +166,7 @@ def _is_free(palace: Path) -> bool:
 
 
 HANDOVER_SECONDS = 45.0
-"""For a daemon to finish what is in flight and close the palace."""
+"""For a daemon to finish its calls and close the palace."""
 
 
 def take_daemon_lock(palace: str) -> FileLock:
@@ -184,7 +184,7 @@ def take_daemon_lock(palace: str) -> FileLock:
     end = time.monotonic() + HANDOVER_SECONDS
     try:
         while time.monotonic() < end:
-            if lock.try_acquire(_PAUSE_SECONDS):
+            if lock.try_acquire(_PAUSE_SECONDS, keep_place=True):
                 return lock
             address = DaemonAddress.read(os.path.join(palace, ipc.ADDRESS_FILE))
             if address is not None:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -289,3 +290,29 @@ def test_waiting_for_some_time_takes_the_lock_that_comes_free(lock: FileLock, ri
     release.start()
     assert lock.try_acquire(60.0)
     release.join()
+
+
+def wait_for_waiters(count: int) -> None:
+    limit = time.monotonic() + 60
+    while waiters() != count:
+        assert time.monotonic() < limit
+        time.sleep(0.001)
+
+
+def test_a_kept_place_is_not_lost_between_two_calls(lock: FileLock, rival: FileLock, path: Path) -> None:
+    rival.acquire()
+    assert not lock.try_acquire(0.02, keep_place=True)
+    rival.release()
+    wait_for_waiters(0)
+    assert not rival.try_acquire(), "it is the other's, which has not called again yet"
+    assert lock.try_acquire(0.02, keep_place=True)
+    assert lock.held
+
+
+def test_closing_gives_a_kept_place_back(lock: FileLock, rival: FileLock) -> None:
+    rival.acquire()
+    assert not lock.try_acquire(0.02, keep_place=True)
+    rival.release()
+    wait_for_waiters(0)
+    lock.close()
+    assert rival.try_acquire()
