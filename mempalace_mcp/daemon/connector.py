@@ -15,7 +15,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from mempalace_mcp import __version__
 from mempalace_mcp.core.locks import FileLock
@@ -162,7 +162,7 @@ class Connector:
         self._defers_until = 0.0
         self._failed_starts = 0
 
-    def connect(self, give_up: Callable[[], bool] = lambda: False) -> DaemonConnection:
+    def connect(self) -> DaemonConnection:
         """A connection to the daemon; waits while one is starting.
 
         Raises:
@@ -171,7 +171,7 @@ class Connector:
         began = time.monotonic()
         unreachable_since: float | None = None
         pause = _SHORTEST_PAUSE
-        while not give_up():
+        while True:
             self._ensure_directory()
             address = DaemonAddress.read(self._address_file)
             if address is not None:
@@ -182,10 +182,10 @@ class Connector:
                 if self._start_if_free():
                     unreachable_since = None
                     continue
-            except Unavailable as trouble:
-                if trouble.error.get("code") not in _NO_ROOM or self._is_only_lock_forbidden():
+            except Unavailable as reason:
+                if reason.error.get("code") not in _NO_ROOM or self._is_only_lock_forbidden():
                     raise
-                return self._serve_alone(str(trouble.error["message"]))
+                return self._serve_alone(str(reason.error["message"]))
             now = time.monotonic()
             unreachable_since = None if address is None else unreachable_since or now
             if unreachable_since is not None and now - unreachable_since > UNREACHABLE_SECONDS:
@@ -194,7 +194,6 @@ class Connector:
                 raise self._unavailable("the daemon of the palace has not become ready")
             time.sleep(pause)
             pause = min(_LONGEST_PAUSE, pause * 1.5)
-        raise self._unavailable("this session is over")
 
     def defer(self) -> None:
         """Leave the daemon lock to another process for a while."""
