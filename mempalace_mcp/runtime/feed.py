@@ -1,4 +1,4 @@
-"""What changes in the palace, whichever process writes: looked up in the truth now and then, while somebody listens."""
+"""The feed of changes to the palace by any process. It polls the database while there are listeners."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mempalace_mcp.storage.transactions import Stamp
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-"""From one look to the next: what happens in between is told together."""
+"""Pause between polls. Changes in between are reported together."""
 
 _CLIENT = "feed"
 
@@ -33,21 +33,21 @@ class Runner(Protocol):
 
 
 class Listener(Protocol):
-    """Somebody who wants to hear of changes."""
+    """A receiver of changes."""
 
     @property
     def drawer_ids(self) -> Collection[str]:
-        """The drawers in question; places are told of in any case."""
+        """The drawers whose changes it wants; it always gets those of wings and rooms."""
         ...
 
     def notify(self, changes: Changes | None) -> None:
-        """Take note; None means that anything may have changed."""
+        """Receive changes; None means that anything may have changed."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class FeedStatistics:
-    """Who listens; looks that found something, and looks that failed, since the process began."""
+    """Listeners now; polls that found a change (`told`), and polls that failed, since the process started."""
 
     listeners: int
     told: int
@@ -55,9 +55,9 @@ class FeedStatistics:
 
 
 class ChangeFeed:
-    """Tells every listener what was committed since the last look. Used from the event loop alone.
+    """Notifies every listener of what was committed since the last poll. For the event loop alone.
 
-    While nobody listens nothing is looked up.
+    Without listeners it does not poll.
     """
 
     def __init__(self, reader: Reader, executor: Runner, poll_seconds: float = POLL_SECONDS) -> None:
@@ -71,45 +71,47 @@ class ChangeFeed:
         self._failed = 0
 
     async def join(self, listener: Listener) -> None:
-        """Tell the listener of everything that is committed from now on.
+        """Notify the listener of everything that is committed from now on.
 
         Raises:
             PalaceError: the palace cannot be read.
         """
         if not self._listeners:
-            now, _ = await self._executor.run(_CLIENT, self._look, None, ())
+            now, _ = await self._executor.run(_CLIENT, self._read_changes, None, ())
             if not self._listeners:  # nobody else has come meanwhile
                 self._since = now
         self._listeners[listener] = None
         self._joined.set()
 
     def leave(self, listener: Listener) -> None:
-        """Tell it nothing more."""
+        """Stop notifying the listener."""
         self._listeners.pop(listener, None)
         if not self._listeners:
             self._joined.clear()
 
     async def watch(self) -> None:
-        """Look now and then, for ever."""
+        """Poll until cancelled."""
         while True:
             await self._joined.wait()
             await asyncio.sleep(self._poll_seconds)
             try:
-                await self._look_round()
-            except PalaceError:  # busy, or the files are gone for now: the next look tells it all
+                await self._poll()
+            except PalaceError:  # busy, or the files are gone for now: the next poll reports everything
                 self._failed += 1
-            except Exception:  # whatever it is, whoever listens needs the next look, and the process is not to end
+            except Exception:  # listeners need the next poll, and the process must not end
                 self._failed += 1
-                logger.exception("a look at what has changed failed")
+                logger.exception("looking for changes failed")
 
     def statistics(self) -> FeedStatistics:
-        """Counts."""
+        """The figures now."""
         return FeedStatistics(len(self._listeners), self._told, self._failed)
 
-    async def _look_round(self) -> None:
+    async def _poll(self) -> None:
         since, wanted = self._since, self._wanted()
-        stamp, changes = await self._executor.run(_CLIENT, self._look, since, wanted)
-        if stamp == since or not self._wanted() <= wanted:  # then the next look is for those who came meanwhile, too
+        stamp, changes = await self._executor.run(_CLIENT, self._read_changes, since, wanted)
+        if (
+            stamp == since or not self._wanted() <= wanted
+        ):  # new listeners came meanwhile: the next poll is for them, too
             return
         self._since = stamp
         self._told += 1
@@ -119,8 +121,8 @@ class ChangeFeed:
     def _wanted(self) -> set[str]:
         return {drawer_id for listener in self._listeners for drawer_id in listener.drawer_ids}
 
-    def _look(self, since: Stamp | None, wanted: Collection[str]) -> tuple[Stamp, Changes | None]:
-        """The last unit of work and what changed; a palace that is older than before is another one."""
+    def _read_changes(self, since: Stamp | None, wanted: Collection[str]) -> tuple[Stamp, Changes | None]:
+        """The last unit of work, and the changes; None if the palace was replaced by an older one."""
         with self._reader.read() as connection:
             stamp = Stamp.last(connection)
             if since is None or stamp.seq <= since.seq:

@@ -69,7 +69,7 @@ def test_not_even_the_activity_can_break_the_probe() -> None:
     )
 
 
-def test_the_worst_concern_decides() -> None:
+def test_the_worst_issue_decides() -> None:
     degraded = Issue(issues.DISK_LOW, "the disk is nearly full")
     failing = Issue(issues.WRITER_DEAD, "the writer thread has ended")
     assert health(checks=(lambda: degraded, lambda: None)).snapshot().status is Status.DEGRADED
@@ -89,7 +89,7 @@ def test_only_what_a_restart_mends_costs_life_and_only_what_refuses_costs_readin
     assert unready == failing | {"writer_full", "executor_full"}
 
 
-def test_a_check_that_fails_is_a_concern_itself() -> None:
+def test_a_check_that_fails_is_an_issue_itself() -> None:
     def check() -> Issue | None:
         raise RuntimeError
 
@@ -140,7 +140,7 @@ def test_a_snapshot_waits_for_nobody() -> None:
     thread = threading.Thread(target=work)
     thread.start()
     entered.wait()
-    told, threads = watched.snapshot().diagnostics, threading.active_count()
+    diagnostics, threads = watched.snapshot().diagnostics, threading.active_count()
     leave.set()
     thread.join()
-    assert (told["running_executions"], told["thread_count"]) == (1, threads)
+    assert (diagnostics["running_executions"], diagnostics["thread_count"]) == (1, threads)

@@ -21,73 +21,73 @@ LATE = 0.2
 PATIENCE = 20.0
 
 
-class Kennel(logging.Handler):
+class StackLog(logging.Handler):
     """Keeps what is logged, and lets wait for it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.barks: list[str] = []
-        self.barked = threading.Semaphore(0)
+        self.messages: list[str] = []
+        self.written = threading.Semaphore(0)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.barks.append(record.getMessage())
-        self.barked.release()
+        self.messages.append(record.getMessage())
+        self.written.release()
 
 
 @pytest.fixture
-def kennel() -> Iterator[Kennel]:
-    handler, logger = Kennel(), logging.getLogger("mempalace_mcp.runtime.monitor")
+def stack_log() -> Iterator[StackLog]:
+    handler, logger = StackLog(), logging.getLogger("mempalace_mcp.runtime.monitor")
     logger.addHandler(handler)
     yield handler
     logger.removeHandler(handler)
 
 
-def get_stuck(kennel: Kennel) -> None:
+def get_stuck(stack_log: StackLog) -> None:
     """Hold up the event loop until that is noticed, and long enough to be noticed twice."""
-    assert kennel.barked.acquire(timeout=PATIENCE)
+    assert stack_log.written.acquire(timeout=PATIENCE)
     time.sleep(3 * LATE)
 
 
-async def test_the_stacks_are_written_once_each_time_the_loop_is_stuck(kennel: Kennel) -> None:
+async def test_the_stacks_are_written_once_each_time_the_loop_is_stuck(stack_log: StackLog) -> None:
     heartbeat = Heartbeat(tick=0.01)
     watching = asyncio.create_task(Health(Activity(5), heartbeat=heartbeat).watch())
     watchdog = Watchdog(lambda: heartbeat.overdue, late=LATE, interval=0.01)
     watchdog.start()
     for times in (1, 2):
         await asyncio.sleep(2 * LATE)
-        get_stuck(kennel)
-        assert len(kennel.barks) == times
+        get_stuck(stack_log)
+        assert len(stack_log.messages) == times
     watching.cancel()
     await asyncio.wait([watching])
     watchdog.close()
-    assert "the event loop is 0." in kennel.barks[0]
-    (main,) = (stack for stack in kennel.barks[0].split("\nthread ") if stack.startswith("MainThread"))
+    assert "the event loop is 0." in stack_log.messages[0]
+    (main,) = (stack for stack in stack_log.messages[0].split("\nthread ") if stack.startswith("MainThread"))
     assert main.index("test_the_stacks_are_written") < main.index(f"{__file__}:47 get_stuck") < main.index("acquire")
-    assert "\nthread watchdog" in kennel.barks[0]
+    assert "\nthread watchdog" in stack_log.messages[0]
 
 
-def test_a_signal_is_heard_at_work(kennel: Kennel) -> None:
+def test_a_signal_is_heard_at_work(stack_log: StackLog) -> None:
     watchdog = Watchdog(lambda: 0.0)
     watchdog.start()
     former = signal.getsignal(signal.SIGUSR1)
     with watchdog.on_signal():
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert kennel.barked.acquire(timeout=PATIENCE)
+        assert stack_log.written.acquire(timeout=PATIENCE)
     watchdog.close()
     assert signal.getsignal(signal.SIGUSR1) is former
-    assert "asked by a signal" in kennel.barks[0]
-    assert "test_a_signal_is_heard_at_work" in kennel.barks[0]
+    assert "asked by a signal" in stack_log.messages[0]
+    assert "test_a_signal_is_heard_at_work" in stack_log.messages[0]
 
 
-def test_a_signal_is_heard_by_an_idle_event_loop(kennel: Kennel) -> None:
+def test_a_signal_is_heard_by_an_idle_event_loop(stack_log: StackLog) -> None:
     watchdog = Watchdog(lambda: 0.0)
     watchdog.start()
 
     async def idle() -> bool:
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-        return await asyncio.to_thread(kennel.barked.acquire, timeout=PATIENCE)
+        return await asyncio.to_thread(stack_log.written.acquire, timeout=PATIENCE)
 
     with watchdog.on_signal():
         assert run_loop(idle)
     watchdog.close()
-    assert len(kennel.barks) == 1
+    assert len(stack_log.messages) == 1

@@ -51,8 +51,8 @@ def broken() -> Any:
 
 
 def test_texts_and_paths_are_withheld() -> None:
-    concern = Issue(issues.INDEX_REBUILDING, "the index at /home/somebody is being rebuilt")
-    watched = Health(Activity(5), (("some", Secretive), ("broken", broken)), (lambda: concern,))
+    issue = Issue(issues.INDEX_REBUILDING, "the index at /home/somebody is being rebuilt")
+    watched = Health(Activity(5), (("some", Secretive), ("broken", broken)), (lambda: issue,))
     document = health_document(watched.snapshot())
     assert document["components"] == {
         "some": {
@@ -74,25 +74,25 @@ def test_texts_and_paths_are_withheld() -> None:
 
 
 @pytest.fixture
-def concerns() -> list[Issue]:
+def found() -> list[Issue]:
     return []
 
 
 @pytest.fixture
-def client(concerns: list[Issue]) -> Iterator[TestClient]:
-    """The doors of a process with those concerns."""
+def client(found: list[Issue]) -> Iterator[TestClient]:
+    """The routes of a process with these issues."""
     with echo_services() as services:
-        services.health = Health(services.activity, checks=(lambda: concerns[0] if concerns else None,))
+        services.health = Health(services.activity, checks=(lambda: found[0] if found else None,))
         with TestClient(build_http(services), base_url="http://localhost") as client:
             yield client
 
 
-def test_failing_is_503_and_degraded_is_200(client: TestClient, concerns: list[Issue]) -> None:
+def test_failing_is_503_and_degraded_is_200(client: TestClient, found: list[Issue]) -> None:
     assert client.get("/health").json()["status"] == "ok"
-    concerns[:] = [Issue(issues.DISK_LOW, "little space is left")]
+    found[:] = [Issue(issues.DISK_LOW, "little space is left")]
     response = client.get("/health")
     assert (response.status_code, response.json()["status"]) == (200, "degraded")
-    concerns[:] = [Issue(issues.WRITER_DEAD, "the writer has ended")]
+    found[:] = [Issue(issues.WRITER_DEAD, "the writer has ended")]
     response = client.get("/health")
     assert (response.status_code, response.json()["reasons"]) == (503, ["writer_dead"])
 
@@ -109,9 +109,9 @@ def test_failing_is_503_and_degraded_is_200(client: TestClient, concerns: list[I
     ],
 )
 def test_a_restart_is_asked_for_only_where_it_helps(
-    client: TestClient, concerns: list[Issue], reason: IssueKind | None, live: int, ready: int
+    client: TestClient, found: list[Issue], reason: IssueKind | None, live: int, ready: int
 ) -> None:
-    concerns[:] = [Issue(reason, "so it is")] if reason else []
+    found[:] = [Issue(reason, "so it is")] if reason else []
     for path, code in (("/livez", live), ("/readyz", ready)):
         response = client.get(path)
         expected = {"status": "ok", "reasons": []} if code == 200 else {"status": "failing", "reasons": [reason.code]}  # type: ignore[union-attr]

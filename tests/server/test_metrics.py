@@ -102,8 +102,8 @@ def test_a_whole_process_keeps_to_the_format(page: str) -> None:
 
 
 def test_what_holds_is_1() -> None:
-    concern = Issue(issues.LOG_LARGE, "a path: /home/somebody")
-    report = Health(Activity(5), checks=(lambda: concern,)).snapshot()
+    issue = Issue(issues.LOG_LARGE, "a path: /home/somebody")
+    report = Health(Activity(5), checks=(lambda: issue,)).snapshot()
     families = parse(exposition(report))
     verify(families)
     assert families["mempalace_status"].samples[("status", "degraded")] == 1
