@@ -176,7 +176,7 @@ class VectorIndex:
             mode=self._mode,
             rows_exact=exact.rows if exact else 0,
             rows_live=exact.live if exact else 0,
-            rows_unsynced=exact.rows_beyond(position) if exact else 0,
+            rows_tail=exact.rows_beyond(position) if exact else 0,
             chroma_state=self._state(serving),
             process=client.process,
             chroma_rows=serving.rows if serving else 0,

@@ -47,7 +47,7 @@ class Neighbour:
 class VectorStatistics:
     """Figures of the exact matrix and of Chroma.
 
-    `rows_exact` are loaded into the exact matrix: `rows_live` of them belong to live drawers, `rows_unsynced` are not
+    `rows_exact` are loaded into the exact matrix: `rows_live` of them belong to live drawers, `rows_tail` are not
     in Chroma. `position` is how far Chroma follows the log of vectors. `process` is the id of the child that runs
     Chroma. `generation` counts the openings of the client, and `last_reopen` is the cause of the last one.
     """
@@ -55,7 +55,7 @@ class VectorStatistics:
     mode: str
     rows_exact: int
     rows_live: int
-    rows_unsynced: int
+    rows_tail: int
     chroma_state: ChromaState
     process: int | None
     chroma_rows: int

@@ -98,11 +98,11 @@ def test_chroma_serves_while_only_the_tail_is_loaded(tmp_path: Path, database: D
     advance_all(index, database)
     world.file(7, seed=2)
     verify_answers(index, database)
-    assert (index.statistics().rows_exact, index.statistics().rows_unsynced) == (7, 7)
+    assert (index.statistics().rows_exact, index.statistics().rows_tail) == (7, 7)
     with database.read() as connection:
         (query,) = unit_vectors(1, 1)
         index.nearest(connection, query, 5, DrawerFilter(wing="w"))
-    assert (index.statistics().rows_exact, index.statistics().rows_unsynced) == (407, 7)
+    assert (index.statistics().rows_exact, index.statistics().rows_tail) == (407, 7)
     index.close()
 
 
