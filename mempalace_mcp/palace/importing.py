@@ -418,7 +418,7 @@ BATCH = 16
 """Parts of a file stored at once: other writers wait for no more than that."""
 
 
-class Importing:
+class ImportOperations:
     """Reads files and keeps the palace in step with them."""
 
     def __init__(self, stores: Stores) -> None:

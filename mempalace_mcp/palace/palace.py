@@ -39,7 +39,7 @@ from mempalace_mcp.core.text import MAX_NAME_BYTES, Name
 from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.arguments import MAX_ITEMS, FilterArguments, ProvenanceArguments
 from mempalace_mcp.palace.facts import FactOperations
-from mempalace_mcp.palace.importing import Importing
+from mempalace_mcp.palace.importing import ImportOperations
 from mempalace_mcp.palace.search import ChunkEmbedder, SearchOperations
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.wake_up import WakeUpOperations
@@ -320,7 +320,13 @@ class PlaceOperations:
 
 
 class Palace(
-    DrawerOperations, DiaryOperations, PlaceOperations, SearchOperations, FactOperations, WakeUpOperations, Importing
+    DrawerOperations,
+    DiaryOperations,
+    PlaceOperations,
+    SearchOperations,
+    FactOperations,
+    WakeUpOperations,
+    ImportOperations,
 ):
     """One palace: all operations, on shared stores.
 

@@ -222,7 +222,7 @@ class SearchOperations:
         if max_tokens is not None:
             arguments.read_limit(max_tokens, "max_tokens", MAX_TOKENS, MIN_TOKENS)
         prepared = self._prepare(query, SearchMode(mode), drawer_filter)
-        with self._stores.turnstile.turn(), self._stores.reader.read() as connection:
+        with self._stores.search_limiter.turn(), self._stores.reader.read() as connection:
             hits, degraded = self._best_hits(connection, prepared, limit)
             pending = self._stores.drawers.pending_count(connection)
         kept = hits if max_tokens is None else _fit(hits, max_tokens)
@@ -243,7 +243,7 @@ class SearchOperations:
         spans = chunking.split(content)
         beginning = content[spans[0].start : spans[0].stop] if spans else ""
         prepared = self._prepare(beginning, SearchMode.HYBRID if spans else SearchMode.KEYWORD, drawer_filter)
-        with self._stores.turnstile.turn(), self._stores.reader.read() as connection:
+        with self._stores.search_limiter.turn(), self._stores.reader.read() as connection:
             same = list(self._stores.drawers.duplicates(connection, content, drawer_filter, DUPLICATE_POOL))
             similar = self._similar(connection, prepared, threshold)
         known = {match.drawer.drawer_id for match in same}

@@ -21,7 +21,7 @@ from mempalace_mcp.storage.vectors.index import VectorIndex
 class Stores:
     """The stores, injected by `runtime.app`. `filed` is called after text was filed that is not embedded yet.
 
-    Searches pass through the `turnstile`. `calendar` reads the dates that callers write. `within` limits searches
+    `search_limiter` bounds concurrent searches. `calendar` reads the dates that callers write. `within` limits searches
     to some wings, by key.
     """
 
@@ -35,6 +35,6 @@ class Stores:
     embedder: BackgroundEmbedder
     now: Callable[[], Instant]
     filed: Callable[[], None]
-    turnstile: ConcurrencyLimiter
+    search_limiter: ConcurrencyLimiter
     calendar: Calendar
     within: tuple[str, ...] | None = None

@@ -136,7 +136,7 @@ class App:
             embedder=self.embedder,
             now=clock.now,
             filed=lambda: self.indexer.wake(),
-            turnstile=ConcurrencyLimiter(),
+            search_limiter=ConcurrencyLimiter(),
             calendar=Calendar(self.settings.zone),
         )
 
