@@ -36,6 +36,12 @@ from mempalace_mcp.storage.vectors.model import Difference, VectorStatistics
 MODEL_SECONDS = 30.0
 """How long a search waits for the model; without it, it searches by words only."""
 
+FROM_NOW_ON = (
+    "From now on every HTTP client of this palace must show a token, those of your own account too. "
+    "Sessions over stdio need none."
+)
+_EVERYTHING = "all"
+
 
 def search(settings: Settings, query: str, mode: str, as_json: bool, **filters: Any) -> str:
     """Search once, as the `search` tool does."""
@@ -238,13 +244,6 @@ def logs(palace: Path, as_json: bool) -> str:
     return json.dumps({"log": text}, ensure_ascii=False) if as_json else text
 
 
-FROM_NOW_ON = (
-    "From now on every HTTP client of this palace must show a token, those of your own account too. "
-    "Sessions over stdio need none."
-)
-_EVERYTHING = "all"
-
-
 def new(palace: Path, name: str, scope: str, wings: Sequence[str], as_json: bool) -> str:
     """Make a token and store its digest; the answer is the only place where the token ever appears."""
     return make_token(palace, name, scope, wings, as_json)[0]
@@ -271,7 +270,7 @@ def add_token(database: Database, name: str, scope: str, wings: Sequence[str] = 
 
 
 def connecting(address: str, secret: str) -> str:
-    """How to connect a client with the token that was made because there was none."""
+    """How to connect a client with the token that the first `serve` made."""
     return (
         "This system does not tell to which account a program belongs, so a token is needed; it is shown only now:\n"
         f'claude mcp add --transport http mempalace {address}/mcp --header "Authorization: Bearer {secret}"'

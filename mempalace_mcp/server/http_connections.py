@@ -26,6 +26,8 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from mempalace_mcp.core.errors import Busy, InvalidArgument, PalaceError
 from mempalace_mcp.server.http_messages import rpc_error
 
+logger = logging.getLogger(__name__)
+
 Address = tuple[str, int]
 
 _SOCK_DIAG = 4
@@ -44,6 +46,18 @@ lost its owner: then it has no inode and shows account 0."""
 
 _ALL_ACCOUNTS = ["0", "0", "4294967295"]
 _TIMEOUT_SECONDS = 1.0
+
+HEAD_SECONDS = 15.0
+"""From the opening of a connection, or the first byte of a later request, to the end of the headers."""
+
+HEAD_BYTES = 64 * 1024
+UNREAD_SECONDS = 60.0
+"""A client that reads nothing of its answer for so long is dropped."""
+
+UNREAD_BYTES = 128 * 1024 * 1024
+"""All connections together. Beyond it the connection that has not been reading for longest is dropped."""
+
+RETRY_SECONDS = 5
 
 
 def belongs_to_us(client: Address, server: Address) -> bool:
@@ -114,21 +128,6 @@ def _plain(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return address if address.is_loopback else None
-
-
-logger = logging.getLogger(__name__)
-
-HEAD_SECONDS = 15.0
-"""From the opening of a connection, or the first byte of a later request, to the end of the headers."""
-
-HEAD_BYTES = 64 * 1024
-UNREAD_SECONDS = 60.0
-"""A client that reads nothing of its answer for so long is dropped."""
-
-UNREAD_BYTES = 128 * 1024 * 1024
-"""All connections together. Beyond it the connection that has not been reading for longest is dropped."""
-
-RETRY_SECONDS = 5
 
 
 def _refusal(status: str, error: PalaceError, *fields: str) -> bytes:

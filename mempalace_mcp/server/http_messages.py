@@ -19,6 +19,24 @@ from mempalace_mcp.server.lines import EDGE_BYTES, MAX_MESSAGE_BYTES
 JSON = "application/json"
 EVENTS = "text/event-stream"
 
+MESSAGE_PATHS = frozenset({"/mcp", "/sse", "/messages"})
+"""Routes of messages and of their streams, without a slash at the end."""
+
+PEEK_BYTES = 64 * 1024
+"""Read from the body of a refused request at most, to find the id of its message."""
+
+PEEK_SECONDS = 2.0
+
+BODY_SECONDS = 60.0
+"""From the end of the head to the end of the body."""
+
+HELD_BYTES = 4 * MAX_MESSAGE_BYTES
+"""All bodies together, from their first byte to their answer. Beyond it only small ones are accepted."""
+
+SMALL_BYTES = 64 * 1024
+
+RETRY_SECONDS = 5
+
 
 def accepts(scope: Scope, kind: str) -> bool:
     """May the answer be of that kind? The most specific range of `Accept` decides; without one, every kind may be."""
@@ -64,15 +82,6 @@ def _is_zero(parameter: str) -> bool:
     # a weight of zero means "not acceptable"
     name, _, value = parameter.partition("=")
     return name.strip() == "q" and set(value.strip()) <= {"0", "."} and value.strip() != ""
-
-
-MESSAGE_PATHS = frozenset({"/mcp", "/sse", "/messages"})
-"""Routes of messages and of their streams, without a slash at the end."""
-
-HEAD_BYTES = 64 * 1024
-"""Read from the body of a refused request at most, to find the id of its message."""
-
-HEAD_SECONDS = 2.0
 
 
 def route_of(scope: Scope) -> str:
@@ -142,29 +151,19 @@ def id_in(data: bytes, *, whole: bool) -> Id:
 
 async def _read_id(receive: Receive) -> Id:
     head, whole = b"", False
-    with anyio.move_on_after(HEAD_SECONDS):
-        while not whole and len(head) < HEAD_BYTES:
+    with anyio.move_on_after(PEEK_SECONDS):
+        while not whole and len(head) < PEEK_BYTES:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
             head += message.get("body", b"")
             whole = not message.get("more_body", False)
-    return id_in(head[:HEAD_BYTES] if not whole else head, whole=whole)
+    return id_in(head[:PEEK_BYTES] if not whole else head, whole=whole)
 
 
 def _text_of(error: PalaceError) -> str:
     return error.message if error.hint is None else f"{error.message}. {error.hint}"
 
-
-BODY_SECONDS = 60.0
-"""From the end of the head to the end of the body."""
-
-HELD_BYTES = 4 * MAX_MESSAGE_BYTES
-"""All bodies together, from their first byte to their answer. Beyond it only small ones are accepted."""
-
-SMALL_BYTES = 64 * 1024
-
-RETRY_SECONDS = 5
 
 _TOO_LARGE = ErrorResponse(
     413, InvalidArgument(f"the body is longer than {MAX_MESSAGE_BYTES:,} bytes", hint="Send less at a time.")

@@ -41,6 +41,35 @@ _PROXY_PREFIXES = (b"cf-", b"tailscale-", b"x-envoy-", b"x-forwarded-", b"x-orig
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _LONGEST_PREFIX = 512
 
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+ANYWHERE = frozenset({"", "0.0.0.0", "::"})
+"""Hosts that mean every address of the machine."""
+
+_NAME = r"[a-z0-9](?:[a-z0-9._-]{0,253}[a-z0-9])?|\[[0-9a-f:.]{2,45}\]"
+_AUTHORITY = re.compile(rf"({_NAME})(?::\d{{1,5}})?", re.IGNORECASE)
+
+_LOOPBACKS = ("127.0.0.1", "::1")
+"""The addresses of `localhost`. Clients try one of them, or both in either order."""
+
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_ATTEMPTS = 20
+"""To find a port that is free on both."""
+
+PUBLIC = frozenset({"/health", "/livez", "/readyz", "/metrics"})
+"""Paths of probes, which need no token: they show numbers and words of closed sets."""
+
+_PRINCIPAL = "mempalace_mcp.principal"
+_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,1024})", re.IGNORECASE)
+_ORIGIN = re.compile(r"https?://(.+)", re.IGNORECASE)
+_PAGE_HEADERS = (b"origin", b"sec-fetch-site")
+_OWN_SITES = (b"same-origin", b"none")
+
+_MAKE_ONE = "Make one with `mempalace-mcp token new NAME --scope write`."
+_FIRST = _MAKE_ONE.removesuffix(".") + ", and show it as the header Authorization: Bearer TOKEN."
+_FOREIGN_PAGE = Forbidden(
+    "Origin is no page of this server", hint="Leave it out, or start the server with --allowed-host."
+)
+
 
 def is_forwarded(scope: Scope) -> bool:
     """Does a header show that a proxy has forwarded the request? Its sender may be anywhere then."""
@@ -77,14 +106,6 @@ def _is_of_another_port(scope: Scope) -> bool:
     _, _, port = Headers(scope=scope).get("host", "").rpartition(":")
     server = scope.get("server")
     return server is not None and port.isascii() and port.isdecimal() and int(port[:6]) != server[1]
-
-
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-ANYWHERE = frozenset({"", "0.0.0.0", "::"})
-"""Hosts that mean every address of the machine."""
-
-_NAME = r"[a-z0-9](?:[a-z0-9._-]{0,253}[a-z0-9])?|\[[0-9a-f:.]{2,45}\]"
-_AUTHORITY = re.compile(rf"({_NAME})(?::\d{{1,5}})?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +224,6 @@ def _wrong(problem: str, argument: str) -> ConfigurationError:
     return ConfigurationError(problem, argument=argument, hint="Give the PEM files of a certificate and of its key.")
 
 
-_LOOPBACKS = ("127.0.0.1", "::1")
-"""The addresses of `localhost`. Clients try one of them, or both in either order."""
-
-_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-_ATTEMPTS = 20
-"""To find a port that is free on both."""
-
-
 @dataclass(frozen=True)
 class ListeningSocket:
     """Bound sockets on one port, closed at the end of the block."""
@@ -298,22 +311,6 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-PUBLIC = frozenset({"/health", "/livez", "/readyz", "/metrics"})
-"""Paths of probes, which need no token: they show numbers and words of closed sets."""
-
-_PRINCIPAL = "mempalace_mcp.principal"
-_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,1024})", re.IGNORECASE)
-_ORIGIN = re.compile(r"https?://(.+)", re.IGNORECASE)
-_PAGE_HEADERS = (b"origin", b"sec-fetch-site")
-_OWN_SITES = (b"same-origin", b"none")
-
-_MAKE_ONE = "Make one with `mempalace-mcp token new NAME --scope write`."
-_FIRST = _MAKE_ONE.removesuffix(".") + ", and show it as the header Authorization: Bearer TOKEN."
-_FOREIGN_PAGE = Forbidden(
-    "Origin is no page of this server", hint="Leave it out, or start the server with --allowed-host."
-)
 
 
 class HostGuard:
