@@ -11,7 +11,6 @@ import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
@@ -113,21 +112,23 @@ class StreamableHttpTransport:
             await Response(message.answer(), 400, media_type=JSON)(scope, receive, send)
             return
         shown = Headers(scope=scope).get(SESSION_ID, "")
-        origin = replace(
-            RequestContext.of_message(
-                session, message, len(body), access=principal_of(scope), peer=scope.get("client")
-            ),
+        request = RequestContext.of_message(
+            session,
+            message,
+            len(body),
+            access=principal_of(scope),
+            peer=scope.get("client"),
             session_id=shown if _SHOWN_ID.fullmatch(shown) else None,
         )
         if accepts(scope, JSON) and not _is_modern(scope) and self._is_plain_call(message):
-            result = await self._server.methods.answer(CALL, origin, message.content["params"])
+            result = await self._server.methods.answer(CALL, request, message.content["params"])
             encoded = encode_response(message.content["id"], result)
             await Response(encoded, media_type=JSON)(scope, receive, send)
             return
         if message.content.get("method") == INITIALIZE:
             send = _with_session_id(send)
         manager = self._streaming if _is_streamed(scope, message) else self._answering
-        scope = with_types(origin.attach(scope), f"{JSON}, {EVENTS}" if accepts(scope, EVENTS) else JSON)
+        scope = with_types(request.attach(scope), f"{JSON}, {EVENTS}" if accepts(scope, EVENTS) else JSON)
         await manager.handle_request(scope, replay(_sanitized(message, body), receive), send)
 
     def _is_plain_call(self, message: Message) -> bool:
