@@ -1,6 +1,6 @@
 """What travels with a call: who asks, until when it may take, and under which key it happens once.
 
-What a caller may do: found out once, at the door, and carried with the request to whatever it reaches.
+What a caller may do: found out once, by the transport, and carried with the request to whatever it reaches.
 
 The key under which a write leaves proof that it was done, so that its repetition is answered and not done again.
 
@@ -19,7 +19,7 @@ from mempalace_mcp.core.errors import Cancelled, DeadlineExceeded
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """`name` is that of the caller's token; it is empty where the door itself is the protection.
+    """`name` is that of the caller's token; it is empty where the transport itself is the protection.
 
     Without `writes` nothing may be changed. `wings`, by key and sorted, are the only ones it may see or change, and
     what belongs to no wing, such as facts, is then out of reach; None means everything.

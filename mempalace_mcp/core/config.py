@@ -226,7 +226,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "PALACE_TOKEN",
         "token",
-        "a token that opens the HTTP doors, beside those of `mempalace-mcp token`",
+        "a token for HTTP, beside those of `mempalace-mcp token`",
         NONE,
         _token,
         strict=True,

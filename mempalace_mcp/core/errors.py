@@ -22,7 +22,7 @@
         └── SchemaTooNew         written by a newer version
 
 Every error knows what is wrong (`message`), which argument is at fault if one is (`argument`) and what to do (`hint`).
-The doors turn each of them into one shape; nothing else is shown to a client.
+The transports turn each of them into one shape; nothing else is shown to a client.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class PalaceError(Exception):
         self.hint = hint
 
     def as_dict(self) -> dict[str, Any]:
-        """The one shape in which every door shows an error."""
+        """The one shape in which every transport shows an error."""
         return {
             "code": self.code,
             "message": self.message,

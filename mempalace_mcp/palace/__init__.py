@@ -1,1 +1,1 @@
-"""What the palace does: the facade every door uses, ranking, chunking, and the readers of files and transcripts."""
+"""The palace: the facade that every transport uses, ranking, chunking, and the readers of files and transcripts."""

@@ -1,1 +1,1 @@
-"""MCP: the tools and the doors through which they are called."""
+"""MCP: the tools and the transports over which they are called."""

@@ -1,4 +1,4 @@
-"""The fixtures of the official suite behind our own doors, as a process that prints its port."""
+"""The fixtures of the official suite behind our own transports, as a process that prints its port."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ async def _complete(context: Context, params: CompleteRequestParams) -> Complete
 
 
 def build_fixtures(methods: FixtureMethods) -> PalaceServer:
-    """The SDK's server with the fixtures, and the way past it that our doors take."""
+    """The SDK's server with the fixtures, and the way past it that our transports take."""
     server = PalaceServer(
         "fixtures",
         version="1",
@@ -154,7 +154,7 @@ def build_fixtures(methods: FixtureMethods) -> PalaceServer:
 
 
 def build_application() -> Starlette:
-    """The doors with the fixtures behind them."""
+    """The transports with the fixtures behind them."""
     activity = Activity(history_limit=1)
     methods = FixtureMethods()
     streamable, sse = StreamableHttpTransport(build_fixtures(methods), activity), SseTransport(methods, activity)

@@ -264,7 +264,7 @@ async def test_a_long_call_tells_how_far_it_is_before_it_answers(peer: Peer) -> 
 
 async def test_a_cancelled_call_ends_and_the_session_goes_on(peer: Peer) -> None:
     if peer.transport == "http" and not peer.modern:
-        pytest.skip("before 2026-07-28 a cancellation names a request of its session, and this door has none")
+        pytest.skip("before 2026-07-28 a cancellation names a request of its session, and this transport has none")
 
     async def stop(progress: float, total: float | None, message: str | None) -> None:
         calling.cancel()

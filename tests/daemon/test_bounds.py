@@ -87,7 +87,7 @@ def chores(number: int, files: Path) -> list[dict[str, Any]]:
 
 
 class Server:
-    """A running palace with every door, as its clients see it."""
+    """A running palace with every transport, as its clients see it."""
 
     def __init__(self, services: AppServices, app: App, http: Starlette, client: httpx.AsyncClient) -> None:
         self.services = services

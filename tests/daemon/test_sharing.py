@@ -1,4 +1,4 @@
-"""Sessions, HTTP clients and processes of their own use one palace at once, each through a door of its own."""
+"""Sessions, HTTP clients and processes of their own use one palace at once, each through a transport of its own."""
 
 from __future__ import annotations
 

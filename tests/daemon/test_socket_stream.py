@@ -1,4 +1,4 @@
-"""Connections as the daemon's door reads and writes them."""
+"""Connections as the daemon's transport reads and writes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Knocks at a daemon's door with a hello of one's own."""
+"""Knocks at a daemon's transport with a hello of one's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is sent through whichever door of a running server, every request is answered and nobody else suffers."""
+"""Every request over every transport is answered, whatever was sent before, and no other client suffers."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 @dataclass
 class HttpServer:
-    """A server process with HTTP doors; its log goes to a file."""
+    """A server process with HTTP transports; its log goes to a file."""
 
     process: subprocess.Popen[bytes]
     port: int

@@ -10,7 +10,7 @@ from tests.server.transports import echo_services
 
 
 def main(door: str) -> None:
-    """Serve through the door until it closes."""
+    """Serve through the transport until it closes."""
     logging.basicConfig(level=logging.WARNING)
     with echo_services() as services:
         if door == "stdio":

@@ -1,4 +1,4 @@
-"""A real Uvicorn in a thread, on the event loop that serves everything else, for a part of the doors alone."""
+"""A real Uvicorn in a thread, on the event loop that serves everything else, for a part of the transports alone."""
 
 from __future__ import annotations
 

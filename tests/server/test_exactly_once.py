@@ -1,4 +1,4 @@
-"""Writes that arrive twice: over HTTP under the client's own key, from a door under the number of the message."""
+"""Writes that arrive twice: over HTTP under the client's own key, from a transport under the number of the message."""
 
 from __future__ import annotations
 
@@ -276,7 +276,7 @@ def test_killed_in_full_flight(tmp_path: Path) -> None:
 
 
 class Door:
-    """A door that numbers the messages of its one client."""
+    """A transport that numbers the messages of its one client."""
 
     def __init__(self, app: App, scope: str | None) -> None:
         self._scope = scope

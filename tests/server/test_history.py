@@ -1,4 +1,4 @@
-"""`GET /api/history`, and what of the calls through real doors it tells."""
+"""`GET /api/history`, and what of the calls through real transports it tells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long calls tell how far they are, through every door, and end when their client says so."""
+"""Long calls tell how far they are, through every transport, and end when their client says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP doors of a real server that has tokens: who comes in, how far, and what the others are told."""
+"""The HTTP transports of a real server that has tokens: who comes in, how far, and what the others are told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small real process behind the doors: a table of test tools, a pool of threads, activity and health."""
+"""A small real process behind the transports: a table of test tools, a pool of threads, activity and health."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class _NoPalace:
 
 @dataclass
 class EchoServices:
-    """What the doors need, with nothing behind it."""
+    """What the transports need, with nothing behind it."""
 
     executor: Pool
     activity: Activity = field(default_factory=lambda: Activity(history_limit=5))

@@ -33,5 +33,5 @@ def server(log: Path, *command: str | Path) -> Iterator[str]:
 
 
 def serve(palace: Path) -> tuple[str | Path, ...]:
-    """The command of a daemon with HTTP doors and every tool, on a free port that it announces as JSON."""
+    """The command of a daemon with HTTP transports and every tool, on a free port that it announces as JSON."""
     return ("mempalace_mcp", "serve", "--palace", palace, "--port", "0", "--json", "--tools", "full")

@@ -1,4 +1,4 @@
-"""Those who use the server, each through a door of its own, in rounds: some leave as they should, some just vanish."""
+"""Clients of the server, each with a transport of its own, in rounds: some leave as they should, some just vanish."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class User(Protocol):
 
 
 class Agent:
-    """Does its chores through any door and knows what must come of them."""
+    """Does its chores through any transport and knows what must come of them."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -127,7 +127,7 @@ class HttpUser:
 
 
 def _keyed(message: dict[str, Any]) -> dict[str, Any]:
-    """So that every write of this door leaves a receipt."""
+    """So that every write of this transport leaves a receipt."""
     return {**message, "params": {**message["params"], "_meta": {"idempotencyKey": uuid.uuid4().hex}}}
 
 
@@ -163,7 +163,7 @@ class SseUser:
 
 
 class Stranger:
-    """Knocks at every door with half a sentence, and vanishes."""
+    """Knocks at every transport with half a sentence, and vanishes."""
 
     def __init__(self, palace: Path, port: int) -> None:
         self._address = DaemonAddress.read(str(palace / "daemon.json"))
