@@ -1,4 +1,4 @@
-"""`mempalace-mcp daemon run`: how a daemon starts, and what it needs of the system.
+"""How a daemon starts, and what it needs of the system.
 
 The process takes the daemon lock, or inherits it from the bridge that started it. It opens the palace, listens, and
 writes one line of JSON to stdout, a pipe of that bridge: that it is ready, or the error that stops it. From then on

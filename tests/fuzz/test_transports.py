@@ -21,6 +21,7 @@ from mempalace_mcp.daemon.ipc import SESSION, DaemonAddress, Frame
 from tests.daemon.support import bridge
 from tests.fuzz.messages import certain_id, some_line
 from tests.fuzz.support import CHARACTERS, SEEDS, compact, damage, damaged, examples
+from tests.health import troubles
 from tests.server.clients import INITIALIZED, PATIENCE, RawHttp, StdioClient, initialize, request
 from tests.soak.serving import serve, server
 
@@ -58,7 +59,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         yield target
         health = target.health()
     assert health["diagnostics"]["calls"]["error"] == 0
-    assert health["status"] == "ok", health["reasons"]
+    assert not troubles(health)
     assert "Traceback" not in log.read_text(encoding="utf-8")
 
 

@@ -60,7 +60,11 @@ def strategy_of(hint: Any) -> SearchStrategy[Any]:
     if issubclass(hint, Enum):
         return st.sampled_from(hint)
     hints = get_type_hints(hint)
-    return st.builds(hint, **{field.name: strategy_of(hints[field.name]) for field in dataclasses.fields(hint)})
+    fields = {field.name: strategy_of(hints[field.name]) for field in dataclasses.fields(hint)}
+    if hint is NewFact:  # which verifies itself
+        fields |= {"valid_from": st.integers(0, 2**62), "valid_to": st.none() | st.integers(2**62 + 1, 2**63 - 1)}
+        fields |= {"confidence": st.none() | st.floats(0, 1)}
+    return st.builds(hint, **fields)
 
 
 def same(one: object, other: object) -> bool:
