@@ -21,6 +21,9 @@ os.environ |= {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}  # bef
 
 OWN_SETTINGS = ("PALACE_", "AGENT_")
 
+LONG = ("chaos", "clients", "conformance", "daemon", "fuzz", "soak")
+"""Folders of tests that start processes for most of what they try. Other long ones are marked where they stand."""
+
 # Hypothesis' limits of time are timed assertions: they fail on a busy machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
@@ -30,6 +33,14 @@ def pytest_configure() -> None:
     """A shell has what it runs in the background ignore interrupts, and so would every process that a test starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `-m "not long"` leaves out, so that the rest is over in a minute."""
+    tests = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(tests).parts[0] in LONG:
+            item.add_marker("long")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -73,12 +84,28 @@ def end_daemons_under(directory: Path) -> None:
                 daemon.wait(20)
 
 
+def children() -> list[int]:
+    """The processes that this one has started. Linux lists them, which takes a tenth of a look at all processes."""
+    lists = list(Path("/proc/self/task").glob("*/children"))
+    if not lists:
+        return [child.pid for child in psutil.Process().children()]
+    return [int(pid) for each in lists for pid in each.read_text(encoding="ascii").split()]
+
+
+def names_of(pid: int) -> list[str]:
+    """A process and its descendants, by their names."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        return [each.name() for each in (process, *process.children(recursive=True))]
+    return []
+
+
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves threads, child processes or files of its own palace open."""
     directory = str(request.getfixturevalue("tmp_path")) if "tmp_path" in request.fixturenames else None
     threads_before = set(threading.enumerate())
-    children_before = {child.pid for child in psutil.Process().children(recursive=True)}
+    children_before = set(children())
     yield
     if directory:
         end_daemons_under(Path(directory))
@@ -86,9 +113,9 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     for thread in left_threads:
         thread.join(5)
     alive = [thread.name for thread in left_threads if thread.is_alive()]
-    children = [child.name() for child in psutil.Process().children(recursive=True) if child.pid not in children_before]
+    left_children = set(children()) - children_before
     gc.collect()
     files = [file.path for file in psutil.Process().open_files() if directory and file.path.startswith(directory)]
     assert not alive, f"threads left running: {alive}"
-    assert not children, f"processes left running: {children}"
+    assert not left_children, f"processes left running: {[names_of(pid) for pid in left_children]}"
     assert not files, f"files left open: {files}"

@@ -11,8 +11,12 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+
 from mempalace_mcp.core.config import SETTINGS
 from tests.daemon.support import served
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[1]
 LINES = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text(encoding="utf-8")).splitlines()

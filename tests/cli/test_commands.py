@@ -20,6 +20,8 @@ from mempalace_mcp.cli.main import is_session
 from mempalace_mcp.cli.session import SESSION_OPTIONS
 from tests.health import troubles
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 TEXTS = ROOT / "examples" / "texts"
 

@@ -26,7 +26,7 @@ from tests.storage.support import Child
 ROOT = Path(__file__).parents[2]
 
 
-pytestmark = pytest.mark.usefixtures("private_runtime")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("private_runtime")]
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ COMMANDS = sorted(
 )
 BARE = re.compile(r"`(?!mempalace-mcp )(?:[a-z]+ )?--?(?:fix|vectors)[^`]*`|`(?:reindex|doctor)\b[^`]*`")
 
-pytestmark = pytest.mark.usefixtures("private_runtime")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("private_runtime")]
 
 
 @pytest.mark.parametrize(("command", "page"), COMMANDS)

@@ -26,6 +26,8 @@ from tests.palace.earlier import record, said, write
 from tests.palace.support import opened
 from tests.palace.test_importing import run
 
+pytestmark = pytest.mark.long
+
 REPOSITORY = Path(__file__).parents[2]
 
 

@@ -25,6 +25,8 @@ from mempalace_mcp.runtime.app import App
 from mempalace_mcp.storage.lexical import find_verbatim
 from tests.palace.support import opened
 
+pytestmark = pytest.mark.long
+
 NOTES = (
     ("home", "garden", "The tomatoes stand in the bed behind the shed and want water every morning."),
     ("home", "kitchen", "Grandmother's bread: 500 g of flour, yeast, and a night in the cold."),

@@ -31,6 +31,8 @@ from tests.palace.support import opened
 from tests.storage.support import Child, add_wing, small_disk, soon
 from tests.storage.vectors.support import World, advance_all, index_of
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 30.0
 
 

@@ -13,6 +13,8 @@ import pytest
 from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
 from tests.server.clients import HttpServer, RawHttp, SseClient, call, http_server, request, stdio_client
 
+pytestmark = pytest.mark.long
+
 MEBIBYTE = 1024 * 1024
 CALLS = 60
 ANSWER = 1900 * 1024

@@ -27,7 +27,10 @@ GUARDED = ("/mcp", "/mcp/", "/sse", "/sse/", "/messages/?session_id=0", "/messag
 PROBES = ("/health", "/livez", "/readyz", "/metrics")
 SECRETS = ("zebra", "Vault", "codes")
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whose a connection is")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whose a connection is"),
+]
 as_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can act as another account"
 )

@@ -38,6 +38,8 @@ from tests.server.clients import (
     modern,
 )
 
+pytestmark = pytest.mark.long
+
 KEY = "idempotencyKey"
 THREADS = 16
 UNKNOWN = "d_" + "0" * 24

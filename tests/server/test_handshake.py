@@ -29,6 +29,8 @@ from tests.server.clients import HANDSHAKE_REVISIONS, INITIALIZED, call, initial
 from tests.server.stream import served
 from tests.server.transports import EchoServices, Pool, echo_services
 
+pytestmark = pytest.mark.long
+
 CLIENT = {"name": "test", "version": "1"}
 OFFER: dict[str, Any] = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": CLIENT}
 PING = request(1, "ping")

@@ -31,6 +31,8 @@ from tests.server.clients import (
 )
 from tests.server.transports import echo_services
 
+pytestmark = pytest.mark.long
+
 ROUTES = ("/health", "/mcp", "/sse", "/messages/?session_id=x", "/nothing")
 
 

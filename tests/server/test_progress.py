@@ -27,6 +27,8 @@ from tests.server.clients import (
     stdio_client,
 )
 
+pytestmark = pytest.mark.long
+
 PROGRESS = "notifications/progress"
 
 

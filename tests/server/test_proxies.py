@@ -17,6 +17,8 @@ from mempalace_mcp.cli import manage as tokens
 from tests.server.clients import HttpServer, SseClient, http_server
 from tests.server.test_accounts import served
 
+pytestmark = pytest.mark.long
+
 PREFIX = "/deep/palace"
 
 

@@ -31,6 +31,8 @@ from tests.server.clients import (
 )
 from tests.server.test_accounts import served
 
+pytestmark = pytest.mark.long
+
 HELLO = call("seven", "echo", a=1)
 LAST: dict[str, Any] = {"method": "ping", "params": {"text": "x"}, "jsonrpc": "2.0", "id": 7}
 """As clients in TypeScript write a request: with its id at the end."""

@@ -27,6 +27,8 @@ from tests.health import troubles
 from tests.server.clients import PATIENCE, ROOT, call, end, request
 from tests.server.test_listen_settings import CERTIFICATE
 
+pytestmark = pytest.mark.long
+
 ROUTES = ("/mcp", "/mcp/", "/sse", "/sse/", "/messages/?session_id=x", "/messages?session_id=x", "/api/history")
 NOWHERE = (
     "/",

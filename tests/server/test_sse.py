@@ -25,6 +25,8 @@ from tests.server.clients import (
 from tests.server.serving import served
 from tests.server.transports import echo_services
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:

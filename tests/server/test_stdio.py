@@ -26,6 +26,8 @@ from tests.server.clients import (
     stdio_client,
 )
 
+pytestmark = pytest.mark.long
+
 SERVER = StdioServerParameters(command=COMMAND[0], args=[*COMMAND[1:], "stdio"], cwd=ROOT)
 
 

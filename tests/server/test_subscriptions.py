@@ -26,6 +26,8 @@ from tests.palace.support import opened
 from tests.server.clients import INITIALIZED, MODERN_REVISION, RawHttp, event, initialize, modern, request
 from tests.server.stream import PalaceWire, palace_session
 
+pytestmark = pytest.mark.long
+
 LIST_CHANGED = "notifications/resources/list_changed"
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 DRAWER = new_id("d", 1)

@@ -18,6 +18,8 @@ from mempalace_mcp.server.session import Session
 from tests.palace.support import opened
 from tests.server.clients import INITIALIZED, MODERN_REVISION, initialize, request
 
+pytestmark = pytest.mark.long
+
 LONG = '"' * 1_000_000
 """As JSON in JSON it is four times as long."""
 MANY = 60

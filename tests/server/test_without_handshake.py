@@ -32,6 +32,8 @@ from tests.server.clients import (
 from tests.server.stream import palace_session, served
 from tests.server.transports import echo_services
 
+pytestmark = pytest.mark.long
+
 LIMITED = Principal("cook", wings=("kitchen",))
 URI = "palace://kitchen"
 COMPLETION: dict[str, Any] = {

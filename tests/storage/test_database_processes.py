@@ -12,6 +12,8 @@ from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import DeadlineExceeded
 from tests.storage.support import Child, add_wing, fresh_database, soon, wings
 
+pytestmark = pytest.mark.long
+
 
 def test_none_of_many_processes_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:

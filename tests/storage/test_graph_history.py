@@ -20,6 +20,8 @@ from mempalace_mcp.core.text import name_key
 from mempalace_mcp.storage.transactions import Transaction
 from tests.storage.graph_support import START, Graph, fresh_graph, named, new_fact
 
+pytestmark = pytest.mark.long
+
 Instant = int
 Interval = tuple[Instant | None, Instant | None]
 Triple = tuple[str, str, str]

@@ -19,6 +19,8 @@ from mempalace_mcp.storage.query_terms import read_query
 from mempalace_mcp.storage.sqlite.tokenizer import TOKENIZER
 from tests.storage.drawer_support import EVERY, Cabinet, cabinet
 
+pytestmark = pytest.mark.long
+
 LARGE = lexical.SMALL_TABLE + 5_000
 VOCABULARY = [f"{first}{second}ning" for first in "bdfgklmnprstvz" for second in ("a", "e", "i", "o", "u")]
 WORDS_PER_TEXT = 18

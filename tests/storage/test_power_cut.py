@@ -27,6 +27,8 @@ from tests.storage.receipt_support import receipts
 from tests.storage.recorder import Event, Kind
 from tests.storage.support import ROOT, Child, add_wing, fresh_database, soon, wings
 
+pytestmark = pytest.mark.long
+
 THOROUGHNESS = int(os.environ.get("THOROUGHNESS", "1"))
 CUTS = 25 * THOROUGHNESS
 LOG = "palace.db-wal"

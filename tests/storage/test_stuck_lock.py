@@ -13,6 +13,8 @@ from mempalace_mcp.storage.sqlite.database import LOCK_FILE, Database
 from mempalace_mcp.storage.sqlite.opening import locked_to_open
 from tests.storage.support import add_wing, fresh_database, soon, wings
 
+pytestmark = pytest.mark.long
+
 
 def test_a_palace_is_opened_and_read_beside_it_and_writes_say_who_is_in_the_way(tmp_path: Path) -> None:
     with fresh_database(tmp_path) as database:

@@ -21,6 +21,8 @@ from mempalace_mcp.core.model import Changes, CheckpointReport, Deletion, Drawer
 from mempalace_mcp.core.text import Name
 from mempalace_mcp.storage.transactions import decode, encode
 
+pytestmark = pytest.mark.long
+
 DATACLASSES = [kind for kind in vars(model).values() if dataclasses.is_dataclass(kind) and kind is not Changes] + [Name]
 """All but what only readings return: the results of writes are kept, theirs are not."""
 ERRORS = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, PalaceError)]

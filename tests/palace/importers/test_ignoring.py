@@ -14,6 +14,8 @@ from mempalace_mcp.palace.importers import FoundFile, SkippedFile, discover
 from mempalace_mcp.palace.importers.decisions import LONGEST_LINE, read_patterns
 from tests.palace.importers.support import found, skipped
 
+pytestmark = pytest.mark.long
+
 
 def plant(root: Path, *names: str) -> None:
     for name in names:

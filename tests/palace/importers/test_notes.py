@@ -14,6 +14,8 @@ from mempalace_mcp.palace.importers.files import LARGEST_TEXT, cut
 from mempalace_mcp.palace.importers.notes import LONGEST_DOCUMENT, _sections
 from tests.palace.importers.support import documents, reasons
 
+pytestmark = pytest.mark.long
+
 PARAGRAPH = "The ferry leaves at ten past three, whatever the weather says.\n\n"
 
 

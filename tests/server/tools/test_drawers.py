@@ -7,6 +7,8 @@ import pytest
 from tests.server.tools.support import DRAWER, Client
 from tests.server.tools.test_parts import parts_of
 
+pytestmark = pytest.mark.long
+
 NOWHERE = "d_00000000000" + "0" * 13
 
 

@@ -11,6 +11,8 @@ from mempalace_mcp.palace.token_estimate import estimate_tokens
 from mempalace_mcp.server.tools.answers import MIN_TOKENS, TOKENS
 from tests.server.tools.support import DRAWER, Client
 
+pytestmark = pytest.mark.long
+
 SLACK = 200
 """Tokens of what a part must hold whatever was asked for: the drawer's place and a few words."""
 

@@ -38,6 +38,8 @@ from tests.storage.vectors.support import (
     verify_answers,
 )
 
+pytestmark = pytest.mark.long
+
 CHUNKS = np.arange(1, 101)
 VECTORS = unit_vectors(100, 1)
 

@@ -35,6 +35,8 @@ from tests.storage.vectors.support import (
     verify_answers,
 )
 
+pytestmark = pytest.mark.long
+
 Damage = Callable[[Path], None]
 
 

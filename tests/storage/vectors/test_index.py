@@ -30,6 +30,8 @@ from tests.storage.vectors.support import (
     verify_answers,
 )
 
+pytestmark = pytest.mark.long
+
 
 def test_an_empty_palace_has_no_neighbours(index: VectorIndex, database: Database) -> None:
     (query,) = unit_vectors(1, 1)

@@ -6,6 +6,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -23,6 +24,8 @@ from tests.storage.vectors.support import (
     plain_answer,
     unit_vectors,
 )
+
+pytestmark = pytest.mark.long
 
 PLACES = st.tuples(st.sampled_from(["work", "home"]), st.sampled_from(["kitchen", "attic"]))
 DATES = st.integers(0, 3)
