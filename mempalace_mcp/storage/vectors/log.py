@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,9 +96,11 @@ def log_after(connection: Connection, position: int, limit: int) -> tuple[Intege
 
 def vectors_of(connection: Connection, chunks: Sequence[int]) -> tuple[Integers, Vectors]:
     """The vectors of those of the chunks that have one."""
+    dialect = connection.dialect
     rows = connection.execute(
-        "SELECT v.chunk, v.embedding FROM json_each(?) j CROSS JOIN vectors v ON v.chunk = j.value",
-        (json.dumps(list(chunks)),),
+        f"SELECT v.chunk, v.embedding FROM {dialect.listed('?', 'wanted')}"
+        f" {dialect.ordered_join} vectors v ON v.chunk = wanted.value",
+        (dialect.array(chunks),),
     ).fetchall()
     return np.array([row[0] for row in rows], np.int64), _matrix([row[1] for row in rows])
 
@@ -115,13 +116,13 @@ def changes_after(connection: Connection, seq: int) -> Integers:
 
 def positions_of_drawers(connection: Connection, drawers: Sequence[int]) -> Integers:
     """The positions of all vectors of these drawers."""
-    return _integers(
-        connection.execute(
-            "SELECT v.position FROM json_each(?) j"
-            " CROSS JOIN chunks c ON c.drawer = j.value CROSS JOIN vectors v ON v.chunk = c.id",
-            (json.dumps(list(drawers)),),
-        ).fetchall()
-    )
+    dialect, join = connection.dialect, connection.dialect.ordered_join
+    rows = connection.execute(
+        f"SELECT v.position FROM {dialect.listed('?', 'wanted')}"
+        f" {join} chunks c ON c.drawer = wanted.value {join} vectors v ON v.chunk = c.id",
+        (dialect.array(drawers),),
+    ).fetchall()
+    return _integers(rows)
 
 
 def count_after(connection: Connection, position: int) -> int:
@@ -140,20 +141,24 @@ def entries(connection: Connection) -> Integers:
 
 def vectors_at(connection: Connection, positions: Sequence[int]) -> Iterator[tuple[int, int, Vectors]]:
     """Position, chunk and vector of those of the positions that exist."""
+    dialect = connection.dialect
     for position, chunk, blob in connection.execute(
-        "SELECT v.position, v.chunk, v.embedding FROM json_each(?) j CROSS JOIN vectors v ON v.position = j.value",
-        (json.dumps(list(positions)),),
+        f"SELECT v.position, v.chunk, v.embedding FROM {dialect.listed('?', 'wanted')}"
+        f" {dialect.ordered_join} vectors v ON v.position = wanted.value",
+        (dialect.array(positions),),
     ):
         yield position, chunk, np.frombuffer(blob, "<f4")
 
 
 def live_positions(connection: Connection, chunks: Sequence[int], drawer_filter: DrawerFilter) -> dict[int, int]:
     """The positions of the vectors of these chunks, as far as their drawers are live and match the filter."""
-    condition = condition_of(drawer_filter, connection.dialect)
+    dialect, join = connection.dialect, connection.dialect.ordered_join
+    condition = condition_of(drawer_filter, dialect)
     rows = connection.execute(
-        "SELECT v.chunk, v.position FROM json_each(:chunks) j CROSS JOIN vectors v ON v.chunk = j.value"
-        f" CROSS JOIN chunks c ON c.id = v.chunk CROSS JOIN drawers d ON d.id = c.drawer WHERE {condition.sql}",
-        {"chunks": json.dumps(list(chunks)), **condition.values},
+        f"SELECT v.chunk, v.position FROM {dialect.listed(':chunks', 'wanted')}"
+        f" {join} vectors v ON v.chunk = wanted.value {join} chunks c ON c.id = v.chunk"
+        f" {join} drawers d ON d.id = c.drawer WHERE {condition.sql}",
+        {"chunks": dialect.array(chunks), **condition.values},
     )
     return dict(rows.fetchall())
 
