@@ -47,19 +47,6 @@ DAEMON_SILENT = failing("daemon_silent", "Kill that process. Sessions start anot
 STALE_ADDRESS = degraded("stale_address", "Nothing: the next daemon replaces it.")
 STALE_SOCKETS = degraded("stale_sockets", "Nothing: the next daemon removes them.")
 
-OWN_KINDS = (
-    PALACE_ABSENT,
-    PERMISSIONS,
-    SQLITE_OLD,
-    MODEL_MISMATCH,
-    EMBEDDINGS_PENDING,
-    INDEX_DOUBTFUL,
-    DAEMON_SILENT,
-    STALE_ADDRESS,
-    STALE_SOCKETS,
-)
-"""The kinds of issues that only the doctor reports; all others are in `runtime/issues.py`."""
-
 INDEX = "index"
 INDEX_LOCK = "index.lock"
 EMBED_LOCK = "embed.lock"

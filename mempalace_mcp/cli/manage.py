@@ -244,13 +244,9 @@ def logs(palace: Path, as_json: bool) -> str:
     return json.dumps({"log": text}, ensure_ascii=False) if as_json else text
 
 
-def new(palace: Path, name: str, scope: str, wings: Sequence[str], as_json: bool) -> str:
-    """Make a token and store its digest; the answer is the only place where the token ever appears."""
-    return make_token(palace, name, scope, wings, as_json)[0]
-
-
 def make_token(palace: Path, name: str, scope: str, wings: Sequence[str], as_json: bool) -> tuple[str, bool]:
-    """`new`, and whether it is the first token that the palace has."""
+    """Make a token and store its digest; the text is the only place where the token ever appears. True if it is the
+    first token of the palace."""
     with closing(_open_tokens(palace)) as database:
         secret, token, is_first = add_token(database, name, scope, wings)
     return json.dumps({**_described(token), "token": secret}) if as_json else secret, is_first

@@ -67,7 +67,7 @@ async def proxy(port: int, fields: dict[str, str]) -> AsyncIterator[str]:
     ],
 )
 async def test_the_official_client_finds_the_way_back(tmp_path: Path, fields: dict[str, str], stream: str) -> None:
-    secret = tokens.new(tmp_path / "palace", "laptop", "write", [], False)
+    secret = tokens.make_token(tmp_path / "palace", "laptop", "write", [], False)[0]
     with served(tmp_path / "palace") as announced:
         async with proxy(announced["port"], fields) as address:
             headers = {"Authorization": f"Bearer {secret}"}
@@ -88,7 +88,7 @@ async def test_a_proxy_that_leaves_no_trace_is_known_by_its_port(server: HttpSer
 
 @pytest.mark.parametrize("told", [PREFIX, f"{PREFIX}/", "/deep, /palace"])
 def test_a_prefix_that_a_proxy_tells_leads_the_path(tmp_path: Path, told: str) -> None:
-    secret = tokens.new(tmp_path / "palace", "laptop", "write", [], False)
+    secret = tokens.make_token(tmp_path / "palace", "laptop", "write", [], False)[0]
     headers = {"Authorization": f"Bearer {secret}", "X-Forwarded-Prefix": told}
     with served(tmp_path / "palace") as announced, SseClient(announced["port"], headers) as client:
         assert client.path.startswith(f"{PREFIX}/messages/?session_id=")
@@ -110,7 +110,7 @@ def test_a_prefix_that_a_proxy_tells_leads_the_path(tmp_path: Path, told: str) -
     ],
 )
 def test_a_prefix_that_is_not_plainly_a_path_counts_for_nothing(tmp_path: Path, prefix: str) -> None:
-    secret = tokens.new(tmp_path / "palace", "laptop", "write", [], False)
+    secret = tokens.make_token(tmp_path / "palace", "laptop", "write", [], False)[0]
     with served(tmp_path / "palace") as announced:
         headers = {"Authorization": f"Bearer {secret}", "X-Forwarded-Prefix": prefix}
         with SseClient(announced["port"], headers) as client:

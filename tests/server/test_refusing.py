@@ -188,13 +188,13 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 @pytest.mark.parametrize("mode", ["legacy", "auto", MODERN_REVISION])
 async def test_the_official_client_without_a_token_shows_the_reason(tmp_path: Path, mode: str) -> None:
-    tokens.new(tmp_path / "palace", "laptop", "write", [], False)
+    tokens.make_token(tmp_path / "palace", "laptop", "write", [], False)[0]
     with served(tmp_path / "palace") as announced:
         assert "Authorization: Bearer" in await reason_of(Client(f"{announced['address']}/mcp/", mode=mode))
 
 
 async def test_a_session_of_the_official_client_shows_the_reason(tmp_path: Path) -> None:
-    tokens.new(tmp_path / "palace", "laptop", "write", [], False)
+    tokens.make_token(tmp_path / "palace", "laptop", "write", [], False)[0]
     with served(tmp_path / "palace") as announced:
         async with (
             streamable_http_client(f"{announced['address']}/mcp") as streams,

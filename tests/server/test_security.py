@@ -111,11 +111,11 @@ def served(palace: Path, *options: str, secrets: dict[str, str] | None = None, *
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     palace = tmp_path_factory.mktemp("security") / "palace"
     secrets = {
-        "writer": tokens.new(palace, "writer", "write", [], False),
-        "other": tokens.new(palace, "other", "write", [], False),
-        "reader": tokens.new(palace, "reader", "read", [], False),
-        "cook": tokens.new(palace, "cook", "write", ["Kitchen"], False),
-        "guest": tokens.new(palace, "guest", "read", [], False),
+        "writer": tokens.make_token(palace, "writer", "write", [], False)[0],
+        "other": tokens.make_token(palace, "other", "write", [], False)[0],
+        "reader": tokens.make_token(palace, "reader", "read", [], False)[0],
+        "cook": tokens.make_token(palace, "cook", "write", ["Kitchen"], False)[0],
+        "guest": tokens.make_token(palace, "guest", "read", [], False)[0],
     }
     options = ("--certificate", str(CERTIFICATE.file), "--key", str(CERTIFICATE.key), "--allowed-host", "palace.test")
     with served(palace, *options, "--tools", "full", secrets=secrets, PALACE_LOG_LEVEL="debug") as running:
@@ -242,7 +242,7 @@ def test_nobody_posts_to_the_session_of_another(server: Served) -> None:
 
 
 def test_a_stream_ends_before_it_tells_a_revoked_token_anything(server: Served) -> None:
-    server.secrets["listener"] = tokens.new(server.palace, "listener", "read", [], False)
+    server.secrets["listener"] = tokens.make_token(server.palace, "listener", "read", [], False)[0]
     with server.client("listener") as client, client.stream("GET", "/sse") as stream:
         lines = stream.iter_lines()
         assert next(lines) == "event: endpoint"
@@ -263,7 +263,7 @@ def test_tokens_are_revoked_and_made_while_it_runs(server: Served) -> None:
         assert client.post("/mcp", json=request(1, "ping")).status_code == 200
         tokens.revoke(server.palace, "guest", False)
         assert client.post("/mcp", json=request(1, "ping")).status_code == 401
-    server.secrets["guest"] = tokens.new(server.palace, "guest", "read", [], False)
+    server.secrets["guest"] = tokens.make_token(server.palace, "guest", "read", [], False)[0]
     assert server.ask("guest", request(1, "ping")) == {}
 
 
