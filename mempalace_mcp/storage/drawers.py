@@ -175,6 +175,18 @@ class _State(Provenance):
         return replace(self, place=other.place, metadata=other.metadata) == other
 
 
+@dataclass(frozen=True, slots=True)
+class _Hashes:
+    """By these, texts of the same bytes and texts that are equal after normalization are found."""
+
+    content: bytes
+    normalized: bytes
+
+    @classmethod
+    def of(cls, content: str) -> _Hashes:
+        return cls(rows.content_hash(content), rows.normalized_hash(content))
+
+
 class DrawerStore(DrawerListing, ChunkLog):
     """Drawers with their chunks and words. It holds no connection: reads take one, writes take a transaction."""
 
@@ -192,12 +204,13 @@ class DrawerStore(DrawerListing, ChunkLog):
         """
         metadata = rows.write_metadata(drawer.metadata)
         place = find_place(tx.connection, drawer.place)
-        same = _find_same(tx.connection, drawer, place) if place else None
+        hashes = _Hashes.of(drawer.content)
+        same = _find_same(tx.connection, drawer, place, hashes) if place else None
         if same is not None:
             return Filed(same, created=False)
-        resembled = _find_resembling(tx.connection, drawer.content, place) if place else None
+        resembled = _find_resembling(tx.connection, place, hashes) if place else None
         drawer_id = new_id(DRAWER, tx.stamp.instant)
-        row = self._insert(tx, drawer_id, drawer, metadata)
+        row = self._insert(tx, drawer_id, drawer, metadata, place or ensure_place(tx.connection, drawer.place), hashes)
         self._index(tx, row, drawer, spans, drawer.priority)
         return Filed(drawer_id, created=True, near_duplicate_of=resembled)
 
@@ -281,8 +294,10 @@ class DrawerStore(DrawerListing, ChunkLog):
                 self._lexicon.table.compact(tx)
         return len(gone)
 
-    def _insert(self, tx: Transaction, drawer_id: str, drawer: NewDrawer, metadata: str) -> int:
-        place, stamp = ensure_place(tx.connection, drawer.place), tx.stamp
+    def _insert(
+        self, tx: Transaction, drawer_id: str, drawer: NewDrawer, metadata: str, place: PlaceRow, hashes: _Hashes
+    ) -> int:
+        stamp = tx.stamp
         values = {
             "drawer_id": drawer_id,
             "wing": place.wing,
@@ -290,8 +305,8 @@ class DrawerStore(DrawerListing, ChunkLog):
             "created_at": stamp.instant,
             "updated_at": stamp.instant,
             "seq": stamp.seq,
-            "content_hash": rows.content_hash(drawer.content),
-            "normalized_hash": rows.normalized_hash(drawer.content),
+            "content_hash": hashes.content,
+            "normalized_hash": hashes.normalized,
             "added_by": drawer.added_by,
             "metadata": metadata,
             "content": drawer.content,
@@ -345,21 +360,21 @@ def unknown_drawer(drawer_id: str) -> NotFound:
     )
 
 
-def _find_same(connection: Connection, drawer: NewDrawer, place: PlaceRow) -> str | None:
+def _find_same(connection: Connection, drawer: NewDrawer, place: PlaceRow, hashes: _Hashes) -> str | None:
     same = connection.dialect.same
     row = connection.execute(
         "SELECT drawer_id FROM drawers WHERE content_hash = ? AND room = ? AND deleted_at IS NULL"
         f" AND {same('source_file', '?')} AND {same('occurred_at', '?')} AND content = ? ORDER BY id LIMIT 1",
-        (rows.content_hash(drawer.content), place.room, drawer.source_file, drawer.occurred_at, drawer.content),
+        (hashes.content, place.room, drawer.source_file, drawer.occurred_at, drawer.content),
     ).fetchone()
     return str(row[0]) if row else None
 
 
-def _find_resembling(connection: Connection, content: str, place: PlaceRow) -> str | None:
+def _find_resembling(connection: Connection, place: PlaceRow, hashes: _Hashes) -> str | None:
     row = connection.execute(
         "SELECT drawer_id FROM drawers WHERE normalized_hash = ? AND room = ? AND deleted_at IS NULL"
         " ORDER BY id LIMIT 1",
-        (rows.normalized_hash(content), place.room),
+        (hashes.normalized, place.room),
     ).fetchone()
     return str(row[0]) if row else None
 
@@ -398,14 +413,14 @@ def _keep_version(tx: Transaction, row: int, old: _State) -> None:
 
 
 def _write_state(tx: Transaction, row: int, new: _State) -> None:
-    place = ensure_place(tx.connection, new.place)
+    place, hashes = ensure_place(tx.connection, new.place), _Hashes.of(new.content)
     values = {
         "wing": place.wing,
         "room": place.room,
         "metadata": new.metadata,
         "content": new.content,
-        "content_hash": rows.content_hash(new.content),
-        "normalized_hash": rows.normalized_hash(new.content),
+        "content_hash": hashes.content,
+        "normalized_hash": hashes.normalized,
         "updated_at": tx.stamp.instant,
         "seq": tx.stamp.seq,
         **rows.provenance_of(new),
