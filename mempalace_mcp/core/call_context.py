@@ -1,11 +1,4 @@
-"""What travels with a call: who asks, until when it may take, and under which key it happens once.
-
-What a caller may do: found out once, by the transport, and carried with the request to whatever it reaches.
-
-The key under which a write leaves proof that it was done, so that its repetition is answered and not done again.
-
-How long a call may take, who waits for it and how far it is, and by which key its repetition is known.
-"""
+"""What travels with a call: the rights of its caller, its deadline, and the key under which it happens once."""
 
 from __future__ import annotations
 
@@ -75,14 +68,14 @@ def _nobody(done: float, total: float | None, message: str) -> None:
 class Deadline:
     """One total deadline for all waiting of one call, shared by queues, locks and retries; also its cancellation.
 
-    Thread-safe. Time is monotonic, in seconds. With a `receipt` every write of the call is done once, however often
-    the call arrives; `writes` counts those that are settled, and so numbers their receipts. `report` hears how far a
-    long call is: what is done, out of what if that is known, and what it is; what is done never becomes less.
+    Thread-safe. Time is monotonic, in seconds. With an `idempotency_key` every write of the call is done once, however
+    often the call arrives; `writes` counts those that are settled, and so numbers their receipts. `report` hears how
+    far a long call is: what is done, out of what if that is known, and what it is; what is done never becomes less.
     """
 
-    def __init__(self, seconds: float = TOOL_SECONDS, *, receipt: IdempotencyKey | None = None) -> None:
+    def __init__(self, seconds: float = TOOL_SECONDS, *, idempotency_key: IdempotencyKey | None = None) -> None:
         self.seconds = seconds
-        self.receipt = receipt
+        self.idempotency_key = idempotency_key
         self.report: Report = _nobody
         self.writes = 0
         self._end = time.monotonic() + seconds

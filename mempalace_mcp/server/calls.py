@@ -58,8 +58,8 @@ def idempotency_key(
     """
     if _META_KEY in meta:
         return IdempotencyKey(_scope(request, meta), _verify_key(meta[_META_KEY]), _digest(tool, arguments))
-    if request.receipt_scope is not None and request.sequence is not None:
-        return IdempotencyKey(request.receipt_scope, str(request.sequence), _digest(tool, arguments))
+    if request.idempotency_scope is not None and request.sequence is not None:
+        return IdempotencyKey(request.idempotency_scope, str(request.sequence), _digest(tool, arguments))
     return None
 
 
@@ -171,7 +171,7 @@ class ToolCalls:
         self, request: RequestContext, params: Json, progress: ProgressReporter | None, in_writer: bool
     ) -> Result:
         tool, arguments, meta = params["name"], params.get("arguments") or {}, params.get("_meta") or {}
-        deadline = Deadline(receipt=idempotency_key(request, tool, arguments, meta))
+        deadline = Deadline(idempotency_key=idempotency_key(request, tool, arguments, meta))
         if progress is not None:
             deadline.report = progress.note
         work = partial(self._work, tool, arguments, deadline, request.access)

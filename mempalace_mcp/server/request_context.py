@@ -40,17 +40,17 @@ class SessionContext:
 class RequestContext:
     """One request: its session, its size in bytes, the fault in its arguments if there is one, and its caller's rights.
 
-    A transport whose clients resend messages sets `receipt_scope` (the client) and `sequence` (the message's number):
-    a write is done once for each pair. `session_id` is an id that the client shows wherever it connects; it separates
-    the idempotency keys of clients. `request_id` is the client's own id, which the SDK may know under another one.
-    `resent` tells that an earlier process received the message before. `is_modern` tells that its revision has no
+    A transport whose clients resend messages sets `idempotency_scope` (the client) and `sequence` (the message's
+    number): a write is done once for each pair. `session_id` is an id that the client shows wherever it connects; it
+    separates the idempotency keys of clients. `request_id` is the client's own id, which the SDK may know under another
+    one. `resent` tells that an earlier process received the message before. `is_modern` tells that its revision has no
     handshake.
     """
 
     session: SessionContext
     size: int
     fault: InvalidArgument | None = None
-    receipt_scope: str | None = None
+    idempotency_scope: str | None = None
     sequence: int | None = None
     access: Principal = FULL
     peer: tuple[str, int] | None = None
@@ -70,7 +70,7 @@ class RequestContext:
         session: SessionContext,
         message: Message,
         size: int,
-        receipt_scope: str | None = None,
+        idempotency_scope: str | None = None,
         sequence: int | None = None,
         access: Principal = FULL,
         peer: tuple[str, int] | None = None,
@@ -82,7 +82,7 @@ class RequestContext:
             session,
             size,
             message.fault,
-            receipt_scope,
+            idempotency_scope,
             sequence,
             access,
             peer,

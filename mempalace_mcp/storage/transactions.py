@@ -276,9 +276,9 @@ class IdempotentWriter:
             Conflict: another request was made under this key.
             PalaceError: as the wrapped writer; a recorded refusal is raised again.
         """
-        if deadline.receipt is None:
+        if deadline.idempotency_key is None:
             return self._writer.write(work, deadline)
-        key = deadline.receipt.of_write(deadline.writes)
+        key = deadline.idempotency_key.of_write(deadline.writes)
         settled = self._writer.write(lambda tx: self._settle(tx, work, key), deadline)
         deadline.writes += 1
         self._count(settled)

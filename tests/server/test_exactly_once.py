@@ -380,13 +380,13 @@ def test_no_arguments_are_empty_arguments() -> None:
 
 
 def test_a_door_gives_a_key_only_with_both_parts() -> None:
-    numbered = key_of(receipt_scope="bridge", sequence=0)
+    numbered = key_of(idempotency_scope="bridge", sequence=0)
     assert numbered is not None
     assert (numbered.scope, numbered.key) == ("bridge", "0")
-    assert key_of({"progressToken": 1}, receipt_scope="bridge", sequence=0) == numbered
-    assert key_of(receipt_scope="bridge") is key_of(sequence=1) is key_of() is None
+    assert key_of({"progressToken": 1}, idempotency_scope="bridge", sequence=0) == numbered
+    assert key_of(idempotency_scope="bridge") is key_of(sequence=1) is key_of() is None
 
 
 def test_a_wrong_key_is_refused_though_the_door_has_one() -> None:
     with pytest.raises(InvalidArgument):
-        key_of({KEY: ""}, receipt_scope="bridge", sequence=0)
+        key_of({KEY: ""}, idempotency_scope="bridge", sequence=0)

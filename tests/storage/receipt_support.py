@@ -10,7 +10,7 @@ DIGEST = b"of the request  "
 
 def keyed(key: str, digest: bytes = DIGEST, scope: str = "tests", seconds: float = 20) -> Deadline:
     """A call under a key, with time enough."""
-    return Deadline(seconds, receipt=IdempotencyKey(scope, key, digest))
+    return Deadline(seconds, idempotency_key=IdempotencyKey(scope, key, digest))
 
 
 def receipts(database: Database) -> list[tuple[str, str]]:

@@ -400,4 +400,4 @@ def test_a_receipt_that_is_gone_no_longer_protects(writer: IdempotentWriter, dat
 
 def test_a_deadline_without_a_key_is_as_it_was() -> None:
     deadline = Deadline(5)
-    assert (deadline.receipt, deadline.writes, deadline.seconds) == (None, 0, 5)
+    assert (deadline.idempotency_key, deadline.writes, deadline.seconds) == (None, 0, 5)
