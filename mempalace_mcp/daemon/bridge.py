@@ -341,10 +341,11 @@ class Bridge:
                 entry.running_alone = True
             return False
         entry = self._pending.settle(frame.sequence, frame.line)
-        if entry is not None and frame.line and not entry.replayed:
-            self._client.write(frame.line)
         self._trouble_since = None
         self._send_more()
+        # Last: a client that reads the answer may send its next line at once, and the other thread must be free to run.
+        if entry is not None and frame.line and not entry.replayed:
+            self._client.write(frame.line)
         return False
 
     def _send_more(self) -> None:

@@ -135,7 +135,7 @@ class App:
             index=self.index,
             embedder=self.embedder,
             now=clock.now,
-            filed=lambda: self.indexer.wake(),
+            filed=lambda: self.writer.after_commit(self.indexer.wake),
             search_limiter=ConcurrencyLimiter(),
             calendar=Calendar(self.settings.zone),
         )

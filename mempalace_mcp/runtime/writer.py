@@ -69,6 +69,7 @@ class WriterThread:
         """Expected size of the next group."""
         self._inside: Transaction | None = None
         """The transaction of the call that runs in the writer now."""
+        self._after_commit: list[Callable[[], None]] = []
         self._committing = 0
         self._group_arrived = 0.0
         self._units = 0
@@ -107,6 +108,16 @@ class WriterThread:
             outcome.cancel()
             raise
         return outcome.result()
+
+    def after_commit(self, function: Callable[[], None]) -> None:
+        """Call the function once the writes before this are durable; at once, unless a call runs in the writer.
+
+        It is called after a failed commit too, and must not raise.
+        """
+        if self._inside is not None and threading.current_thread() is self._thread:
+            self._after_commit.append(function)
+        else:
+            function()
 
     @property
     def has_room(self) -> bool:
@@ -216,6 +227,9 @@ class WriterThread:
             except BaseException as error:  # noqa: BLE001 - callers get it, and this thread must go on
                 for unit in group:
                     unit.refuse(error)
+            for function in self._after_commit:
+                function()
+            self._after_commit.clear()
 
     def _next_group(self) -> list[Unit[Any]]:
         """All waiting units, up to the limit; empty when closed and drained."""

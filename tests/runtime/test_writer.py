@@ -376,6 +376,21 @@ async def test_a_brief_call_is_answered_when_all_that_waits_with_it_is_durable(
     assert (await brief, wings(database), unfinished.result()) == (1, ["Paris"], None)
 
 
+async def test_what_follows_a_commit_sees_its_writes(writer: WriterThread, database: Database) -> None:
+    seen: list[list[str]] = []
+
+    def call() -> None:
+        writer.write(add_wing("Paris"), soon())
+        writer.after_commit(lambda: seen.append(wings(database)))
+        seen.append(wings(database))
+
+    await writer.run(call, soon())
+    await writer.run(lambda: None, soon())  # the writer answers a call before it does what follows
+    assert seen == [[], ["Paris"]]
+    writer.after_commit(lambda: seen.append(["at once"]))
+    assert seen[2:] == [["at once"]]
+
+
 async def test_a_brief_call_that_refuses_leaves_whole_writes(writer: WriterThread, database: Database) -> None:
     def refuse(transaction: Transaction) -> None:
         add_wing("half")(transaction)

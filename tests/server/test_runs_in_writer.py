@@ -25,6 +25,7 @@ BRIEF: dict[str, dict[str, str]] = {
     "kg_add": FACT,
     "kg_supersede": {"subject": "Ada", "predicate": "works at", "old_object": "Acme", "new_object": "Initech"},
     "kg_invalidate": {"subject": "Ada", "predicate": "works at", "object": "Initech"},
+    "add_drawer": {"wing": "harbour", "room": "notes", "content": "The pier was mended in March."},
 }
 
 Ask = Callable[..., Any]
@@ -55,6 +56,9 @@ async def test_need_no_thread_of_their_own(app: App, ask: Ask) -> None:
     assert [answer.content["isError"] for answer in answers] == [False] * len(BRIEF)
     assert answers[0].content["structuredContent"]["created"]
     assert "closed" in (await ask("kg_query", {"entity": "Ada"})).encoded.decode()
+    assert [drawer.content for drawer in app.palace.list_drawers(wing="harbour").items] == [
+        "The pier was mended in March."
+    ]
     told = app.palace.kg_query("Ada")
     assert [(fact.object, fact.valid_to is None) for fact in told.facts] == [("Initech", False), ("Acme", False)]
     assert {str(outcome): count for outcome, count in app.activity.statistics().calls.items() if count} == {

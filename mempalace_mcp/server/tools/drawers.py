@@ -122,6 +122,7 @@ class RestoreDrawersAnswer(TypedDict):
     "File a text verbatim in a room (topic) of a wing (project, person). Created is false if it was there.",
     effect=Effect.WRITE,
     within_wings=True,
+    in_writer=True,
 )
 def add_drawer(call: ToolCall, **drawer: Unpack[DrawerArguments]) -> AddDrawerAnswer:
     filed = call.palace.add_drawer(**drawer, deadline=call.deadline)

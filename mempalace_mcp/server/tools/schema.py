@@ -71,7 +71,7 @@ class Arguments(BaseModel):
 
     def given(self) -> dict[str, Any]:
         """The arguments that have a value, by name, as keyword arguments for the tool."""
-        return {name: _plain(value) for name, value in self if value is not None}
+        return {name: _plain(value) for name, value in vars(self).items() if value is not None}
 
 
 def _plain(value: Any) -> Any:
