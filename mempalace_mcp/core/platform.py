@@ -32,6 +32,9 @@ HAS_FILE_MODES = sys.platform != "win32"
 CAN_SYNC_DIRECTORIES = sys.platform != "win32"
 """Directories can be opened, and their names written to the disk."""
 
+CAN_REMOVE_OPEN_FILES = sys.platform != "win32"
+"""A file that is removed while it is open keeps its content until it is closed."""
+
 HAS_UVLOOP = sys.platform != "win32"
 """It takes a third off the time of a small call."""
 
