@@ -13,6 +13,8 @@ import sys
 TYPE_CHECKING = False  # as in `typing`, which is too large for a bridge
 if TYPE_CHECKING:
     import select
+    from collections.abc import Mapping
+    from pathlib import Path
 
 if sys.platform == "win32":
     import msvcrt
@@ -189,3 +191,12 @@ def end_when_closed(descriptor: int) -> None:
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_ASYNC)
+
+
+def application_folder(home: Path, environment: Mapping[str, str]) -> Path:
+    """The folder in which desktop programs keep their data, for a user with this home folder and environment."""
+    if sys.platform == "darwin":
+        return home / "Library" / "Application Support"
+    if sys.platform == "win32":
+        return home / (environment.get("APPDATA") or "AppData/Roaming")
+    return home / (environment.get("XDG_CONFIG_HOME") or ".config")

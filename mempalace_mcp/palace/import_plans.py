@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from mempalace_mcp.core.disk_set import DiskSet
 from mempalace_mcp.core.model import DrawerChanges
-from mempalace_mcp.palace.importers import LONGEST_EXCHANGE, Document, Said, fits, rendered
+from mempalace_mcp.palace.importers import LONGEST_EXCHANGE, Document, Piece, fits, render
 from mempalace_mcp.storage import imports
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.imports import ImportedDrawer, ImportedPart, text_digest
@@ -157,8 +157,8 @@ def recognize(connection: Connection, document: Document, known: Mapping[int, in
     """Which drawers of earlier versions say what the document says; `known` are the drawers of records that are."""
     if not imports.has_unidentified(connection):
         return Recognized()
-    times = {each.said_at for each in document.said} | {document.occurred_at}
-    text = document.said[0].text if document.occurred_at is None else None
+    times = {each.time for each in document.pieces} | {document.occurred_at}
+    text = document.pieces[0].text if document.occurred_at is None else None
     found = imports.unidentified(connection, sorted(time for time in times if time is not None), path, text)
     texts = {row: imports.imported_text(connection, drawer) for row, drawer in found.items()}
     cited = {row for row, drawer in found.items() if len(found) > 1 and imports.is_cited(connection, drawer.drawer_id)}
@@ -167,22 +167,22 @@ def recognize(connection: Connection, document: Document, known: Mapping[int, in
         key=lambda each: (not each.live, each.row not in cited, not each.edited, -len(each.content), each.row),
     )
     homes: dict[int, int] = {}
-    for said in document.said:
-        home = next((each.row for each in ranked if said.text in texts[each.row]), None)
-        if said.key not in known and home is not None:
-            homes[said.key] = home
-    unknown = [said for said in document.said if said.key not in known and said.key not in homes]
+    for piece in document.pieces:
+        home = next((each.row for each in ranked if piece.text in texts[each.row]), None)
+        if piece.key not in known and home is not None:
+            homes[piece.key] = home
+    unknown = [piece for piece in document.pieces if piece.key not in known and piece.key not in homes]
     if unknown and document.occurred_at is not None:
         before = imports.unidentified_before(connection, document.occurred_at, path)
         earlier = {row: imports.imported_text(connection, drawer) for row, drawer in before.items()}
-        for said in unknown:
-            home = next((row for row, older in earlier.items() if _says(older, said.text)), None)
+        for piece in unknown:
+            home = next((row for row, older in earlier.items() if _says(older, piece.text)), None)
             if home is not None:
-                homes[said.key] = home
+                homes[piece.key] = home
         begun = {before[row].occurred_at for row in homes.values() if row in before}
         ranked += (drawer for drawer in before.values() if drawer.occurred_at in begun)
         texts |= earlier
-    digests = {said.key: said.digest for said in document.said if said.key in homes}
+    digests = {piece.key: piece.digest for piece in document.pieces if piece.key in homes}
     return Recognized(homes, digests, texts, ranked, frozenset(cited))
 
 
@@ -223,7 +223,7 @@ class Update:
 
     drawer: ImportedDrawer
     content: str
-    said: Sequence[Said]
+    pieces: Sequence[Piece]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ class ExchangePlan:
     discarded: frozenset[int | None]
     recognized: Recognized
     folding: Folding
-    renamed: Sequence[tuple[int, Said]]
+    renamed: Sequence[tuple[int, Piece]]
 
     @property
     def is_idle(self) -> bool:
@@ -254,29 +254,31 @@ def plan_exchange(
     connection: Connection, document: Document, path: str, is_gone: Callable[[str], bool]
 ) -> ExchangePlan:
     """What is to be done about a document from the file at `path`."""
-    keys = [said.key for said in document.said]
-    utterances = imports.utterances(connection, [*keys, *filter(None, (said.before for said in document.said))])
+    keys = [piece.key for piece in document.pieces]
+    utterances = imports.utterances(connection, [*keys, *filter(None, (piece.queued_key for piece in document.pieces))])
     homes: dict[int, int | None] = {key: utterances[key].drawer for key in keys if key in utterances}
-    queued = [said for said in document.said if said.key not in homes and said.before in utterances]
-    homes |= {said.key: utterances[said.before].drawer for said in queued if said.before is not None}
+    queued = [piece for piece in document.pieces if piece.key not in homes and piece.queued_key in utterances]
+    homes |= {piece.key: utterances[piece.queued_key].drawer for piece in queued if piece.queued_key is not None}
     recognized = recognize(connection, document, homes, path)
     homes |= recognized.homes
     drawers = imports.imported_drawers(connection, {row for row in homes.values() if row is not None})
     live = {row: drawer for row, drawer in drawers.items() if drawer.live}
     layout = _Layout(document, homes, live)
-    changed = [said for said in document.said if said.key in utterances and utterances[said.key].digest != said.digest]
+    changed = [
+        piece for piece in document.pieces if piece.key in utterances and utterances[piece.key].digest != piece.digest
+    ]
     fresh, updates = layout.arrange(changed)
     contents = {row: drawer.content for row, drawer in live.items()}
     contents |= {update.drawer.row: update.content for update in updates}
     return ExchangePlan(
-        fresh=[_part(document, said) for said in fresh],
+        fresh=[_part(document, pieces) for pieces in fresh],
         updates=updates,
         moved=[each for each in live.values() if _has_moved(each, path, is_gone)],
         known=list(live.values()),
         discarded=frozenset(homes[key] for key in homes if homes[key] not in live),
         recognized=recognized,
         folding=fold(recognized, document, contents),
-        renamed=[(home, said) for said in queued if (home := homes[said.key]) is not None],
+        renamed=[(home, piece) for piece in queued if (home := homes[piece.key]) is not None],
     )
 
 
@@ -288,21 +290,21 @@ class _Layout:
     homes: dict[int, int | None]
     live: dict[int, ImportedDrawer]
 
-    def arrange(self, changed: Sequence[Said]) -> tuple[list[Sequence[Said]], list[Update]]:
+    def arrange(self, changed: Sequence[Piece]) -> tuple[list[Sequence[Piece]], list[Update]]:
         """What becomes drawers of its own, and what is added to drawers that are there."""
-        fresh: list[Sequence[Said]] = []
+        fresh: list[Sequence[Piece]] = []
         runs: dict[int, list[tuple[int, int]]] = {}
-        rewritten: dict[int, list[Said]] = {}
+        rewritten: dict[int, list[Piece]] = {}
         for start, stop in self._unknown():
             target = self._neighbour(start, stop)
             if target is None:
-                fresh.append(self.document.said[start:stop])
+                fresh.append(self.document.pieces[start:stop])
             else:
                 runs.setdefault(target, []).append((start, stop))
-        for said in changed:
-            home = self.homes[said.key]
+        for piece in changed:
+            home = self.homes[piece.key]
             if home in self.live and home is not None:
-                rewritten.setdefault(home, []).append(said)
+                rewritten.setdefault(home, []).append(piece)
         updates = []
         for row in sorted(runs.keys() | rewritten.keys()):
             update, left = self._grown(self.live[row], runs.get(row, []), rewritten.get(row, []))
@@ -313,8 +315,8 @@ class _Layout:
     def _unknown(self) -> list[tuple[int, int]]:
         """Where no drawer is known to say it: half-open ranges."""
         ranges: list[tuple[int, int]] = []
-        for position, said in enumerate(self.document.said):
-            if said.key in self.homes:
+        for position, piece in enumerate(self.document.pieces):
+            if piece.key in self.homes:
                 continue
             if ranges and ranges[-1][1] == position:
                 ranges[-1] = (ranges[-1][0], position + 1)
@@ -325,34 +327,34 @@ class _Layout:
     def _neighbour(self, start: int, stop: int) -> int | None:
         """The live drawer of what stands before, or at the beginning of what follows."""
         beside = start - 1 if start > 0 else stop
-        if beside >= len(self.document.said):
+        if beside >= len(self.document.pieces):
             return None
-        home = self.homes[self.document.said[beside].key]
+        home = self.homes[self.document.pieces[beside].key]
         return home if home in self.live else None
 
     def _grown(
-        self, drawer: ImportedDrawer, runs: list[tuple[int, int]], rewritten: list[Said]
-    ) -> tuple[Update | None, list[Sequence[Said]]]:
+        self, drawer: ImportedDrawer, runs: list[tuple[int, int]], rewritten: list[Piece]
+    ) -> tuple[Update | None, list[Sequence[Piece]]]:
         """The drawer with what is new to it, and what is left for others. What somebody edited stays as it is."""
-        said = self.document.said
-        new = [each for start, stop in runs for each in said[start:stop]]
+        pieces = self.document.pieces
+        new = [each for start, stop in runs for each in pieces[start:stop]]
         keys = {each.key for each in new}
-        whole = [each for each in said if each.key in keys or self.homes.get(each.key) == drawer.row]
-        content = rendered(whole)
+        whole = [each for each in pieces if each.key in keys or self.homes.get(each.key) == drawer.row]
+        content = render(whole)
         if not drawer.edited and _fits(content) and covers(content, drawer.content):
             return Update(drawer, content, [*new, *rewritten]), []
-        left: list[Sequence[Said]] = []
-        taken: list[Said] = []
+        left: list[Sequence[Piece]] = []
+        taken: list[Piece] = []
         content = drawer.content
         for start, stop in runs:
-            before = said[start - 1] if start > 0 else None
-            longer = f"{content}\n\n{rendered(said[start:stop], after=before.speaker)}" if before else ""
+            before = pieces[start - 1] if start > 0 else None
+            longer = f"{content}\n\n{render(pieces[start:stop], after=before.speaker)}" if before else ""
             if before and not drawer.edited and content.endswith(before.text) and _fits(longer):
-                content, taken = longer, [*taken, *said[start:stop]]
+                content, taken = longer, [*taken, *pieces[start:stop]]
             else:
-                left.append(said[start:stop])
+                left.append(pieces[start:stop])
         for each in rewritten:
-            longer = f"{content}\n\n{rendered([each])}"
+            longer = f"{content}\n\n{render([each])}"
             if covers(content, each.text):
                 continue  # it has become shorter, and what it said stays
             if not drawer.edited and _fits(longer):
@@ -366,10 +368,10 @@ def _fits(content: str) -> bool:
     return fits(content, LONGEST_EXCHANGE + _LABEL_CHARACTERS)
 
 
-def _part(document: Document, said: Sequence[Said]) -> Document:
-    if tuple(said) == document.said:
+def _part(document: Document, pieces: Sequence[Piece]) -> Document:
+    if tuple(pieces) == document.pieces:
         return document
-    return replace(document, content=rendered(said), said=tuple(said))
+    return replace(document, content=render(pieces), pieces=tuple(pieces))
 
 
 def _has_moved(drawer: ImportedDrawer, path: str, is_gone: Callable[[str], bool]) -> bool:
@@ -397,13 +399,13 @@ class DryRun:
         """The documents without the records that are remembered, as far as something is left of them."""
         left = []
         for document in documents:
-            said = tuple(each for each in document.said if each.key not in self._records)
-            if len(said) == len(document.said):
+            pieces = tuple(each for each in document.pieces if each.key not in self._records)
+            if len(pieces) == len(document.pieces):
                 left.append(document)
-            elif said:
-                left.append(replace(document, said=said, content=rendered(said)))
+            elif pieces:
+                left.append(replace(document, pieces=pieces, content=render(pieces)))
         return left
 
     def remember(self, documents: Sequence[Document]) -> None:
         """Remember the records of these documents."""
-        self._records.update(said.key for document in documents for said in document.said)
+        self._records.update(piece.key for document in documents for piece in document.pieces)

@@ -180,8 +180,8 @@ class Carrying:
         recognized = plan.recognized
         for key, row in recognized.homes.items():
             imports.save_utterances(tx, row, [(key, recognized.digests[key])])
-        for row, said in plan.renamed:
-            imports.save_utterances(tx, row, [(said.key, said.digest)])
+        for row, piece in plan.renamed:
+            imports.save_utterances(tx, row, [(piece.key, piece.digest)])
         for drawer, into in plan.folding.folds:
             imports.fold(tx, drawer.row, into)
             self._drawers.delete(tx, [drawer.drawer_id])
@@ -191,14 +191,14 @@ class Carrying:
             changes = DrawerChanges(content=update.content)
             self._drawers.update(tx, update.drawer.drawer_id, changes, self._split(update.content))
             imports.save_imported(tx, update.drawer.drawer_id, update.drawer.path, update.content)
-            imports.save_utterances(tx, update.drawer.row, [(each.key, each.digest) for each in update.said])
+            imports.save_utterances(tx, update.drawer.row, [(each.key, each.digest) for each in update.pieces])
         for drawer in plan.moved:
             self._drawers.update(tx, drawer.drawer_id, DrawerChanges(source_file=self._path), None)
             imports.save_path(tx, drawer.row, self._path)
         made: dict[int, bool] = {}
         for document in plan.fresh:
             row, created = self._file(tx, document)
-            imports.save_utterances(tx, row, [(each.key, each.digest) for each in document.said])
+            imports.save_utterances(tx, row, [(each.key, each.digest) for each in document.pieces])
             made[row] = made.get(row, False) or created
         return made
 
@@ -260,8 +260,8 @@ class FileImport:
 
     def file(self, documents: Sequence[Document], *, is_last: bool) -> ImportStep:
         """Do what these documents ask for; `is_last` if the file has been read to its end without a problem."""
-        exchanges = [each for each in documents if each.said]
-        parts = [each for each in documents if not each.said]
+        exchanges = [each for each in documents if each.pieces]
+        parts = [each for each in documents if not each.pieces]
         told = self._file_parts(parts, is_last) if parts else self._file_exchanges(exchanges, is_last)
         return replace(told, characters=sum(len(each.content) for each in documents))
 

@@ -9,7 +9,7 @@ from random import Random
 
 from mempalace_mcp.core.model import Drawer, SearchMode
 from mempalace_mcp.palace.chunking import split
-from mempalace_mcp.palace.importers.files import cut, fits
+from mempalace_mcp.palace.importers.cutting import cut, fits
 from mempalace_mcp.runtime.app import App
 from tests.palace.support import opened
 

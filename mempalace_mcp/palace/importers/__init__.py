@@ -1,22 +1,18 @@
-"""Readers of files and transcripts. They yield documents, each of which becomes a drawer; nothing is written here."""
+"""Readers of files and conversations. They yield documents, each of which becomes a drawer; nothing is written here."""
 
 from __future__ import annotations
 
+from mempalace_mcp.palace.importers.conversations import LONGEST_DOCUMENT as LONGEST_EXCHANGE
+from mempalace_mcp.palace.importers.conversations import render
+from mempalace_mcp.palace.importers.cutting import fits
 from mempalace_mcp.palace.importers.dates import DATE_REASONS
 from mempalace_mcp.palace.importers.discovery import OUTSIDE, FoundFile, discover
-from mempalace_mcp.palace.importers.files import (
-    Document,
-    Problem,
-    Said,
-    SkippedFile,
-    SkippedLines,
-    fits,
-    is_within,
-    real_path,
-)
+from mempalace_mcp.palace.importers.documents import Document, Piece, Problem, SkippedFile, SkippedLines
+from mempalace_mcp.palace.importers.file_state import state_of
+from mempalace_mcp.palace.importers.files import is_within, real_path
+from mempalace_mcp.palace.importers.reader import Machine, Reader
+from mempalace_mcp.palace.importers.readers import histories
 from mempalace_mcp.palace.importers.reading import default_wing, read, read_real, wing_of_real
-from mempalace_mcp.palace.importers.transcript import LONGEST_DOCUMENT as LONGEST_EXCHANGE
-from mempalace_mcp.palace.importers.transcript import rendered, state_of
 
 __all__ = [
     "DATE_REASONS",
@@ -24,18 +20,21 @@ __all__ = [
     "OUTSIDE",
     "Document",
     "FoundFile",
+    "Machine",
+    "Piece",
     "Problem",
-    "Said",
+    "Reader",
     "SkippedFile",
     "SkippedLines",
     "default_wing",
     "discover",
     "fits",
+    "histories",
     "is_within",
     "read",
     "read_real",
     "real_path",
-    "rendered",
+    "render",
     "state_of",
     "wing_of_real",
 ]

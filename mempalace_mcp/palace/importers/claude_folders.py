@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mempalace_mcp.palace.importers.files import Source
+from mempalace_mcp.palace.importers.claude_code import Beginning, beginning_of
+from mempalace_mcp.palace.importers.documents import Source
 from mempalace_mcp.palace.importers.naming import MEMORY, SESSIONS, is_home, is_inside, named_by_slug
-from mempalace_mcp.palace.importers.transcript import Beginning, beginning_of
 
 _SLUG = re.compile(r"-.*|[A-Za-z]--.*")
 _SESSION = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -19,7 +19,7 @@ from pathlib import PurePath
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import UTC_ZONE, Instant, Zone
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.palace.importers.files import SkippedLines
+from mempalace_mcp.palace.importers.documents import SkippedLines
 from mempalace_mcp.palace.importers.naming import read_properties
 
 

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from typing import BinaryIO
 
-from mempalace_mcp.palace.importers.files import (
-    Document,
-    Problem,
-    SkippedFile,
-    Source,
-    Tally,
-    is_record,
-    open_file,
-    read_records,
-    read_text,
-)
-from mempalace_mcp.palace.importers.naming import SESSIONS
+from mempalace_mcp.palace.importers.claude_code import LARGEST_TRANSCRIPT, read_transcript
+from mempalace_mcp.palace.importers.documents import Document, Problem, SkippedFile, Source
+from mempalace_mcp.palace.importers.files import open_file, read_text
+from mempalace_mcp.palace.importers.json_lines import LineFaults, is_record, read_records
 from mempalace_mcp.palace.importers.notes import read_plain_text
-from mempalace_mcp.palace.importers.transcript import LARGEST_TRANSCRIPT, read_transcript
 
 CONVERSATIONS = "a conversation export, which this version does not read"
 MEMORIES = "the store of another memory server, which this version does not read"
@@ -64,7 +54,7 @@ def read_any_text(source: Source) -> Iterator[Document | Problem]:
         with file:
             is_transcript = _holds_transcript(file)
         if is_transcript:
-            yield from read_transcript(replace(source, room=SESSIONS))
+            yield from read_transcript(source)
             return
     text = read_text(source)
     if not isinstance(text, SkippedFile) and _is_json(text.content):
@@ -74,7 +64,7 @@ def read_any_text(source: Source) -> Iterator[Document | Problem]:
 
 
 def _holds_transcript(file: BinaryIO) -> bool:
-    records = islice(read_records(file, Tally()), _HEAD_RECORDS)
+    records = islice(read_records(file, LineFaults()), _HEAD_RECORDS)
     return any(is_record(record) and "message" in record for _, record in records)
 
 

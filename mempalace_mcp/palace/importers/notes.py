@@ -17,8 +17,10 @@ from typing import Any
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.palace.chunking import fenced_blocks
 from mempalace_mcp.palace.importers import files
+from mempalace_mcp.palace.importers.cutting import cut, fits
 from mempalace_mcp.palace.importers.dates import date_note
-from mempalace_mcp.palace.importers.files import Document, Problem, SkippedFile, Source, Text, cut, fits, read_text
+from mempalace_mcp.palace.importers.documents import Document, Problem, SkippedFile, Source
+from mempalace_mcp.palace.importers.files import Text, read_text
 from mempalace_mcp.palace.importers.unwanted import PRIVATE_KEY, is_private_key
 
 MARK = ".obsidian"

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MappingProxyType
 
 from mempalace_mcp.core.clock import UTC_ZONE, Zone
+from mempalace_mcp.palace.importers.claude_code import beginning_of, read_transcript
 from mempalace_mcp.palace.importers.claude_folders import folder_of_notes, project_of_history, working_folder
+from mempalace_mcp.palace.importers.documents import Document, Problem, SkippedFile, Source
 from mempalace_mcp.palace.importers.exports import read_any_text, read_json
-from mempalace_mcp.palace.importers.files import Document, Importer, Problem, SkippedFile, Source, real_path
+from mempalace_mcp.palace.importers.files import real_path
 from mempalace_mcp.palace.importers.naming import SESSIONS, project_folder, room_of, wing_of
 from mempalace_mcp.palace.importers.notes import read_markdown, read_plain_text
-from mempalace_mcp.palace.importers.transcript import beginning_of, read_transcript
+from mempalace_mcp.palace.importers.reader import Candidate
+from mempalace_mcp.palace.importers.readers import reader_of
 
 TRANSCRIPT = ".jsonl"
 JSON = (".json", ".ndjson", ".jsonlines")
 
-SUFFIXES: MappingProxyType[str, Importer] = MappingProxyType(
+Read = Callable[[Source], Iterator[Document | Problem]]
+
+SUFFIXES: MappingProxyType[str, Read] = MappingProxyType(
     {
         TRANSCRIPT: read_transcript,
         ".md": read_markdown,
@@ -44,16 +49,24 @@ def read(path: Path, root: Path | None = None) -> Iterator[Document | Problem]:
         yield from read_real(real, root)
 
 
-def read_real(path: Path, root: Path | None = None, zone: Zone = UTC_ZONE) -> Iterator[Document | Problem]:
+def read_real(
+    path: Path, root: Path | None = None, zone: Zone = UTC_ZONE, *, include_tools: bool = False
+) -> Iterator[Document | Problem]:
     """As `read`, of a file at its real path: nothing is resolved anew, so a link that has come in between is a problem
     and is not followed. `zone` is the one of dates without one."""
-    suffix = path.suffix.lower()
-    source = Source(path, SESSIONS if _is_transcript(path) else _room(path, root), zone)
-    reader = read_json if suffix in JSON else SUFFIXES.get(suffix, read_any_text)
+    source = Source(path, SESSIONS if _is_transcript(path) else _room(path, root), zone, include_tools)
     try:
-        yield from reader(source)
+        yield from _reader_of(path)(source)
     except OSError as error:
         yield source.skipped(f"unreadable: {error.strerror}")
+
+
+def _reader_of(path: Path) -> Read:
+    reader = reader_of(Candidate(path))
+    if reader is not None:
+        return reader.read
+    suffix = path.suffix.lower()
+    return read_json if suffix in JSON else SUFFIXES.get(suffix, read_any_text)
 
 
 def default_wing(path: Path, root: Path | None = None) -> str:

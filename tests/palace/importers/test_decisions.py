@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.palace.importers.turns import turn_of
+from mempalace_mcp.palace.importers.claude_records import turn_of
 from tests.palace.importers.support import NOON, assistant, documents, problems, record, user, write_transcript
 
 ASKED = {

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mempalace_mcp.palace.importers import FoundFile, SkippedFile, discover
-from mempalace_mcp.palace.importers.decisions import LONGEST_LINE, read_patterns
+from mempalace_mcp.palace.importers.gitignore import LONGEST_LINE, read_patterns
 from tests.palace.importers.support import found, skipped
 
 pytestmark = pytest.mark.long

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mempalace_mcp.core import clock
 from mempalace_mcp.palace.importers import Document, SkippedFile
-from mempalace_mcp.palace.importers.files import LARGEST_TEXT, cut
+from mempalace_mcp.palace.importers.cutting import cut
+from mempalace_mcp.palace.importers.files import LARGEST_TEXT
 from mempalace_mcp.palace.importers.notes import LONGEST_DOCUMENT, _sections
 from tests.palace.importers.support import documents, reasons
 

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.text import MAX_CONTENT_BYTES
 from mempalace_mcp.palace.importers import SkippedFile, SkippedLines, default_wing, read
-from mempalace_mcp.palace.importers.files import LONGEST_LINE
-from mempalace_mcp.palace.importers.transcript import LARGEST_TRANSCRIPT, LONGEST_DOCUMENT
-from mempalace_mcp.palace.importers.turns import turn_of
+from mempalace_mcp.palace.importers.claude_code import LARGEST_TRANSCRIPT
+from mempalace_mcp.palace.importers.claude_records import turn_of
+from mempalace_mcp.palace.importers.conversations import LONGEST_DOCUMENT
+from mempalace_mcp.palace.importers.json_lines import LONGEST_LINE
 from tests.palace.importers.support import (
     assistant,
     documents,

@@ -1,0 +1,193 @@
+"""Records of Claude Code transcripts: who speaks, and what is said.
+
+A record is an object with a `type`. `user` and `assistant` records carry a `message` whose `content` is a text or a
+list of blocks (`text`, `thinking`, `tool_use`, `tool_result`, `image`). A prompt typed while the assistant was busy is
+an `attachment` of type `queued_command`; most of these become records later. All others (`system`, `summary`,
+`progress`, `file-history-snapshot`, ...) say nothing by themselves. Records of a sub-agent have `isSidechain`; those
+that the client made up have flags of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, BinaryIO
+
+from mempalace_mcp.palace.importers.claude_decisions import (
+    Decision,
+    asked,
+    decided,
+    planned,
+    presented,
+    turned_down,
+)
+from mempalace_mcp.palace.importers.conversations import Speaker, Turn, iso_time, label
+from mempalace_mcp.palace.importers.json_lines import LONGEST_LINE, LineFaults, Record, read_records
+from mempalace_mcp.palace.importers.typed_text import typed_text
+
+_NOT_SAID = ("isSidechain", "isMeta", "isCompactSummary", "isVisibleInTranscriptOnly", "isApiErrorMessage")
+_LONGEST_LABEL = 4_096
+_FILLERS = frozenset({"(no content)", "No response requested."})
+
+
+@dataclass(frozen=True, slots=True)
+class RecordTurn(Turn):
+    """What a record says. The `plan` is the one that it presents or decides on."""
+
+    plan: str = ""
+
+
+def turn_of(record: Record) -> RecordTurn | None:
+    """What the record says, or None if it is noise."""
+    if any(record.get(flag) for flag in _NOT_SAID):
+        return None
+    decision: Decision | None = None
+    match record:
+        case {"type": "assistant", "message": {"content": content, **message}}:
+            speaker, text = Speaker.ASSISTANT, assistant_text(content)
+            if message.get("model") == "<synthetic>" or text in _FILLERS or not text:
+                return None
+            return made_turn(record, speaker, text, plan=next(filter(None, map(planned, _of(content))), ""))
+        case {"type": "user", "message": {"content": content}} if _by_human(record):
+            speaker, text = Speaker.USER, user_text(content)
+            decision = decided(content, record.get("toolUseResult"))
+        case {"type": "attachment", "attachment": {"type": "queued_command", "prompt": content, **attachment}} if (
+            _by_human(attachment) and attachment.get("commandMode", "prompt") == "prompt"
+        ):
+            speaker, text = Speaker.USER, user_text(content)
+        case _:
+            return None
+    if decision is not None:
+        goes_on, text = not text, "\n\n".join(filter(None, (decision.text, text)))
+        return made_turn(record, speaker, text, goes_on=goes_on, plan=decision.plan)
+    return made_turn(record, speaker, text) if text else None
+
+
+def presented_plans(record: Record) -> list[str]:
+    """The ids of the calls by which plans are presented in the record."""
+    match record:
+        case {"type": "assistant", "message": {"content": content}}:
+            return presented(content)
+        case _:
+            return []
+
+
+def refusal_of(record: Record, plans: Container[str]) -> RecordTurn | None:
+    """That the user turned one of these plans down, if the record says so without a word of the user's."""
+    match record:
+        case {"type": "user", "message": {"content": content}} if text := turned_down(content, plans):
+            return made_turn(record, Speaker.USER, text, goes_on=True)
+        case _:
+            return None
+
+
+def queued_turn(record: Record) -> RecordTurn | None:
+    """What the user typed while the assistant was at work, if the record says no more than that it was queued."""
+    match record:
+        case {"type": "queue-operation", "operation": "enqueue", "content": content} if record.get("timestamp"):
+            text = user_text(content)
+            return made_turn(record, Speaker.USER, text) if text else None
+        case _:
+            return None
+
+
+def made_turn(record: Record, speaker: Speaker, text: str, *, goes_on: bool = False, plan: str = "") -> RecordTurn:
+    """The turn with what the record tells of itself."""
+    uuid, session_id = label(record.get("uuid")), label(record.get("sessionId"))
+    known = {
+        "session_id": session_id,
+        "git_branch": label(record.get("gitBranch")),
+        "cwd": label(record.get("cwd")),
+        "record": uuid,
+    }
+    metadata = {name: value for name, value in known.items() if value}
+    return RecordTurn(speaker, text, iso_time(record.get("timestamp")), uuid, session_id, goes_on, metadata, plan)
+
+
+def assistant_text(content: Any) -> str:
+    """What the assistant says and what it asks of the user."""
+    if isinstance(content, str):
+        return content.strip()
+    texts = (_block_text(block) or (asked(block) if block.get("type") == "tool_use" else "") for block in _of(content))
+    return "\n\n".join(filter(None, texts))
+
+
+def calls_tools(content: Any) -> bool:
+    """Does the assistant go on with its work after this?"""
+    return any(block.get("type") == "tool_use" for block in _of(content))
+
+
+def user_text(content: Any) -> str:
+    """What the user typed. What the client adds is a block of its own, or the whole text."""
+    texts = [content] if isinstance(content, str) else map(_block_text, _of(content))
+    return "\n\n".join(filter(None, map(typed_text, texts)))
+
+
+def _of(content: Any) -> list[Mapping[Any, Any]]:
+    return [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+
+
+def _block_text(block: Mapping[Any, Any]) -> str:
+    text = block.get("text") if block.get("type") == "text" else None
+    return text.strip() if isinstance(text, str) else ""
+
+
+def _by_human(record: Mapping[Any, Any]) -> bool:
+    """Records of older versions do not say, and then a human it was."""
+    if record.get("promptSource") == "system":
+        return False
+    match record.get("origin"):
+        case {"kind": str(kind)}:
+            return kind == "human"
+        case _:
+            return True
+
+
+_MARK = b"queue-operation"
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What a file tells of queued prompts, by the numbers of its lines: those that no record says afterwards, so that
+    they were said there alone, and for the records that say just another one what the client queued."""
+
+    alone: frozenset[int] = frozenset()
+    repeated: Mapping[int, RecordTurn] = field(default_factory=dict)
+
+
+def read_queue(file: BinaryIO) -> Queue:
+    """What became of the prompts that were queued. What the assistant took in at work was said, what the user took back
+    into the prompt was not. The file is left at its beginning.
+
+    Raises:
+        OSError: the file cannot be read on.
+    """
+    if not _is_queueing(file):
+        return Queue()
+    waiting: dict[int, RecordTurn] = {}
+    repeated: dict[int, RecordTurn] = {}
+    taken: set[int] = set()
+    for number, record in read_records(file, LineFaults()):
+        if record.get("type") == "queue-operation":
+            if (queued := queued_turn(record)) is not None:
+                waiting[number] = queued
+            elif record.get("operation") == "remove":
+                taken.update(islice((line for line in waiting if line not in taken), 1))
+            elif record.get("operation") == "popAll":
+                waiting = {line: turn for line, turn in waiting.items() if line in taken}
+        elif waiting and (turn := turn_of(record)) is not None and turn.speaker is Speaker.USER:
+            lines = f"\n{turn.text}\n"
+            for line in [line for line, queued in waiting.items() if f"\n{queued.text}\n" in lines]:
+                lines = lines.replace(f"\n{waiting[line].text}\n", "\n", 1)
+                queued = waiting.pop(line)
+                repeated |= {number: queued} if queued.text == turn.text else {}
+    file.seek(0)
+    return Queue(frozenset(waiting), repeated)
+
+
+def _is_queueing(file: BinaryIO) -> bool:
+    try:
+        return any(_MARK in line for line in iter(lambda: file.readline(LONGEST_LINE), b""))
+    finally:
+        file.seek(0)

@@ -1,0 +1,96 @@
+"""What readers yield: documents, each of which becomes a drawer, and what had to be left out of a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mempalace_mcp.core.clock import UTC_ZONE, Instant, Zone
+from mempalace_mcp.core.model import Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A message of a conversation, or a piece of it if it is long.
+
+    The `key` is that of the message and the same in every file that holds it; the `digest` is of the text. A message
+    that was queued at first may have been filed under the `queued_key`.
+    """
+
+    key: int
+    digest: int
+    speaker: str
+    text: str
+    time: Instant | None
+    queued_key: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One drawer to be.
+
+    A document of a conversation is known by the keys of its `pieces`. One of any other file is known by `source_file`
+    and `key`: the key is unique within its file, empty when the file is one document, and stays when other parts of the
+    file change. The content is never blank and can be stored as it is. Without a `wing` it belongs to that of its file.
+    A document that `may_grow` is the last one of a conversation, of which nothing says that it is over.
+    """
+
+    key: str
+    room: str
+    content: str
+    source_file: str
+    occurred_at: Instant | None
+    metadata: Metadata
+    pieces: tuple[Piece, ...] = ()
+    wing: str | None = None
+    may_grow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file or folder left out, wholly or from some point on, and why. Reasons are few, so that they can be counted.
+
+    Where one is yielded, documents missing from the file prove nothing: what was filed from it before should stay.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedLines:
+    """Lines of which something was left out or replaced, for one reason: how many, and the numbers (from 1) of the
+    first few.
+
+    Of a note it is a date that is not taken, without a line if it is in its name.
+    """
+
+    path: str
+    reason: str
+    count: int
+    first: tuple[int, ...]
+
+
+Problem = SkippedFile | SkippedLines
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to read, by its real path.
+
+    `room` is that of notes in it, `zone` that of times without one. With `include_tools`, what tools returned is read.
+    """
+
+    path: Path
+    room: str = ""
+    zone: Zone = UTC_ZONE
+    include_tools: bool = False
+
+    @property
+    def name(self) -> str:
+        """The `source_file` of its documents."""
+        return str(self.path)
+
+    def skipped(self, reason: str) -> SkippedFile:
+        """The whole file is left out."""
+        return SkippedFile(self.name, reason)

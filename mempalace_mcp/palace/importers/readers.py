@@ -1,0 +1,37 @@
+"""The readers of conversations: a new format is a module and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mempalace_mcp.palace.importers.claude_code import CLAUDE_CODE
+from mempalace_mcp.palace.importers.reader import Candidate, Machine, Reader
+
+READERS: tuple[Reader, ...] = (
+    CLAUDE_CODE,  # the last one: its records are known by the least
+)
+HIDDEN_NAMES = frozenset(name for reader in READERS for name in reader.hidden_names)
+
+
+def reader_of(candidate: Candidate) -> Reader | None:
+    """The reader of a file, None if it holds no conversations that are known."""
+    name, suffix = candidate.path.name, candidate.path.suffix.lower()
+    return next(
+        (
+            reader
+            for reader in READERS
+            if (suffix in reader.suffixes or name in reader.hidden_names) and reader.recognizes(candidate)
+        ),
+        None,
+    )
+
+
+def histories(machine: Machine) -> Iterator[tuple[Reader, Path]]:
+    """Where the histories of agents lie on a machine, as far as there are any."""
+    seen: set[Path] = set()
+    for reader in READERS:
+        for place in reader.places(machine):
+            if place not in seen and place.exists():
+                seen.add(place)
+                yield reader, place
