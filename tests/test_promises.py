@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -54,6 +55,11 @@ def test_the_page_tells_each_mistake_under_its_promise() -> None:
         file, _, name = breakage.test.partition("::")
         assert f"| [{name}](../{file}) | {breakage.mistake} |" in sections[breakage.promise]
     assert PAGE.count("](../tests/") == len(BREAKAGES)
+
+
+def test_the_page_names_files_of_tests_that_are_there() -> None:
+    there = {file.name for file in (PROJECT / "tests").rglob("test_*.py")}
+    assert set(re.findall(r"\btest_\w+\.py", PAGE)) <= there
 
 
 def test_a_passage_that_is_not_there_or_there_twice_is_told() -> None:

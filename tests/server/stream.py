@@ -28,36 +28,51 @@ S = TypeVar("S", bound=Services)
 class Wire(Generic[S]):
     """The client's end of a session."""
 
-    def __init__(self, services: S, access: Principal = FULL, server: MethodServer | None = None) -> None:
+    def __init__(
+        self, services: S, access: Principal = FULL, server: MethodServer | None = None, scope: str | None = None
+    ) -> None:
+        """`scope`: that of the idempotency keys which the transport makes of the numbers of messages."""
         self.services = services
         self.activity = services.activity.open(Transport.SOCKET)
         self._access = access
+        self._scope = scope
         self._sink, self._source = anyio.create_memory_object_stream[bytes](1000)
         self.session = Session(server or MethodServer(services), self.activity, self._sink.send)
 
-    async def send(self, message: Any) -> None:
+    async def send(self, message: Any, sequence: int | None = None) -> None:
+        """Send a message, under a number of the transport if one is given."""
         line = message if isinstance(message, bytes) else json.dumps(message).encode()
-        if self._access.is_full:
+        if self._access.is_full and sequence is None:
             await self.session.receive(line)
             return
         read = read_message(line)
         assert isinstance(read, Message)
-        await self.session.take(
-            read, RequestContext.of_message(self.session.context, read, len(line), access=self._access)
+        context = RequestContext.of_message(
+            self.session.context, read, len(line), self._scope, sequence, access=self._access
         )
+        await self.session.take(read, context)
+
+    async def receive_line(self) -> bytes:
+        """The next message, as it comes."""
+        with anyio.fail_after(30):
+            return await self._source.receive()
 
     async def receive(self) -> Any:
         """The next message, or the list that answers a batch."""
-        with anyio.fail_after(30):
-            return json.loads(await self._source.receive())
+        return json.loads(await self.receive_line())
 
     @property
     def unread(self) -> int:
         return self._source.statistics().current_buffer_used
 
-    async def ask(self, message: Any) -> Any:
-        await self.send(message)
+    async def ask(self, message: Any, sequence: int | None = None) -> Any:
+        await self.send(message, sequence)
         return await self.receive()
+
+    async def content(self, message: Any, sequence: int | None = None) -> dict[str, Any]:
+        """What a tool answers, or how it refuses."""
+        content: dict[str, Any] = (await self.ask(message, sequence))["result"]["structuredContent"]
+        return content
 
     async def result(self, method: str, **params: Any) -> dict[str, Any]:
         """What a request that must succeed is answered with."""
@@ -89,8 +104,8 @@ class Wire(Generic[S]):
 class PalaceWire(Wire[AppServices]):
     """A session with a palace that finds by words alone."""
 
-    def __init__(self, app: App, offer: ToolSelection, access: Principal) -> None:
-        super().__init__(services_of(app, offer), access)
+    def __init__(self, app: App, offer: ToolSelection, access: Principal, scope: str | None = None) -> None:
+        super().__init__(services_of(app, offer), access, scope=scope)
         self.app = app
         self.palace = app.palace
 
@@ -109,11 +124,17 @@ async def served(services: S, server: MethodServer | None = None, access: Princi
 
 @asynccontextmanager
 async def palace_session(
-    directory: Path, offer: ToolSelection | None = None, access: Principal = FULL, *, greeted: bool = True
+    directory: Path,
+    offer: ToolSelection | None = None,
+    access: Principal = FULL,
+    *,
+    greeted: bool = True,
+    scope: str | None = None,
+    **environment: str,
 ) -> AsyncIterator[PalaceWire]:
     """A session with the palace in the directory."""
-    with opened(directory, started=False) as app:
-        wire = PalaceWire(app, offer or ToolSelection(), access)
+    with opened(directory, started=False, **environment) as app:
+        wire = PalaceWire(app, offer or ToolSelection(), access, scope)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.session.serve)
             tasks.start_soon(app.feed.watch)

@@ -17,8 +17,7 @@ from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.sqlite.database import DATABASE_FILE, LOCK_FILE, Database
 from mempalace_mcp.storage.transactions import IdempotentWriter, Transaction, Work
-from tests.storage.receipt_support import keyed
-from tests.storage.support import add_wing, soon, wings
+from tests.storage.support import add_wing, keyed, soon, wings
 
 T = TypeVar("T")
 

@@ -18,9 +18,8 @@ from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.transactions import IdempotentWriter, Transaction, Unit, Work
 from tests.storage.drawer_support import place, whole
-from tests.storage.receipt_support import keyed
 from tests.storage.recorder import Kind, Recorder
-from tests.storage.support import soon
+from tests.storage.support import keyed, soon
 
 UNITS = 90
 GROUPS = range(30, 60, 3)

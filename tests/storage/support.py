@@ -17,7 +17,7 @@ from typing import Self
 from unittest import SkipTest
 
 from mempalace_mcp.core import clock
-from mempalace_mcp.core.call_context import Deadline
+from mempalace_mcp.core.call_context import Deadline, IdempotencyKey
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.sqlite.connection import SqliteConnection
@@ -27,6 +27,7 @@ from mempalace_mcp.storage.sqlite.migrations import load_migrations, migrate
 from mempalace_mcp.storage.transactions import Transaction, Work
 
 ROOT = Path(__file__).parents[2]
+DIGEST = b"of the request  "
 
 
 @contextmanager
@@ -96,6 +97,17 @@ def plan(connection: Connection, statement: str, values: dict[str, object] | Non
 def soon() -> Deadline:
     """A deadline for work that does not have to wait."""
     return Deadline(20)
+
+
+def keyed(key: str, digest: bytes = DIGEST, scope: str = "tests", seconds: float = 20) -> Deadline:
+    """A call under an idempotency key, with time enough."""
+    return Deadline(seconds, idempotency_key=IdempotencyKey(scope, key, digest))
+
+
+def receipts(database: Database) -> list[tuple[str, str]]:
+    """Scope and key of all that are kept, by age."""
+    with database.read() as connection:
+        return connection.execute("SELECT scope, key FROM receipts ORDER BY recorded_at, scope, key").fetchall()
 
 
 def add_wing(name: str) -> Work[int]:

@@ -23,9 +23,8 @@ from tests import injections
 from tests.laboratory import PACKAGE, laboratory
 from tests.storage import recorded, recorder
 from tests.storage.power import Disk, acknowledged, torn
-from tests.storage.receipt_support import receipts
 from tests.storage.recorder import Event, Kind
-from tests.storage.support import ROOT, Child, add_wing, fresh_database, soon, wings
+from tests.storage.support import ROOT, Child, add_wing, fresh_database, receipts, soon, wings
 
 pytestmark = pytest.mark.long
 

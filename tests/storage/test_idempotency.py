@@ -1,12 +1,19 @@
-"""Writes that are done once, however often they are asked for."""
+"""Writes that are done once, however often they are asked for: their records, alone and in groups."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import DAY, SECOND
@@ -24,13 +31,15 @@ from mempalace_mcp.core.errors import (
     StorageFull,
 )
 from mempalace_mcp.core.model import Filed
+from mempalace_mcp.runtime.writer import WriterThread
 from mempalace_mcp.storage import transactions as module
 from mempalace_mcp.storage.sqlite.database import Database
-from mempalace_mcp.storage.transactions import IdempotencyStatistics, IdempotentWriter, Transaction, prune
-from tests.storage.receipt_support import keyed, receipts
-from tests.storage.support import Child, add_wing, fresh_database, small_disk, soon, wings
+from mempalace_mcp.storage.transactions import IdempotencyStatistics, IdempotentWriter, Transaction, Work, prune
+from tests.palace.support import opened
+from tests.storage.support import Child, add_wing, fresh_database, keyed, receipts, small_disk, soon, wings
 
 NOW = 1_000 * DAY
+THREADS = 16
 
 
 @pytest.fixture
@@ -42,6 +51,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def writer(database: Database) -> IdempotentWriter:
     return IdempotentWriter(database)
+
+
+@pytest.fixture
+def thread(database: Database) -> Iterator[WriterThread]:
+    thread = WriterThread(database)
+    yield thread
+    thread.close()
 
 
 def refusing(name: str, error: BaseException) -> Callable[[Transaction], Any]:
@@ -259,39 +275,6 @@ def test_a_refusal_in_the_middle_of_a_statement(writer: IdempotentWriter, databa
     assert database.integrity() == []
 
 
-def test_a_savepoint_takes_back_what_is_older_than_one_inside_it(database: Database) -> None:
-    def fail(tx: Transaction) -> None:
-        with tx.savepoint():
-            add_wing("outer")(tx)
-            with tx.savepoint():
-                add_wing("inner")(tx)
-            raise NotFound("nothing")
-
-    def work(tx: Transaction) -> None:
-        add_wing("kept")(tx)
-        with pytest.raises(NotFound):
-            fail(tx)
-
-    database.write(work, soon())
-    assert wings(database) == ["kept"]
-
-
-def test_a_savepoint_gives_its_stamp_back(database: Database) -> None:
-    def work(tx: Transaction) -> list[int]:
-        with pytest.raises(NotFound), tx.savepoint():
-            refusing("undone", NotFound("nothing"))(tx)
-        before = tx.stamp.seq
-        with pytest.raises(NotFound), tx.savepoint():
-            refusing("undone", NotFound("nothing"))(tx)
-        with tx.savepoint():
-            add_wing("done")(tx)
-        return [before, tx.stamp.seq]
-
-    assert database.write(work, soon()) == [1, 1]
-    assert wings(database) == ["done"]
-    assert seq(database) == 1
-
-
 def test_receipts_outlive_the_process(tmp_path: Path) -> None:
     with fresh_database(tmp_path) as database:
         IdempotentWriter(database).write(add_wing("Paris"), keyed("a"))
@@ -401,3 +384,203 @@ def test_a_receipt_that_is_gone_no_longer_protects(writer: IdempotentWriter, dat
 def test_a_deadline_without_a_key_is_as_it_was() -> None:
     deadline = Deadline(5)
     assert (deadline.idempotency_key, deadline.writes, deadline.seconds) == (None, 0, 5)
+
+
+@contextmanager
+def held(thread: WriterThread) -> Iterator[None]:
+    """Everything written inside the block waits and is committed as one group at its end."""
+    entered, opened = threading.Event(), threading.Event()
+
+    def work(_: Transaction) -> None:
+        entered.set()
+        opened.wait()
+
+    outcome = thread.submit(work, soon())
+    entered.wait()
+    try:
+        yield
+    finally:
+        opened.set()
+        outcome.result()
+
+
+def together(thread: WriterThread, calls: Sequence[Callable[[], Any]]) -> list[Future[Any]]:
+    """Make the calls, each from a thread of its own, so that they are one group; how each of them ended."""
+    with ThreadPoolExecutor(max(1, len(calls))) as threads:
+        with held(thread):
+            futures = []
+            for number, call in enumerate(calls, start=1):
+                futures.append(threads.submit(call))
+                while thread.statistics().waiting < number:
+                    assert not futures[-1].done(), futures[-1].exception()
+        wait(futures)
+    return futures
+
+
+def rogue(tx: Transaction) -> None:
+    """A unit that takes the transaction away from its neighbours."""
+    add_wing("rogue")(tx)
+    tx.connection.execute("ROLLBACK")
+
+
+def test_sixteen_at_once_are_one(thread: WriterThread, database: Database) -> None:
+    once = IdempotentWriter(thread)
+    ended = together(thread, [lambda: once.write(add_wing("Paris"), keyed("a"))] * THREADS)
+    assert [each.result() for each in ended] == [1] * THREADS
+    assert wings(database) == ["Paris"]
+    assert once.statistics() == IdempotencyStatistics(recorded=1, replayed=THREADS - 1)
+    assert database.statistics().largest_group == THREADS
+
+
+def test_sixteen_refusals_at_once_are_one(thread: WriterThread, database: Database) -> None:
+    once = IdempotentWriter(thread)
+    ended = together(thread, [lambda: once.write(refusing("refused", NotFound("nothing")), keyed("a"))] * THREADS)
+    assert {(type(each.exception()), str(each.exception())) for each in ended} == {(NotFound, "nothing")}
+    assert len({id(each.exception()) for each in ended}) == THREADS
+    assert wings(database) == []
+    assert receipts(database) == [("tests", "a/0")]
+
+
+@pytest.mark.parametrize("neighbour", [rogue, refusing("refused", NotFound("nothing"))], ids=["rogue", "refusing"])
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_neighbour_that_fails(thread: WriterThread, database: Database, neighbour: Work[None], position: int) -> None:
+    once = IdempotentWriter(thread)
+    calls: list[Callable[[], Any]] = [
+        lambda: once.write(add_wing("Paris"), keyed("a")),
+        lambda: once.write(add_wing("Paris"), keyed("a")),
+    ]
+    calls.insert(position, lambda: once.write(neighbour, soon()))
+    ended = together(thread, calls)
+    assert isinstance(ended.pop(position).exception(), StorageError if neighbour is rogue else NotFound)
+    assert [each.result() for each in ended] == [1, 1]
+    assert wings(database) == ["Paris"]
+    assert receipts(database) == [("tests", "a/0")]
+
+
+def test_two_requests_under_one_key_at_once(thread: WriterThread, database: Database) -> None:
+    once = IdempotentWriter(thread)
+    digests = [b"one" if number % 2 else b"other" for number in range(THREADS)]
+    calls = [partial(once.write, add_wing(digest.decode()), keyed("a", digest)) for digest in digests]
+    ended = together(thread, calls)
+    assert [isinstance(each.exception(), Conflict) for each in ended] == [digest != digests[0] for digest in digests]
+    assert wings(database) == [digests[0].decode()]
+
+
+def test_a_brief_call_that_runs_again_has_the_same_key(thread: WriterThread, database: Database) -> None:
+    once, deadline = IdempotentWriter(thread), keyed("a")
+    brief = thread.run(lambda: once.write(add_wing("Paris"), deadline), deadline)
+    ended = together(thread, [lambda: asyncio.run(_awaited(brief)), lambda: once.write(rogue, soon())])
+    assert isinstance(ended[1].exception(), StorageError)
+    assert ended[0].result() == once.write(add_wing("Rome"), keyed("a")) == 1
+    assert wings(database) == ["Paris"]
+    assert receipts(database) == [("tests", "a/0")]
+
+
+async def _awaited(call: Awaitable[Any]) -> Any:
+    return await call
+
+
+Call = tuple[str, str, bool, bool]
+calls = st.tuples(
+    st.sampled_from("abc"), st.sampled_from(["write", "refuse", "end", "fail"]), st.booleans(), st.booleans()
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(groups=st.lists(st.lists(calls, max_size=6), max_size=4))
+def test_one_key_has_one_effect_and_one_answer(
+    tmp_path_factory: pytest.TempPathFactory, groups: list[list[Call]]
+) -> None:
+    """Whatever keys meet in a group, and whatever their neighbours do: as if each had been asked for once, in order.
+
+    A key that once had an answer keeps it; failures that say nothing about the call leave the key free.
+    """
+    effects: list[str] = []
+    answers: dict[str, str] = {}
+    with fresh_database(tmp_path_factory.mktemp("palace")) as database:
+        thread = WriterThread(database)
+        once = IdempotentWriter(thread)
+        for number, group in enumerate(groups):
+            attempts = [
+                partial(
+                    _write_briefly if is_brief else _write,
+                    thread,
+                    once,
+                    _act(f"{number}.{place}", act),
+                    keyed(key) if has_key else soon(),
+                )
+                for place, (key, act, has_key, is_brief) in enumerate(group)
+            ]
+            for place, ended in enumerate(together(thread, attempts)):
+                key, act, has_key, _ = group[place]
+                told = _told(ended)
+                if has_key and key in answers:
+                    assert told == answers[key]
+                    continue
+                assert told == {"write": f"{number}.{place}", "refuse": "NotFound"}.get(act, told)
+                effects += [told] if act == "write" else []
+                answers |= {key: told} if has_key and act in ("write", "refuse") else {}
+        assert wings(database) == effects
+        assert len(receipts(database)) == len(answers)
+        thread.close()
+
+
+def _act(name: str, act: str) -> Work[str]:
+    def work(tx: Transaction) -> str:
+        add_wing(name)(tx)
+        if act == "refuse":
+            raise NotFound(name)
+        if act == "end":
+            tx.connection.execute("ROLLBACK")
+        if act == "fail":
+            raise ZeroDivisionError
+        return name
+
+    return work
+
+
+def _write(thread: WriterThread, once: IdempotentWriter, work: Work[str], deadline: Deadline) -> str:
+    return once.write(work, deadline)
+
+
+def _write_briefly(thread: WriterThread, once: IdempotentWriter, work: Work[str], deadline: Deadline) -> str:
+    return asyncio.run(thread.run(lambda: once.write(work, deadline), deadline))
+
+
+def _told(ended: Future[Any]) -> str:
+    error = ended.exception()
+    return str(ended.result()) if error is None else type(error).__name__
+
+
+def test_the_running_process_clears_receipts(tmp_path: Path) -> None:
+    with opened(tmp_path, started=False) as app:
+        app.palace.kg_add("Ada", "works at", "Acme", deadline=keyed("young"))
+        surplus = 1500
+        app.writer.write(
+            lambda tx: tx.connection.execute(
+                "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)"
+                " INSERT INTO receipts SELECT 'bulk', n, x'00', 'null', n FROM numbers",
+                (surplus,),
+            ),
+            Deadline(),
+        )
+        app.start()
+        while not app.indexer.wait_until_idle(0.1):
+            pass
+        assert receipts(app.database) == [("tests", "young/0")]
+        assert app.indexer.statistics().pruned == surplus
+
+
+def test_the_health_tells_of_receipts(tmp_path: Path) -> None:
+    with opened(tmp_path, started=False) as app:
+        for _ in range(3):
+            app.palace.kg_add("Ada", "works at", "Acme", deadline=keyed("a"))
+        assert app.health.snapshot().components["receipts"] == IdempotencyStatistics(recorded=1, replayed=2)
+
+
+def test_a_closed_palace_leaves_no_receipt(tmp_path: Path) -> None:
+    with opened(tmp_path, started=False) as app:
+        app.writer.close()
+        with pytest.raises(PalaceError, match="closed"):
+            app.palace.kg_add("Ada", "works at", "Acme", deadline=keyed("a"))
+        assert receipts(app.database) == []

@@ -1,42 +1,31 @@
-"""Writes that arrive twice: over HTTP under the client's own key, from a transport under the number of the message."""
+"""Calls that arrive twice: under the client's own key, or under the number that a transport gives the message."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import anyio
 import pytest
 
 from mempalace_mcp.core.call_context import IdempotencyKey
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.daemon.daemon_session import ToolSelection, services_of
+from mempalace_mcp.daemon.daemon_session import ToolSelection
 from mempalace_mcp.runtime.activity import Activity, Transport
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.server.calls import CLIENT_SCOPE, idempotency_key
-from mempalace_mcp.server.jsonrpc import Message, read_message
-from mempalace_mcp.server.methods import MethodServer
 from mempalace_mcp.server.request_context import RequestContext, SessionContext
-from mempalace_mcp.server.session import Session
-from tests.palace.support import opened
-from tests.server.clients import (
-    INITIALIZED,
-    MODERN_REVISION,
-    ROOT,
-    RawHttp,
-    SseClient,
-    call,
-    end,
-    initialize,
-    modern,
-)
+from mempalace_mcp.server.tools.registry import FULL
+from mempalace_mcp.server.tools.tool import Effect
+from tests.server.clients import MODERN_REVISION, ROOT, RawHttp, SseClient, call, end, initialize, modern
+from tests.server.stream import PalaceWire, palace_session
+from tests.storage.support import receipts
 
 pytestmark = pytest.mark.long
 
@@ -104,21 +93,43 @@ def wing(request: pytest.FixtureRequest) -> str:
 
 
 WRITES: dict[str, dict[str, Any]] = {
-    "add_drawer": {"wing": "{wing}", "room": "r", "content": "new"},
-    "update_drawer": {"drawer_id": "{one}", "content": "changed"},
-    "delete_drawers": {"drawer_ids": ["{one}", UNKNOWN]},
-    "delete_drawers by filter": {"wing": "{wing}", "dry_run": False},
-    "restore_drawers": {"drawer_ids": ["{gone}", "{one}"]},
-    "diary_write": {"agent_name": "{wing}", "entry": "done"},
-    "checkpoint": {
-        "items": [{"wing": "{wing}", "room": "r", "content": "checked"}],
-        "facts": [{"subject": "{wing}", "predicate": "is", "object": "checked"}],
-        "diary": {"agent_name": "{wing}", "entry": "checked"},
+    "add_drawer": {"wing": "w", "room": "r", "content": "new text"},
+    "add_drawer that is there": {"wing": "w", "room": "r", "content": "one"},
+    "add_drawer like another": {"wing": "w", "room": "r", "content": "ONE"},
+    "update_drawer": {
+        "drawer_id": "{one}",
+        "content": "changed",
+        "metadata": {"Filed": {"n": [1, None, "ü"]}},
     },
-    "kg_add": {"subject": "{wing}", "predicate": "knows", "object": "Bob"},
-    "kg_invalidate": {"subject": "{wing}", "predicate": "is at", "object": "Acme"},
-    "kg_supersede": {"subject": "{wing}", "predicate": "is at", "old_object": "Acme", "new_object": "Initech"},
+    "delete_drawers by id": {"drawer_ids": ["{one}", "{gone}", UNKNOWN]},
+    "delete_drawers by filter": {"wing": "w", "dry_run": False},
+    "restore_drawers": {"drawer_ids": ["{gone}", "{one}"]},
+    "diary_write": {"agent_name": "Scribe", "entry": "done"},
+    "checkpoint": {
+        "items": [{"wing": "w", "room": "r", "content": text} for text in ("one", "of the checkpoint")],
+        "facts": [{"subject": "Ada", "predicate": "likes", "object": "tea"}],
+        "diary": {"agent_name": "Scribe", "entry": "checked"},
+    },
+    "kg_add": {"subject": "Ada", "predicate": "knows", "object": "Bob", "confidence": 0.5},
+    "kg_add that is there": {"subject": "Ada", "predicate": "is at", "object": "Acme"},
+    "kg_invalidate": {"subject": "Ada", "predicate": "is at", "object": "Acme"},
+    "kg_supersede": {"subject": "Ada", "predicate": "is at", "old_object": "Acme", "new_object": "Initech"},
 }
+"""Calls of the tools that write, on a palace as `furnish` leaves it."""
+
+IMPORTS = "import_path"
+"""Leaves no receipt: doing it twice does no harm."""
+
+
+async def furnish(wire: PalaceWire) -> dict[str, str]:
+    """Two drawers, one of them in the trash, and a fact; the ids of the drawers."""
+    ids = {
+        text: (await wire.content(call(1, "add_drawer", wing="w", room="r", content=text)))["drawer_id"]
+        for text in ("one", "gone")
+    }
+    await wire.content(call(1, "delete_drawers", drawer_ids=[ids["gone"]]))
+    await wire.content(call(1, "kg_add", subject="Ada", predicate="is at", object="Acme"))
+    return ids
 
 
 def filled(value: Any, names: dict[str, str]) -> Any:
@@ -130,28 +141,73 @@ def filled(value: Any, names: dict[str, str]) -> Any:
     return {key: filled(each, names) for key, each in value.items()} if isinstance(value, dict) else value
 
 
-@pytest.mark.parametrize("name", WRITES)
-def test_the_same_answer_byte_for_byte(palace: Palace, wing: str, name: str) -> None:
-    add = ("one", "gone")
-    ids = {text: palace.tell("add_drawer", wing=wing, room="r", content=text)["drawer_id"] for text in add}
-    palace.tell("delete_drawers", drawer_ids=[ids["gone"]])
-    palace.tell("kg_add", subject=wing, predicate="is at", object="Acme")
-    message = with_key(f"{name} of {wing}", name.split()[0], **filled(WRITES[name], {"wing": wing, **ids}))
-    first = palace.raw(message)
-    assert json.loads(first)["result"]["isError"] is False
-    before = palace.tell("status")["palace"]
-    assert palace.raw(message) == first
-    assert palace.raw({**message, "params": dict(reversed(message["params"].items()))}) == first
-    after = palace.tell("status")["palace"]
-    counts = ("drawers", "facts", "seq")
-    assert [after.get(count) for count in counts] == [before.get(count) for count in counts]
-    assert palace.ask({**message, "params": {**message["params"], "arguments": {}}})["error"]["code"] in (
-        "invalid_argument",
-        "conflict",
-    )
+def dump(app: App) -> list[str]:
+    """All that is stored, as SQL."""
+    with app.database.read() as connection:
+        return list(connection.iterdump())
 
 
-def test_refusals_are_repeated_byte_for_byte(palace: Palace, wing: str) -> None:
+def test_every_tool_that_writes_is_tried() -> None:
+    assert {write.split()[0] for write in WRITES} == {
+        tool.name for tool in FULL if tool.effect is Effect.WRITE and tool.name != IMPORTS
+    }
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_twice_under_one_key_is_once(tmp_path: Path, write: str) -> None:
+    """The same answer byte for byte, also from the next process, and nothing is stored again."""
+
+    async def answer(wire: PalaceWire, message: dict[str, Any]) -> bytes:
+        await wire.send(message)
+        return await wire.receive_line()
+
+    async with palace_session(tmp_path, ToolSelection("full")) as wire:
+        message = with_key("a", write.split()[0], **filled(WRITES[write], await furnish(wire)))
+        before = dump(wire.app)
+        first = await answer(wire, message)
+        assert json.loads(first)["result"]["isError"] is False
+        after = dump(wire.app)
+        assert after != before
+        assert await answer(wire, message) == first
+        assert await answer(wire, {**message, "params": dict(reversed(message["params"].items()))}) == first
+        another = with_key("a", "diary_write", agent_name="Scribe", entry="of another call")
+        assert (await wire.content(another))["error"]["code"] == "conflict"
+        assert dump(wire.app) == after
+    async with palace_session(tmp_path, ToolSelection("full")) as wire:
+        assert await answer(wire, message) == first
+        assert dump(wire.app) == after
+
+
+async def test_a_refused_checkpoint_stores_its_refusal_alone(tmp_path: Path) -> None:
+    items = [{"wing": "w", "room": "r", "content": "kept only with the rest"}]
+    facts = [{"subject": "Ada", "predicate": "said", "object": "so", "source_drawer_id": UNKNOWN}]
+    async with palace_session(tmp_path) as wire:
+        for _ in range(2):
+            refused = await wire.content(with_key("a", "checkpoint", items=items, facts=facts))
+            assert refused["error"]["argument"] == "facts[0].source_drawer_id"
+        assert wire.palace.get_taxonomy().drawers == 0
+        assert receipts(wire.app.database) == [(CLIENT_SCOPE, "a/0")]
+
+
+async def test_what_never_reaches_the_store_leaves_no_receipt(tmp_path: Path) -> None:
+    drawer = {"wing": "w", "room": "r"}
+    async with palace_session(tmp_path) as wire:
+        refused = await wire.content(with_key("a", "add_drawer", **drawer, content="  "))
+        assert refused["error"]["code"] == "invalid_argument"
+        assert "error" not in await wire.content(with_key("a", "delete_drawers", wing="w"))
+        assert receipts(wire.app.database) == []
+        assert (await wire.content(with_key("a", "add_drawer", **drawer, content="text")))["created"]
+
+
+async def test_imports_need_no_receipt(tmp_path: Path) -> None:
+    note = tmp_path / "note.md"
+    note.write_text("A note.\n", encoding="utf-8")
+    async with palace_session(tmp_path / "palace", ToolSelection("full"), PALACE_IMPORT_ROOTS=str(tmp_path)) as wire:
+        assert (await wire.content(with_key("a", IMPORTS, paths=[str(note)])))["filed"] == 1
+        assert receipts(wire.app.database) == []
+
+
+def test_a_refusal_stays_one_when_the_call_would_succeed_by_now(palace: Palace, wing: str) -> None:
     message = with_key(wing, "kg_invalidate", subject=wing, predicate="is at", object="Acme")
     first = palace.raw(message)
     assert json.loads(first)["result"]["structuredContent"]["error"]["code"] == "not_found"
@@ -189,7 +245,7 @@ def test_reading_takes_a_key_and_stays_up_to_date(palace: Palace, wing: str) -> 
     assert palace.ask(read)["total"] == 1
 
 
-def test_every_revision_and_door_carries_the_key(palace: Palace, wing: str) -> None:
+def test_every_revision_and_transport_carries_the_key(palace: Palace, wing: str) -> None:
     message = with_key(wing, "diary_write", agent_name=wing, entry="one")
     first = palace.ask(message)
     params = modern(call(1, "diary_write", agent_name=wing, entry="one"))["params"]
@@ -277,64 +333,18 @@ def test_killed_in_full_flight(tmp_path: Path) -> None:
         assert len(written) == len(messages)
 
 
-class Door:
-    """A transport that numbers the messages of its one client."""
-
-    def __init__(self, app: App, scope: str | None) -> None:
-        self._scope = scope
-        self._activity = app.activity.open(Transport.SOCKET)
-        self._sink, self._source = anyio.create_memory_object_stream[bytes](100)
-        self.session = Session(MethodServer(services_of(app, ToolSelection())), self._activity, self._sink.send)
-
-    async def send(self, message: dict[str, Any], sequence: int | None = None) -> None:
-        data = json.dumps(message).encode()
-        read = read_message(data)
-        assert isinstance(read, Message)
-        context = RequestContext.of_message(self.session.context, read, len(data), self._scope, sequence)
-        await self.session.take(read, context)
-
-    async def ask(self, message: dict[str, Any], sequence: int | None = None) -> dict[str, Any]:
-        await self.send(message, sequence)
-        with anyio.fail_after(30):
-            answer: dict[str, Any] = json.loads(await self._source.receive())
-        return answer
-
-    async def content(self, message: dict[str, Any], sequence: int | None = None) -> dict[str, Any]:
-        content: dict[str, Any] = (await self.ask(message, sequence))["result"]["structuredContent"]
-        return content
-
-    def close(self) -> None:
-        self.session.abort()
-        self._sink.close()
-        self._source.close()
-        self._activity.close()
-
-
-@asynccontextmanager
-async def door(directory: Path, scope: str | None) -> AsyncIterator[Door]:
-    """A session with a new process on the palace."""
-    with opened(directory, started=False) as app:
-        client = Door(app, scope)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(client.session.serve)
-            await client.ask(initialize())
-            await client.send(INITIALIZED)
-            yield client
-            client.close()
-
-
 ENTRY: dict[str, Any] = {"agent_name": "Scribe", "entry": "done"}
 
 
 async def test_a_numbered_message_is_done_once_whatever_its_id(tmp_path: Path) -> None:
-    async with door(tmp_path, "bridge 1") as client:
+    async with palace_session(tmp_path, scope="bridge 1") as client:
         first = await client.content(call(7, "diary_write", **ENTRY), sequence=1)
         assert await client.content(call("7", "diary_write", **ENTRY), sequence=1) == first
         assert await client.content(call(7, "diary_write", **ENTRY), sequence=2) != first
-    async with door(tmp_path, "bridge 1") as client:
+    async with palace_session(tmp_path, scope="bridge 1") as client:
         assert await client.content(call(0, "diary_write", **ENTRY), sequence=1) == first
         assert (await client.content(call(1, "diary_read", agent_name="Scribe"), sequence=3))["total"] == 2
-    async with door(tmp_path, "bridge 2") as client:
+    async with palace_session(tmp_path, scope="bridge 2") as client:
         assert await client.content(call(7, "diary_write", **ENTRY), sequence=1) != first
 
 
@@ -342,13 +352,13 @@ async def test_a_numbered_message_is_done_once_whatever_its_id(tmp_path: Path) -
 async def test_without_scope_and_number_every_message_counts(
     tmp_path: Path, scope: str | None, sequence: int | None
 ) -> None:
-    async with door(tmp_path, scope) as client:
+    async with palace_session(tmp_path, scope=scope) as client:
         ids = {(await client.content(call(7, "diary_write", **ENTRY), sequence))["drawer_id"] for _ in range(2)}
         assert len(ids) == 2
 
 
 async def test_the_key_of_the_client_wins_over_the_number(tmp_path: Path) -> None:
-    async with door(tmp_path, "bridge") as client:
+    async with palace_session(tmp_path, scope="bridge") as client:
         message = with_key("mine", "diary_write", **ENTRY)
         first = await client.content(message, sequence=1)
         assert await client.content(message, sequence=2) == first
@@ -379,7 +389,7 @@ def test_no_arguments_are_empty_arguments() -> None:
     assert key_of({KEY: "k"}, None) == key_of({KEY: "k"}, {})
 
 
-def test_a_door_gives_a_key_only_with_both_parts() -> None:
+def test_a_transport_gives_a_key_only_with_scope_and_number() -> None:
     numbered = key_of(idempotency_scope="bridge", sequence=0)
     assert numbered is not None
     assert (numbered.scope, numbered.key) == ("bridge", "0")
@@ -387,6 +397,6 @@ def test_a_door_gives_a_key_only_with_both_parts() -> None:
     assert key_of(idempotency_scope="bridge") is key_of(sequence=1) is key_of() is None
 
 
-def test_a_wrong_key_is_refused_though_the_door_has_one() -> None:
+def test_a_wrong_key_is_refused_though_the_transport_has_one() -> None:
     with pytest.raises(InvalidArgument):
         key_of({KEY: ""}, idempotency_scope="bridge", sequence=0)

@@ -1,12 +1,13 @@
-"""Values and errors as text, and back."""
+"""Units of work: parts that are whole or not at all, alone and in a group; and the text of what comes of them."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -19,10 +20,11 @@ from mempalace_mcp.core import errors, model
 from mempalace_mcp.core.errors import Busy, NotFound, PalaceError
 from mempalace_mcp.core.model import Changes, CheckpointReport, Deletion, Drawer, Fact, FactAdded, Filed, NewFact
 from mempalace_mcp.core.text import Name
-from mempalace_mcp.storage.transactions import decode, encode
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import Stamp, Transaction, Unit, decode, encode
+from tests.storage.support import add_wing, fresh_database, soon, traced, wings
 
-pytestmark = pytest.mark.long
-
+Run = Callable[[Callable[[Transaction], Any]], Any]
 DATACLASSES = [kind for kind in vars(model).values() if dataclasses.is_dataclass(kind) and kind is not Changes] + [Name]
 """All but what only readings return: the results of writes are kept, theirs are not."""
 ERRORS = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, PalaceError)]
@@ -39,6 +41,150 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with fresh_database(tmp_path) as database:
+        yield database
+
+
+@pytest.fixture(params=["alone", "in a group"])
+def run(request: pytest.FixtureRequest, database: Database) -> Run:
+    """Runs a unit of work, alone or between two others that change nothing."""
+
+    def run(work: Callable[[Transaction], Any]) -> Any:
+        others = [Unit(lambda tx: None, soon()) for _ in range(0 if request.param == "alone" else 2)]
+        unit: Unit[Any] = Unit(work, soon())
+        database.write_group([*others[:1], unit, *others[1:]])
+        return unit.outcome.result()
+
+    return run
+
+
+def refuse(tx: Transaction, *names: str) -> None:
+    """A part that writes, if names are given, and then refuses."""
+    with suppress(NotFound), tx.savepoint():
+        for name in names:
+            add_wing(name)(tx)
+        raise NotFound("nothing")
+
+
+def test_a_part_leaves_alone_what_is_older(run: Run, database: Database) -> None:
+    def work(tx: Transaction) -> None:
+        refuse(tx, "undone")
+        add_wing("first")(tx)
+        refuse(tx, "undone")
+        with tx.savepoint():
+            add_wing("second")(tx)
+        refuse(tx, "undone")
+
+    run(work)
+    assert wings(database) == ["first", "second"]
+
+
+def test_a_part_at_the_beginning_of_another_is_taken_back_alone(run: Run, database: Database) -> None:
+    def work(tx: Transaction) -> None:
+        with tx.savepoint():
+            refuse(tx, "undone")
+            add_wing("kept")(tx)
+
+    run(work)
+    assert wings(database) == ["kept"]
+
+
+def test_a_part_takes_back_the_one_at_its_beginning(run: Run, database: Database) -> None:
+    def fail(tx: Transaction) -> None:
+        with tx.savepoint():
+            with tx.savepoint():
+                add_wing("inner")(tx)
+            add_wing("outer")(tx)
+            raise NotFound("nothing")
+
+    def work(tx: Transaction) -> None:
+        with pytest.raises(NotFound):
+            fail(tx)
+
+    run(work)
+    assert wings(database) == []
+
+
+def test_a_part_may_follow_one_that_took_back_others_inside_it(run: Run, database: Database) -> None:
+    def fail(tx: Transaction) -> None:
+        with tx.savepoint():
+            add_wing("outer")(tx)
+            with tx.savepoint():
+                pass
+            raise NotFound("nothing")
+
+    def work(tx: Transaction) -> None:
+        with pytest.raises(NotFound):
+            fail(tx)
+        refuse(tx, "undone")
+        add_wing("kept")(tx)
+
+    run(work)
+    assert wings(database) == ["kept"]
+
+
+def test_a_unit_that_fails_after_a_part_leaves_nothing(run: Run, database: Database) -> None:
+    def work(tx: Transaction) -> None:
+        refuse(tx, "undone")
+        with tx.savepoint():
+            add_wing("part")(tx)
+        raise NotFound("nothing")
+
+    with pytest.raises(NotFound):
+        run(work)
+    assert wings(database) == []
+
+
+def test_parts_that_begin_at_one_place_have_one_savepoint(run: Run) -> None:
+    """Each statement costs more than what it does: several changes of the thread that runs."""
+
+    def work(tx: Transaction) -> list[str]:
+        with traced(tx.connection) as statements:
+            refuse(tx)
+            refuse(tx, "undone")
+            with tx.savepoint(), tx.savepoint():
+                add_wing("kept")(tx)
+        return statements
+
+    statements = run(work)
+    begun = [statement for statement in statements if statement.startswith("SAVEPOINT")]
+    assert len(begun) <= 1
+
+
+def test_a_savepoint_takes_back_what_is_older_than_one_inside_it(database: Database) -> None:
+    def fail(tx: Transaction) -> None:
+        with tx.savepoint():
+            add_wing("outer")(tx)
+            with tx.savepoint():
+                add_wing("inner")(tx)
+            raise NotFound("nothing")
+
+    def work(tx: Transaction) -> None:
+        add_wing("kept")(tx)
+        with pytest.raises(NotFound):
+            fail(tx)
+
+    database.write(work, soon())
+    assert wings(database) == ["kept"]
+
+
+def test_a_savepoint_gives_its_stamp_back(database: Database) -> None:
+    def work(tx: Transaction) -> list[int]:
+        refuse(tx, "undone")
+        before = tx.stamp.seq
+        refuse(tx, "undone")
+        with tx.savepoint():
+            add_wing("done")(tx)
+        return [before, tx.stamp.seq]
+
+    assert database.write(work, soon()) == [1, 1]
+    assert wings(database) == ["done"]
+    with database.read() as connection:
+        assert Stamp.last(connection).seq == 1
 
 
 def strategy_of(hint: Any) -> SearchStrategy[Any]:
@@ -79,6 +225,7 @@ def test_there_is_something_to_keep() -> None:
     assert {PalaceError, NotFound, Busy} <= set(ERRORS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", DATACLASSES, ids=lambda kind: kind.__name__)
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
@@ -87,6 +234,7 @@ def test_every_value_comes_back(kind: type, data: st.DataObject) -> None:
     assert same(decode(encode(value)), value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
