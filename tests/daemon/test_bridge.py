@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from mcp import StdioServerParameters
-from mcp.client.client import Client
+from mcp.client.client import Client as OfficialClient
 
+from mempalace_mcp.daemon.bridge import Client, ClientGone
 from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
+from tests.daemon.handshake import refusal_of
 from tests.daemon.support import (
     PROGRAM,
     address,
@@ -27,12 +31,12 @@ from tests.daemon.support import (
     use,
     wait_for,
 )
-from tests.daemon.transports import refusal_of
 from tests.laboratory import PACKAGE, laboratory
 from tests.server.clients import INITIALIZED, PATIENCE, call, initialize, request
 from tests.storage.support import small_disk
 
 HEAVY = ("mcp", "mcp_types", "anyio", "numpy", "sqlite3", "chromadb", "pydantic", "click", "asyncio", "dataclasses")
+
 COSTLY = ("logging", "pathlib", "inspect", "subprocess", "argparse", "typing", "tempfile", "traceback", "random")
 
 
@@ -69,7 +73,7 @@ async def test_the_official_client_is_served_in_either_era(palace: Path, mode: s
     server = StdioServerParameters(
         command=PROGRAM[0], args=[*PROGRAM[1:], "--palace", str(palace), "--tools", "full"], cwd=PACKAGE.parent
     )
-    async with Client(server, mode=mode) as client:
+    async with OfficialClient(server, mode=mode) as client:
         assert "import_path" in [tool.name for tool in (await client.list_tools()).tools]
         assert not (await client.call_tool("kg_stats", {})).is_error
 
@@ -284,3 +288,26 @@ def test_a_bridge_imports_nothing_heavy(palace: Path) -> None:
     assert len(finished.stdout.splitlines()) == 2
     assert "mempalace_mcp.daemon.bridge" in loaded
     assert not loaded & {*HEAVY, *COSTLY}
+
+
+def test_the_client_is_written_whole_lines_even_where_writing_does_not_block() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        client = Client(ours.fileno(), ours.fileno())
+        lines = [b"%d" % number * 200_000 for number in range(4)]
+        threads = [threading.Thread(target=client.write, args=(line,)) for line in lines]
+        for thread in threads:
+            thread.start()
+        received = b""
+        while received.count(b"\n") < len(lines):
+            received += theirs.recv(1 << 20)
+        for thread in threads:
+            thread.join(10)
+        assert sorted(received.splitlines()) == sorted(lines)
+        theirs.sendall(b"one\ntwo")
+        theirs.shutdown(socket.SHUT_WR)
+        assert list(client.lines()) == [b"one", b"two"]
+        theirs.close()
+        with pytest.raises(ClientGone):
+            client.write(b"x")

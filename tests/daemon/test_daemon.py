@@ -17,6 +17,7 @@ from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.daemon import control
 from mempalace_mcp.daemon.connector import UNREACHABLE_SECONDS
 from mempalace_mcp.daemon.ipc import SESSION, STATUS, DaemonAddress
+from tests.daemon.handshake import refusal_of
 from tests.daemon.support import (
     PROGRAM,
     address,
@@ -30,7 +31,6 @@ from tests.daemon.support import (
     use,
     wait_for,
 )
-from tests.daemon.transports import refusal_of
 from tests.laboratory import PACKAGE
 from tests.server.clients import PATIENCE, RawHttp, StdioClient, call, end, initialize, request
 

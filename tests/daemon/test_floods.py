@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from mempalace_mcp.daemon.ipc import (
     DaemonAddress,
     DaemonConnection,
     Frame,
-    WriteBuffer,
     open_connection,
 )
 from mempalace_mcp.daemon.pending import MAX_BYTES
@@ -30,11 +28,14 @@ from tests.daemon.support import answer_to, bridge, daemon_pid, kill, served, us
 from tests.server.clients import INITIALIZED, PATIENCE, SseClient, StdioClient, call, initialize, request
 
 MANY = 10_000
+
 FEWER = 2_500
+
 KINDS = 5
+
 CANCELLED = "notifications/cancelled"
 
-DOORS = pytest.mark.parametrize("options", [(), ("--solo",)], ids=["bridge", "solo"])
+TRANSPORTS = pytest.mark.parametrize("options", [(), ("--solo",)], ids=["bridge", "solo"])
 
 
 def message(number: int) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def verify_written(palace: Path, count: int) -> None:
     assert sorted(texts) == sorted(f"drawer number {number}" for number in range(4, count, KINDS))
 
 
-@DOORS
+@TRANSPORTS
 def test_each_of_ten_thousand_requests_is_answered_once(palace: Path, options: tuple[str, ...]) -> None:
     with bridge(palace, *options) as client:
         reading = Reading(client, MANY + 1)
@@ -109,7 +110,7 @@ def test_each_of_ten_thousand_requests_is_answered_once(palace: Path, options: t
     verify_written(palace, MANY)
 
 
-@DOORS
+@TRANSPORTS
 def test_a_client_may_ask_for_everything_before_it_reads_anything(palace: Path, options: tuple[str, ...]) -> None:
     with bridge(palace, *options) as client:
         client.send(flood(MANY))
@@ -146,7 +147,7 @@ def test_a_flood_goes_on_when_the_daemon_dies(palace: Path, deaths: int) -> None
     verify_written(palace, FEWER)
 
 
-@DOORS
+@TRANSPORTS
 def test_cancellations_overtake_what_waits(palace: Path, deliberate: Path, options: tuple[str, ...]) -> None:
     count = 400
     with bridge(palace, *options, package=deliberate) as client:
@@ -223,48 +224,6 @@ def test_a_flood_on_the_socket_itself(palace: Path) -> None:
         connection.close()
     assert settled == Counter(range(1, FEWER + 3))
     verify_written(palace, FEWER)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes there do not tell")
-def test_bytes_reach_a_slow_reader_in_their_order_and_nobody_waits_for_it() -> None:
-    source, sink = os.pipe()
-    room = threading.Event()
-    out = WriteBuffer(sink, lambda data: os.write(sink, data), 100_000, room.set)
-    parts = [bytes([number]) * 50_000 for number in range(10)]
-    for part in parts:
-        out.put(part)
-    assert not out.has_room
-    assert not out.drain(0)
-    got = b""
-    while len(got) < 500_000:
-        got += os.read(source, 65_536)
-    assert got == b"".join(parts)
-    assert out.drain(PATIENCE)
-    assert room.wait(PATIENCE)
-    assert (out.has_room, out.pending) == (True, 0)
-    out.put(b"again")
-    assert os.read(source, 100) == b"again"
-    os.close(source)
-    with pytest.raises(BrokenPipeError):
-        out.put(b"to nobody")
-    os.close(sink)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes there do not tell")
-def test_a_reader_that_goes_while_much_waits_for_it_is_told_of() -> None:
-    source, sink = os.pipe()
-    lost = threading.Event()
-    out = WriteBuffer(sink, lambda data: os.write(sink, data), 1000, on_lost=lost.set)
-    out.put(b"x" * 1_000_000)
-    waiting = threading.Thread(target=out.wait_below, args=(1000,))
-    waiting.start()
-    os.close(source)
-    assert lost.wait(PATIENCE)
-    waiting.join(PATIENCE)
-    assert not waiting.is_alive()
-    with pytest.raises(BrokenPipeError):
-        out.put(b"more")
-    os.close(sink)
 
 
 def test_a_client_that_never_reads_and_leaves_takes_its_session_along(palace: Path) -> None:

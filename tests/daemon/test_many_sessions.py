@@ -42,7 +42,7 @@ def knock(path: str) -> socket.socket:
     return stranger
 
 
-def test_a_crowd_at_the_door_is_refused_and_sessions_go_on(palace: Path) -> None:
+def test_connections_beyond_the_limit_are_refused_and_sessions_go_on(palace: Path) -> None:
     with crowded(palace) as client, contextlib.ExitStack() as crowd:
         client.greet()
         use(client, 1, "add_drawer", wing="w", room="r", content="before the crowd")

@@ -6,14 +6,14 @@ import logging
 import sys
 
 from mempalace_mcp.runtime.event_loop import run_loop
-from tests.server.transports import echo_services
+from tests.server.echo_services import echo_services
 
 
-def main(door: str) -> None:
+def main(transport: str) -> None:
     """Serve through the transport until it closes."""
     logging.basicConfig(level=logging.WARNING)
     with echo_services() as services:
-        if door == "stdio":
+        if transport == "stdio":
             from mempalace_mcp.server.stdio import serve_stdio
 
             run_loop(serve_stdio, services)

@@ -10,8 +10,8 @@ import anyio
 
 from mempalace_mcp.runtime.activity import Outcome
 from tests.server.clients import call, request
+from tests.server.echo_services import echo_services
 from tests.server.stream import PalaceWire, palace_session, served
-from tests.server.transports import echo_services
 
 ROUNDS = 150
 ITEMS = 3

@@ -26,8 +26,8 @@ from mempalace_mcp.server.resources import PAGE
 from mempalace_mcp.server.services import Services
 from tests.palace.support import opened
 from tests.server.clients import HANDSHAKE_REVISIONS, INITIALIZED, call, initialize, modern, request
+from tests.server.echo_services import EchoServices, Pool, echo_services
 from tests.server.stream import served
-from tests.server.transports import EchoServices, Pool, echo_services
 
 pytestmark = pytest.mark.long
 

@@ -17,7 +17,7 @@ from mempalace_mcp.runtime.issues import Issue, IssueKind
 from mempalace_mcp.server.http import build_http
 from mempalace_mcp.server.monitoring import health_document
 from mempalace_mcp.storage.vectors.model import Cause
-from tests.server.transports import echo_services
+from tests.server.echo_services import echo_services
 
 
 class Mode(StrEnum):

@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 from mempalace_mcp.runtime.activity import describe_history
 from mempalace_mcp.server.http import build_http
 from tests.server.clients import call, initialize
+from tests.server.echo_services import EchoServices, echo_services
 from tests.server.stream import served
-from tests.server.transports import EchoServices, echo_services
 
 ACCEPTED = {"Accept": "application/json, text/event-stream"}
 SECRET = "what nobody else should read"

@@ -29,7 +29,7 @@ from tests.server.clients import (
     modern,
     request,
 )
-from tests.server.transports import echo_services
+from tests.server.echo_services import echo_services
 
 pytestmark = pytest.mark.long
 

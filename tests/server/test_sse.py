@@ -22,8 +22,8 @@ from tests.server.clients import (
     modern,
     request,
 )
+from tests.server.echo_services import echo_services
 from tests.server.serving import served
-from tests.server.transports import echo_services
 
 pytestmark = pytest.mark.long
 

@@ -29,8 +29,8 @@ from tests.server.clients import (
     modern,
     request,
 )
+from tests.server.echo_services import echo_services
 from tests.server.stream import palace_session, served
-from tests.server.transports import echo_services
 
 pytestmark = pytest.mark.long
 

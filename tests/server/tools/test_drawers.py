@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.server.tools.support import DRAWER, Client
-from tests.server.tools.test_parts import parts_of
+from tests.server.tools.test_long_texts import parts_of
 
 pytestmark = pytest.mark.long
 

@@ -13,9 +13,9 @@ from mempalace_mcp.daemon.daemon_session import DaemonSession
 from mempalace_mcp.daemon.ipc import RUN_ALONE, RUNNING_ALONE, Frame
 from mempalace_mcp.runtime.activity import Transport
 from mempalace_mcp.server.methods import MethodServer
-from tests.daemon.census import Census, growth
+from tests.daemon.heap_snapshot import HeapSnapshot, growth
 from tests.server.clients import INITIALIZED, call, initialize, request
-from tests.server.transports import EchoServices, echo_services
+from tests.server.echo_services import EchoServices, echo_services
 
 
 class Bridge:
@@ -135,7 +135,7 @@ async def test_a_suspected_request_that_is_cancelled_while_it_runs_lets_the_next
 async def test_nothing_stays_of_what_is_settled() -> None:
     async with connected() as bridge:
 
-        async def converse() -> Census:
+        async def converse() -> HeapSnapshot:
             """Messages of every kind, refused and cancelled ones too; what is held when all are settled."""
             for number in range(10):
                 for message in (call(number, "echo"), call(number, "refuse"), request(number, "ping"), {"id": number}):
@@ -145,7 +145,7 @@ async def test_nothing_stays_of_what_is_settled() -> None:
                 await bridge.send(cancelled(number))
                 await bridge.until_settled(slow)
             await anyio.wait_all_tasks_blocked()
-            return Census({"session": bridge._session})
+            return HeapSnapshot({"session": bridge._session})
 
         before = await converse()
         assert growth(before, await converse(), 5) == {}

@@ -14,7 +14,7 @@ import pytest
 from tests.daemon.support import answer_to, bridge, served, use
 from tests.server.clients import RawHttp, SseClient, StdioClient, call
 
-Door = Callable[[dict[str, Any]], dict[str, Any]]
+Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def test_what_one_has_written_every_other_one_sees_with_its_next_question(palace: Path) -> None:
@@ -24,20 +24,20 @@ def test_what_one_has_written_every_other_one_sees_with_its_next_question(palace
         http = stack.enter_context(RawHttp(port))
         sse = stack.enter_context(SseClient(port))
         sse.greet()
-        doors: dict[str, Door] = {
+        sessions: dict[str, Ask] = {
             "bridge": stdio(stack.enter_context(bridge(palace))),
             "solo": stdio(stack.enter_context(bridge(palace, "--solo"))),
             "http": lambda message: http.ask("POST", "/mcp", message).json,
             "sse": sse.ask,
         }
-        for name, writer in doors.items():
+        for name, writer in sessions.items():
             drawer = ask(writer, "add_drawer", wing=name, room="r", content=f"the word is zebra-{name}")["drawer_id"]
             ask(writer, "kg_add", subject="zebra", predicate="lives in", object=name)
-            for reader in doors.values():
+            for reader in sessions.values():
                 assert sees(reader, name, drawer) == (True, True, True, True)
             ask(writer, "delete_drawers", drawer_ids=[drawer])
             ask(writer, "kg_invalidate", subject="zebra", predicate="lives in", object=name, ended="2020-01-01")
-            for reader in doors.values():
+            for reader in sessions.values():
                 assert sees(reader, name, drawer) == (False, False, False, False)
 
 
@@ -66,31 +66,31 @@ def recorded(client: StdioClient, number: int, fact: int) -> float:
     return time.monotonic() - began
 
 
-def stdio(client: StdioClient) -> Door:
+def stdio(client: StdioClient) -> Ask:
     client.greet()
 
-    def door(message: dict[str, Any]) -> dict[str, Any]:
+    def session(message: dict[str, Any]) -> dict[str, Any]:
         client.send(message)
         return answer_to(client, message["id"])
 
-    return door
+    return session
 
 
-def ask(door: Door, tool: str, **arguments: Any) -> dict[str, Any]:
-    result = door(call(tool, tool, **arguments))["result"]
+def ask(session: Ask, tool: str, **arguments: Any) -> dict[str, Any]:
+    result = session(call(tool, tool, **arguments))["result"]
     assert not result["isError"], result
     content: dict[str, Any] = result["structuredContent"]
     return content
 
 
-def sees(door: Door, name: str, drawer: str) -> tuple[bool, bool, bool, bool]:
+def sees(session: Ask, name: str, drawer: str) -> tuple[bool, bool, bool, bool]:
     """Does search, reading, listing and asking for facts show what was written?"""
-    found = ask(door, "search", query=f"zebra-{name}", wing=name)["results"]
-    listed = ask(door, "list_drawers", wing=name)["drawers"]
-    facts = ask(door, "kg_query", entity="zebra", as_of="2100-01-01")["facts"]
+    found = ask(session, "search", query=f"zebra-{name}", wing=name)["results"]
+    listed = ask(session, "list_drawers", wing=name)["drawers"]
+    facts = ask(session, "kg_query", entity="zebra", as_of="2100-01-01")["facts"]
     return (
         drawer in [hit["drawer_id"] for hit in found],
-        drawer in [each["drawer_id"] for each in ask(door, "get_drawers", drawer_ids=[drawer])["drawers"]],
+        drawer in [each["drawer_id"] for each in ask(session, "get_drawers", drawer_ids=[drawer])["drawers"]],
         drawer in [each["drawer_id"] for each in listed],
         name in [fact["object"] for fact in facts],
     )

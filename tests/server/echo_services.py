@@ -104,14 +104,14 @@ class _NoWriter:
     has_room = False
 
     async def run(self, function: Callable[[], T], deadline: Deadline) -> T:
-        raise PalaceMissing("there is no palace behind these doors")
+        raise PalaceMissing("there is no palace behind these transports")
 
 
 class _NoPalace:
     """Whoever wants to hear of changes is refused."""
 
     def read(self) -> NoReturn:
-        raise PalaceMissing("there is no palace behind these doors")
+        raise PalaceMissing("there is no palace behind these transports")
 
 
 @dataclass

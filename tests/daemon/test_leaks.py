@@ -25,7 +25,7 @@ from mempalace_mcp.daemon.daemon_session import AppServices, ToolSelection, serv
 from mempalace_mcp.runtime.app import EXECUTOR_THREADS, App
 from mempalace_mcp.server.http import build_http
 from mempalace_mcp.server.tools.registry import ToolTable
-from tests.daemon.census import Census, growth
+from tests.daemon.heap_snapshot import HeapSnapshot, growth
 from tests.palace.support import opened
 from tests.server.clients import call
 from tests.server.stream import Wire
@@ -125,13 +125,13 @@ class Server:
         for path in ("/health", "/metrics", "/api/history?limit=3", f"/api/history?cursor={self._number}", "/nowhere"):
             await self._client.get(path)
 
-    async def census(self) -> Census:
+    async def snapshot(self) -> HeapSnapshot:
         """What is held, once nothing is left to do."""
         while self.app.executor.statistics().running or self.app.writer.statistics().committing:
             await anyio.sleep(0.001)
         if self.app.embedder.ready:
             assert await anyio.to_thread.run_sync(self.app.indexer.wait_until_idle, 60)
-        return Census({"app": self.app, "services": self.services, "http": self.http})
+        return HeapSnapshot({"app": self.app, "services": self.services, "http": self.http})
 
 
 @asynccontextmanager
@@ -149,7 +149,7 @@ async def serving(
             yield Server(services, app, http, client)
 
 
-def unexplained(before: Census, after: Census) -> dict[str, str]:
+def unexplained(before: HeapSnapshot, after: HeapSnapshot) -> dict[str, str]:
     found = growth(before, after, LEAST)
     return {
         place: how
@@ -173,9 +173,9 @@ async def test_nothing_grows_with_calls_sessions_and_errors(tmp_path: Path) -> N
     process = psutil.Process()
     async with serving(tmp_path, started=True, plant=as_it_is) as server:
         await server.work(ROUNDS, tmp_path)
-        before, threads, descriptors = await server.census(), threads_by_kind(), process.num_fds()
+        before, threads, descriptors = await server.snapshot(), threads_by_kind(), process.num_fds()
         await server.work(ROUNDS, tmp_path)
-        after = await server.census()
+        after = await server.snapshot()
         found = unexplained(before, after)
         assert not found, "\n".join(f"{p}: {h}" for p, h in found.items())
         assert threads_by_kind() == threads
@@ -244,7 +244,7 @@ async def test_a_planted_leak_is_found(
 
     async with serving(tmp_path, started=False, plant=plant) as server:
         await server.work(1, tmp_path)
-        before = await server.census()
+        before = await server.snapshot()
         await server.work(2, tmp_path)
-        found = unexplained(before, await server.census())
+        found = unexplained(before, await server.snapshot())
         assert [place for place in found if "kept" in place or place.endswith("()")], found

@@ -28,7 +28,7 @@ class Held:
     bound: int | None
 
 
-class Census:
+class HeapSnapshot:
     """One walk. `places` maps where something is held, as `app.activity._running`, to how much that is.
 
     The members of containers share one place, `[*]`, for which sizes and bounds add up.
@@ -62,7 +62,7 @@ class Census:
         self.places[place] = Held(earlier.size + size, together)
 
 
-def growth(before: Census, after: Census, least: int) -> dict[str, str]:
+def growth(before: HeapSnapshot, after: HeapSnapshot, least: int) -> dict[str, str]:
     """The places that hold `least` things more than before, and neither are nor belong to what has a limit.
 
     What belongs to the entries of a bounded place that is still filling may grow as it does.
@@ -75,7 +75,7 @@ def growth(before: Census, after: Census, least: int) -> dict[str, str]:
     return grown
 
 
-def _filling(place: str, before: Census, after: Census) -> float:
+def _filling(place: str, before: HeapSnapshot, after: HeapSnapshot) -> float:
     """How many times as much the nearest bounded place around this one holds now."""
     around = place
     while around := around[: max(around.rfind("."), around.rfind("["), 0)]:

@@ -1,11 +1,14 @@
-"""What a process writes to its log when it is stuck, or when somebody asks."""
+"""The monitor: what a process writes to its log when it is stuck or asked, and the heap that its threads share."""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +21,7 @@ from mempalace_mcp.runtime.health import Health
 from mempalace_mcp.runtime.monitor import Watchdog
 
 LATE = 0.2
+
 PATIENCE = 20.0
 
 
@@ -62,7 +66,11 @@ async def test_the_stacks_are_written_once_each_time_the_loop_is_stuck(stack_log
     watchdog.close()
     assert "the event loop is 0." in stack_log.messages[0]
     (main,) = (stack for stack in stack_log.messages[0].split("\nthread ") if stack.startswith("MainThread"))
-    assert main.index("test_the_stacks_are_written") < main.index(f"{__file__}:47 get_stuck") < main.index("acquire")
+    assert (
+        main.index("test_the_stacks_are_written")
+        < main.index(f"{__file__}:{get_stuck.__code__.co_firstlineno + 2} get_stuck")
+        < main.index("acquire")
+    )
     assert "\nthread watchdog" in stack_log.messages[0]
 
 
@@ -91,3 +99,40 @@ def test_a_signal_is_heard_by_an_idle_event_loop(stack_log: StackLog) -> None:
         assert run_loop(idle)
     watchdog.close()
     assert len(stack_log.messages) == 1
+
+
+GNU = hasattr(ctypes.CDLL(None), "malloc_info")
+
+THREADS = """
+import ctypes, threading
+from mempalace_mcp.runtime.monitor import share_one_heap
+
+{prepare}
+library = ctypes.CDLL(None)
+taken = threading.Barrier(8)
+
+def take():
+    assert library.malloc(5000)
+    taken.wait()
+
+threads = [threading.Thread(target=take) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+library.fdopen.restype = ctypes.c_void_p
+stream = ctypes.c_void_p(library.fdopen(1, b"w"))
+library.malloc_info(0, stream)
+library.fflush(stream)
+"""
+
+
+def heaps(prepare: str) -> int:
+    """How many heaps the C library has after eight threads have taken memory at once."""
+    script = THREADS.format(prepare=prepare)
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30).stdout
+    return told.count("<heap ")
+
+
+@pytest.mark.skipif(not GNU, reason="the C library is another one")
+def test_threads_share_one_heap() -> None:
+    assert heaps("") > 1
+    assert heaps("share_one_heap()") == 1

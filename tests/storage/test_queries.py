@@ -1,18 +1,23 @@
-"""Pages, totals and cursors; every listing is answered from an index."""
+"""Pages, totals, cursors, names and changes; every listing is answered from an index."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.core.model import Drawer, DrawerFilter, NewDrawer, RoomCount
-from mempalace_mcp.storage.queries import ALL, condition_of, conditions_by_room
-from tests.storage.drawer_support import EVERY, Cabinet, cabinet, place, whole
-from tests.storage.support import plan
+from mempalace_mcp.core.model import Drawer, DrawerChanges, DrawerFilter, NewDrawer, RoomCount
+from mempalace_mcp.core.text import name_key
+from mempalace_mcp.storage.queries import ALL, Names, changes_since, condition_of, conditions_by_room
+from mempalace_mcp.storage.transactions import Stamp
+from tests.storage.drawer_support import EVERY, Cabinet, cabinet, name, place, whole
+from tests.storage.graph_support import fresh_graph
+from tests.storage.support import plan, traced
 
 
 def walk(palace: Cabinet, filter: DrawerFilter, limit: int) -> list[Drawer]:
@@ -38,6 +43,7 @@ FILED = st.lists(
     ),
     max_size=25,
 )
+
 FILTERS = st.builds(
     DrawerFilter,
     wing=st.sampled_from([None, "one", "two", "three"]),
@@ -188,3 +194,145 @@ def test_listings_and_counts_follow_one_index_and_sort_nothing(filter: DrawerFil
         steps = " / ".join(found)
         assert f"INDEX {index} (" in steps
         assert "TEMP B-TREE" not in steps
+
+
+@pytest.fixture
+def palace() -> Iterator[Cabinet]:
+    with cabinet() as palace:
+        yield palace
+
+
+def test_names_that_begin_so_come_before_those_that_hold_it(palace: Cabinet) -> None:
+    for wing in ("Kitchen", "old kit", "Kite", "garden"):
+        palace.file("text", wing=wing)
+    found = Names().wings(palace.connection, "KIT", 10)
+    assert (found.values, found.total) == (["Kitchen", "Kite", "old kit"], 3)
+    assert Names().wings(palace.connection, "", 10).values == ["garden", "Kitchen", "Kite", "old kit"]
+    assert Names().wings(palace.connection, "%", 10).total == 0
+
+
+def test_the_total_counts_what_the_limit_leaves_out(palace: Cabinet) -> None:
+    for number in range(7):
+        palace.file("text", wing=f"wing {number}")
+    for begun in ("w", "ing", ""):
+        found = Names().wings(palace.connection, begun, 3)
+        assert (found.values, found.total) == (["wing 0", "wing 1", "wing 2"], 7)
+
+
+def test_rooms_are_those_of_the_wing_or_of_all(palace: Cabinet) -> None:
+    for wing, room in (("A", "tea"), ("A", "table"), ("B", "Tea"), ("B", "toast")):
+        palace.file(f"{wing} {room}", wing=wing, room=room)
+    assert Names().rooms(palace.connection, "t", 10, wing="a").values == ["table", "tea"]
+    everywhere = Names().rooms(palace.connection, "t", 10)
+    assert ([name_key(each) for each in everywhere.values], everywhere.total) == (["table", "tea", "toast"], 3)
+    assert Names().rooms(palace.connection, "", 10, wing="nowhere").total == 0
+
+
+def test_what_holds_no_live_drawer_is_not_named(palace: Cabinet) -> None:
+    gone = palace.file("text", wing="Gone", room="gone").drawer_id
+    entry = palace.write(lambda tx: palace.diary.write(tx, name("Ada"), "words", "day", None, whole("words")))
+    palace.write(lambda tx: palace.drawers.delete(tx, [gone, entry.drawer_id]))
+    assert Names().wings(palace.connection, "", 10).values == []
+    assert Names().rooms(palace.connection, "", 10).values == []
+    assert Names().rooms(palace.connection, "", 10, wing="gone").values == []
+    assert Names().agents(palace.connection, "", 10).values == []
+
+
+def test_each_agent_is_named_once_however_much_it_wrote(palace: Cabinet) -> None:
+    for agent, entry in (("Ada", "one"), ("ada", "two"), ("Bob", "three"), ("ADA", "four")):
+        palace.write(
+            partial(palace.diary.write, agent=name(agent), entry=entry, topic="day", wing=None, spans=whole(entry))
+        )
+    assert Names().agents(palace.connection, "", 10).values == ["Ada", "Bob"]
+    assert Names().agents(palace.connection, "D", 10).values == ["Ada"]
+
+
+def test_only_the_wings_in_reach_count(palace: Cabinet) -> None:
+    for wing, room in (("A", "tea"), ("B", "table")):
+        palace.file("text", wing=wing, room=room)
+    palace.write(lambda tx: palace.diary.write(tx, name("Ada"), "words", "day", None, whole("words")))
+    names = Names(within=["b"])
+    assert names.wings(palace.connection, "", 10).values == ["B"]
+    assert names.rooms(palace.connection, "", 10).values == ["table"]
+    assert names.rooms(palace.connection, "", 10, wing="a").values == []
+    assert names.agents(palace.connection, "", 10).values == names.entities(palace.connection, "", 10).values == []
+    assert Names(within=["wing_ada"]).agents(palace.connection, "", 10).values == ["Ada"]
+
+
+def test_entities_are_compared_as_they_are_stored() -> None:
+    with fresh_graph() as graph:
+        for entity in ("Anna", "ann", "Bob", "ANNABEL", "\u00c5sa", "A\U0010ffff"):
+            graph.add(entity, "is", "known")
+
+        def entities(begun: str, limit: int = 100) -> list[str]:
+            return list(Names().entities(graph.connection, begun, limit).values)
+
+        assert entities("AN") == ["ann", "Anna", "ANNABEL"]
+        assert entities("an", 2) == ["ann", "Anna"]
+        assert entities("A\u030a") == ["\u00c5sa"]
+        assert entities("")[-1] == "\u00c5sa"
+        assert entities("bel") == ["ANNABEL"]
+        assert entities("%") == entities("x") == []
+
+
+def test_long_lists_are_not_sorted_as_a_whole(palace: Cabinet) -> None:
+    with traced(palace.connection) as statements:
+        Names().entities(palace.connection, "a", 100)
+    steps = [step for statement in statements for step in plan(palace.connection, statement)]
+    assert any("SEARCH entities" in step and "key>?" in step for step in steps)
+    assert not any("TEMP B-TREE" in step for step in steps)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=20))
+def test_whatever_is_begun_finds_only_what_holds_it(begun: str) -> None:
+    with cabinet() as palace:
+        for wing in ("Straße", "ÅSA", "i̇stanbul"):
+            palace.file("text", wing=wing)
+        key = name_key(begun.lstrip())
+        if not begun.isprintable():
+            return
+        assert all(key in name_key(each) for each in Names().wings(palace.connection, begun, 10).values)
+
+
+def test_places_of_what_was_filed_changed_deleted_and_restored(palace: Cabinet) -> None:
+    first = palace.file("one", wing="Work", room="Notes").drawer_id
+    for act in (
+        lambda: palace.file("two", wing="WORK", room="notes"),
+        lambda: palace.write(lambda tx: palace.drawers.update(tx, first, DrawerChanges(content="new"), None)),
+        lambda: palace.write(lambda tx: palace.drawers.delete(tx, [first])),
+        lambda: palace.write(lambda tx: palace.drawers.restore(tx, [first])),
+    ):
+        before = Stamp.last(palace.connection)
+        act()
+        assert changes_since(palace.connection, before, []).places == {("work", "notes")}
+        assert changes_since(palace.connection, Stamp.last(palace.connection), []).places == frozenset()
+
+
+def test_a_drawer_that_moves_changes_every_place_on_its_way(palace: Cabinet) -> None:
+    drawer = palace.file("one", wing="Work", room="Notes").drawer_id
+    palace.write(lambda tx: palace.drawers.update(tx, drawer, DrawerChanges(room=name("Earlier")), None))
+    before = Stamp.last(palace.connection)
+    for wing, room in (("Work", "Straße"), ("Home", "Desk")):
+        changes = DrawerChanges(wing=name(wing), room=name(room))
+        palace.write(partial(palace.drawers.update, drawer_id=drawer, changes=changes, spans=None))
+    assert changes_since(palace.connection, before, []).places == {
+        ("work", "earlier"),
+        ("work", "strasse"),
+        ("home", "desk"),
+    }
+
+
+def test_only_the_drawers_in_question_are_named(palace: Cabinet) -> None:
+    ids = palace.file_all(["one", "two", "three"])
+    before = Stamp.last(palace.connection)
+    palace.write(lambda tx: palace.drawers.delete(tx, ids[:2]))
+    assert changes_since(palace.connection, before, [ids[0], ids[2], "d_none"]).drawers == {ids[0]}
+
+
+def test_work_on_other_things_changes_no_place(palace: Cabinet) -> None:
+    palace.file("one")
+    before = Stamp.last(palace.connection)
+    palace.write(lambda tx: tx.stamp)
+    assert Stamp.last(palace.connection).seq == before.seq + 1
+    assert changes_since(palace.connection, before, []).places == frozenset()

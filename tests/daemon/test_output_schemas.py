@@ -23,7 +23,7 @@ ITEM = {"wing": "Sea", "room": "log", "content": "The tide turned at noon."}
 
 
 @dataclass
-class Crew:
+class FilledPalace:
     """A client of a server whose palace is filled, the published schemas, and which fields have been seen."""
 
     client: StdioClient
@@ -45,7 +45,7 @@ class Crew:
 
 
 @pytest.fixture(scope="module")
-def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilledPalace]:
     folder = tmp_path_factory.mktemp("answers")
     (folder / "notes").mkdir()
     (folder / "notes" / "tide.md").write_text("# Tide\n\nThe tide is low.\n", encoding="utf-8")
@@ -54,12 +54,14 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
     try:
         with bridge(palace, "--tools", "full", environment=roots) as client:
             client.greet()
-            crew = Crew(client, folder)
+            filled = FilledPalace(client, folder)
             client.send(request("list", "tools/list"))
-            crew.schemas = {tool["name"]: tool["outputSchema"] for tool in answer_to(client, "list")["result"]["tools"]}
+            filled.schemas = {
+                tool["name"]: tool["outputSchema"] for tool in answer_to(client, "list")["result"]["tools"]
+            }
             for name, content in (("short", "The tide table is wet."), ("long", LONG), ("gone", "Old log.")):
-                crew.ids[name] = use(client, name, "add_drawer", wing="Sea", room="log", content=content)["drawer_id"]
-            use(client, "g", "delete_drawers", drawer_ids=[crew.ids["gone"]])
+                filled.ids[name] = use(client, name, "add_drawer", wing="Sea", room="log", content=content)["drawer_id"]
+            use(client, "g", "delete_drawers", drawer_ids=[filled.ids["gone"]])
             use(client, "d", "diary_write", agent_name="Mate", entry="We sailed.")
             use(client, "m", "diary_write", agent_name="Clerk", entry=LONG)
             for day in range(1, 4):
@@ -72,15 +74,15 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
                     object=f"ship {day}",
                     valid_from="2026-01-01",
                 )
-            yield crew
+            yield filled
     finally:
         end_processes_of(palace)
 
 
-def calls(crew: Crew) -> dict[str, list[dict[str, Any]]]:
+def calls(filled: FilledPalace) -> dict[str, list[dict[str, Any]]]:
     """For each tool the calls whose answers differ most: found and not, whole and cut, done and only tried."""
     fact = {"subject": "Mira", "predicate": "sails"}
-    notes = str(crew.folder / "notes")
+    notes = str(filled.folder / "notes")
     return {
         "search": [
             {"query": "tide"},
@@ -91,14 +93,14 @@ def calls(crew: Crew) -> dict[str, list[dict[str, Any]]]:
         ],
         "add_drawer": [ITEM, ITEM, {**ITEM, "content": ITEM["content"].upper()}],
         "get_drawers": [
-            {"drawer_ids": [crew.ids["short"], UNKNOWN]},
-            {"drawer_ids": [crew.ids["long"]]},
+            {"drawer_ids": [filled.ids["short"], UNKNOWN]},
+            {"drawer_ids": [filled.ids["long"]]},
             {"drawer_ids": [UNKNOWN]},
         ],
         "list_drawers": [{}, {"limit": 1}, {"wing": "nowhere"}],
-        "update_drawer": [{"drawer_id": crew.ids["short"], "content": "The tide table is dry."}],
+        "update_drawer": [{"drawer_id": filled.ids["short"], "content": "The tide table is dry."}],
         "delete_drawers": [{"wing": "Sea"}, {"drawer_ids": [UNKNOWN]}, {"room": "log", "before": "1999-01-01"}],
-        "restore_drawers": [{"drawer_ids": [crew.ids["gone"], UNKNOWN]}],
+        "restore_drawers": [{"drawer_ids": [filled.ids["gone"], UNKNOWN]}],
         "check_duplicate": [{"content": "The tide table is dry."}, {"content": "A zeppelin."}],
         "checkpoint": [
             {
@@ -139,25 +141,25 @@ REFUSALS: dict[str, list[dict[str, Any]]] = {
 """What some tools refuse in ways of their own; every tool refuses an argument that it does not know."""
 
 
-def test_every_answer_fits_its_published_schema(crew: Crew) -> None:
-    asked = calls(crew)
-    assert asked.keys() == crew.schemas.keys(), "a tool without calls: say here how its answers differ"
+def test_every_answer_fits_its_published_schema(filled: FilledPalace) -> None:
+    asked = calls(filled)
+    assert asked.keys() == filled.schemas.keys(), "a tool without calls: say here how its answers differ"
     for tool, each in asked.items():
-        seen = set().union(*(crew.ask(tool, arguments) for arguments in each))
+        seen = set().union(*(filled.ask(tool, arguments) for arguments in each))
         rare = {"error", "hint", "warnings", "near_duplicate_of", "truncated"}
-        assert seen | rare >= crew.schemas[tool]["properties"].keys(), f"{tool} declares what it never answers"
+        assert seen | rare >= filled.schemas[tool]["properties"].keys(), f"{tool} declares what it never answers"
 
 
-def test_every_refusal_fits_the_schema_of_its_tool(crew: Crew) -> None:
-    for tool in crew.schemas:
+def test_every_refusal_fits_the_schema_of_its_tool(filled: FilledPalace) -> None:
+    for tool in filled.schemas:
         for arguments in ({"no such argument": 1}, *REFUSALS.get(tool, ())):
-            shown = crew.ask(tool, arguments, refused=True)
+            shown = filled.ask(tool, arguments, refused=True)
             assert set(shown) == {"error"}
             assert {"code", "message", "argument", "hint", "retryable"} <= set(shown["error"])
 
 
-def test_no_schema_requires_anything_and_lists_say_of_what_they_are(crew: Crew) -> None:
-    for tool, schema in crew.schemas.items():
+def test_no_schema_requires_anything_and_lists_say_of_what_they_are(filled: FilledPalace) -> None:
+    for tool, schema in filled.schemas.items():
         assert "required" not in schema, tool
         for name, each in schema["properties"].items():
             assert ("items" in each) is ("array" in each.get("type", ())), (tool, name)

@@ -13,8 +13,8 @@ from mempalace_mcp.server.methods import MethodServer
 from mempalace_mcp.server.sdk import PalaceServer
 from tests.daemon.support import bridge, use
 from tests.server.clients import INITIALIZED, StdioClient, call, initialize, request
+from tests.server.echo_services import EchoServices, echo_services
 from tests.server.stream import Wire, served
-from tests.server.transports import EchoServices, echo_services
 
 SDK = {"mcp", "mcp_types"}
 HTTP = {"starlette", "uvicorn", "sse_starlette", "httpx2"}

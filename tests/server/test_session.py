@@ -24,8 +24,8 @@ from tests.server.clients import (
     modern,
     request,
 )
+from tests.server.echo_services import EchoServices, echo_services
 from tests.server.stream import Wire, served
-from tests.server.transports import EchoServices, echo_services
 
 CANCELLED = "notifications/cancelled"
 
