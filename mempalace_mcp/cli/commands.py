@@ -161,19 +161,24 @@ def serve(
 
 @commands.command("import")
 @palace_option
-@click.argument("paths", nargs=-1, required=True, callback=path_given)
+@click.argument("paths", nargs=-1, callback=path_given)
+@click.option("--agents", is_flag=True, help="Also the histories of all agents that are found on this machine.")
+@click.option("--include-tools", is_flag=True, help="File what tools returned too. It may hold secrets.")
 @click.option("--wing", help="The wing to file in (default: the name of the project or folder).")
 @click.option("--dry-run", is_flag=True, help="Say what would be filed, and file nothing.")
 @json_option
-def import_(palace: str | None, paths: tuple[Path, ...], wing: str | None, dry_run: bool, as_json: bool) -> None:
-    """File transcripts (.jsonl of Claude Code), Markdown and plain text.
+def import_(palace: str | None, paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+    """File conversations with agents, Markdown and plain text.
 
-    PATHS are files or folders. A second run files nothing twice; changed files update what they filed.
+    PATHS are files or folders. What they are is recognized. A second run files nothing twice; changed files update what
+    they filed.
     """
-    from mempalace_mcp.cli.importing import run_import
+    from mempalace_mcp.cli.importing import ImportRequest, run_import
 
+    if not paths and not options["agents"]:
+        raise click.UsageError("Name files or folders, or use --agents.")
     with reported(as_json):
-        raise SystemExit(run_import(load_settings(os.environ, palace), paths, wing, dry_run, as_json))
+        raise SystemExit(run_import(load_settings(os.environ, palace), ImportRequest(paths, **options), as_json))
 
 
 @commands.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,38 @@ from mempalace_mcp.cli import output
 from mempalace_mcp.cli.output import INTERRUPTED, Interrupts, Progress
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import PalaceError
+from mempalace_mcp.palace.importers import Machine, Reader, histories
 from mempalace_mcp.palace.importing import ImportSummary
 from mempalace_mcp.runtime.app import App, open_app
 
 NOTHING_READ = 1
 
 
-def run_import(settings: Settings, paths: Sequence[Path], wing: str | None, dry_run: bool, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class ImportRequest:
+    """What to import: files and folders, with `agents` also what agents keep on this machine."""
+
+    paths: Sequence[Path]
+    agents: bool = False
+    include_tools: bool = False
+    wing: str | None = None
+    dry_run: bool = False
+
+
+def run_import(settings: Settings, request: ImportRequest, as_json: bool) -> int:
     """File, embed and report; Ctrl-C keeps what is filed. Returns the exit code."""
     summary = ImportSummary()
+    found = list(histories(Machine.this())) if request.agents else []
+    if request.agents and not as_json:
+        click.echo(format_histories(found))
+    paths = list(dict.fromkeys([*request.paths, *(place for _, place in found)]))
+    dry_run = request.dry_run
     complete = stopped = False
     with Interrupts() as interrupts, open_app(settings) as app:
         try:
             if not dry_run:
                 app.start()
-            file_texts(app, paths, wing, dry_run, summary, interrupts.check)
+            file_texts(app, replace(request, paths=paths), summary, interrupts.check)
             complete = True
             if not dry_run:
                 with Progress("embedding", enabled=not as_json) as progress:
@@ -39,7 +57,7 @@ def run_import(settings: Settings, paths: Sequence[Path], wing: str | None, dry_
     click.echo(json.dumps(result, ensure_ascii=False) if as_json else format_result(result, dry_run))
     if stopped:
         return INTERRUPTED
-    return NOTHING_READ if not result["files"] and result["skipped"] else 0
+    return NOTHING_READ if not result["files"] and (result["skipped"] or not paths) else 0
 
 
 def import_quietly(settings: Settings, sources: Sequence[tuple[Path, str | None]]) -> dict[str, Any]:
@@ -48,27 +66,32 @@ def import_quietly(settings: Settings, sources: Sequence[tuple[Path, str | None]
     with open_app(settings) as app:
         app.start()
         for path, wing in sources:
-            file_texts(app, [path], wing, False, summary)
+            file_texts(app, ImportRequest([path], wing=wing), summary)
         app.wait_until_indexed()
     return summary.as_dict(complete=True)
 
 
 def file_texts(
-    app: App,
-    paths: Sequence[Path],
-    wing: str | None,
-    dry_run: bool,
-    summary: ImportSummary,
-    check: Callable[[], None] = lambda: None,
+    app: App, request: ImportRequest, summary: ImportSummary, check: Callable[[], None] = lambda: None
 ) -> None:
     """File everything under the paths and add it to the summary. `check` is called after each step and may raise."""
+    steps = app.palace.import_paths(
+        request.paths, wing=request.wing, dry_run=request.dry_run, include_tools=request.include_tools
+    )
     try:
-        for step in app.palace.import_paths(paths, wing=wing, dry_run=dry_run):
+        for step in steps:
             summary.add(step)
             check()
     except PalaceError:
         check()  # after Ctrl-C the refusal does not matter any more
         raise
+
+
+def format_histories(found: Sequence[tuple[Reader, Path]]) -> str:
+    """Where histories of agents were found."""
+    if not found:
+        return "No histories of agents were found on this machine."
+    return "\n".join(["Found:", *(f"  {reader.label}: {place}" for reader, place in found)])
 
 
 def format_result(result: dict[str, Any], dry_run: bool) -> str:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,10 +162,26 @@ class ImportSummary:
             self._problems.append({"path": problem.path, "reason": problem.reason, "lines": lines})
 
 
+@dataclass(frozen=True, slots=True)
+class FileWing:
+    """The wing of what a file holds: the one that was asked for, else each document's own, else that of the file."""
+
+    chosen: str | None
+    default: str
+
+    def of(self, document: Document) -> str:
+        """The wing of a new drawer."""
+        return self.chosen or document.wing or self.default
+
+    def differs(self, wing: str) -> bool:
+        """Is this another wing than the one that was asked for?"""
+        return self.chosen is not None and read_name(wing, "wing").key != read_name(self.chosen, "wing").key
+
+
 class Carrying:
     """Writes the plans for one file into the palace."""
 
-    def __init__(self, drawers: DrawerStore, path: str, wing: str) -> None:
+    def __init__(self, drawers: DrawerStore, path: str, wing: FileWing) -> None:
         self._drawers = drawers
         self._path = path
         self._wing = wing
@@ -228,7 +244,7 @@ class Carrying:
         return made
 
     def _file(self, tx: Transaction, document: Document) -> tuple[int, bool]:
-        filed = self._drawers.file(tx, new_drawer(document, self._wing), self._split(document.content))
+        filed = self._drawers.file(tx, new_drawer(document, self._wing.of(document)), self._split(document.content))
         return imports.save_imported(tx, filed.drawer_id, self._path, document.content), filed.created
 
     def _split(self, content: str) -> Sequence[Span]:
@@ -241,13 +257,12 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class FileImport:
-    """The import of one file. With a `trial` nothing is written. `is_chosen` says that its wing was asked for by name;
-    the `state` of the file is remembered with its last documents, if nothing is wrong with it."""
+    """The import of one file. With a `trial` nothing is written. The `state` of the file is remembered with its last
+    documents, if nothing is wrong with it."""
 
     stores: Stores
     path: str
-    wing: str
-    is_chosen: bool
+    wing: FileWing
     state: str
     trial: DryRun | None
     holders: set[int] = field(default_factory=set)
@@ -259,11 +274,11 @@ class FileImport:
     _gone: dict[str, bool] = field(default_factory=dict)
 
     def file(self, documents: Sequence[Document], *, is_last: bool) -> ImportStep:
-        """Do what these documents ask for; `is_last` if the file has been read to its end without a problem."""
-        exchanges = [each for each in documents if each.pieces]
-        parts = [each for each in documents if not each.pieces]
-        told = self._file_parts(parts, is_last) if parts else self._file_exchanges(exchanges, is_last)
-        return replace(told, characters=sum(len(each.content) for each in documents))
+        """Do what these documents ask for, all of them of conversations or none; `is_last` if the file has been read to
+        its end without a problem."""
+        is_conversation = bool(documents[0].pieces)
+        step = (self._file_exchanges if is_conversation else self._file_parts)(documents, is_last)
+        return replace(step, characters=sum(len(each.content) for each in documents))
 
     def remove_gone(self) -> Iterator[ImportStep]:
         """Discard the parts of the note that it no longer has; what somebody has edited stays."""
@@ -371,12 +386,7 @@ class FileImport:
 
     def _note(self, wings: Counter[str], drawers: Iterable[ImportedDrawer]) -> None:
         """Count those that are in another wing than the one asked for."""
-        if self.is_chosen:
-            wings.update(
-                each.wing
-                for each in drawers
-                if each.row not in self.holders and read_name(each.wing, "wing").key != read_name(self.wing, "wing").key
-            )
+        wings.update(each.wing for each in drawers if each.row not in self.holders and self.wing.differs(each.wing))
 
     def _carrying(self, contents: Iterable[str]) -> Carrying:
         carrying = Carrying(self.stores.drawers, self.path, self.wing)
@@ -430,6 +440,7 @@ class ImportOperations:
         *,
         wing: str | None = None,
         dry_run: bool = False,
+        include_tools: bool = False,
         within: Sequence[Path] | None = None,
     ) -> Iterator[ImportStep]:
         """File what the paths hold, step by step; each step is stored before it is yielded, so stopping loses nothing.
@@ -437,7 +448,8 @@ class ImportOperations:
         Imported text is embedded after what agents say. What was said in transcripts is filed once, whatever files hold
         it, and never removed. Parts that are gone from a note, and notes that are gone from a folder, go into the
         trash. The drawers of a file that was moved or renamed stay where they are and name its new path. With `within`
-        nothing outside these folders is read, whatever links lead there.
+        nothing outside these folders is read, whatever links lead there. With `include_tools`, what tools returned in
+        conversations is filed too.
         """
         given = arguments.present(wing)
         chosen = text.read_name(given, "wing").shown if given else None
@@ -448,13 +460,15 @@ class ImportOperations:
                 if isinstance(found, SkippedFile):
                     yield ImportStep(found.path, problems=(found,))
                 else:
-                    yield from self._import_file(found, chosen, trial)
+                    yield from self._import_file(found, chosen, trial, include_tools)
             for folder in paths:
                 yield from self._remove_vanished(folder, trial)
 
-    def _import_file(self, file: FoundFile, chosen: str | None, trial: DryRun | None) -> Iterator[ImportStep]:
+    def _import_file(
+        self, file: FoundFile, chosen: str | None, trial: DryRun | None, include_tools: bool
+    ) -> Iterator[ImportStep]:
         path = str(file.path)
-        state = state_of(file.path)
+        state = state_of(file.path, include_tools)
         with self._stores.reader.read() as connection:
             known = imports.find_file(connection, path)
             if known is not None and state is not None and known.state == state:
@@ -464,10 +478,11 @@ class ImportOperations:
         if unchanged is not None:
             yield unchanged
             return
-        wing = chosen or wing_of_real(file.path, file.root)
-        importing = FileImport(self._stores, path, wing, chosen is not None, state or "", trial)
+        wing = FileWing(chosen, chosen or wing_of_real(file.path, file.root))
+        importing = FileImport(self._stores, path, wing, state or "", trial)
         is_clean, is_complete = state is not None, True
-        for entries, is_last in _batches(read_real(file.path, file.root, self._stores.calendar.zone)):
+        zone = self._stores.calendar.zone
+        for entries, is_last in _batches(read_real(file.path, file.root, zone, include_tools=include_tools)):
             documents = [entry for entry in entries if isinstance(entry, Document)]
             problems = [entry for entry in entries if not isinstance(entry, Document)]
             is_clean = is_clean and not problems
@@ -534,10 +549,17 @@ def _verify_within(paths: Sequence[Path], within: Sequence[Path]) -> None:
 
 
 def _batches(entries: Iterable[Document | Problem]) -> Iterator[tuple[list[Document | Problem], bool]]:
-    """A few entries at a time, and whether they are the last."""
-    iterator = iter(entries)
-    batch = list(islice(iterator, BATCH))
-    while batch:
-        following = list(islice(iterator, BATCH))
-        yield batch, not following
-        batch = following
+    """A few entries at a time, all of them of conversations or none, and whether they are the last."""
+    batch: list[Document | Problem] = []
+    is_conversation: bool | None = None
+    for entry in entries:
+        is_other = False
+        if isinstance(entry, Document):
+            is_other = is_conversation is not None and is_conversation != bool(entry.pieces)
+            is_conversation = bool(entry.pieces)
+        if batch and (is_other or len(batch) == BATCH):
+            yield batch, False
+            batch = []
+        batch.append(entry)
+    if batch:
+        yield batch, True

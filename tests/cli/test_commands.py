@@ -67,6 +67,21 @@ def test_importing_into_another_wing_says_where_it_is(tmp_path: Path) -> None:
     assert "in another wing and left there: 1 in 'harbour'" in told
 
 
+def test_the_histories_of_agents_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    for name in ("CLAUDE_CONFIG_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    told = run("import", "--agents", "--palace", tmp_path / "palace", code=1)
+    assert "No histories of agents were found" in told
+    shutil.copytree(TEXTS / "transcripts", tmp_path / ".claude" / "projects" / "-srv-harbour")
+    told = run("import", "--agents", "--dry-run", "--palace", tmp_path / "palace")
+    assert f"Claude Code: {tmp_path / '.claude' / 'projects'}" in told
+    assert "would be filed" in told
+    assert run_json("import", "--agents", "--palace", tmp_path / "palace")["filed"] > 0
+    assert "Name files or folders, or use --agents" in run("import", "--palace", tmp_path / "palace", code=2)
+
+
 def test_an_export_that_is_not_read_is_no_success(tmp_path: Path) -> None:
     (tmp_path / "conversations.json").write_text('[{"chat_messages": []}]', encoding="utf-8")
     told = run("import", tmp_path / "conversations.json", "--palace", tmp_path / "palace", code=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.cli.commands import reported
-from mempalace_mcp.cli.importing import file_texts
+from mempalace_mcp.cli.importing import ImportRequest, file_texts
 from mempalace_mcp.cli.output import INTERRUPTED, Interrupts
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import InvalidArgument
@@ -61,10 +61,10 @@ def test_it_counts_also_when_the_step_that_it_waited_for_fails(tmp_path: Path) -
     note.write_text("something", encoding="utf-8")
     with Interrupts() as interrupts, open_app(load_settings({}, str(tmp_path / "palace"))) as app:
         with pytest.raises(InvalidArgument):
-            file_texts(app, [note], "too long " * 100, False, ImportSummary(), interrupts.check)
+            file_texts(app, ImportRequest([note], wing="too long " * 100), ImportSummary(), interrupts.check)
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            file_texts(app, [note], "too long " * 100, False, ImportSummary(), interrupts.check)
+            file_texts(app, ImportRequest([note], wing="too long " * 100), ImportSummary(), interrupts.check)
 
 
 def test_a_command_that_is_interrupted_says_so_by_its_exit_code() -> None:

@@ -60,6 +60,9 @@ def _open(path: Path, flags: int) -> int:
         os.close(folder)
 
 
+DATABASE_MAGIC = b"SQLite format 3\0"
+"""How every SQLite database begins."""
+
 MEBIBYTE = 1024 * 1024
 LARGEST_TEXT = 2 * MEBIBYTE
 

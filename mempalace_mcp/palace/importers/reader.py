@@ -13,11 +13,10 @@ from typing import Any
 
 from mempalace_mcp.core import platform
 from mempalace_mcp.palace.importers.documents import Document, Problem, Source
-from mempalace_mcp.palace.importers.files import open_regular_file
+from mempalace_mcp.palace.importers.files import DATABASE_MAGIC, open_regular_file
 
 HEAD_BYTES = 256 * 1024
 _MOST_MEMBERS = 100_000
-_DATABASE = b"SQLite format 3\0"
 
 
 class Candidate:
@@ -55,7 +54,7 @@ class Candidate:
     @property
     def is_database(self) -> bool:
         """Is it an SQLite database?"""
-        return self.head.startswith(_DATABASE)
+        return self.head.startswith(DATABASE_MAGIC)
 
     @cached_property
     def members(self) -> tuple[str, ...]:
