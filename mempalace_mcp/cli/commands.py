@@ -317,6 +317,27 @@ def daemon_logs(palace: str | None, as_json: bool) -> None:
         click.echo(looking_after.logs(load_settings(os.environ, palace).palace, as_json), nl=as_json)
 
 
+@commands.group(invoke_without_command=False)
+def hook() -> None:
+    """Take an event of a client: `mempalace-mcp hook CLIENT` is what clients run, with the event on stdin.
+
+    CLIENT is claude-code, codex, codex-notify, copilot, cursor, gemini, opencode, vscode or windsurf. It hands the
+    event over, answers at once and exits with 0 whatever happens. `mempalace-mcp setup` enters it in the settings of
+    clients.
+    """
+
+
+@hook.command("status")
+@palace_option
+@json_option
+def hook_status(palace: str | None, as_json: bool) -> None:
+    """Show the latest events, what was filed for them, and errors."""
+    from mempalace_mcp.cli import hooks
+
+    with reported(as_json):
+        click.echo(hooks.hook_status(existing_palace(palace).palace, as_json))
+
+
 @commands.group()
 def token() -> None:
     """Say who may use the palace over HTTP."""

@@ -49,6 +49,10 @@ def _run(arguments: Sequence[str]) -> None:
         from mempalace_mcp.cli.session import run_session
 
         raise SystemExit(run_session(arguments))
+    if arguments[:1] == ["hook"] and not {"status", "--help", "-h"}.intersection(arguments[1:2] or ["--help"]):
+        from mempalace_mcp.daemon.hook import run as run_hook
+
+        raise SystemExit(run_hook(arguments[1:]))
     if arguments[:2] == ["daemon", "run"]:
         from mempalace_mcp.daemon.entry import run
 

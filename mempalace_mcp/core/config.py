@@ -53,6 +53,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8765
     allowed_hosts: tuple[str, ...] = ()
+    hooks: str = "remind"
     token: str | None = field(default=None, repr=False)
 
 
@@ -205,6 +206,13 @@ SETTINGS: tuple[Setting, ...] = (
         NONE,
         _folders,
         strict=True,
+    ),
+    Setting(
+        "PALACE_HOOKS",
+        "hooks",
+        "`remind`: hooks file conversations and begin sessions with what is known; `file`: they only file; `off`",
+        "remind",
+        _one_of("remind", "file", "off"),
     ),
     Setting(
         "PALACE_HOST",

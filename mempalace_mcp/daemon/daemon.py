@@ -26,6 +26,7 @@ from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.daemon import ipc
 from mempalace_mcp.daemon.daemon_session import SocketServer
 from mempalace_mcp.daemon.entry import Log, listening
+from mempalace_mcp.daemon.hook_reader import HookReader
 from mempalace_mcp.daemon.ipc import DaemonAddress, identity_of
 from mempalace_mcp.runtime import monitor
 from mempalace_mcp.runtime.app import App
@@ -45,9 +46,16 @@ class IdleMonitor:
     """Looks twice a second for a reason to leave: nothing to do, or the palace or the lock is gone."""
 
     def __init__(
-        self, app: App, server: SocketServer, address: DaemonAddress, address_file: str, lock: FileLock | None
+        self,
+        app: App,
+        server: SocketServer,
+        hooks: HookReader,
+        address: DaemonAddress,
+        address_file: str,
+        lock: FileLock | None,
     ) -> None:
         self._app = app
+        self._hooks = hooks
         self._server = server
         self._address = address
         self._address_file = address_file
@@ -109,12 +117,14 @@ class IdleMonitor:
         grace = 0.0 if self._server.opened else FIRST_SESSION_SECONDS
         if unused < max(grace, self._app.settings.idle_seconds):
             return False
-        return self._app.indexer.idle or unused > LONGEST_WORK_SECONDS
+        return (self._app.indexer.idle and self._hooks.idle) or unused > LONGEST_WORK_SECONDS
 
 
 logger = logging.getLogger(__name__)
 
 ADMISSION_PAUSE_SECONDS = 0.5
+_HOOKS = "hooks"
+"""Whose calls those for hooks are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +140,7 @@ class Daemon:
 
     def __init__(self, app: App, lock: FileLock | None = None, http: HttpTransport | None = None) -> None:
         self.app = app
+        self.hooks = HookReader(app.palace, app.settings.palace)
         self.leaving = anyio.Event()
         self._reason = ""
         self._address_file = str(app.settings.palace / ipc.ADDRESS_FILE)
@@ -178,6 +189,10 @@ class Daemon:
         view = self.app.process_status()
         return {**self.describe(), "view": {**view, "timezone": self.app.settings.zone.name}}
 
+    async def take_hook(self, fields: Mapping[str, str]) -> str | None:
+        """What is known of the project of a session that starts."""
+        return await self.app.executor.run(_HOOKS, self.hooks.greet, fields)
+
     async def serve(self, ready: Callable[[DaemonAddress], None]) -> None:
         """Serve until there is a reason to leave, then finish what takes little time. `ready` is called when it
         listens.
@@ -195,7 +210,9 @@ class Daemon:
                     tasks.start_soon(self._leave_at, stop)
                     tasks.start_soon(_accept, listener, self._server, connections)
                     await self._serve_until_leaving(
-                        IdleMonitor(self.app, self._server, address, self._address_file, self._lock), address, ready
+                        IdleMonitor(self.app, self._server, self.hooks, address, self._address_file, self._lock),
+                        address,
+                        ready,
                     )
                     tasks.cancel_scope.cancel()
 
@@ -262,5 +279,8 @@ def run_daemon(
     with contextlib.closing(open_app()) as app, app.watchdog.on_signal():
         app.start()
         daemon = Daemon(app, lock, http(app) if http else None)
-        run_loop(daemon.serve, ready)
+        with contextlib.closing(daemon.hooks):
+            if lock is not None:
+                daemon.hooks.start()
+            run_loop(daemon.serve, ready)
         return daemon.describe()

@@ -29,6 +29,7 @@ from mempalace_mcp.core.config import SETTINGS, load_settings
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.daemon.ipc import (
     CONTROL,
+    HOOK,
     MAX_FRAME_BYTES,
     MAX_HELLO_BYTES,
     OWN_MESSAGE,
@@ -328,7 +329,7 @@ _SELECTIONS_KEPT = 16
 _CONTROLS = 8
 """Connections kept free for commands."""
 
-_OWN_SETTINGS = ("palace", "log_level", "token", "host", "port", "allowed_hosts")
+_OWN_SETTINGS = ("palace", "log_level", "token", "host", "port", "allowed_hosts", "hooks")
 """Settings in which sessions of one palace may differ."""
 
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
@@ -355,6 +356,10 @@ class DaemonHandle(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """Process, version and sessions, JSON-safe."""
+        ...
+
+    async def take_hook(self, fields: Mapping[str, str]) -> str | None:
+        """The text for the context of a session that starts, if there is any."""
         ...
 
 
@@ -411,6 +416,8 @@ class SocketServer:
         elif hello.purpose == STOP:
             await _send_line(stream, {"stopping": True, "pid": os.getpid()})
             self._host.leave("stopped")
+        elif hello.purpose == HOOK:
+            await _send_line(stream, {"text": await self._host.take_hook(hello.settings)})
         else:
             identity = {"version": __version__, "pid": os.getpid(), "http": self._address.http}
             await _send_line(stream, {"protocol": PROTOCOL, **identity})
@@ -422,7 +429,7 @@ class SocketServer:
             return "token"
         if hello.palace != self._palace:
             return "palace"
-        if hello.purpose in (STATUS, STOP):
+        if hello.purpose in (STATUS, STOP, HOOK):
             return None
         if self._host.leaving.is_set():
             return "retiring"

@@ -107,8 +107,8 @@ class DaemonAddress:
         if found is None or found.pid == self.pid:
             forget(file)
 
-    def connect(self) -> socket.socket:
-        """Connect; the socket times out after a few seconds, which is for the handshake.
+    def connect(self, seconds: float = _HANDSHAKE_SECONDS) -> socket.socket:
+        """Connect; the socket times out after so many seconds, which is for the handshake.
 
         Raises:
             OSError: nobody listens there.
@@ -116,7 +116,7 @@ class DaemonAddress:
         family = socket.AF_INET if self.path is None else socket.AF_UNIX
         connection = socket.socket(family, socket.SOCK_STREAM)
         try:
-            connection.settimeout(_HANDSHAKE_SECONDS)
+            connection.settimeout(seconds)
             if self.path is None:
                 connection.connect(("127.0.0.1", self.port or 0))
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -141,7 +141,8 @@ SESSION = "session"
 STATUS = "status"
 STOP = "stop"
 HANDOVER = "take over"
-PURPOSES = (SESSION, STATUS, STOP, HANDOVER)
+HOOK = "hook"
+PURPOSES = (SESSION, STATUS, STOP, HANDOVER, HOOK)
 
 PROFILES = ("core", "full")
 
@@ -155,8 +156,8 @@ class ClientHello:
     """What a bridge or a command sends first.
 
     `palace` is the identity of the directory, `bridge` a random id of the session, the same at all its daemons.
-    `settings` are the environment variables that concern palaces. `profile`, `prefix` and `read_only`
-    select the session's tools.
+    `settings` are the environment variables that concern palaces, or the event of a hook. `profile`, `prefix` and
+    `read_only` select the session's tools.
     """
 
     __slots__ = ("bridge", "palace", "pid", "prefix", "profile", "purpose", "read_only", "settings", "token", "version")
@@ -499,8 +500,10 @@ class DaemonConnection:
         self._socket.close()
 
 
-def open_connection(address: DaemonAddress, hello: ClientHello) -> DaemonConnection:
-    """Connect and do the handshake.
+def open_connection(
+    address: DaemonAddress, hello: ClientHello, seconds: float = _HANDSHAKE_SECONDS
+) -> DaemonConnection:
+    """Connect and do the handshake; each step of it may take so many seconds.
 
     Raises:
         OSError: nothing listens there, or answers in time.
@@ -508,7 +511,7 @@ def open_connection(address: DaemonAddress, hello: ClientHello) -> DaemonConnect
         ValueError: the answer is not that of a daemon.
     """
     hello.token = address.token
-    stream = address.connect()
+    stream = address.connect(seconds)
     try:
         stream.sendall(hello.encode())
         answer, rest = _read_line(stream)

@@ -15,7 +15,7 @@ _OPENING = re.compile(
     r"\s*<(system-reminder|command-name|command-message|command-args|command-contents"
     r"|local-command-caveat|local-command-stdout|local-command-stderr|bash-input|bash-stdout|bash-stderr"
     r"|user-prompt-submit-hook|user-memory-input|task-notification|ide_opened_file|ide_selection|ide_diagnostics"
-    r"|new-diagnostics|supermemory-context|claude-mem-context|teammate-message"
+    r"|new-diagnostics|mempalace-memory|supermemory-context|claude-mem-context|teammate-message"
     r"|environment_context|environment_details|user_instructions|INSTRUCTIONS|skills_instructions|turn_aborted"
     r"|session_context|attached_files)(?:\s[^<>]*)?>"
 )

@@ -1,0 +1,38 @@
+"""`hook status`: what hooks have announced, and what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mempalace_mcp.daemon.hook_spool import Spool, noted
+
+SHOWN = 20
+_COUNTS = ("filed", "updated", "unchanged", "characters")
+
+
+def hook_status(palace: Path, as_json: bool) -> str:
+    """The latest events, as text or JSON, and whether some wait for a daemon."""
+    entries, waiting = noted(str(palace)), Spool(str(palace)).count()
+    if as_json:
+        return json.dumps({"waiting": waiting, "events": entries[-SHOWN:]}, ensure_ascii=False)
+    if not entries and not waiting:
+        return "No hook has announced anything yet. `mempalace-mcp setup` connects clients and their hooks."
+    lines = [_line(entry) for entry in entries[-SHOWN:]]
+    if waiting:
+        lines.append(f"{waiting} wait for a daemon: the next session of a client starts one.")
+    return "\n".join(lines)
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    when = datetime.fromtimestamp(float(entry.get("time", 0)), UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    about = Path(str(entry.get("cwd") or entry.get("transcript") or "")).name
+    counts = ", ".join(f"{entry[name]} {name}" for name in _COUNTS if name in entry)
+    skipped = ", ".join(f"{reason}: {count}" for reason, count in dict(entry.get("skipped") or {}).items())
+    outcome = (
+        f"error: {entry['error']}" if "error" in entry else "; ".join(filter(None, (counts, skipped))) or "no text"
+    )
+    return "  ".join(filter(None, (when, str(entry.get("client", "")), str(entry.get("event", "")), about, outcome)))

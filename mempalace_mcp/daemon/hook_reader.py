@@ -1,0 +1,175 @@
+"""The daemon's side of hooks: it reads what is new in the transcripts of sessions that hooks announce.
+
+One thread imports them one after the other. The client writes its transcript beside the hook, and may be late: a file
+that changed while it was read is read once more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mempalace_mcp.core.errors import InvalidArgument, PalaceError
+from mempalace_mcp.core.limits import wait_for_end
+from mempalace_mcp.daemon.hook_spool import HookEvent, Spool, note
+from mempalace_mcp.palace.importers.naming import wing_of
+from mempalace_mcp.palace.importers.reader import Machine
+from mempalace_mcp.palace.importers.readers import READERS
+from mempalace_mcp.palace.importing import ImportSummary
+from mempalace_mcp.palace.palace import Palace
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+"""Between looks for events. A look is one question to the file system."""
+
+SETTLE_SECONDS = 1.0
+"""For the client to write the end of a turn."""
+
+CLOSE_SECONDS = 10.0
+MAX_CHARACTERS = 2_000
+"""Of the text that a session begins with."""
+
+_TOKENS = 500
+_MOST_READS = 5
+TAG = "mempalace-memory"
+"""Marks the text, so that no import takes it for what somebody said."""
+
+_HEADING = "What the memory palace holds of this project, wing {wing!r}. The tool `search` finds the texts themselves."
+
+
+class HookReader:
+    """Owns one thread from `start` to `close`."""
+
+    def __init__(self, palace: Palace, folder: Path) -> None:
+        self._palace = palace
+        self._folder = str(folder)
+        self._spool = Spool(self._folder)
+        self._stop = threading.Event()
+        self._is_busy = False
+        self._thread = threading.Thread(target=self._run, name="hooks", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread, which first deals with what waits."""
+        self._thread.start()
+
+    @property
+    def idle(self) -> bool:
+        """Is it dealing with no event?"""
+        return not self._is_busy
+
+    def close(self) -> None:
+        """Stop after the present step of an import; the rest waits for the next daemon."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            wait_for_end(self._thread, CLOSE_SECONDS)
+
+    def greet(self, fields: Mapping[str, str]) -> str | None:
+        """What a session begins with, None if nothing is known of its project. It is entered in the log of events."""
+        text = self.text_for(fields["cwd"]) if fields.get("cwd") else None
+        with contextlib.suppress(OSError):
+            note(self._folder, {**_shown(fields), "characters": len(text or "")})
+        return text
+
+    def text_for(self, cwd: str) -> str | None:
+        """What is known of the project of a folder, in at most `MAX_CHARACTERS`; None without any drawer."""
+        wing = wing_of(cwd)
+        known = self._palace.wake_up(wing=wing, max_tokens=_TOKENS)
+        if not known.drawers:
+            return None
+        heading = _HEADING.format(wing=wing)
+        room = MAX_CHARACTERS - len(f"<{TAG}>\n{heading}\n\n</{TAG}>")
+        kept = known.text if len(known.text) <= room else known.text[:room].rpartition("\n")[0]
+        return f"<{TAG}>\n{heading}\n{kept}\n</{TAG}>"
+
+    def _run(self) -> None:
+        seen = -1
+        while not self._stop.is_set():
+            changed_at = self._spool.changed_at
+            if changed_at != seen:
+                self._is_busy = True
+                try:
+                    self._handle_all()
+                except Exception:  # the thread must survive any error; it looks again at the next event
+                    logger.exception("reading the events of hooks failed")
+                self._is_busy = False
+                seen = changed_at
+            self._stop.wait(LOOK_SECONDS)
+
+    def _handle_all(self) -> None:
+        for file, event in self._spool.claim():
+            if self._stop.wait(max(0.0, min(SETTLE_SECONDS, event.time + SETTLE_SECONDS - time.time()))):
+                return
+            self._handle(event)
+            if self._stop.is_set():
+                return  # perhaps in the midst of it: the next daemon reads it again
+            with contextlib.suppress(OSError):
+                os.unlink(file)
+
+    def _handle(self, event: HookEvent) -> None:
+        entry: dict[str, Any] = _shown(event.fields)
+        try:
+            summary = self._import(event)
+            entry |= {name: count for name in ("filed", "updated", "unchanged") if (count := summary[name])}
+            entry |= {"skipped": summary["skipped"]} if summary["skipped"] else {}
+        except (PalaceError, OSError) as error:
+            entry["error"] = str(error)
+        with contextlib.suppress(OSError):  # a full disk: the event is dealt with all the same
+            note(self._folder, entry)
+
+    def _import(self, event: HookEvent) -> dict[str, Any]:
+        paths = _transcripts(event)
+        summary = ImportSummary()
+        for _ in range(_MOST_READS):
+            before = [_state(path) for path in paths]
+            for step in self._palace.import_paths(paths):
+                summary.add(step)
+                if self._stop.is_set():
+                    break
+            if self._stop.is_set() or before == [_state(path) for path in paths]:
+                break
+            self._stop.wait(SETTLE_SECONDS)
+        return summary.as_dict(complete=not self._stop.is_set())
+
+
+def _transcripts(event: HookEvent) -> Sequence[Path]:
+    """The transcript of the event, or where its client keeps the histories of all sessions.
+
+    Raises:
+        InvalidArgument: it names none, and its client is not known.
+    """
+    if event.transcript:
+        return [Path(event.transcript)]
+    machine = Machine.this()
+    places = [place for reader in READERS if reader.name == event.client for place in reader.places(machine)]
+    if not places:
+        raise InvalidArgument(
+            "the event names no transcript", hint=f"Switch on transcripts in {event.client}, if it can write them."
+        )
+    return [place for place in places if place.exists()]
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _shown(fields: Mapping[str, object]) -> dict[str, Any]:
+    """What the log tells of an event."""
+    names: Sequence[tuple[str, str]] = (
+        ("client", "client"),
+        ("name", "event"),
+        ("session", "session"),
+        ("transcript", "transcript"),
+        ("cwd", "cwd"),
+    )
+    return {shown: fields[name] for name, shown in names if fields.get(name)}
