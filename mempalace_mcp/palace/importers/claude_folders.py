@@ -13,11 +13,15 @@ from pathlib import Path
 
 from mempalace_mcp.palace.importers.claude_code import Beginning, beginning_of
 from mempalace_mcp.palace.importers.documents import Source
+from mempalace_mcp.palace.importers.files import open_regular_file
 from mempalace_mcp.palace.importers.naming import MEMORY, SESSIONS, is_home, is_inside, named_by_slug
 
 _SLUG = re.compile(r"-.*|[A-Za-z]--.*")
 _SESSION = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TRANSCRIPT = ".jsonl"
+_INDEX = "MEMORY.md"
+_LARGEST_INDEX = 1024 * 1024
+_LINK = re.compile(r"(?:[-*+]\s+)?\[[^\]]*\]\([^)\s]+\.md\)")
 _MOST_LOOKED_AT = 20
 """Transcripts of a project that are opened in search of one that names its folder."""
 
@@ -28,6 +32,19 @@ def is_tool_output(folder: Path) -> bool:
     return folder.name == "tool-results" and (
         _SESSION.fullmatch(session.name) is not None or session.with_name(f"{session.name}{_TRANSCRIPT}").exists()
     )
+
+
+def is_index_of_notes(path: Path) -> bool:
+    """Is this the index of the notes beside it: nothing but headings and links to them?"""
+    if path.name != _INDEX or path.parent.name != MEMORY or project_of_history(path) is None:
+        return False
+    try:
+        with os.fdopen(open_regular_file(path), encoding="utf-8", errors="replace") as file:
+            lines = [line.strip() for line in file.read(_LARGEST_INDEX).splitlines() if line.strip()]
+    except OSError:
+        return False
+    entries = [line for line in lines if not line.startswith("#")]
+    return bool(entries) and all(_LINK.match(entry) for entry in entries)
 
 
 def project_of_history(path: Path) -> Path | None:

@@ -10,9 +10,8 @@ that the client made up have flags of their own.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, BinaryIO
+from dataclasses import dataclass, replace
+from typing import Any
 
 from mempalace_mcp.palace.importers.claude_decisions import (
     Decision,
@@ -22,12 +21,20 @@ from mempalace_mcp.palace.importers.claude_decisions import (
     presented,
     turned_down,
 )
-from mempalace_mcp.palace.importers.conversations import Speaker, Turn, iso_time, label
-from mempalace_mcp.palace.importers.json_lines import LONGEST_LINE, LineFaults, Record, read_records
+from mempalace_mcp.palace.importers.conversations import (
+    IdentifiedTurn,
+    Identities,
+    Speaker,
+    Turn,
+    iso_time,
+    label,
+    shortened,
+    text_of,
+)
+from mempalace_mcp.palace.importers.json_lines import Record
 from mempalace_mcp.palace.importers.typed_text import typed_text
 
 _NOT_SAID = ("isSidechain", "isMeta", "isCompactSummary", "isVisibleInTranscriptOnly", "isApiErrorMessage")
-_LONGEST_LABEL = 4_096
 _FILLERS = frozenset({"(no content)", "No response requested."})
 
 
@@ -42,6 +49,7 @@ def turn_of(record: Record) -> RecordTurn | None:
     """What the record says, or None if it is noise."""
     if any(record.get(flag) for flag in _NOT_SAID):
         return None
+    is_result = bool(record.get("sourceToolAssistantUUID"))
     decision: Decision | None = None
     match record:
         case {"type": "assistant", "message": {"content": content, **message}}:
@@ -50,10 +58,13 @@ def turn_of(record: Record) -> RecordTurn | None:
                 return None
             return made_turn(record, speaker, text, plan=next(filter(None, map(planned, _of(content))), ""))
         case {"type": "user", "message": {"content": content}} if _by_human(record):
-            speaker, text = Speaker.USER, user_text(content)
+            speaker, text = Speaker.USER, "" if is_result else user_text(content)
             decision = decided(content, record.get("toolUseResult"))
         case {"type": "attachment", "attachment": {"type": "queued_command", "prompt": content, **attachment}} if (
-            _by_human(attachment) and attachment.get("commandMode", "prompt") == "prompt"
+            _by_human(attachment)
+            and attachment.get("commandMode", "prompt") == "prompt"
+            and not attachment.get("isMeta")
+            and not attachment.get("carriedByCompaction")
         ):
             speaker, text = Speaker.USER, user_text(content)
         case _:
@@ -82,6 +93,17 @@ def refusal_of(record: Record, plans: Container[str]) -> RecordTurn | None:
             return None
 
 
+def tool_turn(record: Record) -> RecordTurn | None:
+    """What tools returned, if the record says that. Of long output the beginning and the end are kept."""
+    match record:
+        case {"type": "user", "message": {"content": [*blocks]}}:
+            results = (block.get("content") for block in _of(blocks) if block.get("type") == "tool_result")
+            text = "\n\n".join(filter(None, map(text_of, results)))
+            return made_turn(record, Speaker.TOOL, shortened(text)) if text else None
+        case _:
+            return None
+
+
 def queued_turn(record: Record) -> RecordTurn | None:
     """What the user typed while the assistant was at work, if the record says no more than that it was queued."""
     match record:
@@ -95,11 +117,14 @@ def queued_turn(record: Record) -> RecordTurn | None:
 def made_turn(record: Record, speaker: Speaker, text: str, *, goes_on: bool = False, plan: str = "") -> RecordTurn:
     """The turn with what the record tells of itself."""
     uuid, session_id = label(record.get("uuid")), label(record.get("sessionId"))
+    message = record.get("message")
     known = {
         "session_id": session_id,
         "git_branch": label(record.get("gitBranch")),
         "cwd": label(record.get("cwd")),
         "record": uuid,
+        "client_version": label(record.get("version")),
+        "model": label(message.get("model")) if isinstance(message, dict) else None,
     }
     metadata = {name: value for name, value in known.items() if value}
     return RecordTurn(speaker, text, iso_time(record.get("timestamp")), uuid, session_id, goes_on, metadata, plan)
@@ -144,50 +169,19 @@ def _by_human(record: Mapping[Any, Any]) -> bool:
             return True
 
 
-_MARK = b"queue-operation"
+def identify(identities: Identities, turn: RecordTurn, queued: RecordTurn | None = None) -> IdentifiedTurn | None:
+    """The turn under the name of its record, or None if the file had it before. Other versions of the program know
+    records by these names, so they stay as they are."""
+    identified = identities.admit(turn, _name_of(identities, turn))
+    if identified is None or queued is None:
+        return identified
+    return replace(identified, queued_name=_name_of(identities, queued))
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """What a file tells of queued prompts, by the numbers of its lines: those that no record says afterwards, so that
-    they were said there alone, and for the records that say just another one what the client queued."""
-
-    alone: frozenset[int] = frozenset()
-    repeated: Mapping[int, RecordTurn] = field(default_factory=dict)
-
-
-def read_queue(file: BinaryIO) -> Queue:
-    """What became of the prompts that were queued. What the assistant took in at work was said, what the user took back
-    into the prompt was not. The file is left at its beginning.
-
-    Raises:
-        OSError: the file cannot be read on.
-    """
-    if not _is_queueing(file):
-        return Queue()
-    waiting: dict[int, RecordTurn] = {}
-    repeated: dict[int, RecordTurn] = {}
-    taken: set[int] = set()
-    for number, record in read_records(file, LineFaults()):
-        if record.get("type") == "queue-operation":
-            if (queued := queued_turn(record)) is not None:
-                waiting[number] = queued
-            elif record.get("operation") == "remove":
-                taken.update(islice((line for line in waiting if line not in taken), 1))
-            elif record.get("operation") == "popAll":
-                waiting = {line: turn for line, turn in waiting.items() if line in taken}
-        elif waiting and (turn := turn_of(record)) is not None and turn.speaker is Speaker.USER:
-            lines = f"\n{turn.text}\n"
-            for line in [line for line, queued in waiting.items() if f"\n{queued.text}\n" in lines]:
-                lines = lines.replace(f"\n{waiting[line].text}\n", "\n", 1)
-                queued = waiting.pop(line)
-                repeated |= {number: queued} if queued.text == turn.text else {}
-    file.seek(0)
-    return Queue(frozenset(waiting), repeated)
-
-
-def _is_queueing(file: BinaryIO) -> bool:
-    try:
-        return any(_MARK in line for line in iter(lambda: file.readline(LONGEST_LINE), b""))
-    finally:
-        file.seek(0)
+def _name_of(identities: Identities, turn: RecordTurn) -> str:
+    if turn.message_id is not None and turn.speaker is not Speaker.TOOL:
+        return f"record:{turn.message_id}"
+    if turn.message_id is not None:
+        return f"record:{turn.message_id}:tool"
+    when = str(turn.time) if turn.time is not None else f"session:{turn.session_id or ''}"
+    return identities.name_by_content(turn.speaker, when, turn.text)

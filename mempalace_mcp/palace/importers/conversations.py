@@ -38,6 +38,7 @@ _LARGEST = MAX_CONTENT_BYTES // 2
 
 _LONGEST_LABEL = 4_096
 _LONGEST_TITLE = 80
+_LONGEST_OUTPUT = 4_000
 
 
 class Speaker(StrEnum):
@@ -146,7 +147,7 @@ class Conversation:
         if identified is None:
             return
         if self._title is None and turn.speaker is Speaker.USER:
-            self._title = label(excerpt(" ".join(storable(text).split()), _LONGEST_TITLE))
+            self._title = title_of(text)
         if self._exchange is None or self._exchange.is_over(identified.turn):
             yield from self.finish(is_ended=True)
             self._exchange = self._next_exchange(turn)
@@ -214,6 +215,8 @@ class Exchange:
             name = f"{name}:{hashed(turn.text)}"
         self.opening = self.opening or turn
         self.is_answered = self.is_answered or turn.speaker is Speaker.ASSISTANT
+        if turn.metadata.get("model") and "model" not in self.metadata:
+            self.metadata = {**self.metadata, "model": turn.metadata["model"]}
         for number, text in enumerate(cut(turn.text, LONGEST_DOCUMENT)):
             if not text.strip():
                 continue
@@ -322,6 +325,19 @@ def hashed(*texts: str) -> int:
 def storable(text: str) -> str:
     """The text with U+FFFD for each character that the palace cannot keep."""
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def title_of(text: str) -> str | None:
+    """The first words of a text, for a conversation without a title."""
+    return label(excerpt(" ".join(storable(text).split()), _LONGEST_TITLE))
+
+
+def shortened(output: str) -> str:
+    """What a tool returned; of long output the beginning and the end."""
+    if len(output) <= _LONGEST_OUTPUT:
+        return output
+    half = _LONGEST_OUTPUT // 2
+    return f"{output[:half]}\n[… {len(output) - 2 * half:,} characters …]\n{output[-half:]}"
 
 
 def label(value: Any) -> str | None:

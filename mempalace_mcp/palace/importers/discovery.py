@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mempalace_mcp.palace.importers.claude_folders import is_tool_output
+from mempalace_mcp.palace.importers.claude_folders import is_index_of_notes, is_tool_output
 from mempalace_mcp.palace.importers.documents import SkippedFile
 from mempalace_mcp.palace.importers.files import is_within, open_folder, printable, real_path, unstorable
 from mempalace_mcp.palace.importers.ignore_rules import (
@@ -172,7 +172,9 @@ def _reason_in_file(entry: _Entry) -> str | None:
     suffix = entry.path.suffix.lower()
     if suffix == TRANSCRIPT or reader_of(Candidate(entry.path)) is not None:
         return None
-    return reason_by_beginning(entry.path) if suffix in SUFFIXES else "not a kind of file that is read"
+    if suffix not in SUFFIXES:
+        return "not a kind of file that is read"
+    return "an index of other notes" if is_index_of_notes(entry.path) else reason_by_beginning(entry.path)
 
 
 def _skipped(path: Path, reason: str) -> SkippedFile:

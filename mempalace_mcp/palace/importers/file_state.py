@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mempalace_mcp.palace.importers.files import DATABASE_MAGIC, open_regular_file
 
-READERS = 2
+READERS = 3
 """To be raised when the readers find more in the same files: then all of them are read anew."""
 
 _STATE_HEAD, _TAIL = 1_024, 8_192

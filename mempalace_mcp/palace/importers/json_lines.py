@@ -27,6 +27,8 @@ _BETWEEN = "\0 \t\r\n,[\N{BYTE ORDER MARK}"
 """What may stand before a record that is part of no other one."""
 _MOST_SCANNED = 8
 """How often, at most, the length of a damaged line is gone over in search of whole records."""
+_KIND = re.compile(rb'\{"type":"([a-z-]+)"')
+_SESSION = b'"sessionId":'
 _DEEPEST = 5_000  # characters: about as far as the parser gets before it gives up on nesting
 
 Record = Mapping[str, Any]
@@ -59,8 +61,11 @@ def is_record(record: Record) -> bool:
     return isinstance(record.get("type"), str) and not _MARKS.isdisjoint(record)
 
 
-def read_records(file: BinaryIO, faults: LineFaults) -> Iterator[tuple[int, Record]]:
-    """Line numbers, from 1, and the objects on them; what is no object is tallied.
+def read_records(
+    file: BinaryIO, faults: LineFaults, noise: frozenset[bytes] = frozenset()
+) -> Iterator[tuple[int, Record]]:
+    """Line numbers, from 1, and the objects on them; what is no object is counted. Lines that begin with a `type` of
+    `noise` are left out without being parsed.
 
     Of a damaged line every whole record is salvaged. What a last line that is not finished lacks is left out without a
     word: its session is still being written.
@@ -69,6 +74,8 @@ def read_records(file: BinaryIO, faults: LineFaults) -> Iterator[tuple[int, Reco
         OSError: the file cannot be read on.
     """
     for number, line in _numbered(file, faults):
+        if noise and _is_noise(line, noise):
+            continue
         ends = line.endswith(b"\n")
         if line.startswith(codecs.BOM_UTF8):
             line = line[len(codecs.BOM_UTF8) :]
@@ -82,6 +89,12 @@ def read_records(file: BinaryIO, faults: LineFaults) -> Iterator[tuple[int, Reco
                 faults.add(NOT_AN_OBJECT, number)
         else:
             yield from ((number, each) for each in _salvaged(line, number, faults if ends else LineFaults()))
+
+
+def _is_noise(line: bytes, noise: frozenset[bytes]) -> bool:
+    """Does a record of such a type stand on the line, and no other one behind it, as after a crash?"""
+    kind = _KIND.match(line)
+    return kind is not None and kind.group(1) in noise and line.count(_SESSION) < 2
 
 
 def _parsed(line: bytes) -> Any:

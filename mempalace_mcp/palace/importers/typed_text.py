@@ -11,13 +11,22 @@ import re
 _USERS_OWN = frozenset({"command-args", "user-memory-input"})
 """What is inside these the user typed."""
 
+_COMMANDS_OF_CLIENTS = frozenset(
+    {"add-dir", "agents", "background", "branch", "clear", "color", "compact", "config", "context", "cost", "effort"}
+    | {"exit", "export", "fast", "fork", "help", "hooks", "ide", "login", "logout", "mcp", "memory", "model", "new"}
+    | {"output-style", "permissions", "plugin", "quit", "remote-control", "rename", "reset", "resume", "rewind"}
+    | {"sandbox", "skills", "status", "statusline", "tasks", "theme", "undo", "usage", "vim"}
+)
+"""What clients do by themselves, without the assistant."""
+
 _OPENING = re.compile(
     r"\s*<(system-reminder|command-name|command-message|command-args|command-contents"
     r"|local-command-caveat|local-command-stdout|local-command-stderr|bash-input|bash-stdout|bash-stderr"
     r"|user-prompt-submit-hook|user-memory-input|task-notification|ide_opened_file|ide_selection|ide_diagnostics"
     r"|new-diagnostics|mempalace-memory|supermemory-context|claude-mem-context|teammate-message"
     r"|environment_context|environment_details|user_instructions|INSTRUCTIONS|skills_instructions|turn_aborted"
-    r"|session_context|attached_files)(?:\s[^<>]*)?>"
+    r"|session_context|attached_files|channel|cross-session-message|fork-boilerplate|mcp-polling-update"
+    r"|mcp-resource-update|system-note|tick|tools-used-before-summary)(?:\s[^<>]*)?>"
 )
 _IN_FRONT = re.compile(r"\s*<(ide_opened_file|ide_selection|ide_diagnostics|new-diagnostics)>")
 _NOTES = re.compile(r"\[(?:Request interrupted by user|Image: |Image #)[^\]\n]*\]")
@@ -44,17 +53,28 @@ def typed_text(text: str) -> str:
 
 def _inside_wrappers(text: str) -> str | None:
     """The user's own inside a text that is nothing but tags of the client with what they hold; None for any other."""
-    kept: list[str] = []
+    elements: list[tuple[str, str]] = []
     position = 0
     while position < len(text):
         match = _OPENING.match(text, position)
         end = -1 if match is None else text.find(f"</{match.group(1)}>", match.end())
         if match is None or end < 0:
             return None
-        if match.group(1) in _USERS_OWN:
-            kept.append(text[match.end() : end].strip())
+        elements.append((match.group(1), text[match.end() : end].strip()))
         position = end + len(match.group(1)) + 3
-    return "\n\n".join(filter(None, kept))
+    command = dict(elements).get("command-name")
+    if command:
+        return _command(command, dict(elements).get("command-args", ""), is_local=elements[0][0] == "command-name")
+    return "\n\n".join(inside for tag, inside in elements if tag in _USERS_OWN and inside)
+
+
+def _command(name: str, arguments: str, *, is_local: bool) -> str:
+    """A command as the user typed it. Of one that `is_local`, which the client may have run by itself, the arguments;
+    nothing if it is the client's own."""
+    name = name.lstrip("/")
+    if is_local:
+        return "" if name in _COMMANDS_OF_CLIENTS else arguments
+    return f"/{name} {arguments}".strip()
 
 
 def _without_front(text: str) -> str:

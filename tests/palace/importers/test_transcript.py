@@ -52,6 +52,8 @@ def test_an_exchange_is_what_the_user_said_and_all_that_followed(tmp_path: Path)
     assert first.room == "sessions"
     assert second.occurred_at == clock.parse("2026-05-17T12:05:00Z", "")
     assert second.metadata == {
+        "agent": "claude-code",
+        "title": "Who keeps the lamp?",
         "session_id": "s-1",
         "git_branch": "fix/lamp",
         "cwd": "/home/mira/code/harbour",
@@ -292,7 +294,7 @@ def test_characters_that_cannot_be_stored_are_replaced_and_reported(
 def test_labels_that_cannot_be_stored_are_left_out(tmp_path: Path) -> None:
     odd = user("Q", sessionId="\ud83d", gitBranch="x" * 5000, cwd=["no"], timestamp="yesterday")
     (document,) = documents(write_transcript(tmp_path / "s.jsonl", odd))
-    assert document.metadata == {}
+    assert document.metadata == {"agent": "claude-code", "title": "Q"}
     assert document.occurred_at is None
 
 

@@ -1,0 +1,176 @@
+"""What a transcript of Claude Code says only further on: what became of queued prompts, its title, its last branch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import BinaryIO
+
+from mempalace_mcp.core.text import excerpt
+from mempalace_mcp.palace.importers.claude_records import RecordTurn, queued_turn, turn_of
+from mempalace_mcp.palace.importers.conversations import Speaker, hashed, label
+from mempalace_mcp.palace.importers.json_lines import LineFaults, Record, read_records
+
+NOISE = frozenset(
+    {b"api-request", b"api-request-blob", b"api-request-shape", b"atis-latch", b"cost-state", b"tools-used", b"mode"}
+    | {b"file-history-snapshot", b"file-history-delta", b"progress", b"last-prompt", b"permission-mode"}
+)
+"""Types of records that say nothing. They make up most of a file, and are not parsed."""
+
+_LONGEST_TITLE = 200
+_TITLES = {"custom-title": "customTitle", "ai-title": "aiTitle", "summary": "summary"}
+"""The fields that hold titles, the best one first."""
+
+_COMMAND = re.compile(r"/[A-Za-z][\w:-]*(?:\s|\Z)")
+
+
+@dataclass(slots=True)
+class Survey:
+    """What is known of a whole file before its turns are read. Lines are known by their numbers.
+
+    `alone` are queued prompts that no record repeats. `repeated` are what was queued, by the records that repeat just
+    that. `superseded` are attachments of a queued prompt that has become a record of its own.
+    """
+
+    alone: frozenset[int] = frozenset()
+    repeated: Mapping[int, RecordTurn] = field(default_factory=dict)
+    superseded: frozenset[int] = frozenset()
+    title: str | None = None
+    tree: Tree = field(default_factory=lambda: Tree())
+
+
+def survey(file: BinaryIO) -> Survey:
+    """Read a file from its place to its end, and return to that place.
+
+    Raises:
+        OSError: the file cannot be read on.
+    """
+    start = file.tell()
+    queue, titles, tree = _Queue(), _Titles(), Tree()
+    for number, record in read_records(file, LineFaults(), NOISE):
+        if record.get("isSidechain"):
+            continue
+        queue.add(number, record)
+        titles.add(record)
+        tree.add(record)
+    file.seek(start)
+    return Survey(frozenset(queue.alone()), queue.repeated, frozenset(queue.superseded), titles.best(tree), tree)
+
+
+@dataclass(slots=True)
+class _Queue:
+    """What becomes of prompts that are queued. What the assistant takes in at work is said; what the user takes back
+    into the prompt is not. Commands of the client are not repeated either, and are not said."""
+
+    waiting: dict[int, RecordTurn] = field(default_factory=dict)
+    repeated: dict[int, RecordTurn] = field(default_factory=dict)
+    superseded: set[int] = field(default_factory=set)
+    _taken: set[int] = field(default_factory=set)
+    _attached: dict[str, int] = field(default_factory=dict)
+
+    def add(self, number: int, record: Record) -> None:
+        if record.get("type") == "queue-operation":
+            self._operate(number, record)
+            return
+        is_attachment = record.get("type") == "attachment"
+        if not (self.waiting or is_attachment or record.get("promptSource") == "queued"):
+            return
+        turn = turn_of(record)
+        if turn is None or turn.speaker is not Speaker.USER:
+            return
+        self._match(number, turn)
+        if is_attachment:
+            self._attached[turn.text] = number
+        elif record.get("promptSource") == "queued" and (attached := self._attached.pop(turn.text, None)):
+            self.superseded.add(attached)
+
+    def alone(self) -> list[int]:
+        """The lines of prompts that nothing repeated."""
+        return [line for line, turn in self.waiting.items() if not _COMMAND.match(turn.text)]
+
+    def _operate(self, number: int, record: Record) -> None:
+        if (queued := queued_turn(record)) is not None:
+            self.waiting[number] = queued
+        elif record.get("operation") == "remove":
+            self._taken.update(islice((line for line in self.waiting if line not in self._taken), 1))
+        elif record.get("operation") == "popAll":
+            self.waiting = {line: turn for line, turn in self.waiting.items() if line in self._taken}
+
+    def _match(self, number: int, turn: RecordTurn) -> None:
+        """Find what was queued among the lines of a turn, which may hold several prompts."""
+        lines = f"\n{turn.text}\n"
+        for line in [line for line, queued in self.waiting.items() if f"\n{queued.text}\n" in lines]:
+            lines = lines.replace(f"\n{self.waiting[line].text}\n", "\n", 1)
+            queued = self.waiting.pop(line)
+            if queued.text == turn.text:
+                self.repeated[number] = queued
+
+
+@dataclass(slots=True)
+class _Titles:
+    """The titles of a session. A summary may be of another session: it is this one's if its leaf is here."""
+
+    found: dict[str, str] = field(default_factory=dict)
+    _leaf: str | None = None
+
+    def add(self, record: Record) -> None:
+        kind = record.get("type")
+        if isinstance(kind, str) and kind in _TITLES and (title := label(record.get(_TITLES[kind]))):
+            self.found[kind] = excerpt(title, _LONGEST_TITLE)
+            if kind == "summary":
+                self._leaf = label(record.get("leafUuid"))
+
+    def best(self, tree: Tree) -> str | None:
+        """The title that counts."""
+        if self._leaf is None or not tree.holds(self._leaf):
+            self.found.pop("summary", None)
+        return next((self.found[kind] for kind in _TITLES if kind in self.found), None)
+
+
+@dataclass(slots=True)
+class Tree:
+    """The records of a file, each with the one that it follows. It holds two numbers for each."""
+
+    parents: dict[int, int | None] = field(default_factory=dict)
+    _leaf: int | None = None
+    _path: set[int] | None = None
+
+    def add(self, record: Record) -> None:
+        """Take a record in. Behind the boundary of a compaction, the record before it is another field."""
+        uuid = label(record.get("uuid"))
+        if uuid is None:
+            return
+        parent = label(record.get("parentUuid")) or label(record.get("logicalParentUuid"))
+        node = hashed(uuid)
+        self.parents.setdefault(node, None if parent is None else hashed(parent))
+        if record.get("type") in ("user", "assistant"):
+            self._leaf = node
+
+    def holds(self, uuid: str) -> bool:
+        """Is this record in the file?"""
+        return hashed(uuid) in self.parents
+
+    def is_abandoned(self, uuid: str) -> bool:
+        """Did the user go back before this prompt, and on from there? Then it follows a record of the branch that the
+        session ends with, and is not on it itself."""
+        path = self._active()
+        node: int | None = hashed(uuid)
+        if node in path:
+            return False
+        seen: set[int] = set()
+        while node is not None and node not in seen and node not in path:
+            seen.add(node)
+            node = self.parents.get(node)
+        return node is not None and node in path
+
+    def _active(self) -> set[int]:
+        """The branch that the session ends with."""
+        if self._path is None:
+            self._path = set()
+            node = self._leaf
+            while node is not None and node not in self._path:
+                self._path.add(node)
+                node = self.parents.get(node)
+        return self._path
