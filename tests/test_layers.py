@@ -16,7 +16,7 @@ from typing import TypeVar
 import mempalace_mcp
 
 PACKAGE = Path(mempalace_mcp.__file__).parent
-LAYERS = ("core", "storage", "embedding", "palace", "runtime", "server", "daemon", "cli")
+LAYERS = ("core", "storage", "embedding", "palace", "runtime", "server", "daemon", "setup", "cli")
 ALLOWED = {layer: set(LAYERS[: position + 1]) for position, layer in enumerate(LAYERS)} | {
     "storage": {"core", "storage"},
     "embedding": {"core", "embedding"},

@@ -1,0 +1,1 @@
+"""Tells the clients on this machine about the server: their settings, their hooks, and the way back."""
