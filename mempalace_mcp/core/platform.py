@@ -37,6 +37,9 @@ CAN_SYNC_DIRECTORIES = sys.platform != "win32"
 CAN_REMOVE_OPEN_FILES = sys.platform != "win32"
 """A file that is removed while it is open keeps its content until it is closed."""
 
+SYSTEM = {"win32": "windows", "darwin": "macos"}.get(sys.platform, "linux")
+"""Which of the three kinds of places programs keep their settings in: `linux`, `macos` or `windows`."""
+
 HAS_UVLOOP = sys.platform != "win32"
 """It takes a third off the time of a small call."""
 
