@@ -8,14 +8,14 @@ from mempalace_mcp.core.model import DiaryEntry, DrawerFilter, NewDrawer, Page, 
 from mempalace_mcp.core.text import MAX_NAME_CHARACTERS, Name, name_key, read_name
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.drawers import DrawerStore
-from mempalace_mcp.storage.queries import GREATEST, condition_of, decode_cursor, encode_cursor
+from mempalace_mcp.storage.queries import NEWEST, condition_of, decode_cursor, encode_cursor
 from mempalace_mcp.storage.transactions import Transaction
 
 ROOM = Name("diary", "diary")
 WING_PREFIX = "wing_"
 EVERYWHERE = DrawerFilter()
 
-_ENTRY = "d.drawer_id, e.name, e.title, d.content, d.created_at"
+_ENTRY = "d.drawer_id, e.name, e.title, d.content, d.when_at"
 
 
 class DiaryStore:
@@ -34,12 +34,16 @@ class DiaryStore:
         place = Place(wing or _wing_of(agent), ROOM)
         drawer = NewDrawer(place, entry, added_by=agent.shown, occurred_at=tx.stamp.instant)
         drawer_id = self._drawers.file(tx, drawer, spans).drawer_id
+        self.enter(tx, drawer_id, agent, topic)
+        return DiaryEntry(drawer_id, agent.shown, topic, entry, tx.stamp.instant)
+
+    def enter(self, tx: Transaction, drawer_id: str, agent: Name, topic: str) -> None:
+        """Make a drawer an entry of an agent's diary, written when the drawer's text was."""
         tx.connection.execute(
             "INSERT INTO diary (drawer, agent, name, topic, title) SELECT id, ?, ?, ?, ? FROM drawers"
             " WHERE drawer_id = ? ON CONFLICT DO NOTHING",
             (agent.key, agent.shown, name_key(topic), topic, drawer_id),
         )
-        return DiaryEntry(drawer_id, agent.shown, topic, entry, tx.stamp.instant)
 
     def page(
         self,
@@ -60,18 +64,26 @@ class DiaryStore:
         key = None if topic is None else name_key(topic)
         question = ("diary", agent, key, filter)
         condition = condition_of(filter, connection.dialect)
-        (after,) = decode_cursor(cursor, question, (GREATEST,))
+        after, after_drawer = decode_cursor(cursor, question, NEWEST)
         source = (
             f"FROM diary e JOIN drawers d ON d.id = e.drawer AND {condition.sql} WHERE e.agent = :agent"
             f"{'' if key is None else ' AND e.topic = :topic'}"
         )
-        values = condition.values | {"agent": agent, "topic": key, "after": after, "limit": limit + 1}
+        values = condition.values | {
+            "agent": agent,
+            "topic": key,
+            "after": after,
+            "after_drawer": after_drawer,
+            "limit": limit + 1,
+        }
         (total,) = connection.execute(f"SELECT count(*) {source}", values).fetchone()
         rows = connection.execute(
-            f"SELECT e.drawer, {_ENTRY} {source} AND e.drawer < :after ORDER BY e.drawer DESC LIMIT :limit", values
+            f"SELECT d.when_at, e.drawer, {_ENTRY} {source} AND (d.when_at, e.drawer) < (:after, :after_drawer)"
+            " ORDER BY d.when_at DESC, e.drawer DESC LIMIT :limit",
+            values,
         ).fetchall()
-        more = encode_cursor((rows[limit - 1][0],), question) if len(rows) > limit else None
-        return Page([DiaryEntry(*row[1:]) for row in rows[:limit]], total, more)
+        more = encode_cursor(rows[limit - 1][:2], question) if len(rows) > limit else None
+        return Page([DiaryEntry(*row[2:]) for row in rows[:limit]], total, more)
 
 
 def _wing_of(agent: Name) -> Name:
