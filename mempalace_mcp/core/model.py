@@ -201,6 +201,8 @@ RETRACT = "To take back a fact that never was true, invalidate it with retract: 
 class NewFact:
     """A fact to record. `valid_from` is inclusive, `valid_to` exclusive; None means unbounded.
 
+    `recorded_at` is when another memory recorded it, for a fact that comes from there; None means now.
+
     Raises:
         InvalidArgument: the interval is empty or reversed, or the confidence is not from 0 to 1.
     """
@@ -212,6 +214,7 @@ class NewFact:
     valid_to: Instant | None = None
     confidence: float | None = None
     source_drawer_id: str | None = None
+    recorded_at: Instant | None = None
 
     def __post_init__(self) -> None:
         if self.valid_from is not None and self.valid_to is not None and self.valid_to <= self.valid_from:

@@ -170,7 +170,8 @@ def record(tx: Transaction, new: NewFact, known: Known) -> Fact:
     place = known.place_id
     if place is None and known.place is not None:
         place = (subject if known.place.key == new.subject.key else add_entity(tx, known.place)).id
-    instant = tx.stamp.instant
+    now = tx.stamp.instant
+    instant = now if new.recorded_at is None else min(new.recorded_at, now)
     fact = Fact(
         fact_id=new_id(FACT, instant),
         subject=subject.name,
