@@ -103,6 +103,12 @@ def _listed_ids(text: str) -> list[str]:
     return found if found and all(ids.is_id(ids.DRAWER, each) for each in found) else [text]
 
 
+def is_foreign_id(value: str) -> bool:
+    """May this be the id of another memory? It is none of this palace, nor a list of these."""
+    found = _listed_ids(value)
+    return 0 < len(value) <= MAX_SOURCE_BYTES and found == [value] and not ids.is_id(ids.DRAWER, value)
+
+
 def read_id(value: str, argument: str = "drawer_id") -> str:
     """The id of a drawer, without blanks, quotes or brackets around it."""
     found, *others = _listed_ids(value)

@@ -43,6 +43,7 @@ from mempalace_mcp.palace.importing import ImportOperations
 from mempalace_mcp.palace.search import ChunkEmbedder, SearchOperations
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.wake_up import WakeUpOperations
+from mempalace_mcp.storage import foreign_ids
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.queries import ALL, Names
 from mempalace_mcp.storage.transactions import Transaction, Work
@@ -140,12 +141,21 @@ class DrawerOperations:
         return Restoration(restored, [each for each in wanted if each not in set(restored)])
 
     def get_drawers(self, drawer_ids: Sequence[str]) -> Found:
-        """Live drawers by id, in the order asked, verbatim."""
-        wanted = arguments.read_ids(drawer_ids)
+        """Live drawers by id, in the order asked, verbatim; also by the id that a drawer had in another memory."""
         with self._stores.reader.read() as connection:
+            wanted = arguments.read_ids(self._present_ids(connection, drawer_ids))
             drawers = self._stores.drawers.get(connection, wanted)
         found = {drawer.drawer_id for drawer in drawers}
         return Found(drawers, [each for each in wanted if each not in found])
+
+    def _present_ids(self, connection: Connection, drawer_ids: Sequence[str]) -> list[str]:
+        """The ids with those of this palace for old ones. One that leads to no drawer of the caller stays as it is."""
+        foreign = [each for each in drawer_ids if arguments.is_foreign_id(each)]
+        if not foreign:
+            return list(drawer_ids)
+        known = foreign_ids.find_drawers(connection, foreign)
+        live = {each.drawer_id for each in self._stores.drawers.get(connection, list(known.values()))}
+        return [known[each] if known.get(each) in live else each for each in drawer_ids]
 
     def versions(self, drawer_id: str) -> list[DrawerVersion]:
         """The states of a drawer before each of its updates, oldest first."""
