@@ -183,6 +183,28 @@ def import_(palace: str | None, paths: tuple[Path, ...], as_json: bool, **option
 
 @commands.command()
 @palace_option
+@click.argument("source", required=False, callback=path_given)
+@click.option("--wing", help="The wing of what names none (default: a name of the source).")
+@click.option("--dry-run", is_flag=True, help="Say what would come and what not, and file nothing.")
+@json_option
+def migrate(palace: str | None, source: Path | None, wing: str | None, dry_run: bool, as_json: bool) -> None:
+    """Bring the memory of another program here, and read it back. Without SOURCE, list what there is.
+
+    SOURCE is a palace of MemPalace 3.x, a file of server-memory, a database of mcp-memory-service or claude-mem, a
+    project of basic-memory, or a vault of Obsidian. Nothing is changed there. A second run brings only what is new.
+    """
+    from mempalace_mcp.cli import migrate as migrating
+
+    with reported(as_json):
+        settings = load_settings(os.environ, palace)
+        if source is None:
+            click.echo(migrating.list_memories(settings, as_json))
+        else:
+            raise SystemExit(migrating.run_migration(settings, source, wing, dry_run, as_json))
+
+
+@commands.command()
+@palace_option
 @click.argument("query")
 @click.option("--wing", help="Only in this wing.")
 @click.option("--room", help="Only in rooms of this name.")

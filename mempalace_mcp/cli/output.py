@@ -128,20 +128,22 @@ class Progress:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()
 
-    def show(self, done: int, total: int) -> None:
-        """Draw the bar for `done` of `total` items."""
+    def show(self, done: int, total: int | None) -> None:
+        """Draw the bar for `done` of `total` items; without a total, the count alone."""
         now = time.monotonic()
-        if not self._enabled or (now - self._drawn < REDRAW_SECONDS and done < total):
+        if not self._enabled or (now - self._drawn < REDRAW_SECONDS and (total is None or done < total)):
             return
         self._drawn = now
         sys.stderr.write(f"\r\033[K{self.line(done, total, now - self._started)}")
         sys.stderr.flush()
 
-    def line(self, done: int, total: int, seconds: float) -> str:
+    def line(self, done: int, total: int | None, seconds: float) -> str:
         """Bar, count, rate and estimated time left."""
+        rate = done / seconds if seconds > 0 else 0.0
+        if total is None:
+            return f"{self._label} {done:,} · {rate:,.0f}/s"
         share = min(1.0, done / total) if total else 1.0
         filled = round(BAR * share)
-        rate = done / seconds if seconds > 0 else 0.0
         left = f", {duration((total - done) / rate)} left" if rate > 0 and done < total else ""
         bar = "█" * filled + "░" * (BAR - filled)
         return f"{self._label} {bar} {done:,}/{total:,} · {rate:,.0f}/s{left}"

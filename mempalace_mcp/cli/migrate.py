@@ -1,0 +1,149 @@
+"""`migrate`: brings another program's memory into the palace, reads it back, and reports; or lists what there is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mempalace_mcp.cli import output
+from mempalace_mcp.cli.output import INTERRUPTED, Interrupts, Progress
+from mempalace_mcp.core.config import Settings
+from mempalace_mcp.palace.migration.items import Options
+from mempalace_mcp.palace.migration.migrating import KINDS, OUTCOMES, Checked, Migration
+from mempalace_mcp.palace.migration.sources import find_memories, recognize
+from mempalace_mcp.runtime.app import open_app
+
+WRONG = 1
+WINGS_SHOWN = 20
+_OUTCOMES = {
+    "filed": "new",
+    "updated": "updated, since they have changed there",
+    "unchanged": "here already",
+    "kept": "kept as edited here, although they have changed there",
+    "in_trash": "deleted here before, and left so",
+}
+
+
+def options_of(settings: Settings, environment: Mapping[str, str], wing: str | None) -> Options:
+    """How memories are read for a palace."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # this account has none
+        home = None
+    return Options(wing, settings.zone, settings.palace, environment, home)
+
+
+def list_memories(settings: Settings, as_json: bool) -> str:
+    """The memories in their usual places, with the command that migrates each. Nothing is read or written."""
+    found = list(find_memories(options_of(settings, os.environ, None)))
+    if as_json:
+        return json.dumps(
+            {"found": [{"kind": each.source.name, "path": str(each.path)} for each in found]}, ensure_ascii=False
+        )
+    if not found:
+        return "No memory of another program is in its usual place. Name one: mempalace-mcp migrate SOURCE --dry-run"
+    rows = [(each.source.title, str(each.path)) for each in found]
+    return (
+        f"{output.table(('found', 'at'), rows)}\n"
+        "To see what would come: mempalace-mcp migrate SOURCE --dry-run. Then leave out --dry-run."
+    )
+
+
+def run_migration(settings: Settings, path: Path, wing: str | None, dry_run: bool, as_json: bool) -> int:
+    """Migrate, read back, report, embed; Ctrl-C keeps what has come. Returns the exit code."""
+    source = recognize(path)
+    options = options_of(settings, os.environ, wing)
+    checked: Checked | None = None
+    complete = False
+    with Interrupts() as interrupts, open_app(settings) as app:
+        migration = Migration(app.stores, source, path, options, dry_run=dry_run)
+        try:
+            with Progress("reading" if dry_run else "migrating", enabled=not as_json) as progress:
+                for report in migration.run():
+                    progress.show(report.items, None)
+                    interrupts.check()
+            if not dry_run:
+                for checked in migration.check():  # noqa: B007 - the last one is the whole
+                    interrupts.check()
+            complete = True
+        except KeyboardInterrupt:
+            click.echo("Stopped. What has come is kept; run the same command again to continue.", err=True)
+        result = {
+            "source": source.name,
+            "path": str(path),
+            "dry_run": dry_run,
+            "complete": complete,
+            **migration.report.as_dict(),
+            "checked": None if checked is None else _checked(checked),
+        }
+        click.echo(json.dumps(result, ensure_ascii=False) if as_json else format_report(source.title, result))
+        if complete and not dry_run:
+            _embed(app, interrupts, as_json)
+    if not complete:
+        return INTERRUPTED
+    return WRONG if checked is not None and checked.wrong else 0
+
+
+def _embed(app: Any, interrupts: Interrupts, as_json: bool) -> None:
+    """Until everything is found by meaning. By words it is already, so stopping this loses nothing."""
+    app.start()
+    try:
+        with Progress("embedding", enabled=not as_json) as progress:
+            app.wait_until_indexed(progress.show, interrupts.check)
+    except KeyboardInterrupt:
+        click.echo("Stopped. The rest is embedded when the palace is used.", err=True)
+
+
+def _checked(checked: Checked) -> dict[str, Any]:
+    return {
+        "same": checked.same,
+        "edited": checked.edited,
+        "deleted": checked.deleted,
+        "wrong": list(checked.wrong),
+    }
+
+
+def format_report(title: str, result: dict[str, Any]) -> str:
+    """The report as text."""
+    verb = "would come" if result["dry_run"] else "migrated"
+    lines = [f"{title}, {result['path']}: {verb} in {output.duration(result['seconds'])}"]
+    for kind in KINDS:
+        counts = result[kind]
+        outcomes = [f"{counts[each]:,} {_OUTCOMES[each]}" for each in OUTCOMES if counts[each]]
+        if outcomes:
+            lines.append(f"  {counts['read']:,} {kind.replace('_', ' ')}: {', '.join(outcomes)}")
+    if len(lines) == 1:
+        lines.append("  nothing: it holds no drawers, entries or facts")
+    if result["pieces_joined"]:
+        lines.append(f"  {result['pieces_joined']:,} pieces were joined to their drawers")
+    if result["wings"]:
+        lines.append(
+            f"  wings: {', '.join(f'{name} ({count:,})' for name, count in list(result['wings'].items())[:20])}"
+        )
+    lines += _reasons("Not needed:", result["not_needed"])
+    lines += _reasons("Left out:", result["left_out"])
+    lines += [f"    {output.harmless(each['what'])}: {output.harmless(each['reason'])}" for each in result["examples"]]
+    if result["checked"] is not None:
+        lines.append(_format_check(result["checked"]))
+    return "\n".join(lines)
+
+
+def _reasons(heading: str, counts: Mapping[str, int]) -> list[str]:
+    rows = [f"  {count:,} × {output.harmless(reason)}" for reason, count in counts.items()]
+    return [heading, *rows] if rows else []
+
+
+def _format_check(checked: dict[str, Any]) -> str:
+    told = f"Read back: {output.count(checked['same'], 'drawer')} byte for byte as there"
+    if checked["edited"]:
+        told += f", {checked['edited']:,} edited here since"
+    if checked["deleted"]:
+        told += f", {checked['deleted']:,} deleted here since"
+    if not checked["wrong"]:
+        return f"{told}."
+    return f"{told}, and {len(checked['wrong']):,} that differ: {', '.join(checked['wrong'][:10])}"
