@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tests.daemon.support import (
     answer_to,
     bridge,
     daemon_pid,
+    end_processes_of,
     has_ended,
     kill,
     processes_of,
@@ -95,6 +97,16 @@ def test_it_makes_room_when_its_lock_was_removed(palace: Path) -> None:
         assert daemon_pid(client) != first
 
 
+@pytest.fixture(scope="module")
+def in_use(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, StdioClient]]:
+    """A palace with a session, shared by those who only knock."""
+    directory = tmp_path_factory.mktemp("in_use") / "palace"
+    with bridge(directory) as client:
+        client.greet()
+        yield directory, client
+    end_processes_of(directory)
+
+
 @pytest.mark.parametrize(
     ("changes", "refusal"),
     [
@@ -103,15 +115,22 @@ def test_it_makes_room_when_its_lock_was_removed(palace: Path) -> None:
         ({"purpose": "dance"}, "protocol"),
         ({"profile": "everything"}, "protocol"),
         ({"palace": 7}, "protocol"),
-        ({"version": "99"}, "retiring"),
         ({"purpose": SESSION}, None),
         ({"purpose": STATUS, "version": "99"}, None),
     ],
 )
-def test_it_serves_only_who_belongs_here(palace: Path, changes: dict[str, Any], refusal: str | None) -> None:
+def test_it_serves_only_who_belongs_here(
+    in_use: tuple[Path, StdioClient], changes: dict[str, Any], refusal: str | None
+) -> None:
+    palace, client = in_use
+    assert refusal_of(palace, address(palace), **changes) == refusal
+    assert client.ask(request(1, "ping"))["id"] == 1
+
+
+def test_it_makes_room_for_a_newer_version(palace: Path) -> None:
     with bridge(palace) as client:
         client.greet()
-        assert refusal_of(palace, address(palace), **changes) == refusal
+        assert refusal_of(palace, address(palace), version="99") == "retiring"
         assert client.ask(request(1, "ping"))["id"] == 1
 
 

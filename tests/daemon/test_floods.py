@@ -100,14 +100,14 @@ def verify_written(palace: Path, count: int) -> None:
 
 
 @TRANSPORTS
-def test_each_of_ten_thousand_requests_is_answered_once(palace: Path, options: tuple[str, ...]) -> None:
+def test_each_request_is_answered_once_to_a_client_that_reads_meanwhile(palace: Path, options: tuple[str, ...]) -> None:
     with bridge(palace, *options) as client:
-        reading = Reading(client, MANY + 1)
+        reading = Reading(client, FEWER + 1)
         reading.start()
-        client.send(flood(MANY))
-        reading.verify(MANY)
+        client.send(flood(FEWER))
+        reading.verify(FEWER)
         assert client.finish() == (0, [])
-    verify_written(palace, MANY)
+    verify_written(palace, FEWER)
 
 
 @TRANSPORTS

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -186,22 +185,24 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that has a token."""
+    palace = tmp_path_factory.mktemp("guarded") / "palace"
+    tokens.make_token(palace, "laptop", "write", [], False)
+    with served(palace) as announced:
+        yield announced["address"]
+
+
 @pytest.mark.parametrize("mode", ["legacy", "auto", MODERN_REVISION])
-async def test_the_official_client_without_a_token_shows_the_reason(tmp_path: Path, mode: str) -> None:
-    tokens.make_token(tmp_path / "palace", "laptop", "write", [], False)[0]
-    with served(tmp_path / "palace") as announced:
-        assert "Authorization: Bearer" in await reason_of(Client(f"{announced['address']}/mcp/", mode=mode))
+async def test_the_official_client_without_a_token_shows_the_reason(guarded: str, mode: str) -> None:
+    assert "Authorization: Bearer" in await reason_of(Client(f"{guarded}/mcp/", mode=mode))
 
 
-async def test_a_session_of_the_official_client_shows_the_reason(tmp_path: Path) -> None:
-    tokens.make_token(tmp_path / "palace", "laptop", "write", [], False)[0]
-    with served(tmp_path / "palace") as announced:
-        async with (
-            streamable_http_client(f"{announced['address']}/mcp") as streams,
-            ClientSession(*streams[:2]) as session,
-        ):
-            with pytest.raises(MCPError, match="Authorization: Bearer"):
-                await session.initialize()
+async def test_a_session_of_the_official_client_shows_the_reason(guarded: str) -> None:
+    async with streamable_http_client(f"{guarded}/mcp") as streams, ClientSession(*streams[:2]) as session:
+        with pytest.raises(MCPError, match="Authorization: Bearer"):
+            await session.initialize()
 
 
 async def test_the_official_client_is_served_at_either_address(server: HttpServer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from dataclasses import dataclass
 from urllib.parse import urljoin
 
 import anyio
@@ -26,6 +26,22 @@ PREFIX = "/deep/palace"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
     with http_server(tmp_path_factory.mktemp("proxies") / "log") as running:
         yield running
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A server with a token, as those behind proxies need one."""
+
+    port: int
+    headers: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    palace = tmp_path_factory.mktemp("guarded") / "palace"
+    secret = tokens.make_token(palace, "laptop", "write", [], False)[0]
+    with served(palace) as announced:
+        yield Guarded(announced["port"], {"Authorization": f"Bearer {secret}"})
 
 
 @asynccontextmanager
@@ -66,14 +82,14 @@ async def proxy(port: int, fields: dict[str, str]) -> AsyncIterator[str]:
         {"Via": "1.1 proxy"},
     ],
 )
-async def test_the_official_client_finds_the_way_back(tmp_path: Path, fields: dict[str, str], stream: str) -> None:
-    secret = tokens.make_token(tmp_path / "palace", "laptop", "write", [], False)[0]
-    with served(tmp_path / "palace") as announced:
-        async with proxy(announced["port"], fields) as address:
-            headers = {"Authorization": f"Bearer {secret}"}
-            async with sse_client(f"{address}{stream}", headers) as streams, ClientSession(*streams) as session:
-                await session.initialize()
-                assert not (await session.call_tool("status", {})).is_error
+async def test_the_official_client_finds_the_way_back(guarded: Guarded, fields: dict[str, str], stream: str) -> None:
+    async with (
+        proxy(guarded.port, fields) as address,
+        sse_client(f"{address}{stream}", guarded.headers) as streams,
+        ClientSession(*streams) as session,
+    ):
+        await session.initialize()
+        assert not (await session.call_tool("status", {})).is_error
 
 
 async def test_a_proxy_that_leaves_no_trace_is_known_by_its_port(server: HttpServer) -> None:
@@ -87,10 +103,8 @@ async def test_a_proxy_that_leaves_no_trace_is_known_by_its_port(server: HttpSer
 
 
 @pytest.mark.parametrize("told", [PREFIX, f"{PREFIX}/", "/deep, /palace"])
-def test_a_prefix_that_a_proxy_tells_leads_the_path(tmp_path: Path, told: str) -> None:
-    secret = tokens.make_token(tmp_path / "palace", "laptop", "write", [], False)[0]
-    headers = {"Authorization": f"Bearer {secret}", "X-Forwarded-Prefix": told}
-    with served(tmp_path / "palace") as announced, SseClient(announced["port"], headers) as client:
+def test_a_prefix_that_a_proxy_tells_leads_the_path(guarded: Guarded, told: str) -> None:
+    with SseClient(guarded.port, {**guarded.headers, "X-Forwarded-Prefix": told}) as client:
         assert client.path.startswith(f"{PREFIX}/messages/?session_id=")
 
 
@@ -109,12 +123,9 @@ def test_a_prefix_that_a_proxy_tells_leads_the_path(tmp_path: Path, told: str) -
         "/" + "x" * 600,
     ],
 )
-def test_a_prefix_that_is_not_plainly_a_path_counts_for_nothing(tmp_path: Path, prefix: str) -> None:
-    secret = tokens.make_token(tmp_path / "palace", "laptop", "write", [], False)[0]
-    with served(tmp_path / "palace") as announced:
-        headers = {"Authorization": f"Bearer {secret}", "X-Forwarded-Prefix": prefix}
-        with SseClient(announced["port"], headers) as client:
-            assert client.path.startswith("messages/?session_id=")
+def test_a_prefix_that_is_not_plainly_a_path_counts_for_nothing(guarded: Guarded, prefix: str) -> None:
+    with SseClient(guarded.port, {**guarded.headers, "X-Forwarded-Prefix": prefix}) as client:
+        assert client.path.startswith("messages/?session_id=")
 
 
 def test_clients_that_come_directly_get_a_path_from_the_root(server: HttpServer) -> None:
