@@ -101,19 +101,29 @@ def _handle(client: str, option: str | None, payload: str) -> dict[str, object] 
     except (ValueError, RecursionError) as error:
         note(palace, {"client": client, "error": f"the event cannot be read: {str(error)[:200]}"})
         return None
-    event = HookEvent.read(client, _named(client, content))
-    if event is None:
-        return None
     try:
-        return _hand_over(event, palace, mode)
+        event = HookEvent.read(client, _completed(client, palace, content))
+        return None if event is None else _hand_over(event, palace, mode)
     except OSError as error:
-        note(palace, {"client": client, "event": event.name, "error": f"not handed over: {error}"})
+        note(palace, {"client": client, "error": f"not handed over: {error}"})
         return None
 
 
-def _named(client: str, content: dict[str, object]) -> dict[str, object]:
-    """The event with its name, which OpenCode's plugin leaves out: it announces nothing but ends of turns."""
-    return {"type": "session.idle", **content} if client == "opencode" else content
+def _completed(client: str, palace: str, content: dict[str, object]) -> dict[str, object]:
+    """The event with what two clients leave out.
+
+    OpenCode's plugin announces nothing but ends of turns. Windsurf tells what was said, and has no transcript.
+
+    Raises:
+        OSError: what was said cannot be written down.
+    """
+    if client == "opencode":
+        return {"type": "session.idle", **content}
+    if client == "windsurf":
+        from mempalace_mcp.daemon.hook_windsurf import write_down
+
+        return {**content, "transcript_path": write_down(palace, content)}
+    return content
 
 
 def _hand_over(event: HookEvent, palace: str, mode: str) -> dict[str, object] | None:

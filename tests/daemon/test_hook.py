@@ -205,6 +205,31 @@ def test_a_session_is_filed_once_whatever_announces_it(palace: Path, transcript:
     assert "a@b.example" not in "".join(path.read_text() for path in (palace / "hooks").rglob("*") if path.is_file())
 
 
+def test_what_windsurf_tells_is_filed(palace: Path, tmp_path: Path) -> None:
+    said = (
+        ("pre_user_prompt", "user_prompt", "Where is the tide table?"),
+        ("post_cascade_response", "response", "On the door of the boathouse."),
+        ("pre_user_prompt", "user_prompt", "And the lamp?"),
+        ("post_cascade_response", "response", "Beside it."),
+    )
+    with bridge(palace) as session:
+        use(session, 1, "status")
+        for number, (action, name, text) in enumerate(said):
+            payload = {
+                "agent_action_name": action,
+                "trajectory_id": "../tra-1",
+                "execution_id": f"e{number // 2}",
+                "timestamp": f"2026-11-20T10:0{number}:00Z",
+                "tool_info": {name: text},
+            }
+            for _ in range(2):  # of a workspace and of the user
+                assert run_hook(palace, "windsurf", payload).stdout == b""
+        wait_for(lambda: len(listed(session)) == 2, "both exchanges")
+        assert {each["room"] for each in listed(session)} == {"windsurf"}
+        assert any(each["preview"].endswith("On the door of the boathouse.") for each in listed(session))
+    assert [path.name for path in (palace / "hooks" / "windsurf").iterdir()] == ["tra-1.jsonl"]
+
+
 def listed(session: Any) -> list[dict[str, Any]]:
     drawers: list[dict[str, Any]] = use(session, os.urandom(4).hex(), "list_drawers")["drawers"]
     return drawers

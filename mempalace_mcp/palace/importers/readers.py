@@ -7,8 +7,10 @@ from pathlib import Path
 
 from mempalace_mcp.palace.importers.claude_code import CLAUDE_CODE
 from mempalace_mcp.palace.importers.reader import Candidate, Machine, Reader
+from mempalace_mcp.palace.importers.windsurf import WINDSURF
 
 READERS: tuple[Reader, ...] = (
+    WINDSURF,
     CLAUDE_CODE,  # the last one: its records are known by the least
 )
 HIDDEN_NAMES = frozenset(name for reader in READERS for name in reader.hidden_names)
