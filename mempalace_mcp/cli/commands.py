@@ -205,6 +205,49 @@ def migrate(palace: str | None, source: Path | None, wing: str | None, dry_run: 
 
 @commands.command()
 @palace_option
+@click.option("--client", "clients", multiple=True, metavar="NAME", help="Only this client; may be repeated.")
+@click.option("--no-hooks", is_flag=True, help="Write no hooks.")
+@click.option("--no-import", is_flag=True, help="Import no histories.")
+@click.option("--force", is_flag=True, help="Replace another server of the same name, and add one beside a plugin.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Say what would be changed, and change nothing.")
+@click.option("--undo", is_flag=True, help="Take back what earlier runs have changed.")
+@click.option("--status", is_flag=True, help="Say which clients are connected, and change nothing.")
+@json_option
+def setup(
+    palace: str | None,
+    clients: tuple[str, ...],
+    no_hooks: bool,
+    no_import: bool,
+    force: bool,
+    yes: bool,
+    dry_run: bool,
+    undo: bool,
+    status: bool,
+    as_json: bool,
+) -> None:
+    """Connect the clients on this machine: servers, hooks, histories. Shows the plan and asks before it does it."""
+    from mempalace_mcp.cli import setup as setting_up
+    from mempalace_mcp.setup.clients import IDS
+    from mempalace_mcp.setup.plan import Wish
+
+    if undo and status:
+        raise click.UsageError("Give --undo or --status, not both.")
+    for client in clients:
+        if client not in IDS:
+            raise click.BadParameter(f"{client!r} is none of {', '.join(IDS)}.", param_hint="--client")
+    with reported(as_json):
+        if undo:
+            raise SystemExit(setting_up.run_undo(clients, dry_run=dry_run, as_json=as_json))
+        settings = load_settings(os.environ, palace)
+        if status:
+            raise SystemExit(setting_up.run_status(settings, clients, as_json))
+        wish = Wish(clients, not no_hooks, not no_import, force)
+        raise SystemExit(setting_up.run_setup(settings, wish, yes=yes, dry_run=dry_run, as_json=as_json))
+
+
+@commands.command()
+@palace_option
 @click.argument("query")
 @click.option("--wing", help="Only in this wing.")
 @click.option("--room", help="Only in rooms of this name.")

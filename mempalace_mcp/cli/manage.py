@@ -50,10 +50,11 @@ def search(settings: Settings, query: str, mode: str, as_json: bool, **filters: 
         app.embedder.start()
         app.embedder.wait(MODEL_SECONDS)
         result = build_tools().call(AppContext(app), "search", arguments, Deadline(COMMAND_SECONDS))
-    return json.dumps(result, ensure_ascii=False) if as_json else _format_search(result)
+    return json.dumps(result, ensure_ascii=False) if as_json else format_search(result)
 
 
-def _format_search(result: dict[str, Any]) -> str:
+def format_search(result: dict[str, Any]) -> str:
+    """The answer of a search as text."""
     if not result["results"]:
         return "Nothing found."
     parts = [_format_hit(rank, hit) for rank, hit in enumerate(result["results"], 1)]

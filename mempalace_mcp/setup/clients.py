@@ -159,7 +159,7 @@ CLIENTS: tuple[Client, ...] = (
         ),
         "mcpServers",
         _plain,
-        note="Quit Claude Desktop before, and start it afterwards: it writes the file itself.",
+        note="quit it before and start it afterwards, since it writes the file itself.",
     ),
     Client("cursor", "Cursor", (Place("~/.cursor/mcp.json", program="cursor"),), "mcpServers", _plain),
     Client(
@@ -184,7 +184,7 @@ CLIENTS: tuple[Client, ...] = (
         "mcpServers",
         _plain,
         _add_to_gemini,
-        note="Gemini CLI starts servers only in folders that it trusts.",
+        note="it starts servers only in folders that it trusts.",
     ),
     Client("opencode", "OpenCode", (Place("{opencode_json}", program="opencode"),), "mcp", _opencode),
     Client("zed", "Zed", (Place("{zed}/settings.json", program="zed"),), "context_servers", _zed),

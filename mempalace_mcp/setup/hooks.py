@@ -170,7 +170,7 @@ HOOKS: dict[str, HookSettings] = {
     "vscode": HookSettings("{copilot}/hooks/mempalace-vscode.json", _vscode),
     "copilot": HookSettings("{copilot}/hooks/mempalace-copilot.json", _copilot),
     "codex": HookSettings(
-        "{codex}/hooks.json", _codex, "In Codex, enter /hooks and approve them: until then it skips them silently."
+        "{codex}/hooks.json", _codex, "enter /hooks in Codex and approve them: until then it skips them silently."
     ),
     "gemini": HookSettings("{gemini}/settings.json", _gemini),
     "opencode": HookSettings("{opencode}/plugins/mempalace.js", _opencode),

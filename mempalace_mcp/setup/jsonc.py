@@ -208,7 +208,7 @@ class _Document:
     @property
     def _unit(self) -> str:
         """By how much the text indents."""
-        found = _INDENTED_KEY.search(self.plain)
+        found = _INDENTED_KEY.search(self.text)
         return (
             found[1].removeprefix(self._indent_at(len(self.plain) - len(self.plain.lstrip()))) or "  "
             if found

@@ -17,7 +17,7 @@ from mempalace_mcp.setup.histories import History, histories
 from mempalace_mcp.setup.hooks import HOOKS, Hook, is_hook_of
 from mempalace_mcp.setup.journal import Put, Record
 from mempalace_mcp.setup.machine import Machine
-from mempalace_mcp.setup.plugins import plugin_of
+from mempalace_mcp.setup.plugins import Plugin, plugin_of
 
 
 class State(StrEnum):
@@ -106,7 +106,7 @@ class Planner:
                     client,
                     place,
                     server,
-                    self._hooks(client, server) if is_first and self.wish.hooks else None,
+                    self._hooks(client) if is_first and self.wish.hooks else None,
                     tuple(self._new_histories(client)) if is_first and self.wish.imports else (),
                 )
             )
@@ -142,7 +142,7 @@ class Planner:
             if entry is MISSING:
                 return self._missing(step, lookup(data, client.path[:-1]), plugin, read.text)
             if self._is_same(entry):
-                twice = f"{plugin} starts it too: remove one of them" if plugin else _disabled(entry)
+                twice = f"{plugin.name} starts it too: remove one of them" if plugin else _disabled(entry)
                 return _with(step, State.THERE, twice)
             if self.wish.force or self._is_recorded(file, client.path, entry):
                 put(format_of(file), read.text, client.path, wanted[0].value)
@@ -152,10 +152,10 @@ class Planner:
         started = (launch_of(entry) or ("something else",))[0]
         return _with(step, State.OTHER, f"another {NAME} is there and stays: {started} (--force replaces it)")
 
-    def _missing(self, step: Step, servers: Any, plugin: str | None, text: str) -> Step:
+    def _missing(self, step: Step, servers: Any, plugin: Plugin | None, text: str) -> Step:
         """There is no entry of our name: is there a reason not to add one?"""
         if plugin and not self.wish.force:
-            return _with(step, State.PLUGIN, f"{plugin} starts it already; an entry would start a second one")
+            return _with(step, State.PLUGIN, f"{plugin.name} starts it already; an entry would start a second one")
         same = next((name for name, entry in _pairs(servers) if self._is_same(entry)), None)
         if same is not None:
             return _with(step, State.THERE, f"named {same}")
@@ -179,7 +179,7 @@ class Planner:
         puts = [each for record in self.records if record.file == str(file) for each in record.puts]
         return any(each.path == path and each.value == value for each in puts)
 
-    def _hooks(self, client: Client, server: Step) -> Step | None:
+    def _hooks(self, client: Client) -> Step | None:
         if client.id not in HOOKS:
             return None
         settings = HOOKS[client.id]
@@ -187,8 +187,9 @@ class Planner:
         launch = (*self.machine.own_command(), "hook", client.id, *self._palace_option)
         wanted = tuple(settings.hooks(self.machine, launch))
         step = Step(client.id, HOOK, file, State.ADD, wanted, note=settings.note)
-        if server.state is State.PLUGIN:
-            return _with(step, State.PLUGIN, "left to the plugin")
+        plugin = plugin_of(self.machine, client.id)
+        if plugin and plugin.has_hooks:
+            return _with(step, State.PLUGIN, "")
         try:
             text = read_settings(file).text
             _, puts = edited(file, text, step)

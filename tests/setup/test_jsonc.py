@@ -85,7 +85,6 @@ def test_an_entry_is_put_and_taken_away_without_a_trace(document: tuple[str, Any
     changed = put(JSONC, text, path, ENTRY)
     assert lookup(JSONC.read(changed), path) == ENTRY
     assert is_within(text, changed)
-    assert len(changed) - len(text) < 400
     holder = path[:1] if path[0] not in data else path
     assert take(JSONC, changed, holder) == text
 
@@ -112,7 +111,6 @@ def test_a_value_is_replaced_where_it_stands(document: tuple[str, Any]) -> None:
     twice = put(JSONC, once, ("x", "mempalace"), ENTRY)
     assert JSONC.read(put(JSONC, twice, ("x", "mempalace"), {"command": "old"})) == JSONC.read(once)
     assert is_within(text, twice)
-    assert len(twice) - len(text) < 400
 
 
 PRETTY = [
