@@ -1,42 +1,38 @@
 """Checks `mempalace-mcp migrate` against MemPalace 3.x itself: that program fills a palace through its MCP server, the
 palace is migrated, and every drawer, fact, diary entry and tunnel that it acknowledged is looked for.
 
-    python -m scripts.migration_check --peer /path/to/its/bin/mempalace-mcp
+    python -m scripts.migration_check --peer /path/to/its/bin/mempalace-mcp --model FOLDER
 
-It is migrated twice: at rest, and while the other program runs and writes. The program is installed by
-`pip install mempalace==3.11.0` in an environment of its own, with its embedding model in `--home`/.cache.
+It is migrated while that program runs and writes, then again at rest into the same palace and into a new one. The
+program is installed by `pip install mempalace==3.11.0` in an environment of its own; `--model` is the folder of
+Chroma's ONNX model, which it would download otherwise. It needs about ten minutes, nearly all of them to fill.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import itertools
 import json
 import os
 import random
 import subprocess
+import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-WORDS = [
-    "lamp",
-    "cellar",
-    "boiler",
-    "fuse",
-    "bulb",
-    "copper",
-    "switch",
-    "window",
-    "garden",
-    "ladder",
-    "kettle",
-    "compass",
-    "harbour",
-    "violin",
-    "pepper",
-]
+from mempalace_mcp.core.config import load_settings
+from mempalace_mcp.runtime.app import open_app
+
+WORDS = (
+    *("lamp", "cellar", "boiler", "fuse", "bulb", "copper", "switch", "window"),
+    *("garden", "ladder", "kettle", "compass", "harbour", "violin", "pepper"),
+)
 
 
 @dataclass
@@ -154,3 +150,114 @@ def add_drawer(peer: Peer, filled: Filled, number: int, chance: random.Random) -
     text = text_of(number, chance)
     answer = peer.call("add_drawer", wing=f"wing{number % 7}", room=f"room{number // 7 % 5}", content=text)
     filled.drawers[answer["drawer_id"]] = text
+
+
+MODEL = Path(".cache/chroma/onnx_models/all-MiniLM-L6-v2/onnx")
+
+
+def migrate(source: Path, palace: Path) -> dict[str, Any]:
+    """The report of the command."""
+    command = [sys.executable, "-m", "mempalace_mcp", "migrate", str(source), "--palace", str(palace), "--json"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise SystemExit(f"migrate ended with {finished.returncode}: {finished.stdout}{finished.stderr}")
+    report: dict[str, Any] = json.loads(finished.stdout)
+    return report
+
+
+def traces(folder: Path) -> dict[str, tuple[int, int]]:
+    """Times and sizes of everything below a folder."""
+    found = sorted(folder.rglob("*"))
+    return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_size) for path in [folder, *found]}
+
+
+def digest(text: str) -> bytes:
+    """The hash of a text."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def compare(palace: Path, filled: Filled) -> list[str]:
+    """What was acknowledged by the other program and is not in the palace under its id, byte for byte."""
+    wrong = []
+    with open_app(load_settings({}, str(palace))) as app:
+        for id, text in {**filled.drawers, **filled.diaries}.items():
+            found = app.palace.get_drawers([id]).drawers
+            if [digest(each.content) for each in found] != [digest(text)]:
+                wrong.append(id)
+        for subject, predicate, object in filled.facts:
+            facts = app.palace.kg_query(subject).facts
+            if (predicate, object) not in {(fact.predicate.replace("_", " "), fact.object) for fact in facts}:
+                wrong.append(f"{subject} {predicate} {object}")
+        entries = sum(app.palace.diary_read(f"agent{number}").total for number in range(3))
+    return wrong if entries == len(filled.diaries) else [*wrong, f"{entries} diary entries"]
+
+
+class Writing:
+    """Lets the other program file texts, one after the other, until it is told to stop."""
+
+    def __init__(self, peer: Peer, filled: Filled) -> None:
+        self._peer = peer
+        self._filled = filled
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._write)
+
+    def __enter__(self) -> Writing:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _write(self) -> None:
+        chance = random.Random(8)
+        for number in itertools.count(1_000_000):
+            if self._stop.is_set():
+                return
+            add_drawer(self._peer, self._filled, number, chance)
+
+
+def check(program: str, model: Path | None, folder: Path, drawers: int, facts: int) -> bool:
+    """Fill, migrate and compare; tell what was found."""
+    home, source = folder / "home", folder / "home" / "palace"
+    (home / MODEL).parent.mkdir(parents=True)
+    if model is not None:
+        (home / MODEL).symlink_to(model)
+    with peer_session(program, source, home) as peer:
+        filled = fill(peer, drawers, facts)
+        before = Filled(dict(filled.drawers), dict(filled.diaries), set(filled.facts), filled.tunnels)
+        with Writing(peer, filled):
+            running = migrate(source, folder / "ours")
+        results = [("while it writes", running, compare(folder / "ours", before))]
+        at_rest = traces(home)
+        again = migrate(source, folder / "ours")
+        untouched = traces(home) == at_rest
+        results.append(("again, while it runs", again, compare(folder / "ours", filled)))
+    anew = migrate(source, folder / "anew")
+    results.append(("after its end", anew, compare(folder / "anew", filled)))
+    for name, report, wrong in results:
+        kinds = ("drawers", "diary_entries", "facts", "tunnels")
+        counts = ", ".join(f"{report[kind]['read']} {kind} ({report[kind]['filed']} new)" for kind in kinds)
+        print(f"{name}: {counts} in {report['seconds']} s; {report['checked']['same']} read back")
+        print(f"  not as there: {wrong or 'none'}")
+    expected = {"drawers": len(filled.drawers), "diary_entries": 20, "facts": len(filled.facts), "tunnels": 5}
+    counted = {kind: anew[kind]["read"] for kind in expected}
+    print(f"expected {expected}, counted {counted}; the source is {'untouched' if untouched else 'CHANGED'}")
+    return counted == expected and untouched and not any(wrong for _, _, wrong in results)
+
+
+def main() -> None:
+    """Check, and exit with 1 if anything is missing or changed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peer", required=True, help="The program `mempalace-mcp` of MemPalace 3.x.")
+    parser.add_argument("--model", type=Path, help="A folder with Chroma's ONNX model.")
+    parser.add_argument("--drawers", type=int, default=1000)
+    parser.add_argument("--facts", type=int, default=200)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="migration-check-") as folder:
+        well = check(options.peer, options.model, Path(folder), options.drawers, options.facts)
+    sys.exit(0 if well else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -17,8 +17,8 @@ from mempalace_mcp.palace.migration.items import FactItem, Item, LeftOut, Option
 from mempalace_mcp.palace.migration.values import read_json, read_tags
 
 _SETTINGS = ".obsidian"
-_ORDINARY = ("hidden", "not a kind of file that is read", "cache or dependencies")
-_COPIES = re.compile(r"\(conflicted copy|\.sync-conflict-|\.excalidraw\.md$", re.IGNORECASE)
+_ORDINARY = ("no text", "hidden", "not a kind of file that is read", "cache or dependencies")
+_DRAWING = ".excalidraw.md"
 _NOTES_LOOKED_AT = 50
 _HEAD = 4096
 _LONGEST_NOTE = 2 * 1024 * 1024
@@ -110,8 +110,8 @@ def _notes(folder: Path, options: Options) -> Iterator[tuple[str, list[Document 
     for found in discover([root]):
         if isinstance(found, SkippedFile):
             yield "", [LeftOut(found.path, found.reason, is_derived=found.reason in _ORDINARY)]
-        elif _COPIES.search(found.path.name):
-            yield "", [LeftOut(str(found.path), "a copy that a conflict has left, or a drawing", is_derived=True)]
+        elif found.path.name.lower().endswith(_DRAWING):
+            yield "", [LeftOut(str(found.path), "a drawing", is_derived=True)]
         else:
             yield _relative(found, root), list(_documents(found, root, options))
 
