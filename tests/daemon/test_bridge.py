@@ -18,7 +18,6 @@ from mcp import StdioServerParameters
 from mcp.client.client import Client as OfficialClient
 
 from mempalace_mcp.daemon.bridge import Client, ClientGone
-from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
 from tests.daemon.handshake import refusal_of
 from tests.daemon.support import (
     PROGRAM,
@@ -126,45 +125,6 @@ def test_a_cancelled_call_is_not_answered_and_its_twin_is(palace: Path, delibera
         assert client.receive()["id"] == "7"
         assert client.ask(request(8, "ping"))["id"] == 8
         assert client.finish() == (0, [])
-
-
-def test_lines_that_are_no_messages_are_answered(palace: Path) -> None:
-    with bridge(palace) as client:
-        client.greet()
-        for line in (b"garbage", b"\xff\xfe", b"[]", b"[" * 100_000, b'{"jsonrpc":"2.0","id":1}'):
-            assert client.ask(line + b"\n")["error"]["code"] in (-32700, -32600)
-        long = b'{"jsonrpc":"2.0","id":77,"method":"ping","params":{"a":"' + b"x" * MAX_MESSAGE_BYTES + b'"}}\n'
-        assert client.ask(long)["id"] == 77
-        assert client.ask(request(5, "ping")) == {"jsonrpc": "2.0", "id": 5, "result": {}}
-
-
-def test_calls_in_flight_are_answered_after_the_end_of_stdin(palace: Path, deliberate: Path) -> None:
-    with bridge(palace, package=deliberate) as client:
-        client.send(initialize(), INITIALIZED)
-        client.send(*(call(number, "get_taxonomy", wing="sleep 0.5") for number in range(3)))
-        client.send(json.dumps(call(3, "kg_stats")).encode())
-        code, answers = client.finish()
-        assert code == 0
-        assert {answer["id"] for answer in answers if "result" in answer} == {"hello", 0, 1, 2, 3}
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_signal_ends_a_session_after_its_answers(palace: Path, deliberate: Path, number: signal.Signals) -> None:
-    with bridge(palace, package=deliberate) as client:
-        client.greet()
-        client.send(call(1, "get_taxonomy", wing="sleep 0.5"))
-        assert client.ask(request(2, "ping"))["id"] == 2
-        client.process.send_signal(number)
-        assert client.receive()["id"] == 1
-        assert client.process.wait(PATIENCE) == 0
-
-
-def test_a_closed_stdout_ends_the_session(palace: Path) -> None:
-    with bridge(palace) as client:
-        client.greet()
-        client.stdout.close()
-        client.send(request(1, "ping"))
-        assert client.process.wait(PATIENCE) == 0
 
 
 def test_a_client_that_kills_its_process_group_leaves_the_daemon(palace: Path) -> None:

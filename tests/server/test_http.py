@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp import ClientSession
-from mcp.client.client import Client
-from mcp.client.streamable_http import streamable_http_client
 
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.server.http import serve_http
@@ -25,7 +22,6 @@ from tests.server.clients import (
     SseClient,
     call,
     http_server,
-    initialize,
     modern,
     request,
 )
@@ -46,28 +42,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
 def http(server: HttpServer) -> Iterator[RawHttp]:
     with RawHttp(server.port) as connection:
         yield connection
-
-
-async def test_the_official_client_is_served(server: HttpServer) -> None:
-    async with streamable_http_client(f"{server.url}/mcp") as streams, ClientSession(*streams[:2]) as session:
-        await session.initialize()
-        assert (await session.call_tool("echo", {"a": 1})).structured_content == {"echo": {"a": 1}}
-        assert (await session.call_tool("nothing", {})).is_error
-
-
-@pytest.mark.parametrize("mode", ["legacy", "auto", "2026-07-28"])
-async def test_the_official_client_is_served_in_either_era(server: HttpServer, mode: str) -> None:
-    async with Client(f"{server.url}/mcp", mode=mode) as client:
-        assert (await client.call_tool("echo", {"a": 1})).structured_content == {"echo": {"a": 1}}
-
-
-@pytest.mark.parametrize("revision", HANDSHAKE_REVISIONS)
-def test_every_revision_with_a_handshake_is_spoken(http: RawHttp, revision: str) -> None:
-    assert http.ask("POST", "/mcp", initialize(revision)).json["result"]["protocolVersion"] == revision
-    headers = {"MCP-Protocol-Version": revision, "Mcp-Session-Id": "of-a-server-before-its-restart"}
-    assert http.ask("POST", "/mcp", INITIALIZED, headers).status == 202
-    assert http.ask("POST", "/mcp", call(1, "echo"), headers).json["result"]["isError"] is False
-    assert http.ask("POST", "/mcp", request(2, "ping"), headers).json["result"] == {}
 
 
 @pytest.mark.parametrize("revision", [None, *HANDSHAKE_REVISIONS])
@@ -214,16 +188,6 @@ def test_the_server_stops_with_open_streams_and_leaves_no_noise(tmp_path: Path) 
             assert code == 0
             assert seconds < 10  # generous: it does not wait for the stream to close
         assert server.log.read_text() == ""
-
-
-def test_a_call_in_flight_is_answered_when_the_server_stops(tmp_path: Path) -> None:
-    with http_server(tmp_path / "log") as server, RawHttp(server.port) as http:
-        http.begin("POST", "/mcp", call(1, "slow", seconds=0.5))
-        with RawHttp(server.port) as probe:
-            while not probe.ask("GET", "/health").json["diagnostics"]["running_executions"]:
-                pass
-        assert server.stop()[0] == 0
-        assert http.head().status == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.1", "example.com"])

@@ -12,14 +12,11 @@ from mcp.client.sse import sse_client
 from mempalace_mcp.server.methods import MethodServer
 from mempalace_mcp.server.sse import SESSION_LIMIT, SseTransport
 from tests.server.clients import (
-    HANDSHAKE_REVISIONS,
-    MODERN_REVISION,
     HttpServer,
     RawHttp,
     SseClient,
     call,
     http_server,
-    modern,
     request,
 )
 from tests.server.echo_services import echo_services
@@ -43,24 +40,6 @@ def open_sessions(server: HttpServer) -> int:
 def wait_for_sessions(server: HttpServer, wanted: int) -> None:
     while open_sessions(server) != wanted:
         pass
-
-
-async def test_the_official_client_is_served(server: HttpServer) -> None:
-    async with sse_client(f"{server.url}/sse") as streams, ClientSession(*streams) as session:
-        await session.initialize()
-        assert (await session.call_tool("echo", {"a": 1})).structured_content == {"echo": {"a": 1}}
-
-
-@pytest.mark.parametrize("revision", HANDSHAKE_REVISIONS)
-def test_every_revision_with_a_handshake_is_spoken(server: HttpServer, revision: str) -> None:
-    with SseClient(server.port) as client:
-        assert client.greet(revision)["result"]["protocolVersion"] == revision
-        assert client.ask(call(1, "echo"))["result"]["isError"] is False
-
-
-def test_the_revision_without_a_handshake_is_spoken(server: HttpServer) -> None:
-    with SseClient(server.port) as client:
-        assert MODERN_REVISION in client.ask(modern(request(1, "server/discover")))["result"]["supportedVersions"]
 
 
 def test_a_message_at_fault_is_answered_on_the_stream(server: HttpServer) -> None:
@@ -144,15 +123,6 @@ def test_idle_sessions_make_room_when_there_is_none() -> None:
                     pass
                 assert silent.post(request(1, "ping")).status == 404
                 assert json.loads(busy.event("message"))["id"] == 1
-
-
-def test_a_call_in_flight_is_answered_when_the_server_stops(tmp_path: Path) -> None:
-    with http_server(tmp_path / "log") as server, SseClient(server.port) as client:
-        client.greet()
-        client.post(call(1, "slow", seconds=0.3))
-        assert server.stop()[0] == 0
-        assert json.loads(client.event("message"))["result"]["structuredContent"] == {"slept": True}
-        assert client.stream.file.read().strip() in (b"0", b"")
 
 
 async def test_many_sessions_at_once_keep_their_answers_apart(server: HttpServer) -> None:
