@@ -118,7 +118,7 @@ def _copilot(machine: Machine, launch: Launch) -> list[Hook]:
 
 def _windsurf(machine: Machine, launch: Launch) -> list[Hook]:
     run = {"command": posix_line(launch), "powershell": powershell_line(launch), "show_output": False}
-    events = ("post_cascade_response", "post_cascade_response_with_transcript")
+    events = ("pre_user_prompt", "post_cascade_response")  # what each says is all that it tells
     return [Hook(("hooks", event), run) for event in events]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.blobs import readable_length
-from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.clock import UTC_ZONE, Instant, Zone
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Metadata
 from mempalace_mcp.core.text import MAX_CONTENT_BYTES, excerpt
@@ -347,10 +347,10 @@ def label(value: Any) -> str | None:
     return None
 
 
-def iso_time(value: Any) -> Instant | None:
-    """The instant of an ISO 8601 text with its offset; None for anything else."""
+def iso_time(value: Any, zone: Zone = UTC_ZONE) -> Instant | None:
+    """The instant of an ISO 8601 text, in this zone if it has no offset; None for anything else."""
     try:
-        return clock.parse(value, "timestamp") if isinstance(value, str) else None
+        return clock.parse(value, "timestamp", zone=zone) if isinstance(value, str) else None
     except InvalidArgument:
         return None
 

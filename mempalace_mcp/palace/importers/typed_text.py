@@ -26,7 +26,9 @@ _OPENING = re.compile(
     r"|new-diagnostics|mempalace-memory|supermemory-context|claude-mem-context|teammate-message"
     r"|environment_context|environment_details|user_instructions|INSTRUCTIONS|skills_instructions|turn_aborted"
     r"|session_context|attached_files|channel|cross-session-message|fork-boilerplate|mcp-polling-update"
-    r"|mcp-resource-update|system-note|tick|tools-used-before-summary)(?:\s[^<>]*)?>"
+    r"|mcp-resource-update|system-note|tick|tools-used-before-summary"
+    r"|user_info|git_status|open_and_recently_viewed_files|agent_skills|rules"
+    r"|dynamic_tools|recommended_plugins|system_reminder|timestamp)(?:\s[^<>]*)?>"
 )
 _IN_FRONT = re.compile(r"\s*<(ide_opened_file|ide_selection|ide_diagnostics|new-diagnostics)>")
 _NOTES = re.compile(r"\[(?:Request interrupted by user|Image: |Image #)[^\]\n]*\]")
