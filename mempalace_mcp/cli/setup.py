@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from mempalace_mcp.cli import output
-from mempalace_mcp.cli.importing import NOTHING_READ, file_texts, format_result
+from mempalace_mcp.cli.importing import NOTHING_READ, ImportRequest, file_texts, format_result
 from mempalace_mcp.cli.output import INTERRUPTED, Interrupts, Progress
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import PalaceError
@@ -187,7 +187,7 @@ def _import(journal: Journal, report: Report, as_json: bool) -> int:
                     interrupts.check()
 
                 for plan in report.plans:
-                    file_texts(app, [history.path for history in plan.histories], None, False, summary, check)
+                    file_texts(app, ImportRequest([each.path for each in plan.histories]), summary, check)
                     _note_import(journal, report.settings, plan)
             with Progress("embedding", enabled=not as_json) as progress:
                 app.wait_until_indexed(progress.show, interrupts.check)
