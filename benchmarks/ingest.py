@@ -11,7 +11,7 @@ from pathlib import Path
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 from mempalace_mcp.core.config import load_settings
-from mempalace_mcp.palace.importing import ImportSummary
+from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.runtime.app import App, open_app
 
 

@@ -14,8 +14,8 @@ from mempalace_mcp.cli import output
 from mempalace_mcp.cli.output import INTERRUPTED, Interrupts, Progress
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import PalaceError
+from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.palace.importers import Machine, Reader, histories
-from mempalace_mcp.palace.importing import ImportSummary
 from mempalace_mcp.runtime.app import App, open_app
 
 NOTHING_READ = 1
@@ -23,11 +23,12 @@ NOTHING_READ = 1
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """What to import: files and folders, with `agents` also what agents keep on this machine."""
+    """What to import: files and folders, with `agents` also what agents keep on this machine, and how."""
 
     paths: Sequence[Path]
     agents: bool = False
     include_tools: bool = False
+    turn_ended: bool = False
     wing: str | None = None
     dry_run: bool = False
 
@@ -76,7 +77,11 @@ def file_texts(
 ) -> None:
     """File everything under the paths and add it to the summary. `check` is called after each step and may raise."""
     steps = app.palace.import_paths(
-        request.paths, wing=request.wing, dry_run=request.dry_run, include_tools=request.include_tools
+        request.paths,
+        wing=request.wing,
+        dry_run=request.dry_run,
+        include_tools=request.include_tools,
+        turn_ended=request.turn_ended,
     )
     try:
         for step in steps:
@@ -118,6 +123,7 @@ _RARE = (
     ("removed", "moved to the trash, since their note no longer has them or is gone"),
     ("missing", "kept although their note is gone, since its folder is empty or cannot be read"),
     ("in_trash", "deleted before, and left in the trash"),
+    ("waiting", "going on: the last exchange is filed by a later import"),
 )
 _ORDINARY = ("hidden", "ignored by .gitignore", "not a kind of file that is read", "cache or dependencies")
 

@@ -10,7 +10,7 @@ from typing import Any
 from mempalace_mcp.core.call_context import Deadline, Principal
 from mempalace_mcp.core.errors import Forbidden
 from mempalace_mcp.palace.access_control import limited
-from mempalace_mcp.palace.importing import ImportSummary
+from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.palace.palace import Palace
 from mempalace_mcp.runtime.activity import describe_history
 from mempalace_mcp.runtime.app import App

@@ -234,6 +234,14 @@ def places_of_file(connection: Connection, path: str) -> Mapping[str, int]:
     return dict(rows.fetchall())
 
 
+def drawers_of_file(connection: Connection, path: str) -> int:
+    """How many drawers an import filed from a file, in the trash or not; those that were purged are none."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM imported i JOIN import_files f ON f.id = i.file WHERE f.path = ?", (path,)
+    ).fetchone()
+    return int(count)
+
+
 def discarded_of_file(connection: Connection, path: str) -> int:
     """How many drawers of a file were deleted after the import."""
     (count,) = connection.execute(

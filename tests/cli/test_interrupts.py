@@ -14,7 +14,7 @@ from mempalace_mcp.cli.importing import ImportRequest, file_texts
 from mempalace_mcp.cli.output import INTERRUPTED, Interrupts
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.palace.importing import ImportSummary
+from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.runtime.app import open_app
 
 TWICE = """

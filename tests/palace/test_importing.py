@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mempalace_mcp.palace.importing import ImportSummary
+from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.runtime.app import App
 from tests.palace.support import opened, seq_of
 

@@ -17,7 +17,7 @@ from typing import Any
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.daemon.daemon_session import ToolSelection, services_of
-from mempalace_mcp.palace.importing import ImportSummary
+from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.runtime.app import App, open_app
 from mempalace_mcp.runtime.context import AppContext
 from mempalace_mcp.runtime.event_loop import run_loop

@@ -7,8 +7,8 @@ from mempalace_mcp.palace.importers.conversations import render
 from mempalace_mcp.palace.importers.cutting import fits
 from mempalace_mcp.palace.importers.dates import DATE_REASONS
 from mempalace_mcp.palace.importers.discovery import OUTSIDE, FoundFile, discover
-from mempalace_mcp.palace.importers.documents import Document, Piece, Problem, SkippedFile, SkippedLines
-from mempalace_mcp.palace.importers.file_state import state_of
+from mempalace_mcp.palace.importers.documents import Document, Piece, Problem, Resume, SkippedFile, SkippedLines
+from mempalace_mcp.palace.importers.file_state import FileState, format_place, read_place, state_of
 from mempalace_mcp.palace.importers.files import is_within, real_path
 from mempalace_mcp.palace.importers.reader import Machine, Reader
 from mempalace_mcp.palace.importers.readers import histories
@@ -19,19 +19,23 @@ __all__ = [
     "LONGEST_EXCHANGE",
     "OUTSIDE",
     "Document",
+    "FileState",
     "FoundFile",
     "Machine",
     "Piece",
     "Problem",
     "Reader",
+    "Resume",
     "SkippedFile",
     "SkippedLines",
     "default_wing",
     "discover",
     "fits",
+    "format_place",
     "histories",
     "is_within",
     "read",
+    "read_place",
     "read_real",
     "real_path",
     "render",

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from mempalace_mcp.palace.importers.claude_records import (
     RecordTurn,
+    ends_turn,
     identify,
     presented_plans,
     queued_turn,
@@ -29,14 +30,14 @@ from mempalace_mcp.palace.importers.conversations import (
     label,
     title_of,
 )
-from mempalace_mcp.palace.importers.documents import Document, Problem, SkippedFile, Source
+from mempalace_mcp.palace.importers.documents import Document, Problem, Resume, SkippedFile, Source
 from mempalace_mcp.palace.importers.files import MEBIBYTE, open_file, unstorable
 from mempalace_mcp.palace.importers.json_lines import LineFaults, Record, is_record, read_records
 from mempalace_mcp.palace.importers.naming import SESSIONS
 from mempalace_mcp.palace.importers.reader import Candidate, Machine, Reader
 
 NAME = "claude-code"
-LARGEST_TRANSCRIPT = 256 * MEBIBYTE
+LARGEST_TRANSCRIPT = 2048 * MEBIBYTE
 
 _HEAD = 100  # lines by which a transcript is known
 
@@ -55,9 +56,11 @@ def read_transcript(source: Source) -> Iterator[Document | Problem]:
         yield file
         return
     faults = LineFaults()
+    resume = source.resume or Resume(0, 0)
     with file:
-        turns = _Turns(file, faults, survey(file), source.include_tools)
-        spoken = False
+        file.seek(resume.offset)
+        turns = _Turns(file, faults, survey(file, resume.line), source.include_tools, resume)
+        spoken = turns.is_known = resume.offset > 0
         exchange = turns.next_exchange(source, None)
         for identified in turns:
             if exchange.opening is None or exchange.is_over(identified.turn):
@@ -65,7 +68,7 @@ def read_transcript(source: Source) -> Iterator[Document | Problem]:
                 exchange = turns.next_exchange(source, identified.turn)
             spoken = True
             yield from exchange.add(identified)
-        yield from exchange.finish()
+        yield from (replace(each, may_grow=not turns.is_ended) for each in exchange.finish())
     for document in turns.subagents.documents(source, turns.identities):
         spoken = True
         yield document
@@ -108,29 +111,42 @@ class _Turns:
     faults: LineFaults
     survey: Survey
     include_tools: bool = False
+    last: Resume = field(default_factory=lambda: Resume(0, 0))
+    """Where the last record that said something ends."""
+    is_ended: bool = False
+    """Does the last record say that the assistant is done?"""
     identities: Identities = field(default_factory=Identities)
     subagents: SubAgents = field(default_factory=SubAgents)
     is_known: bool = False
     plans: set[int] = field(default_factory=set)
     presented: set[str] = field(default_factory=set)
+    _number: int = 0
+    _are_named: bool = True
+
+    def __post_init__(self) -> None:
+        self.survey.title = self.survey.title or self.last.memo or None
 
     def __iter__(self) -> Iterator[IdentifiedTurn]:
-        for count, (number, record) in enumerate(read_records(self.file, self.faults, NOISE), 1):
+        for count, (number, record) in enumerate(read_records(self.file, self.faults, NOISE, self.last.line), 1):
             self.is_known = self.is_known or is_record(record)
             if not self.is_known and count == _HEAD:
                 return
             if record.get("isSidechain"):
                 self.subagents.add(record)
                 continue
+            self.is_ended = ends_turn(record, self.is_ended)
             turn = self._turn(number, record)
             if turn is None:
                 continue
+            self._number = number
+            self._are_named = self._are_named and turn.message_id is not None
             fault = unstorable(turn.text)
             if fault is not None:
                 self.faults.add(f"{fault}, replaced by U+FFFD", number)
             identified = identify(self.identities, turn, self.survey.repeated.get(number))
             if identified is not None:
                 yield identified
+            self.last = Resume(self.file.tell(), number)
 
     def next_exchange(self, source: Source, opening: Turn | None) -> Exchange:
         """An exchange that this turn opens. A session without a title has that of its first prompt."""
@@ -141,7 +157,15 @@ class _Turns:
             metadata["title"] = self.survey.title
         if opening is not None and opening.message_id and self.survey.tree.is_abandoned(opening.message_id):
             metadata["branch"] = "abandoned"
-        return Exchange(source, SESSIONS, metadata)
+        return Exchange(source, SESSIONS, metadata, resume=self._resume() if opening is not None else None)
+
+    def _resume(self) -> Resume | None:
+        """The place before the present turn, if the file can be read on from there: what comes before has ids, which
+        prompts that are still queued have not, and holds no sub-agents."""
+        is_apart = 0 < self.last.line < self._number
+        if not is_apart or not self._are_named or self.subagents.agents:
+            return None
+        return replace(self.last, memo=self.survey.title or "")
 
     def _turn(self, number: int, record: Record) -> RecordTurn | None:
         """The turn of a record; a plan that is decided on is repeated only where it was not presented just so."""

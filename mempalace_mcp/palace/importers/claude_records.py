@@ -35,6 +35,7 @@ from mempalace_mcp.palace.importers.json_lines import Record
 from mempalace_mcp.palace.importers.typed_text import typed_text
 
 _NOT_SAID = ("isSidechain", "isMeta", "isCompactSummary", "isVisibleInTranscriptOnly", "isApiErrorMessage")
+_FINAL = ("end_turn", "stop_sequence", "refusal")
 _FILLERS = frozenset({"(no content)", "No response requested."})
 
 
@@ -112,6 +113,19 @@ def queued_turn(record: Record) -> RecordTurn | None:
             return made_turn(record, Speaker.USER, text) if text else None
         case _:
             return None
+
+
+def ends_turn(record: Record, before: bool) -> bool:
+    """Is the assistant done after this record, if it was or was not `before`?"""
+    match record:
+        case {"type": "assistant", "message": {**message}}:
+            return message.get("stop_reason") in _FINAL
+        case {"type": "user" | "attachment"}:
+            return False
+        case {"type": "system", "subtype": "turn_duration" | "stop_hook_summary"}:
+            return True
+        case _:
+            return before
 
 
 def made_turn(record: Record, speaker: Speaker, text: str, *, goes_on: bool = False, plan: str = "") -> RecordTurn:

@@ -7,13 +7,14 @@ Their records have `isSidechain`. They are in the file of their session in older
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mempalace_mcp.core.model import Metadata
 from mempalace_mcp.palace.importers.claude_records import (
     RecordTurn,
     assistant_text,
     calls_tools,
+    ends_turn,
     identify,
     made_turn,
     user_text,
@@ -36,13 +37,15 @@ class _Round:
     report: list[RecordTurn] = field(default_factory=list)
     message: str | None = None
     """The id of the message that reports; each of its blocks is a record of its own."""
+    is_ended: bool = False
 
-    def add(self, said: RecordTurn, message: str | None) -> None:
+    def add(self, said: RecordTurn, message: str | None, is_ended: bool) -> None:
         """Take in what may be the report or a further block of it; of several messages the last one is."""
         if message is None or message != self.message:
             self.report.clear()
         self.report.append(said)
         self.message = message
+        self.is_ended = is_ended
 
 
 @dataclass(slots=True)
@@ -56,6 +59,7 @@ class SubAgents:
     def add(self, record: Record) -> None:
         """Take in a record that has `isSidechain`."""
         rounds = self.agents.setdefault(self._agent_of(record), [])
+        is_ended = ends_turn(record, False)
         if record.get("isMeta") or record.get("isApiErrorMessage"):
             return
         match record:
@@ -68,7 +72,11 @@ class SubAgents:
                 if calls_tools(content):
                     rounds[-1].report.clear()  # what it said before it went on with its work
                 elif text := assistant_text(content):
-                    rounds[-1].add(made_turn(record, Speaker.REPORT, text), label(message.get("id")))
+                    rounds[-1].add(
+                        made_turn(record, Speaker.REPORT, text),
+                        label(message.get("id")),
+                        is_ended,
+                    )
 
     def documents(self, source: Source, identities: Identities) -> Iterator[Document]:
         """One for each report, or several for a long one."""
@@ -81,7 +89,7 @@ class SubAgents:
                 exchange = Exchange(source, SUBAGENTS, {"agent": "claude-code", **_named(name)})
                 for identified in _identified(identities, each):
                     yield from exchange.add(identified)
-                yield from exchange.finish()
+                yield from (replace(part, may_grow=not each.is_ended) for part in exchange.finish())
 
     def _agent_of(self, record: Record) -> str:
         named = label(record.get("agentId"))

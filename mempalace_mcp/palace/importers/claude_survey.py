@@ -41,15 +41,15 @@ class Survey:
     tree: Tree = field(default_factory=lambda: Tree())
 
 
-def survey(file: BinaryIO) -> Survey:
-    """Read a file from its place to its end, and return to that place.
+def survey(file: BinaryIO, before: int = 0) -> Survey:
+    """Read a file from its place, before which there are so many lines, to its end, and return to that place.
 
     Raises:
         OSError: the file cannot be read on.
     """
     start = file.tell()
     queue, titles, tree = _Queue(), _Titles(), Tree()
-    for number, record in read_records(file, LineFaults(), NOISE):
+    for number, record in read_records(file, LineFaults(), NOISE, before):
         if record.get("isSidechain"):
             continue
         queue.add(number, record)

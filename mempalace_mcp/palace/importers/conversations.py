@@ -24,7 +24,7 @@ from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Metadata
 from mempalace_mcp.core.text import MAX_CONTENT_BYTES, excerpt
 from mempalace_mcp.palace.importers.cutting import cut, fits
-from mempalace_mcp.palace.importers.documents import Document, Piece, Source
+from mempalace_mcp.palace.importers.documents import Document, Piece, Resume, Source
 from mempalace_mcp.palace.importers.files import unstorable
 from mempalace_mcp.palace.importers.naming import wing_of
 from mempalace_mcp.palace.importers.typed_text import typed_text
@@ -137,8 +137,9 @@ class Conversation:
         self._count = 0
         self._exchange: Exchange | None = None
 
-    def add(self, turn: Turn) -> Iterator[Document]:
-        """Take a turn in; yields the documents that are thereby complete."""
+    def add(self, turn: Turn, resume: Resume | None = None) -> Iterator[Document]:
+        """Take a turn in; yields the documents that are thereby complete. `resume` is the place before the turn in a
+        file that only grows; a reader that begins there needs turns with ids."""
         text = typed_text(turn.text) if turn.speaker is Speaker.USER else turn.text.strip()
         if not text:
             return
@@ -150,7 +151,7 @@ class Conversation:
             self._title = title_of(text)
         if self._exchange is None or self._exchange.is_over(identified.turn):
             yield from self.finish(is_ended=True)
-            self._exchange = self._next_exchange(turn)
+            self._exchange = self._next_exchange(turn, resume)
         yield from self._exchange.add(identified)
 
     def finish(self, *, is_ended: bool = False) -> Iterator[Document]:
@@ -163,7 +164,7 @@ class Conversation:
         message = turn.message_id if turn.message_id is not None else f"#{self._count}"
         return f"{self._session.agent}:{turn.session_id or self._session.session_id}:{message}"
 
-    def _next_exchange(self, turn: Turn) -> Exchange:
+    def _next_exchange(self, turn: Turn, resume: Resume | None) -> Exchange:
         session = self._session
         known = {
             "agent": session.agent,
@@ -177,14 +178,14 @@ class Conversation:
         }
         metadata = {name: text for name, value in known.items() if (text := label(value))} | dict(session.metadata)
         wing = session.wing or (wing_of(session.cwd) if session.cwd else session.agent)
-        return Exchange(self._source, session.room or session.agent, metadata, wing, session.started_at)
+        return Exchange(self._source, session.room or session.agent, metadata, wing, session.started_at, resume)
 
 
 @dataclass(slots=True)
 class Exchange:
     """The turns of an exchange that are in no document yet, and what is known of it as a whole.
 
-    `started_at` stands for the time of a first turn that has none.
+    `started_at` stands for the time of a first turn that has none. The file can be read on from `resume`, before it.
     """
 
     source: Source
@@ -192,6 +193,7 @@ class Exchange:
     metadata: Metadata = field(default_factory=dict)
     wing: str | None = None
     started_at: Instant | None = None
+    resume: Resume | None = None
     is_answered: bool = False
     opening: Turn | None = None
     pieces: list[Piece] = field(default_factory=list)
@@ -245,8 +247,9 @@ class Exchange:
             metadata=metadata,
             pieces=tuple(self.pieces),
             wing=self.wing,
+            resume=self.resume,
         )
-        self.pieces, self.length, self.size = [], 0, 0
+        self.pieces, self.length, self.size, self.resume = [], 0, 0, None
 
     def _replace(self, key: int, text: str) -> bool:
         """Let a turn that was written again at greater length take the place of its shorter self."""

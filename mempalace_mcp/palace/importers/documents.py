@@ -26,13 +26,26 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """A place between two lines of a file that only grows, from which it may be read on.
+
+    `offset` bytes and `line` lines come before it. The `memo` is what the reader must know of them.
+    """
+
+    offset: int
+    line: int
+    memo: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """One drawer to be.
 
     A document of a conversation is known by the keys of its `pieces`. One of any other file is known by `source_file`
     and `key`: the key is unique within its file, empty when the file is one document, and stays when other parts of the
     file change. The content is never blank and can be stored as it is. Without a `wing` it belongs to that of its file.
-    A document that `may_grow` is the last one of a conversation, of which nothing says that it is over.
+    A document that `may_grow` is the last one of a conversation, of which nothing says that it is over. When all
+    documents before one with `resume` are filed, its file may be read on from there.
     """
 
     key: str
@@ -44,6 +57,7 @@ class Document:
     pieces: tuple[Piece, ...] = ()
     wing: str | None = None
     may_grow: bool = False
+    resume: Resume | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +93,14 @@ class Source:
     """A file to read, by its real path.
 
     `room` is that of notes in it, `zone` that of times without one. With `include_tools`, what tools returned is read.
+    With `resume`, a reader that offers such places may begin there.
     """
 
     path: Path
     room: str = ""
     zone: Zone = UTC_ZONE
     include_tools: bool = False
+    resume: Resume | None = None
 
     @property
     def name(self) -> str:

@@ -62,10 +62,11 @@ def is_record(record: Record) -> bool:
 
 
 def read_records(
-    file: BinaryIO, faults: LineFaults, noise: frozenset[bytes] = frozenset()
+    file: BinaryIO, faults: LineFaults, noise: frozenset[bytes] = frozenset(), before: int = 0
 ) -> Iterator[tuple[int, Record]]:
-    """Line numbers, from 1, and the objects on them; what is no object is counted. Lines that begin with a `type` of
-    `noise` are left out without being parsed.
+    """Line numbers and the objects on them, from the file's place on, before which there are `before` lines.
+
+    What is no object is counted. Lines that begin with a `type` of `noise` are left out without being parsed.
 
     Of a damaged line every whole record is salvaged. What a last line that is not finished lacks is left out without a
     word: its session is still being written.
@@ -73,7 +74,7 @@ def read_records(
     Raises:
         OSError: the file cannot be read on.
     """
-    for number, line in _numbered(file, faults):
+    for number, line in _numbered(file, faults, before):
         if noise and _is_noise(line, noise):
             continue
         ends = line.endswith(b"\n")
@@ -163,9 +164,9 @@ def _decoded(text: str, start: int, is_outermost: bool) -> tuple[Record | None, 
 _DECODER = json.JSONDecoder(strict=False)
 
 
-def _numbered(file: BinaryIO, faults: LineFaults) -> Iterator[tuple[int, bytes]]:
+def _numbered(file: BinaryIO, faults: LineFaults, before: int) -> Iterator[tuple[int, bytes]]:
     """Lines that are neither blank nor longer than `LONGEST_LINE`."""
-    number = 0
+    number = before
     while line := file.readline(LONGEST_LINE):
         number += 1
         if len(line) == LONGEST_LINE and not line.endswith(b"\n"):

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from mempalace_mcp.core.clock import UTC_ZONE, Zone
 from mempalace_mcp.palace.importers.claude_code import beginning_of, read_transcript
 from mempalace_mcp.palace.importers.claude_folders import folder_of_notes, project_of_history, working_folder
-from mempalace_mcp.palace.importers.documents import Document, Problem, SkippedFile, Source
+from mempalace_mcp.palace.importers.documents import Document, Problem, Resume, SkippedFile, Source
 from mempalace_mcp.palace.importers.exports import read_any_text, read_json
 from mempalace_mcp.palace.importers.files import real_path
 from mempalace_mcp.palace.importers.naming import SESSIONS, project_folder, room_of, wing_of
@@ -50,11 +50,16 @@ def read(path: Path, root: Path | None = None) -> Iterator[Document | Problem]:
 
 
 def read_real(
-    path: Path, root: Path | None = None, zone: Zone = UTC_ZONE, *, include_tools: bool = False
+    path: Path,
+    root: Path | None = None,
+    zone: Zone = UTC_ZONE,
+    *,
+    include_tools: bool = False,
+    resume: Resume | None = None,
 ) -> Iterator[Document | Problem]:
     """As `read`, of a file at its real path: nothing is resolved anew, so a link that has come in between is a problem
     and is not followed. `zone` is the one of dates without one."""
-    source = Source(path, SESSIONS if _is_transcript(path) else _room(path, root), zone, include_tools)
+    source = Source(path, SESSIONS if _is_transcript(path) else _room(path, root), zone, include_tools, resume)
     try:
         yield from _reader_of(path)(source)
     except OSError as error:

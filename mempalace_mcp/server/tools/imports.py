@@ -40,6 +40,7 @@ class ImportPathAnswer(TypedDict):
     removed: int
     missing: int
     in_trash: int
+    waiting: int
     characters: int
     elsewhere: Json
     skipped: Json

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import read_zone
+from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.palace.importers.dates import DATE_REASONS, DateFault, date_note, date_of_name, read_date
 from mempalace_mcp.palace.importers.documents import SkippedLines
-from mempalace_mcp.palace.importing import ImportSummary
 from tests.palace.importers.support import documents, problems
 from tests.palace.support import opened
 

@@ -32,7 +32,7 @@ def read_tern(source: Source) -> Iterator[Document | Problem]:
         turns = [Turn(Speaker(who), text, message_id=str(number)) for number, (who, text) in enumerate(chat["turns"])]
         if source.include_tools:
             turns.append(Turn(Speaker.TOOL, f"output of {chat['id']}"))
-        yield from read_conversation(source, session, turns)
+        yield from read_conversation(source, session, turns, is_ended=True)
         yield from read_note(source, f"tern:note:{chat['id']}", chat["note"], wing="Notes", room="memory")
 
 

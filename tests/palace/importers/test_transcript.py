@@ -323,7 +323,7 @@ def test_a_transcript_that_is_too_large_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     with path.open("wb") as file:
         file.truncate(LARGEST_TRANSCRIPT + 1)
-    assert reasons(path) == ["larger than 256 MiB"]
+    assert reasons(path) == ["larger than 2048 MiB"]
 
 
 @pytest.mark.parametrize("line", ['{"name": "Ada"}', '{"type": "Feature", "geometry": null}', "nothing"])
