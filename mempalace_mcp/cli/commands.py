@@ -165,6 +165,7 @@ def serve(
 @click.option("--agents", is_flag=True, help="Also the histories of all agents that are found on this machine.")
 @click.option("--include-tools", is_flag=True, help="File what tools returned too. It may hold secrets.")
 @click.option("--turn-ended", is_flag=True, help="The assistant is done, as a hook knows: file the last exchange too.")
+@click.option("--keep-secrets", is_flag=True, help="File keys, tokens and passwords as they are.")
 @click.option("--wing", help="The wing to file in (default: the name of the project or folder).")
 @click.option("--dry-run", is_flag=True, help="Say what would be filed, and file nothing.")
 @json_option

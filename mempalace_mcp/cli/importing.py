@@ -29,6 +29,7 @@ class ImportRequest:
     agents: bool = False
     include_tools: bool = False
     turn_ended: bool = False
+    keep_secrets: bool = False
     wing: str | None = None
     dry_run: bool = False
 
@@ -82,6 +83,7 @@ def file_texts(
         dry_run=request.dry_run,
         include_tools=request.include_tools,
         turn_ended=request.turn_ended,
+        keep_secrets=request.keep_secrets,
     )
     try:
         for step in steps:
@@ -124,8 +126,15 @@ _RARE = (
     ("missing", "kept although their note is gone, since its folder is empty or cannot be read"),
     ("in_trash", "deleted before, and left in the trash"),
     ("waiting", "going on: the last exchange is filed by a later import"),
+    ("masked", "secrets masked"),
 )
-_ORDINARY = ("hidden", "ignored by .gitignore", "not a kind of file that is read", "cache or dependencies")
+_ORDINARY = (
+    "hidden",
+    "ignored by .gitignore",
+    "ignored by .palaceignore",
+    "not a kind of file that is read",
+    "cache or dependencies",
+)
 
 
 def _is_notable(problem: dict[str, Any]) -> bool:

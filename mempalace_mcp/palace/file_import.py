@@ -113,12 +113,12 @@ class PlanWriter:
             imports.save_path(tx, drawer.row, self._path)
             imports.forget_part(tx, drawer.row)
         for drawer, document in (*plan.changed, *plan.moved, *plan.follow):
-            imports.save_part(tx, self._path, document.key, drawer.row, text_digest(document.content))
+            imports.save_part(tx, self._path, document.key, drawer.row, text_digest(document.said))
         imports.keep_parts(tx, [drawer.row for drawer in plan.restored])
         made: dict[int, bool] = {}
         for document in plan.fresh:
             row, created = self._file(tx, document)
-            imports.save_part(tx, self._path, document.key, row, text_digest(document.content))
+            imports.save_part(tx, self._path, document.key, row, text_digest(document.said))
             made[row] = made.get(row, False) or created
         return made
 
@@ -164,7 +164,8 @@ class FileImport:
         its end without a problem."""
         is_conversation = bool(documents[0].pieces)
         step = (self._file_exchanges if is_conversation else self._file_parts)(documents, is_last)
-        return replace(step, characters=sum(len(each.content) for each in documents))
+        characters, masked = sum(len(each.content) for each in documents), sum(each.secrets for each in documents)
+        return replace(step, characters=characters, masked=masked)
 
     def remember(self) -> None:
         """Remember the state of a file without its last documents."""

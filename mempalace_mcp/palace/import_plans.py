@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from mempalace_mcp.core.disk_set import DiskSet
 from mempalace_mcp.core.model import DrawerChanges
@@ -77,7 +78,7 @@ def plan_parts(
     for document in documents:
         part = before.get(document.key)
         drawer = None if part is None or part.drawer is None else drawers.get(part.drawer)
-        digest = text_digest(document.content)
+        digest = text_digest(document.said)
         comes_back = part is not None and part.gone and drawer is not None and not drawer.live
         if comes_back and drawer is not None:
             restored.append(drawer)
@@ -110,8 +111,10 @@ def changes_of(drawer: ImportedDrawer, document: Document) -> DrawerChanges:
 def _home_of(connection: Connection, document: Document, is_gone: Callable[[str], bool]) -> ImportedDrawer | None:
     """The drawer of the same part with the same text whose file is gone: the file has been moved. What somebody has
     deleted is known again, so that it stays so."""
-    same = imports.same_parts(connection, document.key, document.content)
-    row = next((row for row, path in same if path != document.source_file and is_gone(path)), None)
+    same = (
+        imports.same_parts(connection, document.key, text) for text in dict.fromkeys((document.content, document.said))
+    )
+    row = next((row for row, path in chain.from_iterable(same) if path != document.source_file and is_gone(path)), None)
     return None if row is None else imports.imported_drawers(connection, [row]).get(row)
 
 
@@ -158,7 +161,7 @@ def recognize(connection: Connection, document: Document, known: Mapping[int, in
     if not imports.has_unidentified(connection):
         return Recognized()
     times = {each.time for each in document.pieces} | {document.occurred_at}
-    text = document.pieces[0].text if document.occurred_at is None else None
+    text = document.pieces[0].said if document.occurred_at is None else None
     found = imports.unidentified(connection, sorted(time for time in times if time is not None), path, text)
     texts = {row: imports.imported_text(connection, drawer) for row, drawer in found.items()}
     cited = {row for row, drawer in found.items() if len(found) > 1 and imports.is_cited(connection, drawer.drawer_id)}
@@ -168,7 +171,7 @@ def recognize(connection: Connection, document: Document, known: Mapping[int, in
     )
     homes: dict[int, int] = {}
     for piece in document.pieces:
-        home = next((each.row for each in ranked if piece.text in texts[each.row]), None)
+        home = next((each.row for each in ranked if piece.said in texts[each.row]), None)
         if piece.key not in known and home is not None:
             homes[piece.key] = home
     unknown = [piece for piece in document.pieces if piece.key not in known and piece.key not in homes]
@@ -176,7 +179,7 @@ def recognize(connection: Connection, document: Document, known: Mapping[int, in
         before = imports.unidentified_before(connection, document.occurred_at, path)
         earlier = {row: imports.imported_text(connection, drawer) for row, drawer in before.items()}
         for piece in unknown:
-            home = next((row for row, older in earlier.items() if _says(older, piece.text)), None)
+            home = next((row for row, older in earlier.items() if _says(older, piece.said)), None)
             if home is not None:
                 homes[piece.key] = home
         begun = {before[row].occurred_at for row in homes.values() if row in before}
@@ -341,7 +344,8 @@ class _Layout:
         keys = {each.key for each in new}
         whole = [each for each in pieces if each.key in keys or self.homes.get(each.key) == drawer.row]
         content = render(whole)
-        if not drawer.edited and _fits(content) and covers(content, drawer.content):
+        versions = (content, render([replace(each, text=each.said) for each in whole]))
+        if not drawer.edited and _fits(content) and any(covers(each, drawer.content) for each in versions):
             return Update(drawer, content, [*new, *rewritten]), []
         left: list[Sequence[Piece]] = []
         taken: list[Piece] = []
@@ -349,13 +353,13 @@ class _Layout:
         for start, stop in runs:
             before = pieces[start - 1] if start > 0 else None
             longer = f"{content}\n\n{render(pieces[start:stop], after=before.speaker)}" if before else ""
-            if before and not drawer.edited and content.endswith(before.text) and _fits(longer):
+            if before and not drawer.edited and content.endswith((before.text, before.said)) and _fits(longer):
                 content, taken = longer, [*taken, *pieces[start:stop]]
             else:
                 left.append(pieces[start:stop])
         for each in rewritten:
             longer = f"{content}\n\n{render([each])}"
-            if covers(content, each.text):
+            if covers(content, each.text) or covers(content, each.said):
                 continue  # it has become shorter, and what it said stays
             if not drawer.edited and _fits(longer):
                 content, taken = longer, [*taken, each]

@@ -28,6 +28,7 @@ COUNTS = (
     "in_trash",
     "waiting",
     "characters",
+    "masked",
 )
 """The counts of a step, in the order in which they are shown."""
 
@@ -39,7 +40,7 @@ class ImportStep:
     `kept` are those that somebody has edited: the file tells something else now, and the edit stays. `folded` say what
     another one says, which an earlier version filed again; they are in the trash. `missing` are
     notes whose file is not there, although nothing tells that it was deleted. `waiting` is the last exchange of a
-    conversation that goes on; a later import files it. `elsewhere` counts, by wing, the drawers
+    conversation that goes on; a later import files it. `masked` are secrets. `elsewhere` counts, by wing, the drawers
     that are in another wing than the one asked for.
     """
 
@@ -56,6 +57,7 @@ class ImportStep:
     in_trash: int = 0
     waiting: int = 0
     characters: int = 0
+    masked: int = 0
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
 

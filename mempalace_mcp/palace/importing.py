@@ -51,11 +51,13 @@ QUIET_SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How files are read: into the `wing` that was asked for, with what tools returned, after the end of a turn."""
+    """How files are read: into the `wing` that was asked for, with what tools returned, after the end of a turn, and
+    with secrets as they are."""
 
     wing: str | None
     include_tools: bool
     turn_ended: bool
+    keep_secrets: bool
 
 
 class ImportOperations:
@@ -72,6 +74,7 @@ class ImportOperations:
         dry_run: bool = False,
         include_tools: bool = False,
         turn_ended: bool = False,
+        keep_secrets: bool = False,
         within: Sequence[Path] | None = None,
     ) -> Iterator[ImportStep]:
         """File what the paths hold, step by step; each step is stored before it is yielded, so stopping loses nothing.
@@ -80,14 +83,14 @@ class ImportOperations:
         it, and never removed. Parts that are gone from a note, and notes that are gone from a folder, go into the
         trash. The drawers of a file that was moved or renamed stay where they are and name its new path. With `within`
         nothing outside these folders is read, whatever links lead there. With `include_tools`, what tools returned in
-        conversations is filed too.
+        conversations is filed too. With `keep_secrets`, keys and passwords are not masked.
 
         The last exchange of a conversation that is going on waits for the next import: one whose file changed within
         `QUIET_SECONDS`, and of which nothing says that the assistant is done. `turn_ended` says so.
         """
         given = arguments.present(wing)
         chosen = text.read_name(given, "wing").shown if given else None
-        reading = Reading(chosen, include_tools, turn_ended)
+        reading = Reading(chosen, include_tools, turn_ended, keep_secrets)
         if within is not None:
             _verify_within(paths, within)
         with DryRun() if dry_run else nullcontext() as trial:
@@ -128,7 +131,12 @@ class ImportOperations:
         is_clean, is_complete, waiting = state is not None, True, 0
         is_going_on = not reading.turn_ended and _is_recent(file.path)
         entries = read_real(
-            file.path, file.root, self._stores.calendar.zone, include_tools=reading.include_tools, resume=resume
+            file.path,
+            file.root,
+            self._stores.calendar.zone,
+            include_tools=reading.include_tools,
+            keep_secrets=reading.keep_secrets,
+            resume=resume,
         )
         for batch, is_last in _batches(entries):
             problems = [entry for entry in batch if not isinstance(entry, Document)]
@@ -150,7 +158,7 @@ class ImportOperations:
                 yield ImportStep(importing.path, problems=problems)
         if waiting:
             yield ImportStep(importing.path, waiting=waiting)
-        if is_complete and importing.parts:
+        if is_complete and (importing.parts or not importing.holders):  # all of a note may be private
             yield from importing.remove_gone()
 
     def _remove_vanished(self, given: Path, trial: DryRun | None) -> Iterator[ImportStep]:

@@ -152,9 +152,9 @@ class _Turns:
         """An exchange that this turn opens. A session without a title has that of its first prompt."""
         metadata: dict[str, Any] = {"agent": NAME}
         if self.survey.title is None and opening is not None and opening.speaker is Speaker.USER:
-            self.survey.title = title_of(opening.text)
+            self.survey.title = title_of(source.filed(opening.text))
         if self.survey.title is not None:
-            metadata["title"] = self.survey.title
+            metadata["title"] = self.survey.title = source.filed(self.survey.title)
         if opening is not None and opening.message_id and self.survey.tree.is_abandoned(opening.message_id):
             metadata["branch"] = "abandoned"
         return Exchange(source, SESSIONS, metadata, resume=self._resume() if opening is not None else None)

@@ -28,6 +28,7 @@ from mempalace_mcp.palace.importers.documents import Document, Piece, Resume, So
 from mempalace_mcp.palace.importers.files import unstorable
 from mempalace_mcp.palace.importers.naming import wing_of
 from mempalace_mcp.palace.importers.typed_text import typed_text
+from mempalace_mcp.palace.privacy import shown
 
 LONGEST_DOCUMENT = 8_000
 """Characters of one document, those of blobs not counted; a longer exchange is several, cut between turns where
@@ -133,7 +134,7 @@ class Conversation:
         self._source = source
         self._session = session
         self._identities = Identities()
-        self._title = label(session.title)
+        self._title = label(session.title and source.filed(session.title))
         self._count = 0
         self._exchange: Exchange | None = None
 
@@ -148,7 +149,7 @@ class Conversation:
         if identified is None:
             return
         if self._title is None and turn.speaker is Speaker.USER:
-            self._title = title_of(text)
+            self._title = title_of(self._source.filed(text))
         if self._exchange is None or self._exchange.is_over(identified.turn):
             yield from self.finish(is_ended=True)
             self._exchange = self._next_exchange(turn, resume)
@@ -201,6 +202,8 @@ class Exchange:
     """Characters that are in no blob."""
     size: int = 0
     """All characters."""
+    secrets: int = 0
+    """Those that are masked."""
 
     def is_over(self, turn: Turn) -> bool:
         """Does this turn begin the next exchange? An exchange without a question, as its file was cut, ends with it."""
@@ -212,22 +215,27 @@ class Exchange:
         """Take a turn in; yields the parts that are thereby complete, which no later turn changes."""
         turn, name = identified.turn, identified.name
         if identified.changed:
-            if self._replace(hashed(name, "0"), turn.text):
+            if self._replace(hashed(name, "0"), turn):
                 return
             name = f"{name}:{hashed(turn.text)}"
         self.opening = self.opening or turn
         self.is_answered = self.is_answered or turn.speaker is Speaker.ASSISTANT
         if turn.metadata.get("model") and "model" not in self.metadata:
             self.metadata = {**self.metadata, "model": turn.metadata["model"]}
+        withheld = self.source.withheld(turn.text)
+        start = stop = 0
         for number, text in enumerate(cut(turn.text, LONGEST_DOCUMENT)):
-            if not text.strip():
+            start, stop = stop, stop + len(text)
+            filed = shown(turn.text, withheld, start, stop)
+            if not filed.text.strip():
                 continue
             length = readable_length(text)
             if self.length + length > LONGEST_DOCUMENT or self.size + len(text) > _LARGEST:
                 yield from self.finish()
             key = hashed(name, str(number))
             queued = hashed(identified.queued_name, str(number)) if identified.queued_name is not None else None
-            self.pieces.append(Piece(key, hashed(text), turn.speaker, text, turn.time, queued))
+            self.pieces.append(_piece(key, turn, text, filed.text, queued))
+            self.secrets += filed.secrets
             self.length += length
             self.size += len(text)
 
@@ -248,18 +256,28 @@ class Exchange:
             pieces=tuple(self.pieces),
             wing=self.wing,
             resume=self.resume,
+            secrets=self.secrets,
         )
-        self.pieces, self.length, self.size, self.resume = [], 0, 0, None
+        self.pieces, self.length, self.size, self.secrets, self.resume = [], 0, 0, 0, None
 
-    def _replace(self, key: int, text: str) -> bool:
+    def _replace(self, key: int, turn: Turn) -> bool:
         """Let a turn that was written again at greater length take the place of its shorter self."""
+        text = turn.text
         for position, piece in enumerate(self.pieces):
-            if piece.key == key and text.startswith(piece.text) and fits(text, LONGEST_DOCUMENT):
-                self.pieces[position] = Piece(key, hashed(text), piece.speaker, text, piece.time)
-                self.length += readable_length(text) - readable_length(piece.text)
-                self.size += len(text) - len(piece.text)
+            if piece.key == key and text.startswith(piece.said) and fits(text, LONGEST_DOCUMENT):
+                before, filed = (shown(each, self.source.withheld(each)) for each in (piece.said, text))
+                said = replace(turn, speaker=Speaker(piece.speaker), time=piece.time)
+                self.pieces[position] = _piece(key, said, text, filed.text)
+                self.secrets += filed.secrets - before.secrets
+                self.length += readable_length(text) - readable_length(piece.said)
+                self.size += len(text) - len(piece.said)
                 return True
         return False
+
+
+def _piece(key: int, turn: Turn, text: str, filed: str, queued_key: int | None = None) -> Piece:
+    original = None if filed == text else text
+    return Piece(key, hashed(text), turn.speaker, filed, turn.time, queued_key, original)
 
 
 def render(pieces: Sequence[Piece], after: str | None = None) -> str:

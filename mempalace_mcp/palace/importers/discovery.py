@@ -55,8 +55,9 @@ class _Entry:
 def discover(paths: Sequence[Path], within: Sequence[Path] | None = None) -> Iterator[FoundFile | SkippedFile]:
     """Files to read: the given ones, whatever their kind, and those of a known kind in the given folders.
 
-    In folders, left out are hidden files, what Git ignores there, dependencies, caches, symbolic links, files of other
-    kinds, and those that are no notes (`unwanted.py`). Nothing is yielded twice. Problems are yielded, never raised.
+    In folders, left out are hidden files, what Git or a `.palaceignore` ignores there, dependencies, caches, symbolic
+    links, files of other kinds, and those that are no notes (`unwanted.py`). Nothing is yielded twice. Problems are
+    yielded, never raised.
     With `within`, whatever a path leads to must lie in one of these folders.
     """
     seen: set[Path] = set()
@@ -150,8 +151,8 @@ def _reason_to_skip(entry: _Entry, rules: IgnoreRules | None, templates: Templat
         return "cache or dependencies"
     if entry.is_folder and is_tool_output(entry.path):
         return "output of tools"
-    if rules is not None and rules.ignores(str(entry.path), is_folder=entry.is_folder):
-        return "ignored by .gitignore"
+    if rules is not None and (by := rules.ignores(str(entry.path), is_folder=entry.is_folder)):
+        return f"ignored by {by}"
     if templates is not None and templates.hold(entry.path):
         return TEMPLATE
     if entry.is_folder:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from mempalace_mcp.core.clock import UTC_ZONE, Instant, Zone
 from mempalace_mcp.core.model import Metadata
+from mempalace_mcp.palace.privacy import Passage, passages_in, shown
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A message of a conversation, or a piece of it if it is long.
 
-    The `key` is that of the message and the same in every file that holds it; the `digest` is of the text. A message
-    that was queued at first may have been filed under the `queued_key`.
+    The `key` is that of the message and the same in every file that holds it; the `digest` is of what the file says. A
+    message that was queued at first may have been filed under the `queued_key`. The `original` is what the file says if
+    the text leaves something of it out.
     """
 
     key: int
@@ -23,6 +25,12 @@ class Piece:
     text: str
     time: Instant | None
     queued_key: int | None = None
+    original: str | None = None
+
+    @property
+    def said(self) -> str:
+        """What the file says."""
+        return self.text if self.original is None else self.original
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,8 @@ class Document:
     and `key`: the key is unique within its file, empty when the file is one document, and stays when other parts of the
     file change. The content is never blank and can be stored as it is. Without a `wing` it belongs to that of its file.
     A document that `may_grow` is the last one of a conversation, of which nothing says that it is over. When all
-    documents before one with `resume` are filed, its file may be read on from there.
+    documents before one with `resume` are filed, its file may be read on from there. Of the content, `secrets` are
+    masked; the `original` of a note is what its file says then.
     """
 
     key: str
@@ -58,6 +67,13 @@ class Document:
     wing: str | None = None
     may_grow: bool = False
     resume: Resume | None = None
+    secrets: int = 0
+    original: str | None = None
+
+    @property
+    def said(self) -> str:
+        """What the file of a note says."""
+        return self.content if self.original is None else self.original
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +109,8 @@ class Source:
     """A file to read, by its real path.
 
     `room` is that of notes in it, `zone` that of times without one. With `include_tools`, what tools returned is read.
-    With `resume`, a reader that offers such places may begin there.
+    With `resume`, a reader that offers such places may begin there. Secrets are masked unless `keep_secrets`; private
+    passages are always left out.
     """
 
     path: Path
@@ -101,11 +118,20 @@ class Source:
     zone: Zone = UTC_ZONE
     include_tools: bool = False
     resume: Resume | None = None
+    keep_secrets: bool = False
 
     @property
     def name(self) -> str:
         """The `source_file` of its documents."""
         return str(self.path)
+
+    def withheld(self, text: str) -> list[Passage]:
+        """What of a text in the file is not filed."""
+        return passages_in(text, keep_secrets=self.keep_secrets)
+
+    def filed(self, text: str) -> str:
+        """A text in the file as it is filed."""
+        return shown(text, self.withheld(text)).text
 
     def skipped(self, reason: str) -> SkippedFile:
         """The whole file is left out."""

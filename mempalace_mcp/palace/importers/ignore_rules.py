@@ -1,4 +1,5 @@
-"""What Git ignores in a folder: by `.gitignore` files, and by the exclusions of a repository and of its user."""
+"""What is ignored in a folder: by `.palaceignore` and `.gitignore` files, and by what a repository and its user exclude
+in Git."""
 
 from __future__ import annotations
 
@@ -82,18 +83,22 @@ def _beginning(file: Path) -> str:
 
 
 NAME = ".gitignore"
+OWN = ".palaceignore"
+"""As a `.gitignore`, for the palace alone; its rules are asked first."""
 
 
 @dataclass(frozen=True, slots=True)
 class IgnoreRules:
-    """The rules of one file for what lies below a folder, and those it overrules."""
+    """The rules of one file for what lies below a folder, and those it overrules. `name` is the kind of file."""
 
+    name: str
     folder: bytes
     patterns: Sequence[Pattern]
     outer: IgnoreRules | None
 
-    def ignores(self, path: str, *, is_folder: bool) -> bool:
-        """Is this path, below the folder, left out? What is below an ignored folder is not asked about."""
+    def ignores(self, path: str, *, is_folder: bool) -> str | None:
+        """The kind of file that leaves this path, below the folder, out; None if it is not left out. What is below an
+        ignored folder is not asked about."""
         encoded = _encoded(path)
         name = encoded.rpartition(b"/")[2]
         rules: IgnoreRules | None = self
@@ -101,9 +106,9 @@ class IgnoreRules:
             below = encoded[len(rules.folder) + 1 :]
             for pattern in rules.patterns:
                 if pattern.matches(below, name, is_folder=is_folder):
-                    return not pattern.takes_in
+                    return None if pattern.takes_in else rules.name
             rules = rules.outer
-        return False
+        return None
 
 
 Found = tuple[IgnoreRules | None, list[SkippedFile]]
@@ -111,8 +116,15 @@ Found = tuple[IgnoreRules | None, list[SkippedFile]]
 
 
 def read_ignore_rules(folder: Path, outer: IgnoreRules | None) -> Found:
-    """The rules that hold in a folder: its own, if it has a `.gitignore`, before the outer ones."""
-    return _read(folder / NAME, folder, outer)
+    """The rules that hold in a folder: those of its `.palaceignore` and `.gitignore`, before the outer ones."""
+    rules, problems = _read(folder / NAME, folder, outer)
+    rules, more = read_own_rules(folder, rules)
+    return rules, [*problems, *more]
+
+
+def read_own_rules(folder: Path, outer: IgnoreRules | None) -> Found:
+    """As `read_ignore_rules`, of its `.palaceignore` alone."""
+    return _read(folder / OWN, folder, outer, OWN)
 
 
 def repository_rules(root: Path, outer: IgnoreRules | None, within: Sequence[Path] | None) -> Found:
@@ -152,7 +164,7 @@ def outer_rules(top: Path, root: Path, within: Sequence[Path] | None) -> Found:
     return rules, problems
 
 
-def _read(file: Path, folder: Path, outer: IgnoreRules | None) -> Found:
+def _read(file: Path, folder: Path, outer: IgnoreRules | None, kind: str = NAME) -> Found:
     source = Source(file, room="")
     try:
         opened = open_file(source, LARGEST_TEXT)
@@ -167,7 +179,8 @@ def _read(file: Path, folder: Path, outer: IgnoreRules | None) -> Found:
     patterns = read_patterns(data)
     too_long = any(len(line) > LONGEST_LINE for line in data.split(b"\n"))
     problems = [source.skipped(f"patterns of more than {LONGEST_LINE:,} bytes are not heeded")] if too_long else []
-    return (IgnoreRules(_encoded(str(folder)).rstrip(b"/"), patterns, outer) if patterns else outer), problems
+    root = _encoded(str(folder)).rstrip(b"/")
+    return (IgnoreRules(kind, root, patterns, outer) if patterns else outer), problems
 
 
 def _encoded(path: str) -> bytes:

@@ -200,7 +200,7 @@ def wing_of(folder: Path | str) -> str:
     A worktree belongs to its repository, and so does a subfolder, as far as the disk or the path tells.
     """
     path = str(folder)
-    parts = _parts(_repository(path) or path)
+    parts = _parts(repository_of(path) or path)
     home = _home_length(parts)
     parts = _without_worktree(parts, home)
     if not parts:
@@ -236,7 +236,7 @@ def named_by_slug(slug: str) -> str:
     return "-".join(rest) or "/".join(["", *parts])
 
 
-def _repository(path: str) -> str | None:
+def repository_of(path: str) -> str | None:
     """The folder of the repository around a path that exists here; that of the main one for a worktree of Git's."""
     if not Path(path).is_absolute() or not _is_folder(path):
         return None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.model import Metadata
 from mempalace_mcp.palace.chunking import fenced_blocks
 from mempalace_mcp.palace.importers import files
 from mempalace_mcp.palace.importers.cutting import cut, fits
@@ -22,6 +23,7 @@ from mempalace_mcp.palace.importers.dates import date_note
 from mempalace_mcp.palace.importers.documents import Document, Problem, SkippedFile, Source
 from mempalace_mcp.palace.importers.files import Text, read_text
 from mempalace_mcp.palace.importers.unwanted import PRIVATE_KEY, is_private_key
+from mempalace_mcp.palace.privacy import shown, without_secrets
 
 MARK = ".obsidian"
 """The folder of a vault's settings."""
@@ -127,18 +129,36 @@ def _documents(
     source: Source, text: Text, sections: list[tuple[str, str]], occurred_at: Instant | None
 ) -> Iterator[Document]:
     common = {} if text.encoding == "utf-8" else {"encoding": text.encoding}
-    if fits(text.content, LONGEST_DOCUMENT):
-        yield Document("", source.room, text.content, source.name, occurred_at, common)
-        return
+    is_whole = fits(text.content, LONGEST_DOCUMENT)
+    withheld = source.withheld(text.content)
     numbers: Counter[str] = Counter()
-    for heading, section in sections:
-        for part in cut(section, LONGEST_DOCUMENT):
+    start = stop = 0
+    for heading, section in [("", text.content)] if is_whole else sections:
+        for part in [section] if is_whole else cut(section, LONGEST_DOCUMENT):
+            start, stop = stop, stop + len(part)
             if not part.strip():
                 continue
             numbers[heading] += 1
-            key = f"{heading}#{numbers[heading]}"
-            metadata: dict[str, Any] = common | {"part": key} | ({"heading": heading} if heading else {})
-            yield Document(key, source.room, part, source.name, occurred_at, metadata)
+            key = "" if is_whole else f"{heading}#{numbers[heading]}"
+            filed = shown(text.content, withheld, start, stop)
+            if filed.text.strip():
+                metadata = common if is_whole else {**common, **_name_of_part(heading, numbers[heading])}
+                original = None if filed.text == part else part
+                yield Document(
+                    key,
+                    source.room,
+                    filed.text,
+                    source.name,
+                    occurred_at,
+                    metadata,
+                    secrets=filed.secrets,
+                    original=original,
+                )
+
+
+def _name_of_part(heading: str, number: int) -> Metadata:
+    said = without_secrets(heading)
+    return {"part": f"{said}#{number}"} | ({"heading": said} if said else {})
 
 
 def _sections(content: str) -> list[tuple[str, str]]:

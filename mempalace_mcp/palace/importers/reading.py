@@ -14,6 +14,7 @@ from mempalace_mcp.palace.importers.exports import read_any_text, read_json
 from mempalace_mcp.palace.importers.files import real_path
 from mempalace_mcp.palace.importers.naming import SESSIONS, project_folder, room_of, wing_of
 from mempalace_mcp.palace.importers.notes import read_markdown, read_plain_text
+from mempalace_mcp.palace.importers.opting_out import LEFT_OUT, is_left_out, without_left_out
 from mempalace_mcp.palace.importers.reader import Candidate
 from mempalace_mcp.palace.importers.readers import reader_of
 
@@ -56,12 +57,19 @@ def read_real(
     *,
     include_tools: bool = False,
     resume: Resume | None = None,
+    keep_secrets: bool = False,
 ) -> Iterator[Document | Problem]:
     """As `read`, of a file at its real path: nothing is resolved anew, so a link that has come in between is a problem
     and is not followed. `zone` is the one of dates without one."""
-    source = Source(path, SESSIONS if _is_transcript(path) else _room(path, root), zone, include_tools, resume)
+    source = Source(
+        path, SESSIONS if _is_transcript(path) else _room(path, root), zone, include_tools, resume, keep_secrets
+    )
+    folder = _folder_of_history(path)
+    if folder is not None and is_left_out(folder):
+        yield source.skipped(LEFT_OUT)
+        return
     try:
-        yield from _reader_of(path)(source)
+        yield from without_left_out(_reader_of(path)(source), source)
     except OSError as error:
         yield source.skipped(f"unreadable: {error.strerror}")
 
@@ -86,11 +94,15 @@ def default_wing(path: Path, root: Path | None = None) -> str:
 
 def wing_of_real(path: Path, root: Path | None = None) -> str:
     """As `default_wing`, of a file at its real path."""
+    return wing_of(_folder_of_history(path) or _root(path, root))
+
+
+def _folder_of_history(path: Path) -> str | None:
+    """The working folder of a transcript, or of the project that a client keeps notes of, or the name of the latter."""
     if _is_transcript(path):
-        folder = working_folder(project_of_history(path), beginning_of(Source(path, SESSIONS)))
-        return wing_of(folder or _root(path, root))
+        return working_folder(project_of_history(path), beginning_of(Source(path, SESSIONS)))
     notes = folder_of_notes(path)
-    return wing_of(_root(path, root) if notes is None else notes[0])
+    return None if notes is None else notes[0]
 
 
 def _is_transcript(path: Path) -> bool:

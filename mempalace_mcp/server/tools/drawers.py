@@ -8,6 +8,7 @@ from mempalace_mcp.core.clock import format_instant
 from mempalace_mcp.core.model import Deletion
 from mempalace_mcp.core.text import MAX_CONTENT_BYTES
 from mempalace_mcp.palace.arguments import MAX_IDS
+from mempalace_mcp.palace.privacy import secrets_in
 from mempalace_mcp.server.tools.answers import (
     LISTING_TOKENS,
     MAX_TOKENS,
@@ -66,6 +67,7 @@ class AddDrawerAnswer(TypedDict):
     room: NotRequired[str]
     pending: NotRequired[bool]
     near_duplicate_of: NotRequired[str]
+    warning: NotRequired[str]
 
 
 class GetDrawersAnswer(Quoting):
@@ -133,7 +135,13 @@ def add_drawer(call: ToolCall, **drawer: Unpack[DrawerArguments]) -> AddDrawerAn
         room=drawer["room"].strip(),
         pending=filed.created,
     )
-    return {**answer, "near_duplicate_of": filed.near_duplicate_of} if filed.near_duplicate_of else answer
+    if filed.near_duplicate_of:
+        answer["near_duplicate_of"] = filed.near_duplicate_of
+    if secrets := secrets_in(drawer["content"]):
+        answer["warning"] = (
+            f"It looks as if it held a secret ({secrets[0].kind}). Filed verbatim; delete it if that is wrong."
+        )
+    return answer
 
 
 @tool("Read drawers by their ids, verbatim, with metadata; long ones in parts.", within_wings=True)

@@ -26,7 +26,8 @@ AbsolutePath = Annotated[str, AfterValidator(_verify_absolute)]
 class ImportPathAnswer(TypedDict):
     """Numbers of drawers by outcome, of those `elsewhere` than in the given wing, of files `skipped` by reason.
 
-    `problems` are the first ones. `complete` is false if the time of the call ran out; a further call goes on.
+    `problems` are the first ones. `complete` is false if the time of the call ran out; a further call goes on. `masked`
+    are secrets.
     """
 
     files: int
@@ -42,6 +43,7 @@ class ImportPathAnswer(TypedDict):
     in_trash: int
     waiting: int
     characters: int
+    masked: int
     elsewhere: Json
     skipped: Json
     problems: list[Json]

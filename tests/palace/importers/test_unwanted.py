@@ -129,7 +129,7 @@ def test_credentials_are_skipped_in_folders_by_what_they_hold(tmp_path: Path, na
     path = write(tmp_path / name, CREDENTIALS[name])
     assert found(tmp_path) == []
     assert skipped(tmp_path) == {name: "credentials"}
-    assert documents(path)[0].content == CREDENTIALS[name]
+    assert documents(path)[0].said == CREDENTIALS[name]
 
 
 @pytest.mark.parametrize(

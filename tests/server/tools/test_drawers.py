@@ -62,6 +62,15 @@ def test_the_same_text_again_is_the_same_drawer(client: Client) -> None:
     assert "near_duplicate_of" not in first
 
 
+def test_a_text_that_holds_a_secret_is_filed_verbatim_with_a_warning(client: Client) -> None:
+    content = "Deploy with ghp_q7Zk2mVx9LwPt4Rb8NcYh3Ds6Gf1Jj5Ka0Qe."
+    answer = client.call("add_drawer", wing="w", room="r", content=content)
+    assert "github token" in answer["warning"]
+    assert "ghp_" not in answer["warning"]
+    assert client.call("get_drawers", drawer_ids=[answer["drawer_id"]])["drawers"][0]["content"] == content
+    assert "warning" not in client.call("add_drawer", wing="w", room="r", content="Deploy on Tuesday.")
+
+
 def test_what_is_absent_is_left_out(client: Client) -> None:
     drawer = drawer_of(client, client.add(source_file="", added_by=None))
     assert not {"source_file", "added_by", "occurred_at"} & set(drawer)
