@@ -20,7 +20,7 @@ from mempalace_mcp.cli.importing import NOTHING_READ, ImportRequest, file_texts,
 from mempalace_mcp.cli.output import INTERRUPTED, Interrupts, Progress
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import PalaceError
-from mempalace_mcp.palace.importing import ImportSummary
+from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.setup.changes import TakenBack, make, take_back
 from mempalace_mcp.setup.clients import CLIENTS, Launch, launch_of
 from mempalace_mcp.setup.files import read_settings

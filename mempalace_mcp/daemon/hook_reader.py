@@ -18,10 +18,10 @@ from typing import Any
 from mempalace_mcp.core.errors import InvalidArgument, PalaceError
 from mempalace_mcp.core.limits import wait_for_end
 from mempalace_mcp.daemon.hook_spool import HookEvent, Spool, note
+from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.palace.importers.naming import wing_of
 from mempalace_mcp.palace.importers.reader import Machine
 from mempalace_mcp.palace.importers.readers import READERS
-from mempalace_mcp.palace.importing import ImportSummary
 from mempalace_mcp.palace.palace import Palace
 
 logger = logging.getLogger(__name__)
