@@ -13,10 +13,10 @@ from mempalace_mcp.setup import files
 from mempalace_mcp.setup.clients import launch_of
 from mempalace_mcp.setup.files import SettingsFile, digest, read_settings
 from mempalace_mcp.setup.formats import MISSING, KeyPath, SettingsFault, existing, format_of, lookup, put, take
-from mempalace_mcp.setup.hooks import is_hook_of
+from mempalace_mcp.setup.hooks import hook_within
 from mempalace_mcp.setup.journal import Journal, Put, Record, finished
 from mempalace_mcp.setup.machine import Machine
-from mempalace_mcp.setup.plan import SERVER, Step, edited
+from mempalace_mcp.setup.plan import HOOK, SERVER, Step, edited
 
 COMMAND_SECONDS = 60
 _TRIES = 5
@@ -45,14 +45,16 @@ def make(machine: Machine, step: Step, journal: Journal) -> str:
 def _replaced(file: SettingsFile, text: str, step: Step, puts: list[Put], journal: Journal) -> bool:
     """False if somebody else has changed the file meanwhile; then nothing is left of the attempt."""
     now = datetime.now()
-    folders = files.make_folders(file.path.parent)
+    folders = files.missing_folders(file.path.parent)
     copy = None
     record = None
     done = False
     try:
-        copy = files.back_up(file, now)
+        copy = files.name_of_copy(file, now)
         record = _record(file, step, now, puts, copy, folders, digest(file.encoded(text)))
         journal.add(record)
+        files.make_folder(file.path.parent)
+        files.back_up(file, copy)
         done = files.replace(file, text)
     finally:
         if not done:
@@ -66,11 +68,12 @@ def _made_by_command(machine: Machine, step: Step, journal: Journal) -> bool:
     path, wanted = step.wanted[0].path, step.wanted[0].value
     data = format_of(step.file).read(file.text)
     puts = [Put(path, wanted, len(existing(data, path)) if data is not None else 0)]
-    copy = files.back_up(file, now)
+    copy = files.name_of_copy(file, now)
     record = _record(file, step, now, puts, copy, [], None)
     done = False
     try:
         journal.add(record)
+        files.back_up(file, copy)
         after = _run(machine, step, path)
         entry = lookup(format_of(step.file).read(after.text), path)
         done = launch_of(entry) == launch_of(wanted)
@@ -158,6 +161,7 @@ def take_back(record: Record, journal: Journal) -> TakenBack:
         outcome = _taken_back(record)
     except SettingsFault as fault:
         return TakenBack(record, "left", fault.message)
+    files.clear(Path(record.file))
     files.remove_empty([Path(folder) for folder in record.folders])
     journal.change(record, None)
     return TakenBack(record, outcome)
@@ -174,6 +178,8 @@ def _taken_back(record: Record) -> str:
     for each in reversed(record.puts):
         text = _without(Path(record.file), text, each, record)
     if text == file.text:
+        if copy is not None and digest(file.data) == record.before:  # the change was never made
+            copy.unlink(missing_ok=True)
         return "gone"
     if record.before is None and not format_of(Path(record.file)).read(text):
         file.path.unlink(missing_ok=True)
@@ -203,6 +209,8 @@ def _without(file: Path, text: str, done: Put, record: Record) -> str:
     path = _found(data, done, record)
     if path is None:
         return text
+    if record.before is None and _is_base(done, record) and data.keys() != {*done.path}:
+        return text  # what others have added to a file of ours needs it too
     if done.previous is not MISSING:
         return put(format, text, path, done.previous)
     text = take(format, text, path)
@@ -212,14 +220,20 @@ def _without(file: Path, text: str, done: Put, record: Record) -> str:
     return text
 
 
+def _is_base(done: Put, record: Record) -> bool:
+    """Is it what a file of hooks must have besides hooks, such as its version?"""
+    return record.kind == HOOK and len(done.path) == 1
+
+
 def _found(data: Any, done: Put, record: Record) -> KeyPath | None:
     """Where the value is now. An entry stays ours when the client or the user has added options to it."""
     if isinstance(done.path[-1:] and done.path[-1], int):
         holder = lookup(data, done.path[:-1])
         elements = holder if isinstance(holder, list) else []
-        positions = [place for place, each in enumerate(elements) if each == done.value]
-        positions += [place for place, each in enumerate(elements) if is_hook_of(each, record.client)]
-        return (*done.path[:-1], positions[0]) if positions else None
+        places: list[KeyPath] = [(place,) for place, each in enumerate(elements) if each == done.value]
+        within = ((place, hook_within(each, record.client)) for place, each in enumerate(elements))
+        places += [(place, *inner) for place, inner in within if inner is not None]
+        return (*done.path[:-1], *places[0]) if places else None
     there = lookup(data, done.path) if data is not None else MISSING
     if there is MISSING:
         return None

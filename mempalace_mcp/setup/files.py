@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
+import itertools
 import os
 import stat
 import tempfile
@@ -84,7 +86,7 @@ def replace(file: SettingsFile, text: str) -> bool:
     try:
         if file.data is not None and not os.access(file.path, os.W_OK):
             raise SettingsFault("it is write-protected")
-        descriptor, temporary = tempfile.mkstemp(dir=file.path.parent, prefix=f".{file.path.name}.")
+        descriptor, temporary = tempfile.mkstemp(dir=file.path.parent, prefix=_prefix(file.path))
         try:
             with os.fdopen(descriptor, "wb") as written:
                 written.write(data)
@@ -102,48 +104,59 @@ def replace(file: SettingsFile, text: str) -> bool:
     return True
 
 
-def back_up(file: SettingsFile, now: datetime) -> Path | None:
-    """Copy the file beside itself, under a name that is free; None if there is no file.
+def name_of_copy(file: SettingsFile, now: datetime) -> Path | None:
+    """A free name beside the file for a copy of it; None if there is no file."""
+    name = f"{file.path.name}.bak-{now:%Y%m%dT%H%M%S}"
+    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    copies = (file.path.with_name(each) for each in names)
+    return None if file.data is None else next(copy for copy in copies if not os.path.lexists(copy))
+
+
+def back_up(file: SettingsFile, copy: Path | None) -> None:
+    """Copy the file as it was read, with its owner and mode, to where nothing is yet.
 
     Raises:
-        SettingsFault: the copy cannot be written.
+        SettingsFault: the copy cannot be written; there is none.
     """
-    if file.data is None:
-        return None
-    name = f"{file.path.name}.bak-{now:%Y%m%dT%H%M%S}"
-    for number in range(1, 1000):
-        copy = file.path.with_name(name if number == 1 else f"{name}-{number}")
-        try:
-            descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise SettingsFault(f"no copy of it can be made: {error.strerror}") from error
-        try:
-            with os.fdopen(descriptor, "wb") as written:
-                written.write(file.data)
-                written.flush()
-                os.fsync(written.fileno())
-            _take_over_mode(file.path, copy)
-        except OSError as error:
-            copy.unlink(missing_ok=True)
-            raise SettingsFault(f"no copy of it can be made: {error.strerror}") from error
-        return copy
-    raise SettingsFault("no copy of it can be made: there are a thousand already")
+    if copy is None or file.data is None:
+        return
+    try:
+        descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as written:
+            written.write(file.data)
+            written.flush()
+            os.fsync(written.fileno())
+        _take_over_mode(file.path, copy)
+    except OSError as error:
+        raise SettingsFault(f"no copy of it can be made: {error.strerror}") from error
 
 
-def make_folders(folder: Path) -> list[Path]:
-    """Make the folder and those above it; returns the new ones, the outermost first.
+def clear(file: Path) -> None:
+    """Remove what killed processes have left of their attempts to replace the file."""
+    path = Path(os.path.realpath(file))
+    for left in path.parent.glob(f"{glob.escape(_prefix(path))}*"):
+        left.unlink(missing_ok=True)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}.setup-"
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """The folder and those above it that are not there, the outermost first."""
+    return [each for each in (*reversed(folder.parents), folder) if not each.exists()]
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder and those above it.
 
     Raises:
         SettingsFault: it cannot be made.
     """
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsFault(f"its folder cannot be made: {error.strerror}") from error
-    return missing[::-1]
 
 
 def remove_empty(folders: list[Path]) -> None:
@@ -151,7 +164,9 @@ def remove_empty(folders: list[Path]) -> None:
     for folder in reversed(folders):
         try:
             folder.rmdir()
-        except OSError:  # something else is in it, or it is gone
+        except FileNotFoundError:
+            continue
+        except OSError:  # something else is in it
             return
 
 

@@ -44,6 +44,21 @@ def is_hook_of(value: Any, client: str) -> bool:
     return any(found["client"] == client for found in map(_OURS.search, _command_lines(value)) if found)
 
 
+def hook_within(element: Any, client: str) -> KeyPath | None:
+    """Where our command is within an element of a list of hooks: `()` if the element runs nothing else.
+
+    None if it is not there, or cannot be told from the commands of others.
+    """
+    if not is_hook_of(element, client):
+        return None
+    if all((found := _OURS.search(line)) and found["client"] == client for line in _command_lines(element)):
+        return ()
+    group = element.get("hooks") if isinstance(element, dict) else None
+    inner = (place for place, each in enumerate(group if isinstance(group, list) else []) if is_hook_of(each, client))
+    place = next(inner, None)
+    return None if place is None else ("hooks", place)
+
+
 def _command_lines(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value.replace('", "', " ").replace('",', " ")

@@ -7,7 +7,7 @@ then taken back by changing nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,9 @@ from mempalace_mcp.setup.machine import Machine
 
 FILE = ".mempalace-mcp/setup.json"
 """Below the home directory, since the settings of clients are those of one user, whatever palace they name."""
+
+Imports = dict[str, dict[str, Any]]
+_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +78,15 @@ class Journal:
         Raises:
             SettingsFault: the journal cannot be read.
         """
-        try:
-            return [Record.of(each) for each in self._read()["records"]]
-        except (KeyError, TypeError) as error:
-            raise self._broken(f"{error!r}") from error
+        return self._read(files.read_settings(self.path))[0]
 
-    def imports(self) -> dict[str, dict[str, Any]]:
-        """The last import of each client, by its id: `at`, `sessions`, `path`.
+    def imports(self) -> Imports:
+        """The last import of each client, by its id: `at`, `palace`, `until`, `sessions`.
 
         Raises:
             SettingsFault: the journal cannot be read.
         """
-        found = self._read().get("imports", {})
-        return found if isinstance(found, dict) else {}
+        return self._read(files.read_settings(self.path))[1]
 
     def add(self, record: Record) -> None:
         """Write down a change that is about to be made.
@@ -95,7 +94,7 @@ class Journal:
         Raises:
             SettingsFault: the journal cannot be read or written.
         """
-        self._write([*self.records(), record])
+        self._update(lambda records, imports: ([*records, record], imports))
 
     def change(self, record: Record, to: Record | None) -> None:
         """Replace a record, or forget it.
@@ -103,8 +102,8 @@ class Journal:
         Raises:
             SettingsFault: the journal cannot be read or written.
         """
-        rest = [each for each in self.records() if each != record]
-        self._write(rest if to is None else [*rest, to])
+        now = [] if to is None else [to]
+        self._update(lambda records, imports: ([each for each in records if each != record] + now, imports))
 
     def note_import(self, client: str, **details: Any) -> None:
         """Write down that the histories of a client were imported.
@@ -112,29 +111,30 @@ class Journal:
         Raises:
             SettingsFault: the journal cannot be read or written.
         """
-        self._write(self.records(), {**self.imports(), client: details})
+        self._update(lambda records, imports: (records, {**imports, client: details}))
 
-    def _read(self) -> dict[str, Any]:
-        text = files.read_settings(self.path).text
+    def _read(self, file: files.SettingsFile) -> tuple[list[Record], Imports]:
         try:
-            data = json.loads(text) if text.strip() else {"records": []}
-        except ValueError as error:
-            raise self._broken(str(error)) from error
-        if not isinstance(data, dict):
-            raise self._broken("it is no object")
-        return data
+            data = json.loads(file.text) if file.text.strip() else {"records": [], "imports": {}}
+            return [Record.of(each) for each in data["records"]], dict(data["imports"])
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise self._broken(f"{error}") from error
 
-    def _write(self, records: Sequence[Record], imports: dict[str, dict[str, Any]] | None = None) -> None:
-        imports = self.imports() if imports is None else imports
-        if not records and not imports:
-            self.path.unlink(missing_ok=True)
-            files.remove_empty([self.path.parent])
-            return
-        files.make_folders(self.path.parent)
-        data = {"records": [record.as_dict() for record in records], "imports": imports}
-        text = json.dumps(data, indent=1, ensure_ascii=True) + "\n"
-        if not files.replace(files.read_settings(self.path), text):
-            raise SettingsFault(f"{self.path} is being changed by another setup", hint="Wait for it, then try again.")
+    def _update(self, change: Callable[[list[Record], Imports], tuple[list[Record], Imports]]) -> None:
+        """Another setup may write at the same time: then what it wrote is read, and changed in turn."""
+        for _ in range(_TRIES):
+            file = files.read_settings(self.path)
+            records, imports = change(*self._read(file))
+            if not records and not imports:
+                self.path.unlink(missing_ok=True)
+                files.clear(self.path)
+                files.remove_empty([self.path.parent])
+                return
+            files.make_folder(self.path.parent)
+            data = {"records": [record.as_dict() for record in records], "imports": imports}
+            if files.replace(file, json.dumps(data, indent=1) + "\n"):
+                return
+        raise SettingsFault(f"{self.path} is being changed by another setup", hint="Wait for it, then try again.")
 
     def _broken(self, why: str) -> SettingsFault:
         hint = "Move it away; what it tells of has to be taken back by hand, from the copies beside the settings."

@@ -14,7 +14,7 @@ from mempalace_mcp.setup.clients import NAME, Client, Launch, Place, found_place
 from mempalace_mcp.setup.files import read_settings
 from mempalace_mcp.setup.formats import MISSING, KeyPath, SettingsFault, existing, format_of, lookup, put
 from mempalace_mcp.setup.histories import History, histories
-from mempalace_mcp.setup.hooks import HOOKS, Hook, is_hook_of
+from mempalace_mcp.setup.hooks import HOOKS, Hook, hook_within, is_hook_of
 from mempalace_mcp.setup.journal import Put, Record
 from mempalace_mcp.setup.machine import Machine
 from mempalace_mcp.setup.plugins import Plugin, plugin_of
@@ -225,8 +225,11 @@ def _path_for(data: Any, hook: Hook, step: Step) -> KeyPath | None:
         elements = there if isinstance(there, list) else []
         if hook.value in elements:
             return None
-        ours = [place for place, each in enumerate(elements) if is_hook_of(each, step.client)]
-        return (*hook.path, ours[0] if ours else len(elements))
+        ours = next((place for place, each in enumerate(elements) if is_hook_of(each, step.client)), None)
+        if ours is None:
+            return (*hook.path, len(elements))
+        # Somebody has put commands of others beside ours: then it is theirs to keep.
+        return (*hook.path, ours) if hook_within(elements[ours], step.client) == () else None
     if there is MISSING or step.kind == SERVER:
         return None if there == hook.value else hook.path
     if not hook.path and there != hook.value:

@@ -103,7 +103,22 @@ def test_a_hook_whose_timeout_the_user_has_changed_is_taken_back(tmp_path: Path)
     data["hooks"]["stop"].append({"command": "other"})
     write(file, data)
     undo(on)
-    assert json.loads(file.read_text(encoding="utf-8")) == {"hooks": {"stop": [{"command": "other"}]}}
+    left = {"version": 1, "hooks": {"stop": [{"command": "other"}]}}
+    assert json.loads(file.read_text(encoding="utf-8")) == left
+
+
+def test_a_command_that_was_put_beside_ours_stays(tmp_path: Path) -> None:
+    on = machine(tmp_path / "home")
+    set_up(on, "claude-code")
+    file = on.home / ".claude/settings.json"
+    data = json.loads(file.read_text(encoding="utf-8"))
+    other = {"type": "command", "command": "notify"}
+    data["hooks"]["Stop"][0]["hooks"].insert(0, other)
+    data["hooks"]["Stop"][0]["hooks"][1]["command"] = "/earlier/mempalace-mcp"
+    write(file, data)
+    assert not planned(on, "claude-code")[0].steps
+    undo(on)
+    assert json.loads(file.read_text(encoding="utf-8")) == {"hooks": {"Stop": [{"hooks": [other]}]}}
 
 
 def test_the_plugin_of_opencode_is_a_file_of_its_own(tmp_path: Path) -> None:
