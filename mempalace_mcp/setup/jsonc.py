@@ -10,13 +10,12 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from mempalace_mcp.setup.formats import Key, KeyPath, SettingsFault, existing, lookup, nested, newline_of, place_in
 
 _STRING = r'"(?:\\.|[^"\\\r\n])*"'
-_COMMENT = re.compile(rf"{_STRING}|//[^\r\n]*|/\*.*?\*/", re.DOTALL)
+_COMMENT = re.compile(rf"{_STRING}|//[^\r\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _TRAILING_COMMA = re.compile(rf"{_STRING}|,(?=[ \t\r\n]*[}}\]])", re.DOTALL)
 _SPACE = re.compile(r"[ \t\r\n]*")
 _INDENTED_KEY = re.compile(r'^([ \t]+)"', re.MULTILINE)
@@ -82,13 +81,21 @@ class _Container:
 
 
 class _Document:
-    """A text, and the same text without comments (`bare`) and without trailing commas too (`plain`)."""
+    """A text, the same text without comments (`bare`) and without trailing commas too (`plain`), and what it says.
+
+    Raises:
+        SettingsFault: it is not valid.
+    """
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text = self.bare = self.plain = text
         self.newline = newline_of(text)
-        self.bare = _COMMENT.sub(lambda found: found[0] if found[0][0] == '"' else _blanks(found[0]), text)
-        self.plain = _TRAILING_COMMA.sub(self._without_comma, self.bare)
+        try:
+            self.data = _load(text)  # large files are JSON as a rule, and have nothing to blank
+        except SettingsFault:
+            self.bare = _COMMENT.sub(_without_comment, text)
+            self.plain = _TRAILING_COMMA.sub(self._without_comma, self.bare)
+            self.data = _load(self.plain)
 
     def _without_comma(self, found: re.Match[str]) -> str:
         before = found.start() - 1
@@ -96,25 +103,6 @@ class _Document:
             before -= 1
         is_wrong = before < 0 or self.bare[before] in _BEFORE_A_COMMA_IS_WRONG
         return found[0] if found[0][0] == '"' or is_wrong else " "
-
-    @cached_property
-    def data(self) -> Any:
-        """What the text says; None if it says nothing.
-
-        Raises:
-            SettingsFault: it is not valid.
-        """
-        if not self.plain.strip(" \t\r\n"):
-            return None
-        try:
-            return json.loads(self.plain, parse_constant=_refuse)
-        except json.JSONDecodeError as error:
-            message = f"{error.msg[0].lower()}{error.msg[1:]}"
-            raise SettingsFault(message, line=error.lineno, column=error.colno) from error
-        except RecursionError as error:
-            raise SettingsFault("it is nested too deeply") from error
-        except ValueError as error:
-            raise SettingsFault(f"{error}") from error
 
     def container(self, path: KeyPath) -> _Container:
         """Where the value at a path is, with its members if it has any."""
@@ -225,8 +213,37 @@ class _Document:
         return line[: len(line) - len(line.lstrip(" \t"))]
 
 
-def _blanks(comment: str) -> str:
-    return re.sub(r"[^\r\n]", " ", comment)
+def _load(text: str) -> Any:
+    """What JSON says; None if it says nothing.
+
+    Raises:
+        SettingsFault: it is not valid.
+    """
+    if not text.strip(" \t\r\n"):
+        return None
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        message = f"{error.msg[0].lower()}{error.msg[1:]}"
+        raise SettingsFault(message, line=error.lineno, column=error.colno) from error
+    except RecursionError as error:
+        raise SettingsFault("it is nested too deeply") from error
+    except ValueError as error:
+        raise SettingsFault(f"{error}") from error
+
+
+def _without_comment(found: re.Match[str]) -> str:
+    """Blanks for a comment, with its line ends; a text stays.
+
+    Raises:
+        SettingsFault: the comment is not closed.
+    """
+    if found[0][0] == '"':
+        return found[0]
+    if found[0].startswith("/*") and not (found[0].endswith("*/") and len(found[0]) > 3):
+        line, column = place_in(found.string, found.start())
+        raise SettingsFault("a comment is not closed", line=line, column=column)
+    return re.sub(r"[^\r\n]", " ", found[0])
 
 
 def _refuse(name: str) -> Any:
