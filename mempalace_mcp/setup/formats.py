@@ -112,9 +112,8 @@ def put(format: Format, text: str, path: KeyPath, value: Any) -> str:
     Raises:
         SettingsFault: the text is not valid, something else stands on the way, or the edit would change other settings.
     """
-    expected = with_value(format.read(text), path, value)
     changed = format.insert(text, path, value)
-    if format.read(changed) != expected:
+    if format.read(changed) != with_value(format.read(text), path, value):
         raise SettingsFault(UNSAFE, hint=BY_HAND)
     return changed
 

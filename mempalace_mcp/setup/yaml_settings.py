@@ -45,7 +45,9 @@ class Yaml:
         if there == path:
             return self.insert(self.remove(text, path), path, value)
         if not isinstance(lookup(data, there), dict | None):
-            raise SettingsFault(f"{'.'.join(map(str, there)) or 'the file'} is not an object")
+            mark = _nodes(text, there)[-1].start_mark
+            shown = ".".join(map(str, there)) or "the file"
+            raise SettingsFault(f"{shown} is not an object", line=mark.line + 1, column=mark.column + 1)
         key, inner = path[len(there)], nested(path[len(there) + 1 :], value)
         node = _nodes(text, there)[-1] if data is not None else None
         if node is not None and isinstance(node, yaml.MappingNode) and node.flow_style:
