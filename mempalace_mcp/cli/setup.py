@@ -26,7 +26,6 @@ from mempalace_mcp.setup.clients import CLIENTS, Launch, launch_of
 from mempalace_mcp.setup.files import read_settings
 from mempalace_mcp.setup.formats import SettingsFault, format_of, lookup
 from mempalace_mcp.setup.histories import History
-from mempalace_mcp.setup.hooks import HOOKS
 from mempalace_mcp.setup.journal import Journal
 from mempalace_mcp.setup.machine import Machine
 from mempalace_mcp.setup.plan import HOOK, SERVER, ClientPlan, Planner, State, Step, Wish, edited
@@ -110,7 +109,14 @@ def run_setup(settings: Settings, wish: Wish, *, yes: bool, dry_run: bool, as_js
     report.applied = True
     _change(machine, journal, report, as_json)
     _probe(report, as_json)
-    code = _import(journal, report, as_json) if any(plan.histories for plan in report.plans) else 0
+    code = 0
+    if any(plan.histories for plan in report.plans):
+        try:
+            code = _import(journal, report, as_json)
+        except PalaceError as error:  # what was connected stays connected, and is told
+            report.errors.append({**error.as_dict(), "client": None, "file": str(settings.palace)})
+            if not as_json:
+                click.echo(f"Import: {error.message}. {error.hint or ''}".rstrip(), err=True)
     return _end(report, as_json, code or (0 if report.is_well else 1))
 
 
@@ -173,9 +179,30 @@ def _written(plan: ClientPlan) -> Launch:
 def _import(journal: Journal, report: Report, as_json: bool) -> int:
     """File the histories, and search once over what was filed. Returns the exit code."""
     from mempalace_mcp.cli import manage
-    from mempalace_mcp.runtime.app import open_app
 
     summary, stopped = ImportSummary(), False
+    try:
+        stopped = _file(journal, report, summary, as_json)
+    finally:
+        report.imported = summary.as_dict(complete=not stopped)
+    if not as_json:
+        click.echo(format_result(report.imported, dry_run=False))
+    if stopped:
+        return INTERRUPTED
+    if not report.imported["files"]:
+        return NOTHING_READ
+    found = manage.search(report.settings, QUESTION, "hybrid", True, limit=3)
+    report.found = {"query": QUESTION, **json.loads(found)}
+    if not as_json:
+        shown = manage.format_search(report.found)
+        click.echo(f"\nSearch: {QUESTION!r}\n{shown}\n\nAsk your own: mempalace-mcp search 'QUERY'")
+    return 0
+
+
+def _file(journal: Journal, report: Report, summary: ImportSummary, as_json: bool) -> bool:
+    """File and embed the histories of all clients; was it interrupted?"""
+    from mempalace_mcp.runtime.app import open_app
+
     total = sum(history.sessions for plan in report.plans for history in plan.histories)
     with Interrupts() as interrupts, open_app(report.settings) as app:
         try:
@@ -192,21 +219,9 @@ def _import(journal: Journal, report: Report, as_json: bool) -> int:
             with Progress("embedding", enabled=not as_json) as progress:
                 app.wait_until_indexed(progress.show, interrupts.check)
         except KeyboardInterrupt:
-            stopped = True
             click.echo("Stopped. What was filed is kept; run setup again to continue.", err=True)
-    report.imported = summary.as_dict(complete=not stopped)
-    if not as_json:
-        click.echo(format_result(report.imported, dry_run=False))
-    if stopped:
-        return INTERRUPTED
-    if not report.imported["files"]:
-        return NOTHING_READ
-    found = manage.search(report.settings, QUESTION, "hybrid", True, limit=3)
-    report.found = {"query": QUESTION, **json.loads(found)}
-    if not as_json:
-        shown = manage.format_search(report.found)
-        click.echo(f"\nSearch: {QUESTION!r}\n{shown}\n\nAsk your own: mempalace-mcp search 'QUERY'")
-    return 0
+            return True
+    return False
 
 
 def _note_import(journal: Journal, settings: Settings, plan: ClientPlan) -> None:
@@ -270,12 +285,12 @@ def run_status(settings: Settings, clients: tuple[str, ...], as_json: bool) -> i
         shown = {"palace": str(settings.palace), "command": list(planner.launch), "clients": rows}
         click.echo(json.dumps(shown, ensure_ascii=False))
         return 0
-    cells = [(row["name"], row["server"]["text"], row["hooks"]["text"], _format_imported(row)) for row in rows]
+    cells = [_status_cells(row) for row in rows]
     click.echo(output.table(("client", "server", "hooks", "imported"), cells) if cells else _NO_CLIENT)
     for row in rows:
-        for part in ("server", "hooks"):
-            if row[part].get("note"):
-                click.echo(f"{row['name']}: {_short(row[part]['file'])}: {row[part]['note']}")
+        for step in (row["server"], row["hooks"]):
+            if step and step["note"]:
+                click.echo(f"{row['name']}: {_short(step['file'])}: {step['note']}")
     return 0
 
 
@@ -290,22 +305,27 @@ _CONNECTED = {
 
 
 def _status_of(plan: ClientPlan, imported: dict[str, Any] | None) -> dict[str, Any]:
-    server = _step_as_dict(plan.server) | {"text": _CONNECTED[plan.server.state][0]}
-    hooks: dict[str, Any] = {"text": "–" if plan.client.id not in HOOKS else ""}
-    if plan.hooks is not None:
-        hooks = _step_as_dict(plan.hooks) | {"text": _CONNECTED[plan.hooks.state][1]}
-        hooks["note"] = hooks["note"] if plan.hooks.state is State.FAULT else ""
-    sessions = [_history_as_dict(history) for history in plan.histories]
-    connected = plan.server.state in (State.THERE, State.PLUGIN)
-    base = {"client": plan.client.id, "name": plan.name, "connected": connected}
-    return base | {"server": server, "hooks": hooks, "imported": imported, "sessions": sessions}
+    hooks = None if plan.hooks is None else _step_as_dict(plan.hooks)
+    if hooks and plan.hooks and plan.hooks.state is not State.FAULT:
+        hooks["note"] = ""  # it says what to do once they are added
+    return {
+        "client": plan.client.id,
+        "name": plan.name,
+        "connected": plan.server.state in (State.THERE, State.PLUGIN),
+        "server": _step_as_dict(plan.server),
+        "hooks": hooks,
+        "imported": imported,
+        "sessions": [_history_as_dict(history) for history in plan.histories],
+    }
 
 
-def _format_imported(row: dict[str, Any]) -> str:
-    if row["imported"]:
-        return f"{row['imported']['sessions']:,} sessions on {row['imported']['at'][:10]}"
+def _status_cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
     there = sum(each["sessions"] for each in row["sessions"])
-    return f"none of {output.count(there, 'session')}" if there else "–"
+    imported = f"none of {output.count(there, 'session')}" if there else "–"
+    if row["imported"]:
+        imported = f"{output.count(row['imported']['sessions'], 'session')} on {row['imported']['at'][:10]}"
+    hooks = _CONNECTED[row["hooks"]["state"]][1] if row["hooks"] else "–"
+    return row["name"], _CONNECTED[row["server"]["state"]][0], hooks, imported
 
 
 _NO_CLIENT = "No client was found on this machine. Name one with --client, for example --client claude-code."

@@ -185,6 +185,14 @@ def test_unknown_clients_and_opposite_wishes_are_refused(home: Path) -> None:
     assert "not both" in run(home, "--undo", "--status", code=2)
 
 
+def test_a_palace_that_cannot_be_used_keeps_no_client_from_being_connected(home: Path, tmp_path: Path) -> None:
+    write(tmp_path / "palace" / "palace.db", "this is no database" * 100)
+    done = run_json(home, "--yes", "--client", "claude-code", "--palace", str(tmp_path / "palace"), code=1)
+    assert [step["result"] for step in done["clients"][0]["steps"]] == ["done", "done"]
+    assert "palace.db" in done["errors"][-1]["message"]
+    assert run_json(home, "--undo")["ok"]
+
+
 def test_a_server_that_does_not_start_is_reported(home: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "programs" / "mempalace-mcp"
     wrong.parent.mkdir()

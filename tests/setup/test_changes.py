@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mempalace_mcp.setup.changes import make
+from mempalace_mcp.setup import files
+from mempalace_mcp.setup.changes import make, take_back
 from mempalace_mcp.setup.clients import CLIENTS, launch_of, settings_file
 from mempalace_mcp.setup.formats import SettingsFault, lookup
 from mempalace_mcp.setup.hooks import HOOKS
@@ -218,6 +219,49 @@ def test_a_command_that_does_nothing_is_replaced_by_an_edit(does: str, tmp_path:
     assert set_up(on, "codex") == ["written", "written"]
     assert "mcp_servers.mempalace" in (on.home / ".codex/config.toml").read_text(encoding="utf-8")
     assert not list(on.home.rglob("*.bak-*"))
+
+
+def test_a_client_that_writes_after_its_command_has_ended_is_waited_for(tmp_path: Path) -> None:
+    on = machine(tmp_path / "home")
+    file = write(on.home / ".config/Code/User/mcp.json", "{}")
+    entry = json.dumps({"servers": {"mempalace": {"command": f"{tmp_path}/programs/mempalace-mcp"}}})
+    script(tmp_path / "programs" / "code", f"(sleep 0.5; echo '{entry}' > '{file}') >/dev/null 2>&1 &")
+    on = machine(on.home, PATH=f"{tmp_path}/programs:/usr/bin:/bin")
+    assert set_up(on, "vscode") == ["by code", "written"]
+    undo(on)
+    assert file.read_text(encoding="utf-8") == "{}"
+
+
+def test_a_file_that_changes_between_reading_and_writing_is_not_overwritten(tmp_path: Path) -> None:
+    file = write(tmp_path / "mcp.json", "{}")
+    read = files.read_settings(file)
+    file.write_text('{"of": "others"}', encoding="utf-8")
+    assert not files.replace(read, "{ }")
+    assert file.read_text(encoding="utf-8") == '{"of": "others"}'
+    assert [each.name for each in tmp_path.iterdir()] == ["mcp.json"]
+
+
+def test_only_the_clients_that_are_named_are_taken_back(tmp_path: Path) -> None:
+    on = machine(tmp_path / "home")
+    set_up(on, "zed", "cursor")
+    journal = Journal(on)
+    for record in reversed([each for each in journal.records() if each.client == "zed"]):
+        take_back(record, journal)
+    assert planned(on, "cursor")[0].server.state is State.THERE
+    assert planned(on, "zed")[0].server.state is State.ADD
+
+
+def test_a_file_that_was_damaged_since_is_left_and_told(tmp_path: Path) -> None:
+    on = machine(tmp_path / "home")
+    set_up(on, "zed")
+    file = on.home / ".config/zed/settings.json"
+    file.write_text(file.read_text(encoding="utf-8")[:-3], encoding="utf-8")
+    before = file.read_bytes()
+    undone = undo(on)
+    assert [each.outcome for each in undone] == ["left"]
+    assert "line" in undone[0].note
+    assert file.read_bytes() == before
+    assert Journal(on).records()
 
 
 def test_a_change_that_was_planned_and_not_made_is_taken_back_by_nothing(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from mempalace_mcp.setup.journal import FILE
 from mempalace_mcp.setup.machine import Machine
 from tests.setup.support import machine, planned, set_up, snapshot, undo, write
 
+pytestmark = pytest.mark.long
+
 KILLED = 9
 
 
