@@ -13,6 +13,7 @@ import click
 from mempalace_mcp.cli import output
 from mempalace_mcp.cli.output import INTERRUPTED, Interrupts, Progress
 from mempalace_mcp.core.config import Settings
+from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.palace.migration.items import Options
 from mempalace_mcp.palace.migration.migrating import KINDS, OUTCOMES, Checked, Migration
 from mempalace_mcp.palace.migration.sources import find_memories, recognize
@@ -60,6 +61,7 @@ def run_migration(settings: Settings, path: Path, wing: str | None, dry_run: boo
     options = options_of(settings, os.environ, wing)
     checked: Checked | None = None
     complete = False
+    failure: PalaceError | None = None
     with Interrupts() as interrupts, open_app(settings) as app:
         migration = Migration(app.stores, source, path, options, dry_run=dry_run)
         try:
@@ -73,6 +75,8 @@ def run_migration(settings: Settings, path: Path, wing: str | None, dry_run: boo
             complete = True
         except KeyboardInterrupt:
             click.echo("Stopped. What has come is kept; run the same command again to continue.", err=True)
+        except PalaceError as error:
+            failure = error
         result = {
             "source": source.name,
             "path": str(path),
@@ -81,9 +85,13 @@ def run_migration(settings: Settings, path: Path, wing: str | None, dry_run: boo
             **migration.report.as_dict(),
             "checked": None if checked is None else _checked(checked),
         }
+        if failure is not None:
+            result["error"] = failure.as_dict()
         click.echo(json.dumps(result, ensure_ascii=False) if as_json else format_report(source.title, result))
         if complete and not dry_run:
             _embed(app, interrupts, as_json)
+    if failure is not None:
+        return _explain(failure, as_json)
     if not complete:
         return INTERRUPTED
     return WRONG if checked is not None and checked.wrong else 0
@@ -97,6 +105,13 @@ def _embed(app: Any, interrupts: Interrupts, as_json: bool) -> None:
             app.wait_until_indexed(progress.show, interrupts.check)
     except KeyboardInterrupt:
         click.echo("Stopped. The rest is embedded when the palace is used.", err=True)
+
+
+def _explain(failure: PalaceError, as_json: bool) -> int:
+    """Say what has ended the migration; JSON has said so already."""
+    if not as_json:
+        click.echo(f"Error: {failure.message}\n  {failure.hint or ''}\n  What has come is kept.", err=True)
+    return WRONG
 
 
 def _checked(checked: Checked) -> dict[str, Any]:

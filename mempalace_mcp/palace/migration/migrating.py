@@ -108,7 +108,6 @@ class _Text:
 
     item: TextItem
     drawer: NewDrawer
-    spans: Sequence[Span]
     digest: bytes
 
     @property
@@ -129,6 +128,7 @@ class _Fact:
 
 
 Prepared = _Text | _Fact
+_WRITTEN = ("filed", "updated")
 
 
 class Migration:
@@ -150,10 +150,8 @@ class Migration:
             PalaceError: the memory or the palace cannot be read or written any further.
         """
         for group in _groups(self._prepared(self._source.read(self._path, self._options))):
-            if self._dry_run:
-                self._look(group)
-            else:
-                self._store(group)
+            if new := self._look(group):
+                self._store(new)
             self.report.items += len(group)
             yield self.report
 
@@ -196,40 +194,49 @@ class Migration:
             return
         for part in parts_of(item):
             drawer = new_drawer(part, self._source.name)
-            yield _Text(part, drawer, chunking.split(part.content), content_hash(part.content))
+            yield _Text(part, drawer, content_hash(part.content))
 
-    def _look(self, group: Sequence[Prepared]) -> None:
-        """Count what would become of a group."""
+    def _look(self, group: Sequence[Prepared]) -> list[Prepared]:
+        """Count what need not be stored of a group, or would be; returns the rest."""
         with self._stores.reader.read() as connection:
             known = foreign_ids.find_items(connection, self.scope, [each.item.id for each in group])
+        new = []
         for each in group:
-            self._count(each, _fate(each, known.get(each.item.id)))
+            fate = _fate(each, known.get(each.item.id))
+            if fate in _WRITTEN and not self._dry_run:
+                new.append(each)
+            else:
+                self._count(each, fate)
+        return new
 
     def _store(self, group: Sequence[Prepared]) -> None:
+        """Store items in one transaction, in which it is decided anew what becomes of them."""
+        spans = {each.item.id: chunking.split(each.item.content) for each in group if isinstance(each, _Text)}
+
         def work(tx: Transaction) -> list[str]:
             known = foreign_ids.find_items(tx.connection, self.scope, [each.item.id for each in group])
-            return [self._save(tx, each, known.get(each.item.id)) for each in group]
+            return [self._save(tx, each, known.get(each.item.id), spans.get(each.item.id, ())) for each in group]
 
         outcomes = self._stores.writer.write(work, Deadline(COMMAND_SECONDS))
         for each, outcome in zip(group, outcomes, strict=True):
             self._count(each, outcome)
         self._stores.filed()
 
-    def _save(self, tx: Transaction, each: Prepared, known: ForeignItem | None) -> str:
+    def _save(self, tx: Transaction, each: Prepared, known: ForeignItem | None, spans: Sequence[Span]) -> str:
         """Do with an item what is to be done, and say what that was."""
         outcome = _fate(each, known)
         if isinstance(each, _Fact):
             return self._record(tx, each) if outcome == "filed" else outcome
         if outcome == "filed":
-            return self._file(tx, each)
+            return self._file(tx, each, spans)
         if outcome == "updated" and known is not None and known.drawer_id is not None:
             changes = DrawerChanges(content=each.drawer.content)
-            self._stores.drawers.update(tx, known.drawer_id, changes, each.spans)
+            self._stores.drawers.update(tx, known.drawer_id, changes, spans)
             self._remember(tx, each, known.drawer_id)
         return outcome
 
-    def _file(self, tx: Transaction, each: _Text) -> str:
-        filed = self._stores.drawers.file(tx, each.drawer, each.spans)
+    def _file(self, tx: Transaction, each: _Text, spans: Sequence[Span]) -> str:
+        filed = self._stores.drawers.file(tx, each.drawer, spans)
         if each.item.entry is not None:
             agent, topic = mended(each.item.entry.agent, "unknown"), mended(each.item.entry.topic, "general")
             self._stores.diary.enter(tx, filed.drawer_id, agent, topic.shown)

@@ -25,10 +25,11 @@ def read_time(value: object, zone: Zone, edge: Edge = Edge.START) -> Instant | N
         return _of_number(value)
     if not isinstance(value, str) or not value.strip():
         return None
-    read = read_date(value)  # also forms that are no ISO 8601
-    for written in (value, read if isinstance(read, str) else ""):
-        with suppress(InvalidArgument):
-            return clock.parse(written, "time", edge, zone)
+    with suppress(InvalidArgument):
+        return clock.parse(value, "time", edge, zone)
+    read = read_date(value)  # the forms that are no ISO 8601
+    with suppress(InvalidArgument):
+        return clock.parse(read, "time", edge, zone) if isinstance(read, str) else None
     return None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mempalace_mcp.core.clock import UTC_ZONE
-from mempalace_mcp.core.errors import PalaceError, StorageError
+from mempalace_mcp.core.errors import InvalidArgument, PalaceError, StorageError
 from mempalace_mcp.core.foreign_database import ForeignDatabase, is_database, open_foreign
 from mempalace_mcp.palace.migration.items import Item, LeftOut, Options, TextItem
 from mempalace_mcp.palace.migration.values import read_json, read_time, text_of
@@ -62,13 +62,15 @@ class ClaudeMem:
             yield options.home / ".claude-mem" / _FILE
 
     def recognizes(self, path: Path) -> bool:
-        """Its database by the tables, or the folder of that."""
+        """Its database by name or by its tables, or the folder of that."""
         file = _file_of(path)
         if file is None:
             return False
+        if file.name == _FILE:
+            return True
         try:
             with open_foreign(file) as database:
-                return {"project", "title", "narrative"} <= database.columns("observations")
+                return _has_observations(database)
         except PalaceError:
             return False
 
@@ -78,6 +80,8 @@ class ClaudeMem:
         if file is None:
             raise StorageError(f"{path} is not there any more", hint=f"Name the file {_FILE}.")
         with open_foreign(file, options.scratch) as database:
+            if not _has_observations(database):
+                raise InvalidArgument(f"{file} has no observations", hint="It is empty, or of an unknown version.")
             projects = _projects(database)
             for table, (room, shape) in TABLES.items():
                 for record in _records(database, table):
@@ -89,6 +93,10 @@ class ClaudeMem:
 
 def _file_of(path: Path) -> Path | None:
     return next((file for file in (path, path / _FILE) if is_database(file)), None)
+
+
+def _has_observations(database: ForeignDatabase) -> bool:
+    return database.columns("observations") >= {"project", "type"}
 
 
 def _records(database: ForeignDatabase, table: str) -> Iterator[Record]:

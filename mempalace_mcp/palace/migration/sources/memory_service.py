@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mempalace_mcp.core.clock import UTC_ZONE
-from mempalace_mcp.core.errors import PalaceError, StorageError
+from mempalace_mcp.core.errors import InvalidArgument, PalaceError, StorageError
 from mempalace_mcp.core.foreign_database import ForeignDatabase, is_database, open_foreign
 from mempalace_mcp.palace.migration.items import FactItem, Item, LeftOut, Options, TextItem
 from mempalace_mcp.palace.migration.values import read_json, read_tags, read_time, text_of
@@ -48,15 +48,17 @@ class MemoryService:
             yield from (options.home / folder / _FILE for folder in _FOLDERS)
 
     def recognizes(self, path: Path) -> bool:
-        """Its database by the tables, the folder of that, or an export."""
+        """Its database by name or by its tables, the folder of that, or an export."""
         file = _file_of(path)
         if file is None:
             return False
         if not is_database(file):
             return bool(_export_of(file))
+        if file.name == _FILE:
+            return True
         try:
             with open_foreign(file) as database:
-                return {"content_hash", "content"} <= database.columns("memories")
+                return _has_memories(database)
         except PalaceError:
             return False
 
@@ -70,6 +72,8 @@ class MemoryService:
                 yield _memory(memory if isinstance(memory, dict) else {}, options)
             return
         with open_foreign(file, options.scratch) as database:
+            if not _has_memories(database):
+                raise InvalidArgument(f"{file} has no table of memories", hint="It is empty, or of an unknown version.")
             for memory in _records(database, "memories", _FIELDS):
                 yield _memory(memory, options)
             for belief in _records(database, "beliefs", _BELIEF):
@@ -80,6 +84,10 @@ class MemoryService:
 
 def _file_of(path: Path) -> Path | None:
     return next((file for file in (path, path / _FILE) if file.is_file()), None)
+
+
+def _has_memories(database: ForeignDatabase) -> bool:
+    return database.columns("memories") >= {"content_hash", "content"}
 
 
 def _export_of(file: Path) -> list[Any]:

@@ -18,6 +18,7 @@ from mempalace_mcp.palace.migration.values import read_json, read_time, text_of
 
 _DATABASE = "chroma.sqlite3"
 _GRAPH = "knowledge_graph.sqlite3"
+_SETTINGS = "config.json"
 _TUNNELS = "tunnels.json"
 _COLLECTION = "mempalace_drawers"
 _CLOSETS = "closets"
@@ -48,12 +49,15 @@ class MemPalace:
             yield _palace_of(folder)
 
     def recognizes(self, path: Path) -> bool:
-        """A folder with Chroma's database, also as the inner folder `palace`; or that database itself."""
-        return _database_of(path) is not None
+        """A folder with Chroma's database, or of the settings that name one; or that database itself."""
+        return _database_of(path) is not None or _has_other_backend(path)
 
     def read(self, path: Path, options: Options) -> Iterator[Item]:
         """Drawers and entries, then facts, then tunnels."""
         file = _database_of(path)
+        if file is None and _has_other_backend(path):
+            hint = "Let MemPalace export it (mempalace.exporter), and file the texts by `mempalace-mcp import`."
+            raise InvalidArgument(f"{path} is kept by another backend than Chroma", argument="SOURCE", hint=hint)
         if file is None:
             raise InvalidArgument(f"{path} is no palace of MemPalace", hint="Name the folder of chroma.sqlite3.")
         folder = file.parent.resolve()
@@ -72,10 +76,15 @@ class MemPalace:
 
 def _database_of(path: Path) -> Path | None:
     """Chroma's database of a palace, unless it is the index of a palace of this program."""
-    for file in (path, path / _DATABASE, path / "palace" / _DATABASE):
+    named = [_palace_of(path) / _DATABASE] if (path / _SETTINGS).is_file() else []
+    for file in (path, path / _DATABASE, path / "palace" / _DATABASE, *named):
         if file.name == _DATABASE and is_database(file) and not (file.parent.parent / _OURS).is_file():
             return file
     return None
+
+
+def _has_other_backend(path: Path) -> bool:
+    return (path / _OTHER_BACKEND).is_file()
 
 
 def _configurations(options: Options) -> list[Path]:
@@ -96,7 +105,7 @@ def _palace_of(configuration: Path) -> Path:
 
 def _settings(folder: Path) -> Mapping[str, Any]:
     try:
-        settings: Mapping[str, Any] = read_json((folder / "config.json").read_bytes(), dict)
+        settings: Mapping[str, Any] = read_json((folder / _SETTINGS).read_bytes(), dict)
     except OSError:
         return {}
     return settings
@@ -156,12 +165,8 @@ def _drawers_of(pieces: Sequence[Piece], options: Options) -> Iterator[TextItem]
 
 def _drawer(fields: Mapping[str, Any], content: str, id: str, others: tuple[str, ...], options: Options) -> TextItem:
     is_entry = fields.get("type") == "diary_entry"
-    dated = [
-        (key, instant)
-        for key in (_ENTRY_TIMES if is_entry else _TIMES)
-        if (instant := read_time(fields.get(key), options.zone)) is not None
-    ]
-    key, instant = dated[0] if dated else (None, None)
+    times = ((key, read_time(fields.get(key), options.zone)) for key in (_ENTRY_TIMES if is_entry else _TIMES))
+    key, instant = next((each for each in times if each[1] is not None), (None, None))
     agent = text_of(fields.get("agent")) or "unknown"
     return TextItem(
         id=id,
