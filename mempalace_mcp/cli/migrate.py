@@ -17,7 +17,7 @@ from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.palace.migration.items import Options
 from mempalace_mcp.palace.migration.migrating import KINDS, OUTCOMES, Checked, Migration
 from mempalace_mcp.palace.migration.sources import find_memories, recognize
-from mempalace_mcp.runtime.app import open_app
+from mempalace_mcp.runtime.app import App, open_app
 
 WRONG = 1
 WINGS_SHOWN = 20
@@ -58,46 +58,48 @@ def list_memories(settings: Settings, as_json: bool) -> str:
 def run_migration(settings: Settings, path: Path, wing: str | None, dry_run: bool, as_json: bool) -> int:
     """Migrate, read back, report, embed; Ctrl-C keeps what has come. Returns the exit code."""
     source = recognize(path)
-    options = options_of(settings, os.environ, wing)
     checked: Checked | None = None
-    complete = False
-    failure: PalaceError | None = None
+    failure: PalaceError | KeyboardInterrupt | None = None
     with Interrupts() as interrupts, open_app(settings) as app:
+        options = options_of(settings, os.environ, wing)
         migration = Migration(app.stores, source, path, options, dry_run=dry_run)
         try:
-            with Progress("reading" if dry_run else "migrating", enabled=not as_json) as progress:
-                for report in migration.run():
-                    progress.show(report.items, None)
-                    interrupts.check()
-            if not dry_run:
-                for checked in migration.check():  # noqa: B007 - the last one is the whole
-                    interrupts.check()
-            complete = True
-        except KeyboardInterrupt:
-            click.echo("Stopped. What has come is kept; run the same command again to continue.", err=True)
-        except PalaceError as error:
+            checked = _bring(migration, interrupts, dry_run, as_json)
+        except (PalaceError, KeyboardInterrupt) as error:
             failure = error
         result = {
             "source": source.name,
             "path": str(path),
             "dry_run": dry_run,
-            "complete": complete,
+            "complete": failure is None,
             **migration.report.as_dict(),
             "checked": None if checked is None else _checked(checked),
+            "error": failure.as_dict() if isinstance(failure, PalaceError) else None,
         }
-        if failure is not None:
-            result["error"] = failure.as_dict()
         click.echo(json.dumps(result, ensure_ascii=False) if as_json else format_report(source.title, result))
-        if complete and not dry_run:
+        if failure is None and not dry_run:
             _embed(app, interrupts, as_json)
+    if isinstance(failure, KeyboardInterrupt):
+        click.echo("Stopped. What has come is kept; run the same command again to continue.", err=True)
+        return INTERRUPTED
     if failure is not None:
         return _explain(failure, as_json)
-    if not complete:
-        return INTERRUPTED
     return WRONG if checked is not None and checked.wrong else 0
 
 
-def _embed(app: Any, interrupts: Interrupts, as_json: bool) -> None:
+def _bring(migration: Migration, interrupts: Interrupts, dry_run: bool, as_json: bool) -> Checked | None:
+    """Go through the memory; unless it is a dry run, read back what has come."""
+    checked: Checked | None = None
+    with Progress("reading" if dry_run else "migrating", enabled=not as_json) as progress:
+        for report in migration.run():
+            progress.show(report.items, None)
+            interrupts.check()
+    for checked in () if dry_run else migration.check():  # noqa: B007 - the last one is the whole
+        interrupts.check()
+    return checked
+
+
+def _embed(app: App, interrupts: Interrupts, as_json: bool) -> None:
     """Until everything is found by meaning. By words it is already, so stopping this loses nothing."""
     app.start()
     try:

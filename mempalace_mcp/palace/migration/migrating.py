@@ -18,7 +18,9 @@ from typing import Any
 from mempalace_mcp.core.call_context import COMMAND_SECONDS, Deadline
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import DrawerChanges, NewDrawer, NewFact, Span
+from mempalace_mcp.core.text import excerpt, verify_text
 from mempalace_mcp.palace import chunking
+from mempalace_mcp.palace.arguments import MAX_SOURCE_BYTES
 from mempalace_mcp.palace.migration.items import FactItem, Item, LeftOut, Options, Source, TextItem
 from mempalace_mcp.palace.migration.shaping import mended, new_drawer, new_fact, parts_of
 from mempalace_mcp.palace.stores import Stores
@@ -33,6 +35,7 @@ GROUP_CHARACTERS = 512 * 1024
 
 CHECKED_AT_ONCE = 200
 EXAMPLES = 20
+LONGEST_EXAMPLE = 300
 """How many of what was left out are named one by one."""
 
 KINDS = ("drawers", "diary_entries", "facts", "tunnels", "tunnel_labels")
@@ -59,9 +62,10 @@ class Report:
 
     def leave_out(self, item: LeftOut) -> None:
         """Count what does not come."""
-        self.left_out[item.reason, item.is_derived] += item.count
+        reason = _printable(item.reason)
+        self.left_out[reason, item.is_derived] += item.count
         if not item.is_derived and len(self.examples) < EXAMPLES:
-            self.examples.append(item)
+            self.examples.append(replace(item, what=_printable(item.what), reason=reason))
 
     def filed(self) -> int:
         """New items so far."""
@@ -189,6 +193,7 @@ class Migration:
                 self.report.leave_out(LeftOut(item.id, _reason(error)))
 
     def _shaped(self, item: TextItem | FactItem) -> Iterator[Prepared]:
+        verify_text(item.id, "id", MAX_SOURCE_BYTES)
         if isinstance(item, FactItem):
             yield _Fact(item, new_fact(item))
             return
@@ -296,6 +301,11 @@ def _groups(items: Iterable[Prepared]) -> Iterator[list[Prepared]]:
         characters += len(each.item.content) if isinstance(each, _Text) else 0
     if group:
         yield list(group.values())
+
+
+def _printable(text: str) -> str:
+    """The beginning of a text, without what no UTF-8 can hold."""
+    return excerpt(text, LONGEST_EXAMPLE).encode("utf-8", "replace").decode("utf-8")
 
 
 _NUMBER = re.compile(r"\d[\d,]*|'[^']*'|\"[^\"]*\"")

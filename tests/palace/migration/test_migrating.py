@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -18,7 +19,7 @@ from mempalace_mcp.core.call_context import Principal
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.text import MAX_CONTENT_BYTES
 from mempalace_mcp.palace.access_control import limited
-from mempalace_mcp.palace.migration.items import Item, LeftOut, Options, TextItem
+from mempalace_mcp.palace.migration.items import FactItem, Item, LeftOut, Options, TextItem
 from mempalace_mcp.palace.migration.migrating import Migration
 from mempalace_mcp.palace.palace import Palace
 from mempalace_mcp.runtime.app import App
@@ -250,3 +251,13 @@ def filed(database: Path) -> int:
             return int(connection.execute("SELECT count(*) FROM drawers").fetchone()[0])
     except sqlite3.Error:
         return 0
+
+
+def test_what_no_text_can_hold_is_left_out_and_can_be_told(app: App) -> None:
+    odd = [TextItem("\ud800", "w", "r", "a"), TextItem("b\0", "w", "r", "b"), TextItem("c", "\ud800", "\0", "c")]
+    odd.append(TextItem("d", "w", "r", "\udfff"))
+    facts = [FactItem("f", "\ud800", "p", "o"), FactItem("\ud800", "s", "p", "o"), FactItem("g", "s", "p", "")]
+    report = run(app, *odd, *facts, LeftOut("\ud800" * 9000, "\udfff")).report.as_dict()
+    assert counts(report) == (1, 0, 0, 0)
+    assert sum(report["left_out"].values()) == 7
+    assert len(json.dumps(report, ensure_ascii=False).encode()) < 10_000
