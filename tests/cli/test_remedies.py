@@ -23,16 +23,17 @@ from mempalace_mcp.cli.doctor import doctor
 from mempalace_mcp.cli.session import Options
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.config import load_settings
-from mempalace_mcp.core.errors import ConfigurationError, ModelMismatch, PalaceCorrupt, PalaceError
+from mempalace_mcp.core.errors import ModelMismatch, PalaceCorrupt, PalaceError
 from mempalace_mcp.core.model import DrawerFilter, Priority, SearchMode
 from mempalace_mcp.runtime.issues import REASONS
-from mempalace_mcp.storage.sqlite.connection import OLDEST_SQLITE, verify_sqlite
 from tests.daemon.support import bridge, end_processes_of, use
 from tests.laboratory import PACKAGE
 from tests.palace.support import opened
 
 ROOT = Path(__file__).parents[2]
+
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *Path(mempalace_mcp.__file__).parent.rglob("*.py")]
+
 COMMANDS = sorted(
     {
         (command, page.relative_to(ROOT).as_posix())
@@ -41,9 +42,8 @@ COMMANDS = sorted(
         for command in re.findall(r"`mempalace-mcp ([^`{]*)`", page.read_text(encoding="utf-8"))
     }
 )
-BARE = re.compile(r"`(?!mempalace-mcp )(?:[a-z]+ )?--?(?:fix|vectors)[^`]*`|`(?:reindex|doctor)\b[^`]*`")
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("private_runtime")]
+BARE = re.compile(r"`(?!mempalace-mcp )(?:[a-z]+ )?--?(?:fix|vectors)[^`]*`|`(?:reindex|doctor)\b[^`]*`")
 
 
 @pytest.mark.parametrize(("command", "page"), COMMANDS)
@@ -180,16 +180,6 @@ def test_what_cannot_be_done_beside_another_process_changes_nothing(palace: Path
         assert "daemon stop" in refused.stderr
         with app.database.read() as connection:
             assert app.stores.drawers.pending_count(connection) == 0
-
-
-@pytest.mark.parametrize("version", [(3, 37, 2), (3, 9, 0), (2, 99, 99)])
-def test_an_old_sqlite_is_refused_by_name(version: tuple[int, int, int]) -> None:
-    verify_sqlite(OLDEST_SQLITE)
-    verify_sqlite((3, 100, 0))
-    with pytest.raises(ConfigurationError, match=re.escape(".".join(map(str, version)))) as caught:
-        verify_sqlite(version)
-    assert "3.38.0" in caught.value.message
-    assert sys.executable in caught.value.message
 
 
 def test_an_old_sqlite_refuses_the_start_and_is_what_the_doctor_finds(palace: Path, tmp_path: Path) -> None:

@@ -1,15 +1,25 @@
-"""The pool of connections that read."""
+"""Connections: the oldest SQLite that will do, and the pool of those that read."""
 
 from __future__ import annotations
 
+import re
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.storage.sqlite.connection import PoolClosed, ReaderPool, SqliteConnection, open_reader
+from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.storage.sqlite.connection import (
+    OLDEST_SQLITE,
+    PoolClosed,
+    ReaderPool,
+    SqliteConnection,
+    open_reader,
+    verify_sqlite,
+)
 
 
 class Opener:
@@ -120,3 +130,13 @@ def test_closing_wakes_who_waits(pool: ReaderPool) -> None:
         waiting.join()
     closing.join()
     assert outcome == ["closed"]
+
+
+@pytest.mark.parametrize("version", [(3, 37, 2), (3, 9, 0), (2, 99, 99)])
+def test_an_old_sqlite_is_refused_by_name(version: tuple[int, int, int]) -> None:
+    verify_sqlite(OLDEST_SQLITE)
+    verify_sqlite((3, 100, 0))
+    with pytest.raises(ConfigurationError, match=re.escape(".".join(map(str, version)))) as caught:
+        verify_sqlite(version)
+    assert "3.38.0" in caught.value.message
+    assert sys.executable in caught.value.message
