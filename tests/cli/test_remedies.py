@@ -45,6 +45,8 @@ COMMANDS = sorted(
 
 BARE = re.compile(r"`(?!mempalace-mcp )(?:[a-z]+ )?--?(?:fix|vectors)[^`]*`|`(?:reindex|doctor)\b[^`]*`")
 
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("private_runtime")]
+
 
 @pytest.mark.parametrize(("command", "page"), COMMANDS)
 def test_a_command_that_is_named_can_be_given(command: str, page: str) -> None:
