@@ -23,6 +23,7 @@ from mempalace_mcp.palace.importers.conversations import (
     iso_time,
     label,
     read_conversation,
+    shortened,
 )
 from mempalace_mcp.palace.importers.cursor_transcripts import FOLDER, NAME, Named, is_transcript, read_transcript
 from mempalace_mcp.palace.importers.databases import read_database, value_of
@@ -199,7 +200,7 @@ def _turns(bubbles: Iterable[Json], source: Source) -> Iterator[Turn]:
         if said is not None:
             yield said
         result = string(inner(bubble, "toolFormerData").get("result")) if source.include_tools else ""
-        if (returned := named.turn(Speaker.TOOL, result, time)) is not None:
+        if (returned := named.turn(Speaker.TOOL, shortened(result), time)) is not None:
             yield returned
 
 

@@ -22,6 +22,7 @@ from mempalace_mcp.palace.importers.conversations import (
     Speaker,
     Turn,
     iso_time,
+    shortened,
     text_of,
 )
 from mempalace_mcp.palace.importers.documents import Document, Problem, SkippedFile, Source
@@ -120,7 +121,7 @@ def _turns(record: Record, named: Named, source: Source) -> Iterator[Turn]:
 def _results(content: Any) -> Iterator[str]:
     for block in content if isinstance(content, list) else ():
         if isinstance(block, Mapping) and block.get("type") == "tool_result":
-            yield text_of(block.get("content"))
+            yield shortened(text_of(block.get("content")))
 
 
 def _time(text: str, zone: Zone) -> Instant | None:

@@ -19,7 +19,7 @@ WINDOWS = "workspaceStorage"
 """The folder that holds one folder for each project that was open in a window."""
 
 _EDITIONS = ("Code", "Code - Insiders", "Code - OSS", "VSCodium", "Cursor", "Windsurf", "Trae", "Positron", "Kiro")
-_SERVERS = (".vscode-server", ".vscode-server-insiders", ".vscodium-server", ".cursor-server", ".windsurf-server")
+_SERVERS = ("vscode", "vscode-insiders", "vscodium", "cursor", "windsurf", "positron")
 _SEVERAL_FOLDERS = ".code-workspace"
 _DRIVE = re.compile(r"/[A-Za-z]:")
 
@@ -35,7 +35,12 @@ class Project:
 def user_folders(machine: Machine) -> Iterator[Path]:
     """Where each edition keeps the data of a user, on this machine and for windows of others that are connected."""
     yield from (machine.applications / name / "User" for name in _EDITIONS)
-    yield from (machine.home / name / "data" / "User" for name in _SERVERS)
+    yield from (machine.home / f".{_server(name)}" / "data" / "User" for name in _SERVERS)
+
+
+def _server(edition: str) -> str:
+    name, _, channel = edition.partition("-")
+    return "-".join(filter(None, (name, "server", channel)))
 
 
 def project_of_window(folder: Path) -> Project | None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from mempalace_mcp.palace.importers.claude_code import CLAUDE_CODE
 from mempalace_mcp.palace.importers.cursor import CURSOR
 from mempalace_mcp.palace.importers.reader import Candidate, Machine, Reader
+from mempalace_mcp.palace.importers.vscode_chat import VSCODE_CHAT
 from mempalace_mcp.palace.importers.windsurf import WINDSURF
 
 READERS: tuple[Reader, ...] = (
     CURSOR,
+    VSCODE_CHAT,
     WINDSURF,
     CLAUDE_CODE,  # the last one: its records are known by the least
 )
