@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mempalace_mcp.palace.importers.claude_code import CLAUDE_CODE
+from mempalace_mcp.palace.importers.copilot_cli import COPILOT_CLI
 from mempalace_mcp.palace.importers.cursor import CURSOR
 from mempalace_mcp.palace.importers.reader import Candidate, Machine, Reader
 from mempalace_mcp.palace.importers.vscode_chat import VSCODE_CHAT
@@ -14,6 +15,7 @@ from mempalace_mcp.palace.importers.windsurf import WINDSURF
 READERS: tuple[Reader, ...] = (
     CURSOR,
     VSCODE_CHAT,
+    COPILOT_CLI,
     WINDSURF,
     CLAUDE_CODE,  # the last one: its records are known by the least
 )
