@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mempalace_mcp.palace.importers.claude_code import CLAUDE_CODE
+from mempalace_mcp.palace.importers.cline import CLINE, KILO_CODE, ROO_CODE
 from mempalace_mcp.palace.importers.copilot_cli import COPILOT_CLI
 from mempalace_mcp.palace.importers.cursor import CURSOR
 from mempalace_mcp.palace.importers.reader import Candidate, Machine, Reader
@@ -16,6 +17,9 @@ READERS: tuple[Reader, ...] = (
     CURSOR,
     VSCODE_CHAT,
     COPILOT_CLI,
+    ROO_CODE,
+    KILO_CODE,
+    CLINE,
     WINDSURF,
     CLAUDE_CODE,  # the last one: its records are known by the least
 )
