@@ -17,7 +17,7 @@ from typing import Any
 
 from mempalace_mcp.core.errors import InvalidArgument, PalaceError
 from mempalace_mcp.core.limits import wait_for_end
-from mempalace_mcp.daemon.hook_spool import HookEvent, Spool, note
+from mempalace_mcp.daemon.hook_spool import TURN_ENDS, HookEvent, Spool, note
 from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.palace.importers.naming import wing_of
 from mempalace_mcp.palace.importers.reader import Machine
@@ -128,7 +128,7 @@ class HookReader:
         summary = ImportSummary()
         for _ in range(_MOST_READS):
             before = [_state(path) for path in paths]
-            for step in self._palace.import_paths(paths):
+            for step in self._palace.import_paths(paths, turn_ended=event.kind == TURN_ENDS):
                 summary.add(step)
                 if self._stop.is_set():
                     break
