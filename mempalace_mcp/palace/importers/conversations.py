@@ -170,7 +170,7 @@ class Conversation:
         known = {
             "agent": session.agent,
             "session_id": session.session_id,
-            "message_id": turn.message_id,
+            "message_id": None if (turn.message_id or "").startswith(SAID) else turn.message_id,
             "cwd": session.cwd,
             "git_branch": session.git_branch,
             "model": session.model,
@@ -326,8 +326,11 @@ class Identities:
         """A name for a message without an id: who says what and when; of several that are alike, which one it is."""
         alike = hashed(speaker, when, storable(text))
         self.alike[alike] += 1
-        return f"said:{alike}:{self.alike[alike]}"
+        return f"{SAID}{alike}:{self.alike[alike]}"
 
+
+SAID = "said:"
+"""How the names begin of messages that are known by what they say."""
 
 _KEY_BYTES = 8  # what an integer of the database holds
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mempalace_mcp.core.clock import Instant, Zone
-from mempalace_mcp.core.model import Metadata
 from mempalace_mcp.palace.importers.conversations import (
     Conversation,
-    Identities,
     Session,
     Speaker,
     Turn,
@@ -29,7 +27,8 @@ from mempalace_mcp.palace.importers.documents import Document, Problem, SkippedF
 from mempalace_mcp.palace.importers.files import MEBIBYTE, open_file
 from mempalace_mcp.palace.importers.json_lines import LineFaults, Record, read_records
 from mempalace_mcp.palace.importers.naming import named_by_slug, wing_of
-from mempalace_mcp.palace.importers.typed_text import typed_text, unwrapped
+from mempalace_mcp.palace.importers.said import Named
+from mempalace_mcp.palace.importers.typed_text import unwrapped
 
 NAME = "cursor"
 FOLDER = "agent-transcripts"
@@ -43,23 +42,6 @@ _TIME = re.compile(
 """As in `<timestamp>Friday, Sep 4, 2026, 2:21 AM (UTC+8)</timestamp>`; without a zone it is the machine's."""
 _NO_PROJECT = "empty-window"
 _DRIVE = re.compile(r"\A[a-z]-")
-
-
-class Named:
-    """Makes the turns of a conversation, whose messages are known by what they say."""
-
-    def __init__(self) -> None:
-        self._identities = Identities()
-
-    def turn(
-        self, speaker: Speaker, text: str, time: Instant | None = None, metadata: Metadata | None = None
-    ) -> Turn | None:
-        """The turn, None if there is nothing in it."""
-        said = " ".join((typed_text(text) if speaker is Speaker.USER else text).split())
-        if not said:
-            return None
-        name = self._identities.name_by_content(speaker, "", said)
-        return Turn(speaker, text, time, message_id=name, metadata=metadata or {})
 
 
 def is_transcript(record: Record) -> bool:

@@ -13,6 +13,7 @@ from mempalace_mcp.palace.importers.documents import SkippedFile
 from mempalace_mcp.palace.importers.files import is_within, open_folder, printable, real_path, unstorable
 from mempalace_mcp.palace.importers.ignore_rules import (
     MARK,
+    OWN,
     IgnoreRules,
     outer_rules,
     read_ignore_rules,
@@ -152,7 +153,9 @@ def _reason_to_skip(entry: _Entry, rules: IgnoreRules | None, templates: Templat
     if entry.is_folder and is_tool_output(entry.path):
         return "output of tools"
     if rules is not None and (by := rules.ignores(str(entry.path), is_folder=entry.is_folder)):
-        return f"ignored by {by}"
+        is_history = entry.is_file and entry.name in HIDDEN_NAMES
+        if by == OWN or not is_history:  # programs themselves tell Git to ignore their histories
+            return f"ignored by {by}"
     if templates is not None and templates.hold(entry.path):
         return TEMPLATE
     if entry.is_folder:

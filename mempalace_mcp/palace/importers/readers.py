@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mempalace_mcp.palace.importers.aider import AIDER
 from mempalace_mcp.palace.importers.claude_code import CLAUDE_CODE
 from mempalace_mcp.palace.importers.cline import CLINE, KILO_CODE, ROO_CODE
 from mempalace_mcp.palace.importers.copilot_cli import COPILOT_CLI
@@ -20,6 +21,7 @@ READERS: tuple[Reader, ...] = (
     ROO_CODE,
     KILO_CODE,
     CLINE,
+    AIDER,
     WINDSURF,
     CLAUDE_CODE,  # the last one: its records are known by the least
 )

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 MINUTE = 60_000
-NOON = 1_798_718_400_000
-"""Milliseconds: 2026-12-31T12:00:00Z."""
+NOON = 1_778_068_800_000
+"""Milliseconds: 2026-05-06T12:00:00Z."""
+HOUR_SECONDS = 3_600
 
 
 def write_json(path: Path, value: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+    return quiet(path)
+
+
+def append(path: Path, text: str) -> Path:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+    return quiet(path)
+
+
+def quiet(path: Path) -> Path:
+    """Nothing was written to the file for an hour, so that what it holds counts as finished."""
+    then = time.time() - HOUR_SECONDS
+    os.utime(path, (then, then))
     return path
 
 
@@ -36,7 +52,7 @@ def write_rows(path: Path, table: str, rows: Mapping[str, Any]) -> Path:
             is_raw = value is None or isinstance(value, str | bytes)
             stored = value if is_raw else json.dumps(value, separators=(",", ":"))
             connection.execute(f"INSERT INTO {table} VALUES (?, ?)", (key, stored))
-    return path
+    return quiet(path)
 
 
 _HOLDER = """

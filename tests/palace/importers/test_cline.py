@@ -48,7 +48,7 @@ TASK = (
 )
 
 
-def task(folder: Path, *messages: Any, extension: str = CLINE_ID, name: str = "1798718400000", **item: Any) -> Path:
+def task(folder: Path, *messages: Any, extension: str = CLINE_ID, name: str = "1778068800000", **item: Any) -> Path:
     storage = folder / "Code" / "User" / "globalStorage" / extension
     if item:
         write_json(storage / "tasks" / name / "history_item.json", {"id": name, "ts": NOON, **item})
@@ -61,7 +61,7 @@ def contents(path: Path, **options: Any) -> list[str]:
 
 def test_a_task(tmp_path: Path) -> None:
     path = task(tmp_path, *TASK)
-    index = [{"id": "1798718400000", "task": "x", "cwdOnTaskInitialization": "/home/vera/code/kiln"}, 7]
+    index = [{"id": "1778068800000", "task": "x", "cwdOnTaskInitialization": "/home/vera/code/kiln"}, 7]
     write_json(path.parent.parent.parent / "state" / "taskHistory.json", index)
     first, second = documents(path)
     assert first.content == "User: Which glaze is left?\n\nAssistant: I look.\n\nThe old one too?"
@@ -69,7 +69,7 @@ def test_a_task(tmp_path: Path) -> None:
     assert (first.wing, first.room, first.occurred_at) == ("kiln", "cline", NOON * 1000)
     assert first.metadata == {
         "agent": "cline",
-        "session_id": "1798718400000",
+        "session_id": "1778068800000",
         "message_id": f"{NOON}:task",
         "cwd": "/home/vera/code/kiln",
         "model": "glm-6",
@@ -118,7 +118,7 @@ def test_the_first_text_of_roo_code_is_the_users(tmp_path: Path) -> None:
     assert first.content == "User: Wedge the clay.\n\nAssistant: I wedge it.\n\nReport: 10 kg are wedged."
     assert second.content == "User: Thanks!"
     assert (first.wing, first.room, first.metadata["title"]) == ("studio", "roo-code", "Wedging")
-    child = task(tmp_path, *TASK, extension=ROO_ID, name="c", parentTaskId="1798718400000")
+    child = task(tmp_path, *TASK, extension=ROO_ID, name="c", parentTaskId="1778068800000")
     assert reasons(child) == ["a sub-agent's task"]
 
 
@@ -135,7 +135,7 @@ def test_a_task_that_goes_on_and_one_that_is_cut_off(tmp_path: Path) -> None:
         task(tmp_path, *TASK)
         told = run(app, path)
         assert (told["filed"], told["updated"]) == (1, 1)
-        path.write_text(path.read_text()[:-40])
+        write_json(path, path.read_text()[:-40])
         told = run(app, path)
         assert (told["filed"], told["removed"], told["skipped"]) == (0, 0, {DAMAGED: 1})
         task(tmp_path, *TASK)
@@ -164,7 +164,7 @@ def session(folder: Path, *messages: Any, name: str = "1_ab", **fields: Any) -> 
     home = folder / ".cline" / "data" / "sessions" / "1_ab"
     known: dict[str, Any] = {
         "session_id": "1_ab",
-        "started_at": "2026-12-31T12:00:00Z",
+        "started_at": "2026-05-06T12:00:00Z",
         "status": "completed",
         "model": "glm-6",
     }

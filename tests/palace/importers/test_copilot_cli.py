@@ -12,21 +12,21 @@ from mempalace_mcp.palace.importers import Document, Machine, histories
 from mempalace_mcp.palace.importers.copilot_cli import COPILOT_CLI
 from mempalace_mcp.palace.importers.reader import Candidate
 from mempalace_mcp.palace.importers.reading import read_real
-from tests.palace.importers.editors import write_lines
+from tests.palace.importers.editors import append, write_lines
 from tests.palace.importers.support import documents, problems, reasons
 from tests.palace.support import opened
 from tests.palace.test_importing import run
 
 
 def event(number: int, kind: str, **data: Any) -> dict[str, Any]:
-    when = f"2026-11-28T21:16:{number % 60:02}.500Z"
+    when = f"2026-05-07T21:16:{number % 60:02}.500Z"
     return {"type": kind, "data": data, "id": f"e-{number}", "timestamp": when, "parentId": f"e-{number - 1}"}
 
 
 def start(session: str = "s-1", **data: Any) -> dict[str, Any]:
     context = {"cwd": "/home/otto/code/windmill", "gitRoot": "/home/otto/code/windmill", "branch": "sails"}
     told = {"sessionId": session, "version": 1, "producer": "copilot-agent", "copilotVersion": "1.0.102"}
-    began = {"startTime": "2026-11-28T21:16:00Z", "selectedModel": "gpt-6", "context": context}
+    began = {"startTime": "2026-05-07T21:16:00Z", "selectedModel": "gpt-6", "context": context}
     return event(0, "session.start", **told, **began, **data)
 
 
@@ -35,7 +35,7 @@ def user(number: int, text: str, **data: Any) -> dict[str, Any]:
         number,
         "user.message",
         content=text,
-        transformedContent=f"<current_datetime>2026-11-28</current_datetime>\n\n{text}",
+        transformedContent=f"<current_datetime>2026-05-07</current_datetime>\n\n{text}",
         messageId=f"m-{number}",
         delivery="idle",
         **data,
@@ -69,7 +69,7 @@ def test_a_session(tmp_path: Path) -> None:
     (document,) = documents(write(tmp_path, *SESSION))
     assert document.content == "User: How many sails?\n\nAssistant: Let me look.\n\nFour."
     assert (document.wing, document.room) == ("windmill", "copilot-cli")
-    assert document.occurred_at == clock.parse("2026-11-28T21:16:01.5Z", "time")
+    assert document.occurred_at == clock.parse("2026-05-07T21:16:01.5Z", "time")
     assert document.metadata == {
         "agent": "copilot-cli",
         "session_id": "s-1",
@@ -126,8 +126,7 @@ def test_a_session_that_is_resumed(tmp_path: Path) -> None:
     with opened(tmp_path / "palace", started=False) as app:
         assert run(app, path)["filed"] == 1
         write(tmp_path, *SESSION, event(51, "session.resume"), user(52, "Is it windy?"), assistant(53, "Force 6."))
-        with path.open("a") as file:
-            file.write('{"type":"assistant.message","data":{"content":"Still be')
+        append(path, '{"type":"assistant.message","data":{"content":"Still be')
         told = run(app, path)
         assert (told["filed"], told["updated"], told["skipped"]) == (1, 0, {})
 

@@ -17,7 +17,7 @@ from mempalace_mcp.palace.importers import Document, Machine, histories, read
 from mempalace_mcp.palace.importers.cursor import CURSOR
 from mempalace_mcp.palace.importers.reader import Candidate
 from mempalace_mcp.palace.importers.reading import read_real
-from tests.palace.importers.editors import NOON, held_open, write_json, write_lines, write_rows
+from tests.palace.importers.editors import NOON, append, held_open, write_json, write_lines, write_rows
 from tests.palace.importers.support import documents, reasons
 from tests.palace.support import opened
 from tests.palace.test_importing import run
@@ -41,8 +41,8 @@ def herring(**fields: Any) -> dict[str, Any]:
     """A conversation of two exchanges; the assistant uses a tool in the second one."""
     return {
         **composer("c-1", 1, 2, 1, 2, 2, 2, name="Herring nets", workspaceIdentifier=HERRING, **fields),
-        **bubble("c-1", 0, 1, "How wide are the meshes?", createdAt="2026-12-31T12:00:05.500Z"),
-        **bubble("c-1", 1, 2, "20 mm.", createdAt="2026-12-31T12:00:09Z"),
+        **bubble("c-1", 0, 1, "How wide are the meshes?", createdAt="2026-05-06T12:00:05.500Z"),
+        **bubble("c-1", 1, 2, "20 mm.", createdAt="2026-05-06T12:00:09Z"),
         **bubble("c-1", 2, 1, "And who mends them?"),
         **bubble("c-1", 3, 2, "I look it up.", thinking={"text": "hm", "signature": "x"}),
         **bubble("c-1", 4, 2, "", toolFormerData={"name": "read_file_v2", "result": "net.txt: Oona"}),
@@ -66,7 +66,7 @@ def answered(*texts: str) -> dict[str, Any]:
 
 ENDED = {"type": "turn_ended", "status": "success"}
 HERRING_TRANSCRIPT = (
-    said("How wide are the meshes?", "<timestamp>Thursday, Dec 31, 2026, 2:00 PM (UTC+2)</timestamp>\n"),
+    said("How wide are the meshes?", "<timestamp>Wednesday, May 6, 2026, 2:00 PM (UTC+2)</timestamp>\n"),
     answered("20 mm."),
     ENDED,
     said("And who mends them?"),
@@ -97,7 +97,7 @@ def test_a_conversation_in_the_database(tmp_path: Path) -> None:
         "title": "Herring nets",
         "source_format": "cursor-database",
     }
-    assert first.occurred_at == clock.parse("2026-12-31T12:00:05.500Z", "time")
+    assert first.occurred_at == clock.parse("2026-05-06T12:00:05.500Z", "time")
     assert second.occurred_at == NOON * 1000
     assert second.metadata["time_source"] == "session"
 
@@ -180,6 +180,21 @@ def test_heads_tell_the_project_and_the_title(tmp_path: Path) -> None:
         connection.execute("INSERT INTO composerHeaders VALUES ('c', 1, ?)", (json.dumps(head),))
     (document,) = documents(path)
     assert (document.wing, document.metadata["title"]) == ("herring", "Spawning")
+
+
+@pytest.mark.parametrize(
+    ("fields", "may_grow"),
+    [
+        ({"status": "completed", "lastUpdatedAt": clock.now() // 1000}, False),
+        ({"status": "generating", "lastUpdatedAt": clock.now() // 1000}, True),
+        ({"status": "none", "lastUpdatedAt": clock.now() // 1000}, True),
+        ({"status": "generating", "lastUpdatedAt": NOON}, False),
+        ({"status": ["x"], "lastUpdatedAt": None}, False),
+    ],
+)
+def test_a_conversation_that_may_go_on(tmp_path: Path, fields: dict[str, Any], may_grow: bool) -> None:
+    path = database(tmp_path, composer("c", 1, 2, **fields), bubble("c", 0, 1, "Q"), bubble("c", 1, 2, "A"))
+    assert [each.may_grow for each in documents(path)] == [may_grow]
 
 
 def test_damaged_rows_are_counted_and_the_others_read(tmp_path: Path) -> None:
@@ -298,8 +313,7 @@ def test_a_transcript_that_grows_and_is_written_anew(tmp_path: Path) -> None:
     path = transcript(tmp_path, "c", *HERRING_TRANSCRIPT[:5])
     (_, last) = documents(path)
     assert last.may_grow
-    with path.open("a") as file:
-        file.write('{"role": "assistant", "message": {"content": [{"type": "te')
+    append(path, '{"role": "assistant", "message": {"content": [{"type": "te')
     assert reasons(path) == []
     with opened(tmp_path / "palace", started=False) as app:
         assert run(app, path)["filed"] == 2

@@ -12,7 +12,7 @@ from mempalace_mcp.palace.importers import Document, Machine, histories, read
 from mempalace_mcp.palace.importers.reader import Candidate
 from mempalace_mcp.palace.importers.reading import read_real
 from mempalace_mcp.palace.importers.vscode_chat import VSCODE_CHAT
-from tests.palace.importers.editors import MINUTE, NOON, write_json, write_lines
+from tests.palace.importers.editors import MINUTE, NOON, append, write_json, write_lines
 from tests.palace.importers.support import documents, problems, reasons
 from tests.palace.support import opened
 from tests.palace.test_importing import run
@@ -171,8 +171,7 @@ def test_changes_that_do_not_fit_and_damaged_lines_are_counted(tmp_path: Path) -
         ("not JSON", 2),
         ("a change that does not fit what stands before it", 5),
     ]
-    with path.open("a") as file:
-        file.write('{"kind": 2, "k": ["requests"], "v": [{"mess')
+    append(path, '{"kind": 2, "k": ["requests"], "v": [{"mess')
     assert len(problems(path)) == 2
 
 
@@ -210,10 +209,9 @@ def test_a_chat_that_goes_on(tmp_path: Path) -> None:
     path = log(tmp_path, {"kind": 0, "v": session(request(1, "Why?", markdown("Because of"), modelState=PENDING))})
     with opened(tmp_path / "palace", started=False) as app:
         assert run(app, path)["filed"] == 1
-        with path.open("a") as file:
-            grown = {"kind": 1, "k": ["requests", 0, "response", 0], "v": markdown("Because of the moon.")}
-            more = {"kind": 2, "k": ["requests"], "v": [request(2, "Really?", markdown("Yes."))]}
-            file.write(f"{json.dumps(grown)}\n{json.dumps(more)}\n")
+        grown = {"kind": 1, "k": ["requests", 0, "response", 0], "v": markdown("Because of the moon.")}
+        more = {"kind": 2, "k": ["requests"], "v": [request(2, "Really?", markdown("Yes."))]}
+        append(path, f"{json.dumps(grown)}\n{json.dumps(more)}\n")
         told = run(app, path)
         assert (told["filed"], told["updated"]) == (1, 1)
         texts = {each.content for each in app.palace.list_drawers(limit=9).items}
