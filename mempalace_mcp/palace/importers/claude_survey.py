@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from mempalace_mcp.core.text import excerpt
 from mempalace_mcp.palace.importers.claude_records import RecordTurn, queued_turn, turn_of
-from mempalace_mcp.palace.importers.conversations import Speaker, hashed, label
+from mempalace_mcp.palace.importers.conversations import Speaker, label
 from mempalace_mcp.palace.importers.json_lines import LineFaults, Record, read_records
 
 NOISE = frozenset(
@@ -143,20 +143,20 @@ class Tree:
         if uuid is None:
             return
         parent = label(record.get("parentUuid")) or label(record.get("logicalParentUuid"))
-        node = hashed(uuid)
-        self.parents.setdefault(node, None if parent is None else hashed(parent))
+        node = hash(uuid)
+        self.parents.setdefault(node, None if parent is None else hash(parent))
         if record.get("type") in ("user", "assistant"):
             self._leaf = node
 
     def holds(self, uuid: str) -> bool:
         """Is this record in the file?"""
-        return hashed(uuid) in self.parents
+        return hash(uuid) in self.parents
 
     def is_abandoned(self, uuid: str) -> bool:
         """Did the user go back before this prompt, and on from there? Then it follows a record of the branch that the
         session ends with, and is not on it itself."""
         path = self._active()
-        node: int | None = hashed(uuid)
+        node: int | None = hash(uuid)
         if node in path:
             return False
         seen: set[int] = set()
