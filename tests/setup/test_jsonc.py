@@ -166,6 +166,22 @@ def test_what_stands_in_the_way_stays(text: str) -> None:
         put(JSONC, text, ("mcpServers", "mempalace"), ENTRY)
 
 
+HAND_WRITTEN = [
+    ('{ "a": 1, // c\n  "mempalace": 2 }', '{ "a": 1 // c\n   }'),
+    ('{ // c\n "mempalace": 2, "a": 1}', '{ // c\n  "a": 1}'),
+    ('{"mempalace": 2, "a": 1}', '{ "a": 1}'),
+    ('{"a": 1, "mempalace": 2, /* of b */ "b": 3}', '{"a": 1, /* of b */ "b": 3}'),
+    ('{\n  "mempalace": 2, // ours\n  "a": 1\n}', '{ // ours\n  "a": 1\n}'),
+    ('{\n  "a": 1\n  , "mempalace": 2\n}', '{\n  "a": 1\n  \n}'),
+]
+
+
+@pytest.mark.parametrize(("text", "left"), HAND_WRITTEN)
+def test_an_entry_that_was_written_by_hand_is_taken_away(text: str, left: str) -> None:
+    """A comment of a line ends with it: nothing may come to stand behind it."""
+    assert take(JSONC, text, ("mempalace",)) == left
+
+
 def test_of_a_key_that_occurs_twice_the_last_one_counts() -> None:
     text = '{"mcpServers": {"a": 1}, "mcpServers": {"b": 2}}'
     assert JSONC.read(put(JSONC, text, ("mcpServers", "mempalace"), 3)) == {"mcpServers": {"b": 2, "mempalace": 3}}
