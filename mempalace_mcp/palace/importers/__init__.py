@@ -5,11 +5,11 @@ from __future__ import annotations
 from mempalace_mcp.palace.importers.conversations import LONGEST_DOCUMENT as LONGEST_EXCHANGE
 from mempalace_mcp.palace.importers.conversations import render
 from mempalace_mcp.palace.importers.cutting import fits
-from mempalace_mcp.palace.importers.dates import DATE_REASONS
 from mempalace_mcp.palace.importers.discovery import OUTSIDE, FoundFile, discover
 from mempalace_mcp.palace.importers.documents import Document, Piece, Problem, Resume, SkippedFile, SkippedLines
 from mempalace_mcp.palace.importers.file_state import FileState, format_place, read_place, state_of
 from mempalace_mcp.palace.importers.files import is_within, real_path
+from mempalace_mcp.palace.importers.note_dates import DATE_REASONS
 from mempalace_mcp.palace.importers.reader import Machine, Reader
 from mempalace_mcp.palace.importers.readers import histories
 from mempalace_mcp.palace.importers.reading import default_wing, read, read_real, wing_of_real

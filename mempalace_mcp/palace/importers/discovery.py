@@ -20,11 +20,11 @@ from mempalace_mcp.palace.importers.ignore_rules import (
     repository_rules,
 )
 from mempalace_mcp.palace.importers.naming import project_folder
-from mempalace_mcp.palace.importers.notes import MARK as VAULT
-from mempalace_mcp.palace.importers.notes import Templates, read_templates
 from mempalace_mcp.palace.importers.reader import Candidate
 from mempalace_mcp.palace.importers.readers import HIDDEN_NAMES, reader_of
 from mempalace_mcp.palace.importers.reading import SUFFIXES, TRANSCRIPT
+from mempalace_mcp.palace.importers.templates import MARK as VAULT
+from mempalace_mcp.palace.importers.templates import Templates, read_templates
 from mempalace_mcp.palace.importers.unwanted import TEMPLATE, reason_by_beginning, reason_by_name
 
 OUTSIDE = "outside the folders that may be read"

@@ -1,91 +1,23 @@
-"""Notes in Markdown and plain text, single or in an Obsidian vault.
+"""Notes in Markdown and plain text.
 
-A short file is one document; a long one is several, which together hold all its text. Templates are left out.
+A short file is one document; a long one is several, which together hold all its text.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.model import Metadata
 from mempalace_mcp.palace.chunking import fenced_blocks
-from mempalace_mcp.palace.importers import files
 from mempalace_mcp.palace.importers.cutting import cut, fits
-from mempalace_mcp.palace.importers.dates import date_note
 from mempalace_mcp.palace.importers.documents import Document, Problem, SkippedFile, Source
 from mempalace_mcp.palace.importers.files import Text, read_text
+from mempalace_mcp.palace.importers.note_dates import date_note
 from mempalace_mcp.palace.importers.unwanted import PRIVATE_KEY, is_private_key
 from mempalace_mcp.palace.privacy import shown, without_secrets
-
-MARK = ".obsidian"
-"""The folder of a vault's settings."""
-
-_FOLDERS = {
-    "templates.json": "folder",
-    "plugins/templater-obsidian/data.json": "templates_folder",
-    "plugins/quickadd/data.json": "templateFolderPath",
-}
-"""Settings that name a folder of templates, by their file."""
-
-_NOTES = ("daily-notes.json", "zk-prefixer.json", "plugins/periodic-notes/data.json")
-"""Files of settings that name single notes as templates, somewhere under `template`."""
-
-_LARGEST = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Templates:
-    """Where templates lie, as paths below the vault without case."""
-
-    vault: Path
-    places: frozenset[str]
-
-    def hold(self, path: Path) -> bool:
-        """Is this a template, or a folder of them?"""
-        return _folded(path.relative_to(self.vault).as_posix()) in self.places
-
-
-def read_templates(vault: Path) -> Templates:
-    """The templates that the settings of a vault name; none where they cannot be read."""
-    named = [
-        *(_setting(vault / MARK / file, key) for file, key in _FOLDERS.items()),
-        *(name for file in _NOTES for name in _named(_read_vault_file(vault / MARK / file))),
-    ]
-    places = {_folded(name.strip("/")) for name in named if isinstance(name, str) and name.strip("/ .")}
-    return Templates(vault, frozenset(places | {f"{place}.md" for place in places}))
-
-
-def _setting(file: Path, key: str) -> Any:
-    settings = _read_vault_file(file)
-    return settings.get(key) if isinstance(settings, dict) else None
-
-
-def _named(settings: Any) -> Iterator[Any]:
-    """What is set as template at the top or one level below."""
-    if isinstance(settings, dict):
-        yield settings.get("template")
-        yield from (each.get("template") for each in settings.values() if isinstance(each, dict))
-
-
-def _read_vault_file(file: Path) -> Any:
-    try:
-        with open(files.open_regular_file(file), "rb") as opened:  # noqa: PTH123 - by its descriptor
-            return json.loads(opened.read(_LARGEST))
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def _folded(path: str) -> str:
-    return unicodedata.normalize("NFC", path).casefold()
-
 
 LONGEST_DOCUMENT = 16_000
 """Characters of one document, those of blobs not counted; a longer file is several."""

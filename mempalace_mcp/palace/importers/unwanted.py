@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from mempalace_mcp.palace.importers import files
-from mempalace_mcp.palace.importers.naming import has_placeholder
+from mempalace_mcp.palace.importers.properties import has_placeholder
 
 LOCK = "a lock of an office program"
 BACKUP = "a backup of an editor"

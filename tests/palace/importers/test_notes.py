@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from mempalace_mcp.core import clock
 from mempalace_mcp.palace.importers import Document, SkippedFile
-from mempalace_mcp.palace.importers.cutting import cut
 from mempalace_mcp.palace.importers.files import LARGEST_TEXT
 from mempalace_mcp.palace.importers.notes import LONGEST_DOCUMENT, _sections
 from tests.palace.importers.support import documents, reasons
@@ -119,13 +118,6 @@ LINES = st.sampled_from(
 @settings(deadline=None)
 def test_sections_together_are_the_text(content: str) -> None:
     assert "".join(text for _, text in _sections(content)) == content
-
-
-@given(st.text(alphabet="ab \n\r\u0301会", max_size=300), st.integers(1, 40))
-def test_cut_parts_together_are_the_text(text: str, longest: int) -> None:
-    parts = list(cut(text, longest))
-    assert "".join(parts) == text
-    assert all(0 < len(part) <= longest + 32 for part in parts)
 
 
 @pytest.mark.parametrize(

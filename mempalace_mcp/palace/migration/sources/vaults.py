@@ -12,7 +12,7 @@ from typing import Any
 from mempalace_mcp.core.errors import NotFound
 from mempalace_mcp.palace.chunking import fenced_blocks
 from mempalace_mcp.palace.importers import Document, FoundFile, SkippedFile, SkippedLines, discover, read_real
-from mempalace_mcp.palace.importers.naming import read_properties
+from mempalace_mcp.palace.importers.properties import read_properties
 from mempalace_mcp.palace.migration.items import FactItem, Item, LeftOut, Options, TextItem
 from mempalace_mcp.palace.migration.values import read_json, read_tags
 

@@ -14,11 +14,9 @@ from hypothesis import strategies as st
 
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.text import MAX_CONTENT_BYTES
-from mempalace_mcp.palace.importers import SkippedFile, SkippedLines, default_wing, read
-from mempalace_mcp.palace.importers.claude_code import LARGEST_TRANSCRIPT
+from mempalace_mcp.palace.importers import default_wing
 from mempalace_mcp.palace.importers.claude_records import turn_of
 from mempalace_mcp.palace.importers.conversations import LONGEST_DOCUMENT
-from mempalace_mcp.palace.importers.json_lines import LONGEST_LINE
 from tests.palace.importers.support import (
     assistant,
     documents,
@@ -122,33 +120,6 @@ def test_noise_does_not_break_an_exchange(tmp_path: Path) -> None:
     assert problems(path) == []
 
 
-@pytest.mark.parametrize(
-    ("said", "kept"),
-    [
-        ("Before\n<system-reminder>x</system-reminder>\nAfter", "Before\n<system-reminder>x</system-reminder>\nAfter"),
-        ("```\n<bash-stdout>ok</bash-stdout>\n```", "```\n<bash-stdout>ok</bash-stdout>\n```"),
-        ("<task-notification>done</task-notification> is new", "<task-notification>done</task-notification> is new"),
-        ("[Request interrupted by user] - why?", "[Request interrupted by user] - why?"),
-        (f"{CONTINUED} - why do I see this?", f"{CONTINUED} - why do I see this?"),
-        (f"{CAVEAT} is what it says. Why?", f"{CAVEAT} is what it says. Why?"),
-        ("[SYSTEM NOTIFICATION] comes twice, why?", "[SYSTEM NOTIFICATION] comes twice, why?"),
-        ("Base directory for this skill: is it wrong?", "Base directory for this skill: is it wrong?"),
-        ("<user-memory-input>tests first</user-memory-input>", "tests first"),
-        ("<ide_selection>a</ide_selection>\n<ide_diagnostics>b</ide_diagnostics>\nWhy?", "Why?"),
-        ("Why <ide_selection>a</ide_selection>?", "Why <ide_selection>a</ide_selection>?"),
-        ("<command-name>/review</command-name>\n<command-args>look at AUTH-4127</command-args>", "look at AUTH-4127"),
-        ("What does <system-reminder> mean?", "What does <system-reminder> mean?"),
-        ("<system-reminder>never closed", "<system-reminder>never closed"),
-        ("<b>bold</b> is <i>fine</i>", "<b>bold</b> is <i>fine</i>"),
-        ("<ide_opened_file>x.py</ide_opened_file>What is this?", "What is this?"),
-    ],
-)
-def test_of_wrapped_text_the_users_own_words_are_kept(said: str, kept: str) -> None:
-    turn = turn_of(user(said))
-    assert turn is not None
-    assert turn.text == kept
-
-
 def test_the_assistant_may_quote_any_tag() -> None:
     turn = turn_of(assistant("<system-reminder>quoted</system-reminder>"))
     assert turn is not None
@@ -230,67 +201,6 @@ def test_many_encoded_bytes_are_several_documents_that_the_palace_takes(tmp_path
     assert all(sum(part.content.count(each) for part in parts) == 1 for each in pasted)
 
 
-def test_broken_lines_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
-    path = write_transcript(
-        tmp_path / "s.jsonl",
-        user("Question"),
-        "{not json",
-        "",
-        b'{"type": "user", "message": {"content": "\xff\xfe"}}',
-        "[" * 1_000_000,
-        '{"a":' * 1_000_000,
-        "[1, 2]",
-        "9" * 10_000,
-        assistant("Answer"),
-    )
-    assert [document.content for document in documents(path)] == ["User: Question\n\n\ufffd\ufffd\n\nAssistant: Answer"]
-    assert problems(path) == [
-        SkippedLines(str(path), "not JSON", 4, (2, 5, 6, 8)),
-        SkippedLines(str(path), "not UTF-8, replaced by U+FFFD", 1, (4,)),
-        SkippedLines(str(path), "not a JSON object", 1, (7,)),
-    ]
-
-
-def test_many_broken_lines_are_one_problem(tmp_path: Path) -> None:
-    path = write_transcript(tmp_path / "s.jsonl", user("Question"), *["broken"] * 5000)
-    (problem,) = problems(path)
-    assert problem == SkippedLines(str(path), "not JSON", 5000, tuple(range(2, 12)))
-
-
-@pytest.mark.parametrize("ending", [b'{"type": "assistant", "mess', b'{"type":"user","message":{"content":"\xe4\xbc'])
-def test_a_half_written_last_line_is_no_problem(tmp_path: Path, ending: bytes) -> None:
-    path = write_transcript(tmp_path / "s.jsonl", user("Question"), assistant("Answer"))
-    path.write_bytes(path.read_bytes() + ending)
-    assert len(documents(path)) == 1
-    assert problems(path) == []
-
-
-def test_a_last_line_without_newline_counts_when_it_is_whole(tmp_path: Path) -> None:
-    path = write_transcript(tmp_path / "s.jsonl", user("Question"), assistant("Answer"))
-    path.write_bytes(path.read_bytes().rstrip(b"\n"))
-    assert documents(path)[0].content.endswith("Answer")
-
-
-@pytest.mark.parametrize(
-    ("text", "kept", "reason"),
-    [
-        ('"bad \\ud83d emoji"', "bad \ufffd emoji", "holds a lone surrogate, replaced by U+FFFD"),
-        ('"\\udc00\\ud800"', "\ufffd\ufffd", "holds a lone surrogate, replaced by U+FFFD"),
-        ('"a\\u0000b"', "a\ufffdb", "holds a NUL character, replaced by U+FFFD"),
-    ],
-)
-def test_characters_that_cannot_be_stored_are_replaced_and_reported(
-    tmp_path: Path, text: str, kept: str, reason: str
-) -> None:
-    line = json.dumps(user("PLACEHOLDER")).replace('"PLACEHOLDER"', text)
-    path = write_transcript(tmp_path / "s.jsonl", user("One"), assistant("First."), line, assistant("Second."))
-    assert [document.content for document in documents(path)] == [
-        "User: One\n\nAssistant: First.",
-        f"User: {kept}\n\nAssistant: Second.",
-    ]
-    assert problems(path) == [SkippedLines(str(path), reason, 1, (3,))]
-
-
 def test_labels_that_cannot_be_stored_are_left_out(tmp_path: Path) -> None:
     odd = user("Q", sessionId="\ud83d", gitBranch="x" * 5000, cwd=["no"], timestamp="yesterday")
     (document,) = documents(write_transcript(tmp_path / "s.jsonl", odd))
@@ -298,49 +208,8 @@ def test_labels_that_cannot_be_stored_are_left_out(tmp_path: Path) -> None:
     assert document.occurred_at is None
 
 
-def test_of_duplicate_keys_the_last_counts(tmp_path: Path) -> None:
-    line = '{"type":"system","type":"user","sessionId":"s","message":{"content":"no","content":"yes"}}'
-    assert documents(write_transcript(tmp_path / "s.jsonl", line))[0].content == "User: yes"
-
-
-def test_a_byte_order_mark_and_crlf_do_no_harm(tmp_path: Path) -> None:
-    path = tmp_path / "s.jsonl"
-    lines = [json.dumps(user("Question")), json.dumps(assistant("Answer"))]
-    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode() + b"\r\n")
-    assert documents(path)[0].content == "User: Question\n\nAssistant: Answer"
-    assert problems(path) == []
-
-
-def test_a_line_that_is_too_long_is_skipped_and_the_next_one_read(tmp_path: Path) -> None:
-    path = tmp_path / "s.jsonl"
-    huge = json.dumps(user("x")).encode().replace(b'"x"', b'"' + b"x" * LONGEST_LINE + b'"')
-    path.write_bytes(huge + b"\n" + json.dumps(user("Question")).encode() + b"\n" + huge)
-    assert [document.content for document in documents(path)] == ["User: Question"]
-    assert problems(path) == [SkippedLines(str(path), "longer than 16 MiB", 2, (1, 3))]
-
-
-def test_a_transcript_that_is_too_large_is_skipped(tmp_path: Path) -> None:
-    path = tmp_path / "s.jsonl"
-    with path.open("wb") as file:
-        file.truncate(LARGEST_TRANSCRIPT + 1)
-    assert reasons(path) == ["larger than 2048 MiB"]
-
-
-@pytest.mark.parametrize("line", ['{"name": "Ada"}', '{"type": "Feature", "geometry": null}', "nothing"])
-def test_other_json_lines_are_not_a_transcript(tmp_path: Path, line: str) -> None:
-    path = write_transcript(tmp_path / "data.jsonl", *[line] * 3000)
-    assert list(read(path)) == [SkippedFile(str(path), "not a transcript")]
-
-
 def test_a_transcript_in_which_nobody_speaks_has_no_text(tmp_path: Path) -> None:
     assert reasons(write_transcript(tmp_path / "s.jsonl", user("said by the client", isMeta=True))) == ["no text"]
-
-
-def test_unclosed_tags_by_the_thousand_take_linear_time() -> None:
-    said = "<system-reminder>\n" * 100_000 + "<bash-input>\n" * 100_000
-    turn = turn_of(user(said))
-    assert turn is not None
-    assert turn.text == said.strip()
 
 
 @pytest.mark.parametrize(
