@@ -74,26 +74,26 @@ class PlanWriter:
         """The rows of the drawers that hold new documents, each with whether it was made for them."""
         recognized = plan.recognized
         for key, row in recognized.homes.items():
-            imports.save_utterances(tx, row, [(key, recognized.digests[key])])
+            imports.save_messages(tx, row, [(key, recognized.digests[key])])
         for row, piece in plan.renamed:
-            imports.save_utterances(tx, row, [(piece.key, piece.digest)])
+            imports.save_messages(tx, row, [(piece.key, piece.digest)])
         for drawer, into in plan.folding.folds:
             imports.fold(tx, drawer.row, into)
             self._drawers.delete(tx, [drawer.drawer_id])
         if plan.folding.settled:
-            imports.identified(tx, plan.folding.settled)
+            imports.forget_unidentified(tx, plan.folding.settled)
         for update in plan.updates:
             changes = DrawerChanges(content=update.content)
             self._drawers.update(tx, update.drawer.drawer_id, changes, self._split(update.content))
             imports.save_imported(tx, update.drawer.drawer_id, update.drawer.path, update.content)
-            imports.save_utterances(tx, update.drawer.row, [(each.key, each.digest) for each in update.pieces])
+            imports.save_messages(tx, update.drawer.row, [(each.key, each.digest) for each in update.pieces])
         for drawer in plan.moved:
             self._drawers.update(tx, drawer.drawer_id, DrawerChanges(source_file=self._path), None)
             imports.save_path(tx, drawer.row, self._path)
         made: dict[int, bool] = {}
         for document in plan.fresh:
             row, created = self._file(tx, document)
-            imports.save_utterances(tx, row, [(each.key, each.digest) for each in document.pieces])
+            imports.save_messages(tx, row, [(each.key, each.digest) for each in document.pieces])
             made[row] = made.get(row, False) or created
         return made
 
@@ -190,12 +190,12 @@ class FileImport:
         yield from discard(self.stores, self.path, [each for each in gone if each.live], self.trial)
 
     def _file_exchanges(self, documents: Sequence[Document], is_last: bool) -> ImportStep:
-        asked = documents if self.trial is None else self.trial.without_known(documents)
+        wanted = documents if self.trial is None else self.trial.without_known(documents)
         with self.stores.reader.read() as connection:
-            plans = [plan_exchange(connection, each, self.path, self._is_gone) for each in asked]
+            plans = [plan_exchange(connection, each, self.path, self._is_gone) for each in wanted]
         made: dict[int, bool] = {}
         if self.trial is not None:
-            self.trial.remember(asked)
+            self.trial.remember(wanted)
         elif is_last or not all(plan.is_idle for plan in plans):
             fresh = (each.content for plan in plans for each in plan.fresh)
             plan_writer = self._plan_writer(chain(fresh, (each.content for plan in plans for each in plan.updates)))
@@ -203,7 +203,7 @@ class FileImport:
             def work(tx: Transaction) -> tuple[list[ExchangePlan], dict[int, bool]]:
                 decided: list[ExchangePlan] = []
                 rows: dict[int, bool] = {}
-                for each in asked:
+                for each in wanted:
                     plan = plan_exchange(tx.connection, each, self.path, self._is_gone)
                     for row, created in plan_writer.exchange(tx, plan).items():
                         rows[row] = rows.get(row, False) or created
@@ -212,9 +212,9 @@ class FileImport:
                 return decided, rows
 
             plans, made = self._write(work)
-        return self._told(plans, made, repeated=len(documents) - len(asked))
+        return self._step_of(plans, made, repeated=len(documents) - len(wanted))
 
-    def _told(self, plans: Sequence[ExchangePlan], made: Mapping[int, bool], repeated: int) -> ImportStep:
+    def _step_of(self, plans: Sequence[ExchangePlan], made: Mapping[int, bool], repeated: int) -> ImportStep:
         """What became of some documents of a transcript; `repeated` of them a dry run has heard before."""
         wings: Counter[str] = Counter()
         updated = moved = unchanged = in_trash = 0

@@ -258,18 +258,16 @@ def plan_exchange(
 ) -> ExchangePlan:
     """What is to be done about a document from the file at `path`."""
     keys = [piece.key for piece in document.pieces]
-    utterances = imports.utterances(connection, [*keys, *filter(None, (piece.queued_key for piece in document.pieces))])
-    homes: dict[int, int | None] = {key: utterances[key].drawer for key in keys if key in utterances}
-    queued = [piece for piece in document.pieces if piece.key not in homes and piece.queued_key in utterances]
-    homes |= {piece.key: utterances[piece.queued_key].drawer for piece in queued if piece.queued_key is not None}
+    filed = imports.filed_messages(connection, [*keys, *filter(None, (piece.queued_key for piece in document.pieces))])
+    homes: dict[int, int | None] = {key: filed[key].drawer for key in keys if key in filed}
+    queued = [piece for piece in document.pieces if piece.key not in homes and piece.queued_key in filed]
+    homes |= {piece.key: filed[piece.queued_key].drawer for piece in queued if piece.queued_key is not None}
     recognized = recognize(connection, document, homes, path)
     homes |= recognized.homes
     drawers = imports.imported_drawers(connection, {row for row in homes.values() if row is not None})
     live = {row: drawer for row, drawer in drawers.items() if drawer.live}
     layout = _Layout(document, homes, live)
-    changed = [
-        piece for piece in document.pieces if piece.key in utterances and utterances[piece.key].digest != piece.digest
-    ]
+    changed = [piece for piece in document.pieces if piece.key in filed and filed[piece.key].digest != piece.digest]
     fresh, updates = layout.arrange(changed)
     contents = {row: drawer.content for row, drawer in live.items()}
     contents |= {update.drawer.row: update.content for update in updates}

@@ -44,7 +44,7 @@ class ImportedDrawer:
 
 
 @dataclass(frozen=True, slots=True)
-class Utterance:
+class FiledMessage:
     """Where a record's words are: `drawer` is None once that drawer was purged."""
 
     drawer: int | None
@@ -85,7 +85,7 @@ def ensure_file(tx: Transaction, path: str) -> int:
     return int(tx.connection.execute("SELECT id FROM import_files WHERE path = ?", (path,)).fetchone()[0])
 
 
-def utterances(connection: Connection, keys: Sequence[int]) -> dict[int, Utterance]:
+def filed_messages(connection: Connection, keys: Sequence[int]) -> dict[int, FiledMessage]:
     """Those of the records that are known."""
     dialect = connection.dialect
     rows = connection.execute(
@@ -93,10 +93,10 @@ def utterances(connection: Connection, keys: Sequence[int]) -> dict[int, Utteran
         f" {dialect.ordered_join} said s ON s.key = wanted.value",
         (dialect.array(keys),),
     )
-    return {key: Utterance(drawer, digest) for key, drawer, digest in rows}
+    return {key: FiledMessage(drawer, digest) for key, drawer, digest in rows}
 
 
-def save_utterances(tx: Transaction, drawer: int, said: Iterable[tuple[int, int]]) -> None:
+def save_messages(tx: Transaction, drawer: int, said: Iterable[tuple[int, int]]) -> None:
     """Remember which drawer holds the words of records, given as key and digest."""
     tx.connection.executemany(
         "INSERT INTO said (key, drawer, digest) VALUES (?, ?, ?)"
@@ -297,7 +297,7 @@ def unidentified_before(connection: Connection, time: Instant, path: str) -> dic
     return imported_drawers(connection, [row for (row,) in rows])
 
 
-def identified(tx: Transaction, drawers: Iterable[int]) -> None:
+def forget_unidentified(tx: Transaction, drawers: Iterable[int]) -> None:
     """These drawers need no longer be recognized."""
     dialect = tx.connection.dialect
     tx.connection.execute(

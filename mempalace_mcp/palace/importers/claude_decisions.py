@@ -39,29 +39,29 @@ class Decision:
     plan: str = ""
 
 
-def asked(call: Mapping[Any, Any]) -> str:
+def question_of(call: Mapping[Any, Any]) -> str:
     """What the assistant asks of the user by calling a tool, or the plan it presents; empty for any other call."""
     given = call.get("input")
     if not isinstance(given, dict) or call.get("name") != "AskUserQuestion":
-        return planned(call)
+        return plan_of(call)
     questions = given.get("questions")
     return "\n\n".join(filter(None, map(_question, questions if isinstance(questions, list) else [given])))
 
 
-def planned(call: Mapping[Any, Any]) -> str:
+def plan_of(call: Mapping[Any, Any]) -> str:
     """The plan that the assistant presents by calling a tool; empty for any other call."""
     given = call.get("input")
     return _text(given.get("plan")) if isinstance(given, dict) and call.get("name") in _PLAN_TOOLS else ""
 
 
-def presented(content: Any) -> list[str]:
+def plan_calls(content: Any) -> list[str]:
     """The ids of the calls by which the assistant presents plans."""
     blocks = content if isinstance(content, list) else []
-    ids = (block.get("id") for block in blocks if isinstance(block, dict) and planned(block))
+    ids = (block.get("id") for block in blocks if isinstance(block, dict) and plan_of(block))
     return [each for each in ids if isinstance(each, str)]
 
 
-def turned_down(content: Any, plans: Container[str]) -> str:
+def refusal_text(content: Any, plans: Container[str]) -> str:
     """What the user decided who turned one of these plans down without a word, by the calls that presented them."""
     blocks = content if isinstance(content, list) else []
     is_refused = any(
@@ -72,23 +72,23 @@ def turned_down(content: Any, plans: Container[str]) -> str:
     return _NO if is_refused else ""
 
 
-def decided(content: Any, result: Any) -> Decision | None:
+def decision_of(content: Any, result: Any) -> Decision | None:
     """What the user decided in a record, by its content and by the result that the client keeps beside it."""
     blocks = content if isinstance(content, list) else []
     results = [block for block in blocks if isinstance(block, dict) and block.get("type") == "tool_result"]
     if not results:
         return None
-    told = result if isinstance(result, dict) else {}
-    answers = _answers(told)
+    kept = result if isinstance(result, dict) else {}
+    answers = _answers(kept)
     if answers:
         return Decision(answers)
     texts = list(filter(None, (_flat(each.get("content")) for each in results)))
     if not texts and isinstance(result, str):
         texts = [result]
     decisions = list(filter(None, map(_by_text, texts)))
-    plan = _text(told.get("plan"))
+    plan = _text(kept.get("plan"))
     if not decisions:
-        return Decision("Approved the plan.", plan) if plan and not told.keys().isdisjoint(_OF_PLANS) else None
+        return Decision("Approved the plan.", plan) if plan and not kept.keys().isdisjoint(_OF_PLANS) else None
     return Decision("\n\n".join(each.text for each in decisions), plan or "".join(each.plan for each in decisions))
 
 
@@ -109,12 +109,12 @@ def _by_text(text: str) -> Decision | None:
     return Decision(words) if words else None
 
 
-def _question(asked: Any) -> str:
+def _question(question: Any) -> str:
     """A question with its options, a line each."""
-    if not isinstance(asked, dict) or not _text(asked.get("question")):
+    if not isinstance(question, dict) or not _text(question.get("question")):
         return ""
-    options = asked.get("options")
-    lines = [_text(asked.get("question"))]
+    options = question.get("options")
+    lines = [_text(question.get("question"))]
     lines += [f"- {option}" for option in map(_option, options if isinstance(options, list) else []) if option]
     return "\n".join(lines)
 
@@ -126,12 +126,12 @@ def _option(option: Any) -> str:
     return ": ".join(filter(None, parts))
 
 
-def _answers(told: Mapping[Any, Any]) -> str:
+def _answers(kept: Mapping[Any, Any]) -> str:
     """Each question with its answer, and what the user noted beside it."""
-    notes = told.get("annotations")
+    notes = kept.get("annotations")
     return "\n".join(
         " ".join(filter(None, (question, answer, _note(notes, question))))
-        for question, answer in _pairs(told.get("answers"))
+        for question, answer in _pairs(kept.get("answers"))
         if answer
     )
 

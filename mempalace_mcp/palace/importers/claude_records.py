@@ -15,11 +15,11 @@ from typing import Any
 
 from mempalace_mcp.palace.importers.claude_decisions import (
     Decision,
-    asked,
-    decided,
-    planned,
-    presented,
-    turned_down,
+    decision_of,
+    plan_calls,
+    plan_of,
+    question_of,
+    refusal_text,
 )
 from mempalace_mcp.palace.importers.conversations import (
     IdentifiedTurn,
@@ -57,10 +57,10 @@ def turn_of(record: Record) -> RecordTurn | None:
             speaker, text = Speaker.ASSISTANT, assistant_text(content)
             if message.get("model") == "<synthetic>" or text in _FILLERS or not text:
                 return None
-            return made_turn(record, speaker, text, plan=next(filter(None, map(planned, _of(content))), ""))
+            return made_turn(record, speaker, text, plan=next(filter(None, map(plan_of, _of(content))), ""))
         case {"type": "user", "message": {"content": content}} if _by_human(record):
             speaker, text = Speaker.USER, "" if is_result else user_text(content)
-            decision = decided(content, record.get("toolUseResult"))
+            decision = decision_of(content, record.get("toolUseResult"))
         case {"type": "attachment", "attachment": {"type": "queued_command", "prompt": content, **attachment}} if (
             _by_human(attachment)
             and attachment.get("commandMode", "prompt") == "prompt"
@@ -80,7 +80,7 @@ def presented_plans(record: Record) -> list[str]:
     """The ids of the calls by which plans are presented in the record."""
     match record:
         case {"type": "assistant", "message": {"content": content}}:
-            return presented(content)
+            return plan_calls(content)
         case _:
             return []
 
@@ -88,7 +88,7 @@ def presented_plans(record: Record) -> list[str]:
 def refusal_of(record: Record, plans: Container[str]) -> RecordTurn | None:
     """That the user turned one of these plans down, if the record says so without a word of the user's."""
     match record:
-        case {"type": "user", "message": {"content": content}} if text := turned_down(content, plans):
+        case {"type": "user", "message": {"content": content}} if text := refusal_text(content, plans):
             return made_turn(record, Speaker.USER, text, goes_on=True)
         case _:
             return None
@@ -148,7 +148,7 @@ def assistant_text(content: Any) -> str:
     """What the assistant says and what it asks of the user."""
     if isinstance(content, str):
         return content.strip()
-    texts = (_block_text(block) or (asked(block) if block.get("type") == "tool_use" else "") for block in _of(content))
+    texts = (question_of(each) if each.get("type") == "tool_use" else _block_text(each) for each in _of(content))
     return "\n\n".join(filter(None, texts))
 
 

@@ -144,28 +144,35 @@ def _entry(folder: Path, found: os.DirEntry[str]) -> _Entry:
 
 
 def _reason_to_skip(entry: _Entry, rules: IgnoreRules | None, templates: Templates | None) -> str | None:
-    if entry.name.startswith(".") and not (entry.is_file and entry.name in HIDDEN_NAMES):
+    reason = _reason_by_kind(entry) or _reason_by_rules(entry, rules, templates)
+    if reason is not None or entry.is_folder:
+        return reason
+    if not entry.is_file:
+        return "not a regular file"
+    fault = unstorable(str(entry.path))
+    return _reason_in_file(entry) if fault is None else f"its name {fault}"
+
+
+def _reason_by_kind(entry: _Entry) -> str | None:
+    if entry.name.startswith(".") and not _is_history(entry):
         return "hidden"
     if entry.is_link:
         return "symbolic link"
     if entry.is_folder and entry.name in _DEPENDENCIES:
         return "cache or dependencies"
-    if entry.is_folder and is_tool_output(entry.path):
-        return "output of tools"
-    if rules is not None and (by := rules.ignores(str(entry.path), is_folder=entry.is_folder)):
-        is_history = entry.is_file and entry.name in HIDDEN_NAMES
-        if by == OWN or not is_history:  # programs themselves tell Git to ignore their histories
-            return f"ignored by {by}"
-    if templates is not None and templates.hold(entry.path):
-        return TEMPLATE
-    if entry.is_folder:
-        return None
-    if not entry.is_file:
-        return "not a regular file"
-    fault = unstorable(str(entry.path))
-    if fault is not None:
-        return f"its name {fault}"
-    return _reason_in_file(entry)
+    return "output of tools" if entry.is_folder and is_tool_output(entry.path) else None
+
+
+def _reason_by_rules(entry: _Entry, rules: IgnoreRules | None, templates: Templates | None) -> str | None:
+    by = None if rules is None else rules.ignores(str(entry.path), is_folder=entry.is_folder)
+    if by is not None and (by == OWN or not _is_history(entry)):  # programs tell Git to ignore their histories
+        return f"ignored by {by}"
+    return TEMPLATE if templates is not None and templates.hold(entry.path) else None
+
+
+def _is_history(entry: _Entry) -> bool:
+    """Is this a hidden file in which a program keeps conversations?"""
+    return entry.is_file and entry.name in HIDDEN_NAMES
 
 
 def _reason_in_file(entry: _Entry) -> str | None:
