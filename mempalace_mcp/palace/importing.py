@@ -209,7 +209,8 @@ def _may_grow_now(document: Document) -> bool:
 
 
 def _is_new(time: Instant | None) -> bool:
-    return time is not None and clock.now() - time < QUIET_SECONDS * 1_000_000
+    # a time that lies ahead comes of a wrong clock, and must not keep a conversation waiting until then
+    return time is not None and abs(clock.now() - time) < QUIET_SECONDS * 1_000_000
 
 
 def _is_deleted(path: Path, root: Path) -> bool:

@@ -89,13 +89,14 @@ def test_an_exchange_of_which_the_file_says_that_it_is_over_is_filed(
         assert run(app, session.write(tmp_path))["filed"] == 1
 
 
-def test_a_file_that_is_quiet_is_finished(tmp_path: Path, session: Session) -> None:
+@pytest.mark.parametrize("offset", [-QUIET_SECONDS - 5, 30 * 86_400])
+def test_a_file_that_is_quiet_or_of_a_wrong_clock_is_finished(tmp_path: Path, session: Session, offset: float) -> None:
     exchange(session, 1)
     path = session.write(tmp_path)
     with opened(tmp_path / "palace", started=False) as app:
         assert run(app, path)["waiting"] == 1
-        before = time.time() - QUIET_SECONDS - 5
-        os.utime(path, (before, before))
+        moment = time.time() + offset
+        os.utime(path, (moment, moment))
         told = run(app, path)
         assert (told["filed"], told["waiting"]) == (1, 0)
 

@@ -16,6 +16,7 @@ from mempalace_mcp.palace.importers.documents import Document, Problem, Source
 from mempalace_mcp.palace.importers.files import DATABASE_MAGIC, open_regular_file
 
 HEAD_BYTES = 256 * 1024
+_MOST_LINES = 100
 _MOST_MEMBERS = 100_000
 
 
@@ -45,11 +46,11 @@ class Candidate:
 
     @cached_property
     def records(self) -> list[Mapping[str, Any]]:
-        """The objects on the whole lines of the head: what a file of JSON Lines begins with."""
+        """The objects on the first whole lines: what a file of JSON Lines begins with."""
         lines = self.text.split("\n")
         if len(self.head) == HEAD_BYTES:
             lines.pop()  # it is cut
-        return [record for record in map(_object, lines) if record is not None]
+        return [record for record in map(_object, lines[:_MOST_LINES]) if record is not None]
 
     @property
     def is_database(self) -> bool:
