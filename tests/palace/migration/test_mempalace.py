@@ -166,12 +166,15 @@ def test_what_stands_in_the_queue_alone(app: App, peer: PeerPalace) -> None:
     for seq, number in ((14, 1), (15, 0)):
         part = {"wing": "w", "room": "r", "chunk_index": number, "parent_drawer_id": "long"}
         peer.queue(seq, 0, f"long_chunk_00000{number}", f"<{number}>", **part)
+    half = {"wing": "w", "room": "r", "parent_drawer_id": "half"}
+    peer.add("half_chunk_000000", "<half ", chunk_index=0, **half)
+    peer.queue(16, 0, "half_chunk_000001", "whole>", chunk_index=1, **half)
     report, _ = migrate(app, peer.folder)
     assert drawer(app, "kept").content == "kept before"
     assert (drawer(app, "changed").content, drawer(app, "changed").room) == ("changed after", "cellar")
     assert (drawer(app, "new").content, drawer(app, "new").room) == ("only queued", "attic")
-    assert drawer(app, "long").content == "<0><1>"
-    assert counts(report)[0] == 4
+    assert (drawer(app, "long").content, drawer(app, "half").content) == ("<0><1>", "<half whole>")
+    assert counts(report)[0] == 5
     with pytest.raises(InvalidArgument):
         app.palace.get_drawers(["deleted"])
 
