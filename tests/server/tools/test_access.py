@@ -243,7 +243,7 @@ def test_an_answer_without_texts_has_no_notice(house: House) -> None:
                 "store_vectors",
             },
         ),
-        (WingDiary, DiaryStore, {"write"}),
+        (WingDiary, DiaryStore, {"enter", "write"}),
         (ClosedGraph, GraphStore, set()),
     ],
 )
