@@ -31,6 +31,9 @@ from mempalace_mcp.core.errors import Busy, InvalidArgument, NotFound, PalaceErr
 _MAGIC = b"SQLite format 3\0"
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _SIDE_FILES = ("-wal", "-journal")
+_FAILURES = (sqlite3.Error, UnicodeError)
+"""Of a damaged database. A message that quotes it need not be UTF-8, and then is not even one of SQLite."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ATTEMPTS = 12
 _LONGEST_PAUSE = 1.0
@@ -53,7 +56,7 @@ class ForeignDatabase:
         """
         try:
             yield from self._connection.execute(sql, parameters)
-        except sqlite3.Error as error:
+        except _FAILURES as error:
             raise _explain(error, self.path) from error
 
     def tables(self) -> frozenset[str]:
@@ -196,17 +199,17 @@ def _opened(copy: Path, path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         connection.execute("PRAGMA query_only = ON")
-    except sqlite3.Error as error:
+    except _FAILURES as error:
         connection.close()
         raise _explain(error, path) from error
     return connection
 
 
-def _explain(error: sqlite3.Error, path: Path) -> PalaceError:
+def _explain(error: Exception, path: Path) -> PalaceError:
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_FULL:
         return StorageFull(f"no space left for the copy of {path}", hint="Free some space, then try again.")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(error, UnicodeError):
         return InvalidArgument(f"{path} is damaged: {error}", hint="Repair it with its own program, or use a backup.")
     return InvalidArgument(f"{path} cannot be read as expected: {error}", hint="It may be of an unknown version.")
 
