@@ -15,12 +15,19 @@ from mempalace_mcp.cli.output import INTERRUPTED, Interrupts, Progress
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.palace.migration.items import Options
-from mempalace_mcp.palace.migration.migrating import KINDS, OUTCOMES, Checked, Migration
+from mempalace_mcp.palace.migration.migrating import OUTCOMES, Checked, Migration
 from mempalace_mcp.palace.migration.sources import find_memories, recognize
 from mempalace_mcp.runtime.app import App, open_app
 
 WRONG = 1
 WINGS_SHOWN = 20
+_NAMES = {
+    "drawers": ("drawer",),
+    "diary_entries": ("diary entry", "diary entries"),
+    "facts": ("fact",),
+    "tunnels": ("tunnel",),
+    "tunnel_labels": ("label of a tunnel", "labels of tunnels"),
+}
 _OUTCOMES = {
     "filed": "new",
     "updated": "updated, since they have changed there",
@@ -129,11 +136,11 @@ def format_report(title: str, result: dict[str, Any]) -> str:
     """The report as text."""
     verb = "would come" if result["dry_run"] else "migrated"
     lines = [f"{title}, {result['path']}: {verb} in {output.duration(result['seconds'])}"]
-    for kind in KINDS:
+    for kind in _NAMES:
         counts = result[kind]
         outcomes = [f"{counts[each]:,} {_OUTCOMES[each]}" for each in OUTCOMES if counts[each]]
         if outcomes:
-            lines.append(f"  {counts['read']:,} {kind.replace('_', ' ')}: {', '.join(outcomes)}")
+            lines.append(f"  {output.count(counts['read'], *_NAMES[kind])}: {', '.join(outcomes)}")
     if len(lines) == 1:
         lines.append("  nothing: it holds no drawers, entries or facts")
     if result["pieces_joined"]:

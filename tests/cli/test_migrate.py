@@ -130,6 +130,7 @@ def test_a_damaged_palace_says_so_and_keeps_what_came(peer: PeerPalace, tmp_path
     told = run(tmp_path / "home", "migrate", peer.folder, "--palace", tmp_path / "ours", code=1)
     assert "damaged" in told
     assert str(peer.chroma) in told
+    assert "1 fact: 1 new" in told
 
 
 def test_ctrl_c_keeps_what_has_come(tmp_path: Path) -> None:

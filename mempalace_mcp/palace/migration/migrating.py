@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mempalace_mcp.core.call_context import COMMAND_SECONDS, Deadline
-from mempalace_mcp.core.errors import InvalidArgument
+from mempalace_mcp.core.errors import InvalidArgument, PalaceError
 from mempalace_mcp.core.model import DrawerChanges, NewDrawer, NewFact, Span
 from mempalace_mcp.core.text import excerpt, verify_text
 from mempalace_mcp.palace import chunking
@@ -290,15 +290,20 @@ def _fate(each: Prepared, known: ForeignItem | None) -> str:
 
 
 def _groups(items: Iterable[Prepared]) -> Iterator[list[Prepared]]:
-    """A few items at a time; none of them has an id twice."""
+    """A few items at a time; none of them has an id twice. What came before a failure is a group too."""
     group: dict[str, Prepared] = {}
     characters = 0
-    for each in items:
-        if each.item.id in group or len(group) >= GROUP or characters > GROUP_CHARACTERS:
+    try:
+        for each in items:
+            if each.item.id in group or len(group) >= GROUP or characters > GROUP_CHARACTERS:
+                yield list(group.values())
+                group, characters = {}, 0
+            group[each.item.id] = each
+            characters += len(each.item.content) if isinstance(each, _Text) else 0
+    except PalaceError:
+        if group:
             yield list(group.values())
-            group, characters = {}, 0
-        group[each.item.id] = each
-        characters += len(each.item.content) if isinstance(each, _Text) else 0
+        raise
     if group:
         yield list(group.values())
 

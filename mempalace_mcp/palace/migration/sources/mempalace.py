@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mempalace_mcp.core.clock import Zone
-from mempalace_mcp.core.errors import InvalidArgument
+from mempalace_mcp.core.errors import InvalidArgument, PalaceError
 from mempalace_mcp.core.foreign_database import ForeignDatabase, is_database, open_foreign
 from mempalace_mcp.palace.migration.items import Entry, FactItem, Item, LeftOut, Options, TextItem
 from mempalace_mcp.palace.migration.sources import chroma, mempalace_graph
@@ -61,8 +61,12 @@ class MemPalace:
         if file is None:
             raise InvalidArgument(f"{path} is no palace of MemPalace", hint="Name the folder of chroma.sqlite3.")
         folder = file.parent.resolve()
-        with open_foreign(file, options.scratch) as database:
-            yield from _read_collections(database, folder, options)
+        failure: PalaceError | None = None
+        try:
+            with open_foreign(file, options.scratch) as database:
+                yield from _read_collections(database, folder, options)
+        except PalaceError as error:
+            failure = error  # facts and tunnels are in other files, and come all the same
         beside = _folders_beside(folder, options)
         graphs = [each / _GRAPH for each in beside if (each / _GRAPH).is_file()]
         yield from mempalace_graph.read_graphs(graphs, options)
@@ -72,6 +76,8 @@ class MemPalace:
             yield from _read_identity(each / "identity.txt")
         if (folder / _OTHER_BACKEND).is_file():
             yield LeftOut(str(folder / _OTHER_BACKEND), "kept by another backend than Chroma: export it with mempalace")
+        if failure is not None:
+            raise failure
 
 
 def _database_of(path: Path) -> Path | None:
