@@ -42,3 +42,8 @@ def test_a_passage_does_not_command_the_terminal() -> None:
 @pytest.mark.parametrize(("number", "shown"), [(0, "0 files"), (1, "1 file"), (2, "2 files"), (1200, "1,200 files")])
 def test_nouns_agree(number: int, shown: str) -> None:
     assert output.count(number, "file") == shown
+
+
+def test_progress_without_a_known_end_counts() -> None:
+    assert output.Progress("migrating").line(1200, None, 2.0) == "migrating 1,200 · 600/s"
+    assert "50/100 · 25/s, 2.0 s left" in output.Progress("embedding").line(50, 100, 2.0)

@@ -345,6 +345,20 @@ def test_rows_that_are_wrong_are_left_out_and_all_others_come(app: App, peer: Pe
     assert drawer(app, "nothing").wing == "mempalace"
 
 
+def test_an_older_chroma(app: App, peer: PeerPalace) -> None:
+    """Its values have no column for truth, its numbers are bytes, and it has no queue."""
+    peer.add_drawer("a", LONG, normalize_version=2)
+    with closing(sqlite3.connect(peer.chroma)) as connection, connection:
+        connection.execute("ALTER TABLE embedding_metadata DROP COLUMN bool_value")
+        connection.execute("UPDATE max_seq_id SET seq_id = x'0000000000000007'")
+    migrate(app, peer.folder)
+    assert (drawer(app, "a").content, drawer(app, "a").metadata["normalize_version"]) == (LONG, 2)
+    with closing(sqlite3.connect(peer.chroma)) as connection, connection:
+        connection.execute("DROP TABLE embeddings_queue")
+    report, _ = migrate(app, peer.folder)
+    assert counts(report, "unchanged")[0] == 1
+
+
 def test_names_that_the_palace_refuses_are_mended(app: App, peer: PeerPalace) -> None:
     peer.add_drawer("tab", "a", wing="my\twing\n", room="\0")
     peer.add_drawer("long", "b", wing="w" * 300)

@@ -318,3 +318,13 @@ def test_files_that_are_no_memory(tmp_path: Path, content: bytes) -> None:
         path.unlink()
         with pytest.raises(NotFound):
             recognize(path)
+
+
+def test_a_vault_that_is_imported_after_or_before_is_not_filed_twice(app: App, tmp_path: Path) -> None:
+    first = write(tmp_path / "first", {".obsidian/app.json": "{}", "people/Ada.md": "Ada.\n", "b.md": "B.\n"})
+    migrate(app, first)
+    assert sum(step.filed for step in app.palace.import_paths([first])) == 0
+    second = write(tmp_path / "second", {".obsidian/app.json": "{}", "people/Ada.md": "Ada.\n"})
+    assert sum(step.filed for step in app.palace.import_paths([second])) == 1
+    report, _ = migrate(app, second)
+    assert (counts(report)[0], counts(report, "unchanged")[0]) == (0, 1)

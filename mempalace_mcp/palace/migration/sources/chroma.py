@@ -80,7 +80,8 @@ _SORTED = f"""
     SELECT row, id, part_of FROM pieces
     ORDER BY min(row) OVER (PARTITION BY part_of), part_of, position, row
 """
-_FIELDS = "SELECT key, coalesce(string_value, int_value, float_value, bool_value) FROM embedding_metadata WHERE id = ?"
+_VALUES = ("string_value", "int_value", "float_value", "bool_value")
+"""The columns of a value; the last one is younger than the others."""
 
 
 def group_of(piece: Piece) -> str:
@@ -97,13 +98,16 @@ def group_of(piece: Piece) -> str:
 def read_groups(database: ForeignDatabase, collection: Collection) -> Iterator[list[Piece]]:
     """The records that belong together, in their order, the oldest first. Keeps one group in memory, and the queue."""
     queue = _Queue(database, collection)
+    columns = database.columns("embedding_metadata")
+    value = ", ".join(name for name in _VALUES if name in columns)
+    fields_of = f"SELECT key, coalesce({value}, NULL) FROM embedding_metadata WHERE id = ?"
     group: list[Piece] = []
     current: str | None = None
     for row, id, part_of in database.rows(_SORTED, (collection.id,)):
         if part_of != current:
             yield from _finished(group, current, queue)
             group, current = [], part_of
-        fields = dict(database.rows(_FIELDS, (row,)))
+        fields = dict(database.rows(fields_of, (row,)))
         piece = queue.apply(id, Piece(id, fields.pop(TEXT, None), fields))
         if piece is not None:
             group.append(piece)
