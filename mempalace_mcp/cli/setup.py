@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from mempalace_mcp.cli.importing import NOTHING_READ, ImportRequest, file_texts,
 from mempalace_mcp.cli.output import INTERRUPTED, Interrupts, Progress
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import PalaceError
+from mempalace_mcp.daemon.hook_spool import noted
 from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.setup.changes import TakenBack, make, take_back
 from mempalace_mcp.setup.clients import CLIENTS, Launch, launch_of
@@ -44,6 +45,7 @@ class Report:
     settings: Settings
     launch: Launch
     plans: Sequence[ClientPlan]
+    histories: Sequence[History]
     applied: bool = False
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
     tools: int | None = None
@@ -67,6 +69,7 @@ class Report:
             "applied": self.applied,
             "ok": self.is_well,
             "clients": [self._client(plan) for plan in self.plans],
+            "histories": [_history_as_dict(history) for history in self.histories],
             "tools": self.tools,
             "imported": self.imported,
             "search": self.found,
@@ -79,7 +82,6 @@ class Report:
             "client": plan.client.id,
             "name": plan.name,
             "steps": [_step_as_dict(step) | self.results.get(id(step), {"result": None}) for step in steps],
-            "sessions": [_history_as_dict(history) for history in plan.histories],
         }
 
 
@@ -93,10 +95,10 @@ def run_setup(settings: Settings, wish: Wish, *, yes: bool, dry_run: bool, as_js
     machine = Machine.this()
     journal = Journal(machine)
     planner = Planner(machine, settings.palace, tuple(journal.records()), journal.imports(), wish)
-    report = Report(settings, planner.launch, planner.plan())
+    report = Report(settings, planner.launch, planner.plan(), planner.histories())
     if not as_json:
         click.echo(_format_plan(report, machine))
-    if not any(plan.steps or plan.histories for plan in report.plans):
+    if not report.histories and not any(plan.steps for plan in report.plans):
         if report.plans and not as_json:
             click.echo("\nThere is nothing to do.")
         return _end(report, as_json, 0 if report.is_well and report.plans else 1)
@@ -110,7 +112,7 @@ def run_setup(settings: Settings, wish: Wish, *, yes: bool, dry_run: bool, as_js
     _change(machine, journal, report, as_json)
     _probe(report, as_json)
     code = 0
-    if any(plan.histories for plan in report.plans):
+    if report.histories:
         try:
             code = _import(journal, report, as_json)
         except PalaceError as error:  # what was connected stays connected, and is told
@@ -203,7 +205,7 @@ def _file(journal: Journal, report: Report, summary: ImportSummary, as_json: boo
     """File and embed the histories of all clients; was it interrupted?"""
     from mempalace_mcp.runtime.app import open_app
 
-    total = sum(history.sessions for plan in report.plans for history in plan.histories)
+    total = sum(history.files for history in report.histories)
     with Interrupts() as interrupts, open_app(report.settings) as app:
         try:
             app.start()
@@ -213,9 +215,9 @@ def _file(journal: Journal, report: Report, summary: ImportSummary, as_json: boo
                     progress.show(min(summary.steps, total), total)
                     interrupts.check()
 
-                for plan in report.plans:
-                    file_texts(app, ImportRequest([each.path for each in plan.histories]), summary, check)
-                    _note_import(journal, report.settings, plan)
+                for history in report.histories:
+                    file_texts(app, ImportRequest(history.paths), summary, check)
+                    _note_import(journal, report.settings, history)
             with Progress("embedding", enabled=not as_json) as progress:
                 app.wait_until_indexed(progress.show, interrupts.check)
         except KeyboardInterrupt:
@@ -224,15 +226,14 @@ def _file(journal: Journal, report: Report, summary: ImportSummary, as_json: boo
     return False
 
 
-def _note_import(journal: Journal, settings: Settings, plan: ClientPlan) -> None:
-    if plan.histories:
-        journal.note_import(
-            plan.client.id,
-            palace=str(settings.palace),
-            at=datetime.now(UTC).isoformat(timespec="seconds"),
-            until=max(history.last for history in plan.histories).isoformat(),
-            sessions=sum(history.sessions for history in plan.histories),
-        )
+def _note_import(journal: Journal, settings: Settings, history: History) -> None:
+    journal.note_import(
+        history.agent,
+        palace=str(settings.palace),
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        until=history.last.isoformat(),
+        files=history.files,
+    )
 
 
 def run_undo(clients: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
@@ -280,13 +281,15 @@ def run_status(settings: Settings, clients: tuple[str, ...], as_json: bool) -> i
     machine = Machine.this()
     journal = Journal(machine)
     planner = Planner(machine, settings.palace, tuple(journal.records()), wish=Wish(clients=clients))
-    rows = [_status_of(plan, journal.imports().get(plan.client.id)) for plan in planner.plan()]
+    known, heard, found = journal.imports(), noted(str(settings.palace)), planner.histories()
+    rows = [_status_of(plan, known, heard, found) for plan in planner.plan()]
     if as_json:
         shown = {"palace": str(settings.palace), "command": list(planner.launch), "clients": rows}
         click.echo(json.dumps(shown, ensure_ascii=False))
         return 0
     cells = [_status_cells(row) for row in rows]
-    click.echo(output.table(("client", "server", "hooks", "imported"), cells) if cells else _NO_CLIENT)
+    headings = ("client", "server", "hooks", "last hook", "imported")
+    click.echo(output.table(headings, cells) if cells else _NO_CLIENT)
     for row in rows:
         for step in (row["server"], row["hooks"]):
             if step and step["note"]:
@@ -304,28 +307,46 @@ _CONNECTED = {
 }
 
 
-def _status_of(plan: ClientPlan, imported: dict[str, Any] | None) -> dict[str, Any]:
+def _status_of(
+    plan: ClientPlan,
+    known: Mapping[str, dict[str, Any]],
+    heard: Sequence[Mapping[str, Any]],
+    found: Sequence[History],
+) -> dict[str, Any]:
+    client = plan.client.id
     hooks = None if plan.hooks is None else _step_as_dict(plan.hooks)
     if hooks and plan.hooks and plan.hooks.state is not State.FAULT:
         hooks["note"] = ""  # it says what to do once they are added
+    histories = [history for history in found if history.is_of(client)]
+    imported = next((known[history.agent] for history in histories if history.agent in known), None)
+    last = next((entry for entry in reversed(heard) if entry.get("client") == client), None)
     return {
-        "client": plan.client.id,
+        "client": client,
         "name": plan.name,
         "connected": plan.server.state in (State.THERE, State.PLUGIN),
         "server": _step_as_dict(plan.server),
         "hooks": hooks,
+        "last_hook": last,
         "imported": imported,
-        "sessions": [_history_as_dict(history) for history in plan.histories],
+        "histories": [_history_as_dict(history) for history in histories],
     }
 
 
-def _status_cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
-    there = sum(each["sessions"] for each in row["sessions"])
-    imported = f"none of {output.count(there, 'session')}" if there else "–"
+def _status_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    there = sum(each["files"] for each in row["histories"])
+    imported = f"none of {output.count(there, 'file')}" if there else "–"
     if row["imported"]:
-        imported = f"{output.count(row['imported']['sessions'], 'session')} on {row['imported']['at'][:10]}"
+        imported = f"{output.count(row['imported']['files'], 'file')} on {row['imported']['at'][:10]}"
     hooks = _CONNECTED[row["hooks"]["state"]][1] if row["hooks"] else "–"
-    return row["name"], _CONNECTED[row["server"]["state"]][0], hooks, imported
+    return row["name"], _CONNECTED[row["server"]["state"]][0], hooks, _last_hook(row["last_hook"]), imported
+
+
+def _last_hook(entry: Mapping[str, Any] | None) -> str:
+    """When a hook was last heard of; what came of it is told by `hook status`."""
+    if entry is None:
+        return "–"
+    when = datetime.fromtimestamp(float(entry.get("time", 0)), UTC).astimezone()
+    return f"{when:%Y-%m-%d %H:%M}{' (failed: see hook status)' if 'error' in entry else ''}"
 
 
 _NO_CLIENT = "No client was found on this machine. Name one with --client, for example --client claude-code."
@@ -344,6 +365,7 @@ def _format_plan(report: Report, machine: Machine) -> str:
         notes += [f"{plan.name}: {step.note}" for step in steps if step.state is State.THERE and step.kind == SERVER]
         if plan.client.note and plan.server.is_change:
             notes.append(f"{plan.name}: {plan.client.note}")
+    rows += [(history.label, _import_of(history), _short(history.folder)) for history in report.histories]
     if not rows:
         return _NO_CLIENT
     if _is_passing(report.launch):
@@ -360,10 +382,11 @@ def _cells(plan: ClientPlan) -> Iterator[tuple[str, str]]:
     for step in (plan.server, plan.hooks):
         if step is not None:
             yield _what(step), _short(step.file)
-    for history in plan.histories:
-        days = f"{history.first:%Y-%m-%d} to {history.last:%Y-%m-%d}"
-        what = f"import {output.count(history.sessions, 'session')}, {output.size(history.size)}, {days}"
-        yield what, _short(history.path)
+
+
+def _import_of(history: History) -> str:
+    days = f"{history.first:%Y-%m-%d} to {history.last:%Y-%m-%d}"
+    return f"import {output.count(history.files, 'file')}, {output.size(history.size)}, {days}"
 
 
 _WHAT = {
@@ -413,4 +436,5 @@ def _step_as_dict(step: Step) -> dict[str, Any]:
 
 def _history_as_dict(history: History) -> dict[str, Any]:
     times = {"first": history.first.isoformat(timespec="seconds"), "last": history.last.isoformat(timespec="seconds")}
-    return {"path": str(history.path), "sessions": history.sessions, "bytes": history.size, **times}
+    plain = {"agent": history.agent, "path": str(history.folder), "files": history.files, "bytes": history.size}
+    return {**plain, **times}

@@ -1,4 +1,4 @@
-"""The conversations that clients have kept on this machine, by what the files say of themselves: none is opened."""
+"""The conversations that agents have kept on this machine, by what the files say of themselves: none is opened."""
 
 from __future__ import annotations
 
@@ -8,40 +8,57 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mempalace_mcp.palace import importers
+from mempalace_mcp.palace.importers.readers import READERS
 from mempalace_mcp.setup.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What one folder holds: how many sessions, in how many bytes, and when the first and the last was written."""
+    """What one agent has kept: where, in how many files and bytes, and when the first and the last was written."""
 
-    path: Path
-    sessions: int
+    agent: str
+    label: str
+    paths: tuple[Path, ...]
+    files: int
     size: int
     first: datetime
     last: datetime
 
+    @property
+    def folder(self) -> Path:
+        """The folder or file that holds all of it."""
+        return Path(os.path.commonpath(self.paths))
 
-_FOLDERS: dict[str, tuple[str, str]] = {"claude-code": ("{claude}/projects", "*/*.jsonl")}
-"""By the ids of clients: the folder, and which files below it are sessions."""
-
-
-def histories(machine: Machine, client: str) -> list[History]:
-    """The histories of a client that can be imported; those without any session are left out."""
-    if client not in _FOLDERS:
-        return []
-    template, pattern = _FOLDERS[client]
-    folder = machine.path(template)
-    found = list(_statistics(folder, pattern))
-    if not found:
-        return []
-    times = [datetime.fromtimestamp(each.st_mtime, UTC) for each in found]
-    return [History(folder, len(found), sum(each.st_size for each in found), min(times), max(times))]
+    def is_of(self, client: str) -> bool:
+        """Is the agent this client, by its id? (A reader's name may say more, as in `roo-code`.)"""
+        return self.agent == client or self.agent.startswith(f"{client}-")
 
 
-def _statistics(folder: Path, pattern: str) -> Iterator[os.stat_result]:
-    for file in folder.glob(pattern):
+def histories(machine: Machine) -> list[History]:
+    """The histories that can be imported, in the order of the readers; those without any file are left out."""
+    home = importers.Machine(machine.home, machine.environment)
+    found = []
+    for reader in READERS:
+        paths = tuple(dict.fromkeys(place for place in reader.places(home) if place.exists()))
+        statistics = [each for path in paths for each in _statistics(path, reader.suffixes)]
+        if statistics:
+            times = [datetime.fromtimestamp(time, UTC) for time, _ in statistics]
+            size = sum(each for _, each in statistics)
+            found.append(History(reader.name, reader.label, paths, len(times), size, min(times), max(times)))
+    return found
+
+
+def _statistics(path: Path, suffixes: frozenset[str]) -> Iterator[tuple[float, int]]:
+    """When each file was written, and its size."""
+    files = [path] if path.is_file() else (file for file in path.rglob("*") if file.suffix.lower() in suffixes)
+    for file in files:
         try:
-            yield file.stat()
+            status = file.stat()
+            journal = file.with_name(f"{file.name}-wal")  # where SQLite writes first
+            yield (
+                (max(status.st_mtime, journal.stat().st_mtime) if journal.exists() else status.st_mtime),
+                status.st_size,
+            )
         except OSError:  # it is gone, or not for this user
             continue

@@ -81,7 +81,7 @@ class Journal:
         return self._read(files.read_settings(self.path))[0]
 
     def imports(self) -> Imports:
-        """The last import of each client, by its id: `at`, `palace`, `until`, `sessions`.
+        """The last import of each agent, by the name of its reader: `at`, `palace`, `until`, `files`.
 
         Raises:
             SettingsFault: the journal cannot be read.
@@ -105,13 +105,13 @@ class Journal:
         now = [] if to is None else [to]
         self._update(lambda records, imports: ([each for each in records if each != record] + now, imports))
 
-    def note_import(self, client: str, **details: Any) -> None:
-        """Write down that the histories of a client were imported.
+    def note_import(self, agent: str, **details: Any) -> None:
+        """Write down that the histories of an agent were imported.
 
         Raises:
             SettingsFault: the journal cannot be read or written.
         """
-        self._update(lambda records, imports: (records, {**imports, client: details}))
+        self._update(lambda records, imports: (records, {**imports, agent: details}))
 
     def _read(self, file: files.SettingsFile) -> tuple[list[Record], Imports]:
         try:

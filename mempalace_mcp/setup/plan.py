@@ -62,7 +62,6 @@ class ClientPlan:
     place: Place
     server: Step
     hooks: Step | None
-    histories: tuple[History, ...] = ()
 
     @property
     def name(self) -> str:
@@ -107,7 +106,6 @@ class Planner:
                     place,
                     server,
                     self._hooks(client) if is_first and self.wish.hooks else None,
-                    tuple(self._new_histories(client)) if is_first and self.wish.imports else (),
                 )
             )
         return plans
@@ -122,13 +120,17 @@ class Planner:
         usual = os.path.realpath(self.machine.path(DEFAULT_PALACE))
         return () if str(self.palace) == usual else ("--palace", str(self.palace))
 
-    def _new_histories(self, client: Client) -> Iterator[History]:
+    def histories(self) -> list[History]:
         """The histories in which something was written since setup imported them last into this palace."""
-        known = self.imports.get(client.id, {})
-        is_here = known.get("palace") == str(self.palace)
-        for history in histories(self.machine, client.id):
-            if not is_here or history.last.isoformat() > str(known.get("until")):
-                yield history
+        found = histories(self.machine) if self.wish.imports else []
+        return [history for history in found if self._is_wanted(history) and not self._is_known(history)]
+
+    def _is_wanted(self, history: History) -> bool:
+        return not self.wish.clients or any(map(history.is_of, self.wish.clients))
+
+    def _is_known(self, history: History) -> bool:
+        known = self.imports.get(history.agent, {})
+        return known.get("palace") == str(self.palace) and history.last.isoformat() <= str(known.get("until"))
 
     def _server(self, client: Client, place: Place) -> Step:
         file = settings_file(self.machine, place)

@@ -92,7 +92,7 @@ def test_without_a_terminal_and_without_yes_the_plan_is_shown_and_nothing_change
     before = snapshot(home)
     shown = run(home, code=2)
     assert "Nothing was changed" in shown
-    for part in ("Claude Code", "~/.claude.json", "import 2 sessions, 37.7 kB", "Zed", "Goose"):
+    for part in ("Claude Code", "~/.claude.json", "import 2 files, 37.7 kB", "Zed", "Goose"):
         assert part in shown
     assert run_json(home, code=2)["applied"] is False
     assert snapshot(home) == before
@@ -120,7 +120,7 @@ def test_all_of_it_twice_and_back(home: Path) -> None:
     connected = {each["client"]: each["connected"] for each in status["clients"]}
     assert connected == {"claude-code": True, "zed": True, "goose": True}
     assert status["clients"][0]["hooks"]["state"] == "there"
-    assert status["clients"][0]["imported"]["sessions"] == 2
+    assert status["clients"][0]["imported"]["files"] == 2
     assert run(home, "--undo").count("as it was before") == 4
     assert settings_of(home) == before
     assert "nothing to take back" in run(home, "--undo")
