@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mempalace_mcp.daemon.hook_spool import Spool
 from mempalace_mcp.setup.clients import IDS
 from mempalace_mcp.setup.hooks import HOOKS, is_hook_of, posix_line, powershell_line, windows_line
 from mempalace_mcp.setup.machine import Machine
@@ -82,6 +83,37 @@ def test_hooks_stand_beside_those_of_others(client: str, tmp_path: Path) -> None
     assert not [step for plan in planned(on, client) for step in plan.steps]
     undo(on)
     assert snapshot(on.home) == before
+
+
+ENDS = ("Stop", "AfterAgent", "stop", "agentStop", "post_cascade_response")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("client", [client for client in HOOKS if client != "opencode"])
+def test_what_stands_in_the_settings_hands_a_session_over(client: str, tmp_path: Path) -> None:
+    """As the client runs it: the words of the settings, the event on stdin."""
+    on = machine(tmp_path / "my home")
+    palace = write(on.home / ".mempalace-mcp" / "palace" / "palace.db", "").parent
+    set_up(on, client)
+    data = json.loads(on.path(HOOKS[client].file).read_text(encoding="utf-8"))
+    (event,) = set(ENDS) & set(data["hooks"])
+    (element,) = data["hooks"][event]
+    (run,) = element.get("hooks", [element])
+    line = run.get("command") or run["bash"]
+    command = [line, *run["args"]] if "args" in run else ["sh", "-c", line]
+    payload = {"hook_event_name": event, "agent_action_name": event, "session_id": "s", "cwd": "/w", "response": "Yes."}
+    transcript = {} if client == "windsurf" else {"transcript_path": "/w/s.jsonl"}
+    finished = subprocess.run(
+        command,
+        input=json.dumps({**payload, **transcript, "tool_info": {"response": "Yes."}}),
+        env={**on.environment, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout.strip() in ("", "{}")
+    assert Spool(str(palace)).count() == 1
 
 
 def test_a_hook_with_an_earlier_path_is_updated_in_its_place(tmp_path: Path) -> None:
