@@ -9,12 +9,14 @@ from mempalace_mcp.palace.importers.aider import AIDER
 from mempalace_mcp.palace.importers.claude_code import CLAUDE_CODE
 from mempalace_mcp.palace.importers.cline import CLINE, KILO_CODE, ROO_CODE
 from mempalace_mcp.palace.importers.copilot_cli import COPILOT_CLI
+from mempalace_mcp.palace.importers.codex import CODEX
 from mempalace_mcp.palace.importers.cursor import CURSOR
 from mempalace_mcp.palace.importers.reader import Candidate, Machine, Reader
 from mempalace_mcp.palace.importers.vscode_chat import VSCODE_CHAT
 from mempalace_mcp.palace.importers.windsurf import WINDSURF
 
 READERS: tuple[Reader, ...] = (
+    CODEX,
     CURSOR,
     VSCODE_CHAT,
     COPILOT_CLI,
