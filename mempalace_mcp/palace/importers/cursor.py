@@ -13,7 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from mempalace_mcp.core import clock
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.core.foreign_database import ForeignDatabase, open_foreign
 from mempalace_mcp.palace.importers.conversations import (
@@ -27,7 +26,7 @@ from mempalace_mcp.palace.importers.conversations import (
     shortened,
 )
 from mempalace_mcp.palace.importers.cursor_transcripts import FOLDER, NAME, is_transcript, read_transcript
-from mempalace_mcp.palace.importers.databases import read_database, value_of
+from mempalace_mcp.palace.importers.databases import is_quiet, read_database, value_of
 from mempalace_mcp.palace.importers.documents import Document, Problem, Source
 from mempalace_mcp.palace.importers.editors import WINDOWS, Project, project_of, project_of_window
 from mempalace_mcp.palace.importers.json_lines import LineFaults
@@ -42,8 +41,6 @@ _TABLE = "cursorDiskKV"
 _HEADS = "composerHeaders"
 _SPEAKERS = {1: Speaker.USER, 2: Speaker.ASSISTANT}
 _ENDED = ("completed", "aborted", "cancelled", "error")
-_QUIET = 300 * 1_000_000
-"""Microseconds after which an answer counts as complete, whatever its state is called."""
 
 
 def read_cursor(source: Source) -> Iterator[Document | Problem]:
@@ -75,7 +72,8 @@ def _read_composers(source: Source, database: ForeignDatabase) -> Iterator[Docum
             continue
         session = composers.session(composer_id, composer)
         turns = _turns(_bubbles(database, composer_id, composer), source)
-        for document in read_conversation(source, session, turns, is_ended=_is_ended(composer)):
+        is_ended = composer.get("status") in _ENDED or is_quiet(epoch_time(composer.get("lastUpdatedAt"), 1000))
+        for document in read_conversation(source, session, turns, is_ended=is_ended):
             spoken = True
             yield document
     if not spoken:
@@ -179,12 +177,6 @@ class _Composers:
                 continue  # the conversations are filed all the same
             found |= {string(each.get("composerId")): project for each in objects(parsed(listed), "allComposers")}
         return found
-
-
-def _is_ended(composer: Json) -> bool:
-    """Is the last answer complete? The database changes all the time, so its own age tells nothing."""
-    updated = epoch_time(composer.get("lastUpdatedAt"), 1000)
-    return composer.get("status") in _ENDED or updated is None or clock.now() - updated > _QUIET
 
 
 def _bubbles(database: ForeignDatabase, composer_id: str, composer: Json) -> Iterator[Json]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mempalace_mcp.core import clock
+from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import Busy, InvalidArgument, PalaceError, StorageFull
 from mempalace_mcp.core.foreign_database import ForeignDatabase, open_foreign
 from mempalace_mcp.palace.importers.documents import Document, Problem, Source
@@ -15,6 +17,8 @@ _REASONS: tuple[tuple[type[PalaceError], str], ...] = (
     (InvalidArgument, "a database that is damaged or of an unknown version"),
     (PalaceError, "a database that cannot be read"),
 )
+
+_QUIET = 300 * 1_000_000
 
 Reading = Callable[[Source, ForeignDatabase], Iterator[Document | Problem]]
 
@@ -36,3 +40,9 @@ def value_of(database: ForeignDatabase, sql: str, *parameters: str) -> Any:
     """
     values = [value for (value,) in database.rows(sql, parameters)]  # read to the end, so that nothing stays open
     return values[0] if values else None
+
+
+def is_quiet(changed_at: Instant | None) -> bool:
+    """Does a conversation that was changed then, or at no known time, count as finished? A database is written all the
+    time, so that its own age does not tell."""
+    return changed_at is None or clock.now() - changed_at > _QUIET

@@ -11,6 +11,7 @@ from mempalace_mcp.palace.importers.cline import CLINE, KILO_CODE, ROO_CODE
 from mempalace_mcp.palace.importers.copilot_cli import COPILOT_CLI
 from mempalace_mcp.palace.importers.codex import CODEX
 from mempalace_mcp.palace.importers.cursor import CURSOR
+from mempalace_mcp.palace.importers.goose import GOOSE
 from mempalace_mcp.palace.importers.reader import Candidate, Machine, Reader
 from mempalace_mcp.palace.importers.vscode_chat import VSCODE_CHAT
 from mempalace_mcp.palace.importers.windsurf import WINDSURF
@@ -24,6 +25,7 @@ READERS: tuple[Reader, ...] = (
     KILO_CODE,
     CLINE,
     AIDER,
+    GOOSE,
     WINDSURF,
     CLAUDE_CODE,  # the last one: its records are known by the least
 )
