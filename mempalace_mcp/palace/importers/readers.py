@@ -8,6 +8,7 @@ from pathlib import Path
 from mempalace_mcp.palace.importers.aider import AIDER
 from mempalace_mcp.palace.importers.claude_code import CLAUDE_CODE
 from mempalace_mcp.palace.importers.cline import CLINE, KILO_CODE, ROO_CODE
+from mempalace_mcp.palace.importers.continue_dev import CONTINUE
 from mempalace_mcp.palace.importers.copilot_cli import COPILOT_CLI
 from mempalace_mcp.palace.importers.codex import CODEX
 from mempalace_mcp.palace.importers.cursor import CURSOR
@@ -26,6 +27,7 @@ READERS: tuple[Reader, ...] = (
     CLINE,
     AIDER,
     GOOSE,
+    CONTINUE,
     WINDSURF,
     CLAUDE_CODE,  # the last one: its records are known by the least
 )
