@@ -16,6 +16,7 @@ from mempalace_mcp.palace.importers.goose import GOOSE
 from mempalace_mcp.palace.importers.reader import Candidate, Machine, Reader
 from mempalace_mcp.palace.importers.vscode_chat import VSCODE_CHAT
 from mempalace_mcp.palace.importers.windsurf import WINDSURF
+from mempalace_mcp.palace.importers.zed import ZED
 
 READERS: tuple[Reader, ...] = (
     CODEX,
@@ -26,6 +27,7 @@ READERS: tuple[Reader, ...] = (
     KILO_CODE,
     CLINE,
     AIDER,
+    ZED,
     GOOSE,
     CONTINUE,
     WINDSURF,
