@@ -8,9 +8,9 @@ from pathlib import Path
 from mempalace_mcp.palace.importers.aider import AIDER
 from mempalace_mcp.palace.importers.claude_code import CLAUDE_CODE
 from mempalace_mcp.palace.importers.cline import CLINE, KILO_CODE, ROO_CODE
+from mempalace_mcp.palace.importers.codex import CODEX
 from mempalace_mcp.palace.importers.continue_dev import CONTINUE
 from mempalace_mcp.palace.importers.copilot_cli import COPILOT_CLI
-from mempalace_mcp.palace.importers.codex import CODEX
 from mempalace_mcp.palace.importers.cursor import CURSOR
 from mempalace_mcp.palace.importers.goose import GOOSE
 from mempalace_mcp.palace.importers.reader import Candidate, Machine, Reader
