@@ -39,7 +39,7 @@ def everything(app: App) -> list[Drawer]:
 
 
 def run(app: App, *paths: Path) -> None:
-    for _ in app.palace.import_paths(list(paths)):
+    for _ in app.palace.import_paths(list(paths), turn_ended=True):
         pass
 
 
