@@ -43,7 +43,7 @@ def new_drawer(document: Document, wing: str) -> NewDrawer:
 
 @dataclass(frozen=True, slots=True)
 class FileWing:
-    """The wing of what a file holds: the one that was asked for, else each document's own, else that of the file."""
+    """The wing of a file's documents: the requested one, else that of the document, else that of the file."""
 
     chosen: str | None
     default: str
@@ -53,7 +53,7 @@ class FileWing:
         return self.chosen or document.wing or self.default
 
     def differs(self, wing: str) -> bool:
-        """Is this another wing than the one that was asked for?"""
+        """Is this another wing than the requested one?"""
         return self.chosen is not None and read_name(wing, "wing").key != read_name(self.chosen, "wing").key
 
 
@@ -67,11 +67,14 @@ class PlanWriter:
         self._spans: dict[str, Sequence[Span]] = {}
 
     def prepare(self, contents: Iterable[str]) -> None:
-        """Cut texts that are likely to be written, so that no transaction waits for it."""
+        """Split the texts into chunks before the transaction, so that it is short."""
         self._spans = {content: chunking.split(content) for content in contents}
 
     def exchange(self, tx: Transaction, plan: ExchangePlan) -> dict[int, bool]:
-        """The rows of the drawers that hold new documents, each with whether it was made for them."""
+        """Write the plan for a document of a conversation.
+
+        Returns the rows of the drawers that hold its new text, each with whether it was created.
+        """
         recognized = plan.recognized
         for key, row in recognized.homes.items():
             imports.save_messages(tx, row, [(key, recognized.digests[key])])
@@ -98,7 +101,7 @@ class PlanWriter:
         return made
 
     def parts(self, tx: Transaction, plan: PartsPlan) -> dict[int, bool]:
-        """As `exchange`, for parts of a note."""
+        """Write the plan for parts of a note; as `exchange`."""
         self._drawers.restore(tx, [drawer.drawer_id for drawer in plan.restored])
         for drawer, document in plan.changed:
             self._drawers.update(tx, drawer.drawer_id, changes_of(drawer, document), self._split(document.content))
@@ -136,8 +139,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class FileImport:
-    """The import of one file. With a `trial` nothing is written. The `state` of the file is remembered with its last
-    documents, if nothing is wrong with it. `before` is what became of the file earlier, if it is read on from a place.
+    """The import of one file.
+
+    With a `trial`, a dry run, nothing is written. The `state` of the file is saved with its last documents, unless
+    there was a problem. `before` is the report of the part that is not read again.
     """
 
     stores: Stores
@@ -147,33 +152,33 @@ class FileImport:
     before: ImportStep
     state: FileState = field(default_factory=lambda: FileState(""))
     holders: set[int] = field(default_factory=set)
-    """The drawers that hold what was read, in the trash or not; each is counted once."""
+    """The drawers of the documents so far, in the trash or not; each is counted once."""
     known: set[int] = field(default_factory=set)
-    """Those of them that were there before the import."""
+    """Those of them that existed before the import."""
     discarded: set[int] = field(default_factory=set)
     """Those of them that are in the trash."""
     elsewhere: Counter[str] = field(default_factory=Counter)
     parts: set[str] = field(default_factory=set)
-    """The parts of a note that it has."""
+    """The parts of a note in the file."""
     is_kept: bool = False
-    """Has somebody edited what the file would change?"""
+    """Is there a drawer that a user edited and the file would change?"""
     _gone: dict[str, bool] = field(default_factory=dict)
 
     def file(self, documents: Sequence[Document], *, is_last: bool) -> ImportStep:
-        """Do what these documents ask for, all of them of conversations or none; `is_last` if the file has been read to
-        its end without a problem."""
+        """File documents, all of conversations or all of notes. `is_last`: the file was read to its end without a
+        problem."""
         is_conversation = bool(documents[0].pieces)
         step = (self._file_exchanges if is_conversation else self._file_parts)(documents, is_last)
         characters, masked = sum(len(each.content) for each in documents), sum(each.secrets for each in documents)
         return replace(step, characters=characters, masked=masked)
 
     def remember(self) -> None:
-        """Remember the state of a file without its last documents."""
+        """Save the state of the file when its last documents are not filed."""
         if self.trial is None:
             self._write(lambda tx: self._remember(tx, True, (), ()))
 
     def rest(self) -> ImportStep:
-        """What there is besides what was read, of a file that was read on from a place in it."""
+        """The report of the part of the file that was not read again."""
         return ImportStep(
             self.path,
             unchanged=max(0, self.before.unchanged - len(self.known)),
@@ -182,7 +187,7 @@ class FileImport:
         )
 
     def remove_gone(self) -> Iterator[ImportStep]:
-        """Discard the parts of the note that it no longer has; what somebody has edited stays."""
+        """Discard the drawers whose parts are gone from the file, except edited ones."""
         with self.stores.reader.read() as connection:
             before = imports.parts_of(connection, self.path).values()
             rows = {each.drawer for each in before if each.drawer is not None and each.part not in self.parts}
@@ -215,7 +220,7 @@ class FileImport:
         return self._step_of(plans, made, repeated=len(documents) - len(wanted))
 
     def _step_of(self, plans: Sequence[ExchangePlan], made: Mapping[int, bool], repeated: int) -> ImportStep:
-        """What became of some documents of a transcript; `repeated` of them a dry run has heard before."""
+        """The report of some documents of a conversation; a dry run has seen `repeated` of them before."""
         wings: Counter[str] = Counter()
         updated = moved = unchanged = in_trash = 0
         for plan in plans:
@@ -284,8 +289,8 @@ class FileImport:
         return plan_parts(connection, documents, imports.parts_of(connection, self.path), self._is_gone)
 
     def _remember(self, tx: Transaction, is_last: bool, made: Iterable[int], held: Iterable[int]) -> None:
-        """With the last documents, remember the file and how many drawers hold it: those before the place from which it
-        was read on, these, and those before them."""
+        """With the last documents, save the state of the file and the number of its drawers: those of the part that was
+        not read again, and those of the part that was."""
         if is_last:
             there = self.known | self.discarded | set(held)
             before = max(0, self.before.unchanged + self.before.in_trash - len(there))
@@ -293,7 +298,7 @@ class FileImport:
             imports.save_file(tx, self.path, str(state), before + len(self.holders.union(made, there)))
 
     def _note(self, wings: Counter[str], drawers: Iterable[ImportedDrawer]) -> None:
-        """Count those that are in another wing than the one asked for."""
+        """Count the drawers in another wing than the requested one."""
         found = [each.wing for each in drawers if each.row not in self.holders and self.wing.differs(each.wing)]
         wings.update(found)
         self.elsewhere.update(found)
@@ -315,12 +320,12 @@ class FileImport:
 
 
 def _held_by(plan: ExchangePlan) -> set[int]:
-    """The drawers that hold what a document says, in the trash or not."""
+    """The drawers that hold some of a document, in the trash or not."""
     return {each.row for each in plan.known} | {row for row in plan.discarded if row is not None}
 
 
 def discard(stores: Stores, path: str, drawers: Sequence[ImportedDrawer], trial: DryRun | None) -> Iterator[ImportStep]:
-    """Move what went out of a note, or with it, into the trash, and remember why. What somebody has edited stays."""
+    """Move the drawers of a note, or of some of its parts, to the trash, and save why. Edited ones stay."""
     rows = [each for each in drawers if not each.edited]
     removed = len(rows)
 

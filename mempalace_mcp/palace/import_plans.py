@@ -28,12 +28,11 @@ from mempalace_mcp.storage.imports import ImportedDrawer, ImportedPart, text_dig
 
 @dataclass(frozen=True, slots=True)
 class PartsPlan:
-    """What some parts of a note ask for: new drawers, changes, and what is as it was.
+    """The drawers of some parts of a note, by what is to be done.
 
-    `restored` are to be brought back from the trash, where they are because their file did not have them for a while;
-    what they are to say now is among the `changed`. `kept` somebody has edited, and their part says something else now.
-    `discarded` somebody has deleted, None for each that is purged; so are those that `follow` a file that has been
-    moved.
+    `restored` are in the trash because their part was gone from the file, and is there again; their new text is among
+    the `changed`. `kept` were edited by a user, and their part has changed in the file. `discarded` were deleted by a
+    user; None stands for a purged one. `follow` were deleted too, and their file has moved.
     """
 
     fresh: Sequence[Document]
@@ -47,12 +46,12 @@ class PartsPlan:
 
     @property
     def held(self) -> list[ImportedDrawer]:
-        """The drawers that hold the parts."""
+        """The live drawers of the parts."""
         return [*self.unchanged, *self.kept, *self.restored, *(drawer for drawer, _ in (*self.changed, *self.moved))]
 
     @property
     def in_trash(self) -> list[int | None]:
-        """The drawers that somebody has deleted."""
+        """The drawers that a user deleted."""
         return [*self.discarded, *(drawer.row for drawer, _ in self.follow)]
 
     @property
@@ -67,7 +66,7 @@ def plan_parts(
     before: Mapping[str, ImportedPart],
     is_gone: Callable[[str], bool],
 ) -> PartsPlan:
-    """What is to be done about these documents of a file; `before` are the parts that it had."""
+    """The plan for these documents of a note; `before` are the parts that the file had."""
     known = [before[each.key] for each in documents if each.key in before]
     drawers = imports.imported_drawers(connection, {part.drawer for part in known if part.drawer is not None})
     moved: list[tuple[ImportedDrawer, Document]] = []
@@ -101,7 +100,7 @@ def plan_parts(
 
 
 def changes_of(drawer: ImportedDrawer, document: Document) -> DrawerChanges:
-    """What of a drawer follows its file. What somebody edited stays, and so does all metadata."""
+    """The changes of a drawer whose part has changed. Text that a user edited stays, and so does all metadata."""
     return DrawerChanges(
         content=None if drawer.edited else document.content,
         occurred_at=document.occurred_at,
@@ -109,7 +108,7 @@ def changes_of(drawer: ImportedDrawer, document: Document) -> DrawerChanges:
 
 
 def _home_of(connection: Connection, document: Document, is_gone: Callable[[str], bool]) -> ImportedDrawer | None:
-    """The drawer of the same part with the same text whose file is gone: the file has been moved. What somebody has
+    """The drawer of the same part with the same text whose file is gone: the file has been moved. What a user has
     deleted is known again, so that it stays so."""
     same = (
         imports.same_parts(connection, document.key, text) for text in dict.fromkeys((document.content, document.said))
@@ -143,7 +142,7 @@ class Folding:
 
 
 def covers(text: str, older: str) -> bool:
-    """Does the text say all that the older one says, line by line and in that order, whatever it says in between?"""
+    """Does the text contain all lines of the older one in their order?"""
     if text.startswith(older):
         return True
     position = 0
@@ -211,7 +210,7 @@ def fold(recognized: Recognized, document: Document, contents: Mapping[int, str]
 
 
 def _says(text: str, said: str) -> bool:
-    """Does the text have these words as paragraphs of their own?"""
+    """Are these words whole paragraphs of the text?"""
     paragraphs = f"\n\n{_LABELS.sub('', text)}\n\n"
     return f"\n\n{said}\n\n" in paragraphs or f"\n\n{said.strip()}\n\n" in paragraphs
 
@@ -222,7 +221,7 @@ _LABEL_CHARACTERS = 200
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What a drawer is to say, and the records that it then holds besides."""
+    """The new text of a drawer, and the pieces that it then holds in addition."""
 
     drawer: ImportedDrawer
     content: str
@@ -231,7 +230,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class ExchangePlan:
-    """What a document asks for: new drawers, and what becomes of the `known` ones that hold some of it already.
+    """What is to be done for a document: new drawers, and changes of the `known` ones that hold some of it already.
 
     `discarded` are the drawers in the trash that hold some of it, None among them for those that are purged. `renamed`
     is what was filed when it was queued, with its drawer, and has a record now.
@@ -256,7 +255,7 @@ class ExchangePlan:
 def plan_exchange(
     connection: Connection, document: Document, path: str, is_gone: Callable[[str], bool]
 ) -> ExchangePlan:
-    """What is to be done about a document from the file at `path`."""
+    """The plan for a document of a conversation in the file at `path`."""
     keys = [piece.key for piece in document.pieces]
     filed = imports.filed_messages(connection, [*keys, *filter(None, (piece.queued_key for piece in document.pieces))])
     homes: dict[int, int | None] = {key: filed[key].drawer for key in keys if key in filed}
@@ -285,14 +284,14 @@ def plan_exchange(
 
 @dataclass(slots=True)
 class _Layout:
-    """What a document says, and which drawers say some of it already."""
+    """A document, and the drawers that hold some of its pieces already."""
 
     document: Document
     homes: dict[int, int | None]
     live: dict[int, ImportedDrawer]
 
     def arrange(self, changed: Sequence[Piece]) -> tuple[list[Sequence[Piece]], list[Update]]:
-        """What becomes drawers of its own, and what is added to drawers that are there."""
+        """The runs of pieces that become new drawers, and the updates of existing ones."""
         fresh: list[Sequence[Piece]] = []
         runs: dict[int, list[tuple[int, int]]] = {}
         rewritten: dict[int, list[Piece]] = {}
@@ -314,7 +313,7 @@ class _Layout:
         return fresh, updates
 
     def _unknown(self) -> list[tuple[int, int]]:
-        """Where no drawer is known to say it: half-open ranges."""
+        """The runs of pieces that no drawer holds, as half-open ranges."""
         ranges: list[tuple[int, int]] = []
         for position, piece in enumerate(self.document.pieces):
             if piece.key in self.homes:
@@ -326,7 +325,7 @@ class _Layout:
         return ranges
 
     def _neighbour(self, start: int, stop: int) -> int | None:
-        """The live drawer of what stands before, or at the beginning of what follows."""
+        """The live drawer of the piece before the run; at the beginning, of the piece behind it."""
         beside = start - 1 if start > 0 else stop
         if beside >= len(self.document.pieces):
             return None
@@ -336,7 +335,7 @@ class _Layout:
     def _grown(
         self, drawer: ImportedDrawer, runs: list[tuple[int, int]], rewritten: list[Piece]
     ) -> tuple[Update | None, list[Sequence[Piece]]]:
-        """The drawer with what is new to it, and what is left for others. What somebody edited stays as it is."""
+        """The drawer with its new pieces, and the pieces that need another drawer. An edited drawer stays as it is."""
         pieces = self.document.pieces
         new = [each for start, stop in runs for each in pieces[start:stop]]
         keys = {each.key for each in new}
@@ -382,9 +381,9 @@ def _has_moved(drawer: ImportedDrawer, path: str, is_gone: Callable[[str], bool]
 
 
 class DryRun:
-    """What a dry run has planned so far: it stores nothing, but must not count twice what several files hold.
+    """Remembers what a dry run has counted, since several files may hold the same messages.
 
-    The keys of records are in a temporary file, since there may be many. `moved` are the notes that it would move.
+    Their keys are in a temporary file, since there may be many. `moved` are the notes that the run would move.
     """
 
     def __init__(self) -> None:

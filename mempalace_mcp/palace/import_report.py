@@ -1,4 +1,4 @@
-"""What became of the files of an import: a step for each, and the sum of them."""
+"""Reports of imports: one step for each file, or part of a large one, and their sum."""
 
 from __future__ import annotations
 
@@ -35,13 +35,12 @@ COUNTS = (
 
 @dataclass(frozen=True, slots=True)
 class ImportStep:
-    """What became of one file, or of a part of a large one: drawers by what was done, and what could not be read.
+    """The numbers of drawers of a file by what was done with them, and the problems in the file.
 
-    `kept` are those that somebody has edited: the file tells something else now, and the edit stays. `folded` say what
-    another one says, which an earlier version filed again; they are in the trash. `missing` are
-    notes whose file is not there, although nothing tells that it was deleted. `waiting` is the last exchange of a
-    conversation that goes on; a later import files it. `masked` are secrets. `elsewhere` counts, by wing, the drawers
-    that are in another wing than the one asked for.
+    `kept`: a user edited the drawer, and the file has changed. `folded`: copies that an earlier version filed; they are
+    in the trash. `missing`: the file of a note is not there, but nothing shows that it was deleted. `waiting`: the last
+    exchange of a conversation that goes on; a later import files it. `masked`: secrets. `elsewhere`: drawers in another
+    wing than the requested one, by wing.
     """
 
     path: str
@@ -115,7 +114,7 @@ class ImportSummary:
             reason = "other reasons"
         self._reasons[reason] += count
         if reason in DATE_REASONS and self._reasons[reason] > count:
-            return  # the note was filed, and one example tells what is not understood
+            return  # the note was filed, and one example is enough
         if len(self._problems) < PROBLEMS_SHOWN:
             lines = list(problem.first) if isinstance(problem, SkippedLines) else None
             self._problems.append({"path": problem.path, "reason": problem.reason, "lines": lines})

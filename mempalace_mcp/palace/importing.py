@@ -1,6 +1,6 @@
 """Imports: the drawers of files are added, changed and discarded as the files change.
 
-A second run changes nothing. A changed or moved file updates its drawers. Drawers that somebody deleted stay deleted.
+A second run changes nothing. A changed or moved file updates its drawers. Drawers that a user deleted stay deleted.
 The text of a transcript stays when its file is gone. Parts that are gone from a note are moved to the trash, and come
 back with the part.
 """
@@ -46,12 +46,12 @@ BATCH = 16
 """Parts of a file stored at once: other writers wait for no more than that."""
 
 QUIET_SECONDS = 300
-"""A conversation of which nothing was heard for so long counts as finished."""
+"""A conversation that has not changed for so long counts as finished."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How files are read: into the `wing` that was asked for, with what tools returned, after the end of a turn, and
+    """How files are read: into the requested `wing`, with what tools returned, after the end of a turn, and
     with secrets as they are."""
 
     wing: str | None
@@ -162,7 +162,7 @@ class ImportOperations:
             yield from importing.remove_gone()
 
     def _remove_vanished(self, given: Path, trial: DryRun | None) -> Iterator[ImportStep]:
-        """Discard the notes that are gone from a folder. One that may only be out of reach stays, and is told of."""
+        """Discard the notes that are gone from a folder. One that may only be out of reach stays, and is reported."""
         folder = real_path(given)
         if isinstance(folder, SkippedFile) or not folder.is_dir():
             return
@@ -182,7 +182,7 @@ class ImportOperations:
 
 
 def _unchanged(connection: Connection, path: str, known: ImportedFile, chosen: str | None) -> ImportStep:
-    """What there is to tell of a file that is as it was when it was read last."""
+    """The report of a file that has not changed since it was read last."""
     discarded = min(known.drawers, imports.discarded_of_file(connection, path))
     places = imports.places_of_file(connection, path) if chosen else {}
     key = text.read_name(chosen, "wing").key if chosen else None
@@ -203,18 +203,18 @@ def _changed_at(path: Path) -> Instant | None:
 
 
 def _may_grow_now(document: Document) -> bool:
-    """May the conversation go on from here, and was it said a moment ago, as far as the document tells?"""
+    """May the exchange go on, and was its last message a moment ago, or at an unknown time?"""
     time = document.pieces[-1].time if document.pieces else None
     return document.may_grow and (time is None or _is_new(time))
 
 
 def _is_new(time: Instant | None) -> bool:
-    # a time that lies ahead comes of a wrong clock, and must not keep a conversation waiting until then
+    # a time in the future comes from a wrong clock, and must not hold a conversation back until then
     return time is not None and abs(clock.now() - time) < QUIET_SECONDS * 1_000_000
 
 
 def _is_deleted(path: Path, root: Path) -> bool:
-    """Was the file deleted, as far as the folder around it tells? An empty one may be a disk that is not mounted."""
+    """Was the file deleted? An empty folder around it may be a disk that is not mounted, and proves nothing."""
     inner, folder = path, path.parent
     while not os.path.lexists(folder) and folder != root:
         inner, folder = folder, folder.parent
@@ -239,7 +239,7 @@ def _verify_within(paths: Sequence[Path], within: Sequence[Path]) -> None:
 
 
 def _batches(entries: Iterable[Document | Problem]) -> Iterator[tuple[list[Document | Problem], bool]]:
-    """A few entries at a time, all of them of conversations or none, and whether they are the last."""
+    """Up to `BATCH` entries at a time, of conversations or of notes, each with whether it is the last batch."""
     batch: list[Document | Problem] = []
     is_conversation: bool | None = None
     for entry in entries:

@@ -1,6 +1,6 @@
-"""What imports have filed: the drawer of each record and of each part of a note, and the state of files.
+"""The records of imports: which drawer holds each message and each part of a note, and the states of files.
 
-It is kept in tables of its own, not in the drawers, so a drawer is recognized whatever is edited in it.
+They are in tables of their own, so an edited drawer is recognized too.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ImportedDrawer:
 
 @dataclass(frozen=True, slots=True)
 class FiledMessage:
-    """Where a record's words are: `drawer` is None once that drawer was purged."""
+    """The drawer that holds a message, None if it was purged, and the digest of the message."""
 
     drawer: int | None
     digest: int
@@ -53,7 +53,7 @@ class FiledMessage:
 
 @dataclass(frozen=True, slots=True)
 class ImportedPart:
-    """Where a part of a note is. `gone` tells that the import discarded it because its file no longer had it."""
+    """The drawer that holds a part of a note. `gone`: it was discarded because the file no longer had the part."""
 
     part: str
     digest: str
@@ -67,26 +67,26 @@ def text_digest(content: str) -> str:
 
 
 def find_file(connection: Connection, path: str) -> ImportedFile | None:
-    """What is known of a file, if anything is."""
+    """The record of a file; None if it was never imported."""
     row = connection.execute("SELECT id, state, drawers FROM import_files WHERE path = ?", (path,)).fetchone()
     return ImportedFile(*row) if row else None
 
 
 def save_file(tx: Transaction, path: str, state: str | None, drawers: int) -> None:
-    """Remember a file that was read."""
+    """Save the state of a file and the number of its drawers."""
     tx.connection.execute(
         "UPDATE import_files SET state = ?, drawers = ? WHERE id = ?", (state, drawers, ensure_file(tx, path))
     )
 
 
 def ensure_file(tx: Transaction, path: str) -> int:
-    """The row of a file, made if there is none."""
+    """The row of a file, inserted if there is none."""
     tx.connection.execute("INSERT INTO import_files (path) VALUES (?) ON CONFLICT DO NOTHING", (path,))
     return int(tx.connection.execute("SELECT id FROM import_files WHERE path = ?", (path,)).fetchone()[0])
 
 
 def filed_messages(connection: Connection, keys: Sequence[int]) -> dict[int, FiledMessage]:
-    """Those of the records that are known."""
+    """The messages with these keys that are filed."""
     dialect = connection.dialect
     rows = connection.execute(
         f"SELECT s.key, s.drawer, s.digest FROM {dialect.listed('?', 'wanted')}"
@@ -97,7 +97,7 @@ def filed_messages(connection: Connection, keys: Sequence[int]) -> dict[int, Fil
 
 
 def save_messages(tx: Transaction, drawer: int, said: Iterable[tuple[int, int]]) -> None:
-    """Remember which drawer holds the words of records, given as key and digest."""
+    """Save which drawer holds messages, each given as key and digest."""
     tx.connection.executemany(
         "INSERT INTO said (key, drawer, digest) VALUES (?, ?, ?)"
         " ON CONFLICT (key) DO UPDATE SET drawer = excluded.drawer, digest = excluded.digest",
@@ -125,7 +125,7 @@ def imported_drawers(connection: Connection, rows: Iterable[int]) -> dict[int, I
 
 
 def imported_text(connection: Connection, drawer: ImportedDrawer) -> str:
-    """The text that an import wrote into a drawer; the present one if that is no longer known."""
+    """The text that an import wrote into a drawer; its current text if that version is gone."""
     if drawer.edited:
         versions = connection.execute(
             "SELECT content FROM versions WHERE drawer = ? ORDER BY version DESC", (drawer.row,)
@@ -135,7 +135,7 @@ def imported_text(connection: Connection, drawer: ImportedDrawer) -> str:
 
 
 def save_imported(tx: Transaction, drawer_id: str, path: str, content: str) -> int:
-    """Remember that an import has written this text into a drawer, and from which file; returns the drawer's row."""
+    """Save that an import wrote this text into a drawer, and from which file; returns the drawer's row."""
     (row,) = tx.connection.execute("SELECT id FROM drawers WHERE drawer_id = ?", (drawer_id,)).fetchone()
     tx.connection.execute(
         "INSERT INTO imported (drawer, file, digest) VALUES (?, ?, ?)"
@@ -146,7 +146,7 @@ def save_imported(tx: Transaction, drawer_id: str, path: str, content: str) -> i
 
 
 def save_path(tx: Transaction, drawer: int, path: str) -> None:
-    """Remember that the file of a drawer has another path now."""
+    """Save the new path of a drawer's file."""
     tx.connection.execute("UPDATE imported SET file = ? WHERE drawer = ?", (ensure_file(tx, path), drawer))
 
 
@@ -181,7 +181,7 @@ def purged_parts(connection: Connection, part: str, digest: str) -> list[str]:
 
 
 def save_part(tx: Transaction, path: str, part: str, drawer: int, digest: str) -> None:
-    """Remember which drawer holds a part of a note, and the digest of its text in the file."""
+    """Save which drawer holds a part of a note, and the digest of the part in the file."""
     tx.connection.execute(
         "INSERT INTO parts (file, part, drawer, digest) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (file, part) DO UPDATE SET drawer = excluded.drawer, digest = excluded.digest, gone = 0",
@@ -190,17 +190,17 @@ def save_part(tx: Transaction, path: str, part: str, drawer: int, digest: str) -
 
 
 def forget_part(tx: Transaction, drawer: int) -> None:
-    """Forget which part of a note the drawer is."""
+    """Delete the record of which part of a note the drawer holds."""
     tx.connection.execute("DELETE FROM parts WHERE drawer = ?", (drawer,))
 
 
 def mark_gone(tx: Transaction, drawers: Sequence[int]) -> None:
-    """Remember that these were discarded because their files no longer have them."""
+    """Save that these were discarded because their parts are gone from their files."""
     _set_gone(tx, drawers, 1)
 
 
 def keep_parts(tx: Transaction, drawers: Sequence[int]) -> None:
-    """Remember that their files have them again."""
+    """Save that their files have these parts again."""
     _set_gone(tx, drawers, 0)
 
 
@@ -254,7 +254,7 @@ def discarded_of_file(connection: Connection, path: str) -> int:
 
 
 def has_unidentified(connection: Connection) -> bool:
-    """Are there drawers from transcripts whose records are not known?"""
+    """Are there drawers of conversations whose messages have no keys, as earlier versions filed them?"""
     return connection.execute("SELECT 1 FROM unidentified LIMIT 1").fetchone() is not None
 
 
@@ -298,7 +298,7 @@ def unidentified_before(connection: Connection, time: Instant, path: str) -> dic
 
 
 def forget_unidentified(tx: Transaction, drawers: Iterable[int]) -> None:
-    """These drawers need no longer be recognized."""
+    """Remove drawers from those that are to be recognized by their text."""
     dialect = tx.connection.dialect
     tx.connection.execute(
         f"DELETE FROM unidentified WHERE drawer IN {dialect.members('?')}", (dialect.array(sorted(drawers)),)
@@ -312,5 +312,5 @@ def is_cited(connection: Connection, drawer_id: str) -> bool:
 
 
 def fold(tx: Transaction, drawer: int, into: int) -> None:
-    """Move the records of one drawer to another one."""
+    """Assign the messages of one drawer to another one."""
     tx.connection.execute("UPDATE said SET drawer = ? WHERE drawer = ?", (into, drawer))

@@ -43,10 +43,9 @@ _HEAD = 100  # lines by which a transcript is known
 
 
 def read_transcript(source: Source) -> Iterator[Document | Problem]:
-    """Exchanges in the order of the file, then what sub-agents reported, then the lines left out. An exchange begins
-    with the first thing the user says after an answer, and holds everything both say until the next one begins.
+    """The exchanges in the order of the file, then the reports of sub-agents, then the lines that were left out.
 
-    A record that the file repeats counts once.
+    A record that the file repeats counts once. With `source.resume`, reading begins there.
 
     Raises:
         OSError: the file cannot be opened or read on.
@@ -82,7 +81,7 @@ def read_transcript(source: Source) -> Iterator[Document | Problem]:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """The folder where a conversation began, and the branch of the repository there, as far as the file tells."""
+    """The folder where a conversation began, and the branch of the repository there; None if the file names none."""
 
     folder: str | None = None
     branch: str | None = None
@@ -99,13 +98,13 @@ def beginning_of(source: Source) -> Beginning:
                 if folder := label(record.get("cwd")):
                     return Beginning(folder, label(record.get("gitBranch")))
     except OSError:
-        pass  # whoever reads the file is told
+        pass  # reported when the file is read
     return Beginning()
 
 
 @dataclass(slots=True)
 class _Turns:
-    """The turns of a file, one after the other; what sub-agents said is gathered beside them."""
+    """Reads the turns of a file in order. Records of sub-agents are collected in `subagents`."""
 
     file: BinaryIO
     faults: LineFaults
@@ -149,7 +148,7 @@ class _Turns:
             self.last = Resume(self.file.tell(), number)
 
     def next_exchange(self, source: Source, opening: Turn | None) -> Exchange:
-        """An exchange that this turn opens. A session without a title has that of its first prompt."""
+        """The exchange that this turn opens. A session without a title gets the first words of its first prompt."""
         metadata: dict[str, Any] = {"agent": NAME}
         if self.survey.title is None and opening is not None and opening.speaker is Speaker.USER:
             self.survey.title = title_of(source.filed(opening.text))
@@ -160,15 +159,18 @@ class _Turns:
         return Exchange(source, SESSIONS, metadata, resume=self._resume() if opening is not None else None)
 
     def _resume(self) -> Resume | None:
-        """The place before the present turn, if the file can be read on from there: what comes before has ids, which
-        prompts that are still queued have not, and holds no sub-agents."""
+        """The place before the current turn, or None if reading cannot begin there.
+
+        Messages without ids are numbered from the beginning of the file, and a prompt that is still queued has no id. A
+        task of a sub-agent may have its report further on.
+        """
         is_apart = 0 < self.last.line < self._number
         if not is_apart or not self._are_named or self.subagents.agents:
             return None
         return replace(self.last, memo=self.survey.title or "")
 
     def _turn(self, number: int, record: Record) -> RecordTurn | None:
-        """The turn of a record; a plan that is decided on is repeated only where it was not presented just so."""
+        """The turn of a record. A plan in a decision is left out if the assistant presented the same text before."""
         if number in self.survey.superseded:
             return None
         if number in self.survey.alone and (queued := queued_turn(record)) is not None:

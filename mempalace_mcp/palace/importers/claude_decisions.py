@@ -40,7 +40,7 @@ class Decision:
 
 
 def question_of(call: Mapping[Any, Any]) -> str:
-    """What the assistant asks of the user by calling a tool, or the plan it presents; empty for any other call."""
+    """The questions, or the plan, that the assistant puts to the user by calling a tool; empty for other calls."""
     given = call.get("input")
     if not isinstance(given, dict) or call.get("name") != "AskUserQuestion":
         return plan_of(call)
@@ -62,7 +62,8 @@ def plan_calls(content: Any) -> list[str]:
 
 
 def refusal_text(content: Any, plans: Container[str]) -> str:
-    """What the user decided who turned one of these plans down without a word, by the calls that presented them."""
+    """A sentence if the user turned down one of these plans without a comment; else empty. Plans are given as the ids
+    of the calls that presented them."""
     blocks = content if isinstance(content, list) else []
     is_refused = any(
         block.get("tool_use_id") in plans and _TURNED_DOWN.match(_flat(block.get("content")))
@@ -73,7 +74,7 @@ def refusal_text(content: Any, plans: Container[str]) -> str:
 
 
 def decision_of(content: Any, result: Any) -> Decision | None:
-    """What the user decided in a record, by its content and by the result that the client keeps beside it."""
+    """The user's decision in a record: from its content, and from the result that the client keeps beside it."""
     blocks = content if isinstance(content, list) else []
     results = [block for block in blocks if isinstance(block, dict) and block.get("type") == "tool_result"]
     if not results:
@@ -93,7 +94,7 @@ def decision_of(content: Any, result: Any) -> Decision | None:
 
 
 def _by_text(text: str) -> Decision | None:
-    """What the text of one result tells of the user's decision."""
+    """The user's decision in the text of one result; None if it holds none."""
     text = text.strip()
     if text.startswith(_APPROVED):
         return Decision("Approved the plan.")

@@ -23,11 +23,11 @@ _INDEX = "MEMORY.md"
 _LARGEST_INDEX = 1024 * 1024
 _LINK = re.compile(r"(?:[-*+]\s+)?\[[^\]]*\]\([^)\s]+\.md\)")
 _MOST_LOOKED_AT = 20
-"""Transcripts of a project that are opened in search of one that names its folder."""
+"""Transcripts of a project that are opened to find one that names its folder."""
 
 
 def is_tool_output(folder: Path) -> bool:
-    """Does the folder hold what tools printed in a session? The transcript has what was said about it."""
+    """Does the folder hold the output of tools in a session?"""
     session = folder.parent
     return folder.name == "tool-results" and (
         _SESSION.fullmatch(session.name) is not None or session.with_name(f"{session.name}{_TRANSCRIPT}").exists()

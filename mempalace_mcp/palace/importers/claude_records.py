@@ -41,13 +41,13 @@ _FILLERS = frozenset({"(no content)", "No response requested."})
 
 @dataclass(frozen=True, slots=True)
 class RecordTurn(Turn):
-    """What a record says. The `plan` is the one that it presents or decides on."""
+    """The turn in a record. `plan` is the plan that it presents or decides on."""
 
     plan: str = ""
 
 
 def turn_of(record: Record) -> RecordTurn | None:
-    """What the record says, or None if it is noise."""
+    """The turn in a record; None if nobody says anything in it."""
     if any(record.get(flag) for flag in _NOT_SAID):
         return None
     is_result = bool(record.get("sourceToolAssistantUUID"))
@@ -86,7 +86,7 @@ def presented_plans(record: Record) -> list[str]:
 
 
 def refusal_of(record: Record, plans: Container[str]) -> RecordTurn | None:
-    """That the user turned one of these plans down, if the record says so without a word of the user's."""
+    """A turn that turns one of these plans down, if the user did so without a comment; else None."""
     match record:
         case {"type": "user", "message": {"content": content}} if text := refusal_text(content, plans):
             return made_turn(record, Speaker.USER, text, goes_on=True)
@@ -95,7 +95,7 @@ def refusal_of(record: Record, plans: Container[str]) -> RecordTurn | None:
 
 
 def tool_turn(record: Record) -> RecordTurn | None:
-    """What tools returned, if the record says that. Of long output the beginning and the end are kept."""
+    """What tools returned in the record, shortened; None if nothing."""
     match record:
         case {"type": "user", "message": {"content": [*blocks]}}:
             results = (block.get("content") for block in _of(blocks) if block.get("type") == "tool_result")
@@ -106,7 +106,7 @@ def tool_turn(record: Record) -> RecordTurn | None:
 
 
 def queued_turn(record: Record) -> RecordTurn | None:
-    """What the user typed while the assistant was at work, if the record says no more than that it was queued."""
+    """The prompt that a record of the queue adds to it; None for other records."""
     match record:
         case {"type": "queue-operation", "operation": "enqueue", "content": content} if record.get("timestamp"):
             text = user_text(content)
@@ -116,7 +116,7 @@ def queued_turn(record: Record) -> RecordTurn | None:
 
 
 def ends_turn(record: Record, before: bool) -> bool:
-    """Is the assistant done after this record, if it was or was not `before`?"""
+    """Is the turn of the assistant over after this record? `before` is the answer for the record before it."""
     match record:
         case {"type": "assistant", "message": {**message}}:
             return message.get("stop_reason") in _FINAL
@@ -129,7 +129,7 @@ def ends_turn(record: Record, before: bool) -> bool:
 
 
 def made_turn(record: Record, speaker: Speaker, text: str, *, goes_on: bool = False, plan: str = "") -> RecordTurn:
-    """The turn with what the record tells of itself."""
+    """A turn with the ids, the time and the metadata of the record."""
     uuid, session_id = label(record.get("uuid")), label(record.get("sessionId"))
     message = record.get("message")
     known = {
@@ -145,7 +145,7 @@ def made_turn(record: Record, speaker: Speaker, text: str, *, goes_on: bool = Fa
 
 
 def assistant_text(content: Any) -> str:
-    """What the assistant says and what it asks of the user."""
+    """The text of the assistant, with its questions and plans."""
     if isinstance(content, str):
         return content.strip()
     texts = (question_of(each) if each.get("type") == "tool_use" else _block_text(each) for each in _of(content))
@@ -153,12 +153,12 @@ def assistant_text(content: Any) -> str:
 
 
 def calls_tools(content: Any) -> bool:
-    """Does the assistant go on with its work after this?"""
+    """Does the content call a tool?"""
     return any(block.get("type") == "tool_use" for block in _of(content))
 
 
 def user_text(content: Any) -> str:
-    """What the user typed. What the client adds is a block of its own, or the whole text."""
+    """The text that the user typed. Text of the client is a block of its own, or the whole content."""
     texts = [content] if isinstance(content, str) else map(_block_text, _of(content))
     return "\n\n".join(filter(None, map(typed_text, texts)))
 
@@ -173,7 +173,7 @@ def _block_text(block: Mapping[Any, Any]) -> str:
 
 
 def _by_human(record: Mapping[Any, Any]) -> bool:
-    """Records of older versions do not say, and then a human it was."""
+    """Did a human write it? Older versions do not record that; then the answer is yes."""
     if record.get("promptSource") == "system":
         return False
     match record.get("origin"):
@@ -184,8 +184,10 @@ def _by_human(record: Mapping[Any, Any]) -> bool:
 
 
 def identify(identities: Identities, turn: RecordTurn, queued: RecordTurn | None = None) -> IdentifiedTurn | None:
-    """The turn under the name of its record, or None if the file had it before. Other versions of the program know
-    records by these names, so they stay as they are."""
+    """The turn with the name of its message; None if the file had it before.
+
+    Palaces know messages by these names, so the names must stay as they are.
+    """
     identified = identities.admit(turn, _name_of(identities, turn))
     if identified is None or queued is None:
         return identified

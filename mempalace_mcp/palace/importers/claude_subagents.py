@@ -25,7 +25,7 @@ from mempalace_mcp.palace.importers.json_lines import Record
 from mempalace_mcp.palace.importers.naming import SUBAGENTS
 
 _OWN_BUSINESS = ("acompact", "aprompt_suggestion")
-"""How the ids of the agents begin by which the client itself sums up and suggests."""
+"""Beginnings of the ids of agents that the client runs for itself: for summaries and suggestions."""
 _WARM_UP = "Warmup"
 
 
@@ -40,7 +40,7 @@ class _Round:
     is_ended: bool = False
 
     def add(self, said: RecordTurn, message: str | None, is_ended: bool) -> None:
-        """Take in what may be the report or a further block of it; of several messages the last one is."""
+        """Add a message, or a further block of one, that may be the report. The last message is the report."""
         if message is None or message != self.message:
             self.report.clear()
         self.report.append(said)
@@ -50,14 +50,14 @@ class _Round:
 
 @dataclass(slots=True)
 class SubAgents:
-    """Gathers the records of the sub-agents in one file; several may be at work at a time."""
+    """Collects the tasks and reports of the sub-agents in one file. Several may work at the same time."""
 
     agents: dict[str, list[_Round]] = field(default_factory=dict)
     roots: dict[str, str] = field(default_factory=dict)
-    """The agent of each record, where records do not name it themselves."""
+    """The agent of each record, for records that do not name it."""
 
     def add(self, record: Record) -> None:
-        """Take in a record that has `isSidechain`."""
+        """Add a record that has `isSidechain`."""
         rounds = self.agents.setdefault(self._agent_of(record), [])
         is_ended = ends_turn(record, False)
         if record.get("isMeta") or record.get("isApiErrorMessage"):
@@ -70,7 +70,7 @@ class SubAgents:
                 if not rounds:
                     rounds.append(_Round(None))
                 if calls_tools(content):
-                    rounds[-1].report.clear()  # what it said before it went on with its work
+                    rounds[-1].report.clear()  # it was no report: the work goes on
                 elif text := assistant_text(content):
                     rounds[-1].add(
                         made_turn(record, Speaker.REPORT, text),
@@ -79,7 +79,7 @@ class SubAgents:
                     )
 
     def documents(self, source: Source, identities: Identities) -> Iterator[Document]:
-        """One for each report, or several for a long one."""
+        """A document for each report, or several for a long one."""
         for name, rounds in self.agents.items():
             if name.startswith(_OWN_BUSINESS):
                 continue

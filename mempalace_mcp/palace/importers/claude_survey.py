@@ -1,4 +1,5 @@
-"""What a transcript of Claude Code says only further on: what became of queued prompts, its title, its last branch."""
+"""A first pass over a transcript of Claude Code, for what stands further on: the title, the fate of queued prompts, and
+the branch that the session ends with."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ NOISE = frozenset(
     {b"api-request", b"api-request-blob", b"api-request-shape", b"atis-latch", b"cost-state", b"tools-used", b"mode"}
     | {b"file-history-snapshot", b"file-history-delta", b"progress", b"last-prompt", b"permission-mode"}
 )
-"""Types of records that say nothing. They make up most of a file, and are not parsed."""
+"""Types of records without turns. They make up most of a file, and are not parsed."""
 
 _LONGEST_TITLE = 200
 _TITLES = {"custom-title": "customTitle", "ai-title": "aiTitle", "summary": "summary"}
@@ -28,10 +29,10 @@ _COMMAND = re.compile(r"/[A-Za-z][\w:-]*(?:\s|\Z)")
 
 @dataclass(slots=True)
 class Survey:
-    """What is known of a whole file before its turns are read. Lines are known by their numbers.
+    """The result of the first pass. Lines are given by their numbers.
 
-    `alone` are queued prompts that no record repeats. `repeated` are what was queued, by the records that repeat just
-    that. `superseded` are attachments of a queued prompt that has become a record of its own.
+    `alone` are lines with queued prompts that no record repeats. `repeated` are queued prompts, by the lines of the
+    records that repeat them. `superseded` are lines with attachments of a queued prompt that later became a record.
     """
 
     alone: frozenset[int] = frozenset()
@@ -61,8 +62,11 @@ def survey(file: BinaryIO, before: int = 0) -> Survey:
 
 @dataclass(slots=True)
 class _Queue:
-    """What becomes of prompts that are queued. What the assistant takes in at work is said; what the user takes back
-    into the prompt is not. Commands of the client are not repeated either, and are not said."""
+    """Follows the queue of prompts.
+
+    A prompt that is removed from the queue went to the assistant, and counts. One that is popped went back to the user,
+    and does not. Commands of the client stay in the queue, and do not count.
+    """
 
     waiting: dict[int, RecordTurn] = field(default_factory=dict)
     repeated: dict[int, RecordTurn] = field(default_factory=dict)
@@ -87,7 +91,7 @@ class _Queue:
             self.superseded.add(attached)
 
     def alone(self) -> list[int]:
-        """The lines of prompts that nothing repeated."""
+        """The lines of prompts that no record repeated."""
         return [line for line, turn in self.waiting.items() if not _COMMAND.match(turn.text)]
 
     def _operate(self, number: int, record: Record) -> None:
@@ -110,7 +114,7 @@ class _Queue:
 
 @dataclass(slots=True)
 class _Titles:
-    """The titles of a session. A summary may be of another session: it is this one's if its leaf is here."""
+    """The titles in a file. A summary may belong to another session: then its leaf is not in the file."""
 
     found: dict[str, str] = field(default_factory=dict)
     _leaf: str | None = None
@@ -123,7 +127,7 @@ class _Titles:
                 self._leaf = label(record.get("leafUuid"))
 
     def best(self, tree: Tree) -> str | None:
-        """The title that counts."""
+        """The best title; None if there is none."""
         if self._leaf is None or not tree.holds(self._leaf):
             self.found.pop("summary", None)
         return next((self.found[kind] for kind in _TITLES if kind in self.found), None)
@@ -138,7 +142,7 @@ class Tree:
     _path: set[int] | None = None
 
     def add(self, record: Record) -> None:
-        """Take a record in. Behind the boundary of a compaction, the record before it is another field."""
+        """Add a record. At the boundary of a compaction, another field names the record before it."""
         uuid = label(record.get("uuid"))
         if uuid is None:
             return
@@ -153,8 +157,8 @@ class Tree:
         return hash(uuid) in self.parents
 
     def is_abandoned(self, uuid: str) -> bool:
-        """Did the user go back before this prompt, and on from there? Then it follows a record of the branch that the
-        session ends with, and is not on it itself."""
+        """Did the user go back to a point before this prompt? Then the prompt follows a record of the branch that the
+        session ends with, but is not on that branch."""
         path = self._active()
         node: int | None = hash(uuid)
         if node in path:

@@ -97,7 +97,7 @@ class Session:
 def read_conversation(
     source: Source, session: Session, turns: Iterable[Turn], *, is_ended: bool = False
 ) -> Iterator[Document]:
-    """The documents of one conversation. `is_ended` says that its last exchange is complete, as the file tells."""
+    """The documents of one conversation. `is_ended`: its last exchange is complete."""
     conversation = Conversation(source, session)
     for turn in turns:
         yield from conversation.add(turn)

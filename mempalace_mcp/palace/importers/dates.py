@@ -129,7 +129,7 @@ def day(year: int, month: int, day_of_month: int, rest: str = "") -> Reading:
 
 
 def day_of_two(first: int, separator: str, second: int, year: int, rest: str = "") -> Reading:
-    """The day of a date whose year comes last. Between dots the day is first; else the numbers themselves must tell."""
+    """The day of a date whose year comes last. Between dots the day is first; else only numbers above 12 decide."""
     if separator != "." and first <= 12 and second <= 12 and first != second:
         return DateFault.AMBIGUOUS
     month_first = separator != "." and second > 12

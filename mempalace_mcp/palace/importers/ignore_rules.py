@@ -148,7 +148,7 @@ def repository_rules(root: Path, outer: IgnoreRules | None, within: Sequence[Pat
 def outer_rules(top: Path, root: Path, within: Sequence[Path] | None) -> Found:
     """The rules of the repository at `root` that hold in a folder of it.
 
-    Without a repository there are none, nor for a folder that is itself ignored: whoever names it wants it read.
+    Without a repository there are none, nor for a folder that is itself ignored: it was named, so it is to be read.
     """
     if not os.path.exists(root / MARK):  # noqa: PTH110 - a folder that may not be searched is no error
         return None, []

@@ -49,7 +49,7 @@ def project_folder(folder: Path) -> Path:
 def wing_of(folder: Path | str) -> str:
     """The name of the project that a folder belongs to. The path may be of another system, as transcripts record them.
 
-    A worktree belongs to its repository, and so does a subfolder, as far as the disk or the path tells.
+    A worktree or a subfolder belongs to its repository, if the disk or the path shows which one that is.
     """
     path = str(folder)
     parts = _parts(repository_of(path) or path)
@@ -66,7 +66,7 @@ def room_of(path: Path, root: Path) -> str:
 
 
 def is_home(folder: str) -> bool:
-    """Is this somebody's home folder, or around it?"""
+    """Is this the home folder of a user, or a folder around it?"""
     parts = _parts(folder)
     return len(parts) <= max(1, _home_length(parts))
 

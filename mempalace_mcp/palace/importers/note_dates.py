@@ -58,14 +58,14 @@ _MONTH = re.compile(r"(\d{4})-(\d{2})")
 
 @dataclass(frozen=True, slots=True)
 class Dating:
-    """When a note is from, if that can be told, and what could not be read."""
+    """The date of a note, None if unknown, and the dates that could not be read."""
 
     instant: Instant | None
     problems: tuple[SkippedLines, ...] = ()
 
 
 def date_note(content: str, path: str, zone: Zone = UTC_ZONE) -> Dating:
-    """The date of a note by its text and its path; each kind of fault is told once."""
+    """The date of a note by its text and its path; each kind of fault is reported once."""
     problems: dict[str, SkippedLines] = {}
     dated = [each for each in read_properties(content) if _key(each.key) in _RANKS]
     for each in sorted(dated, key=lambda each: _RANKS[_key(each.key)]):

@@ -21,7 +21,7 @@ _MOST_MEMBERS = 100_000
 
 
 class Candidate:
-    """A file of which nobody knows yet what it is. Everything but its path is read at the first use.
+    """A file whose format is to be found out. Everything but its path is read at the first use.
 
     A file that cannot be read is empty here; its reader says what is wrong.
     """

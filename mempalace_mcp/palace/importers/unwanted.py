@@ -68,7 +68,7 @@ _TOKEN = re.compile(
 
 
 def reason_by_name(name: str) -> str | None:
-    """Why a file with this name is no note, as far as the name tells."""
+    """The reason why a file with this name is no note; None if the name gives none."""
     folded = name.casefold()
     if folded.startswith("~$") or (folded.startswith(".~lock.") and folded.endswith("#")):
         return LOCK
@@ -78,9 +78,9 @@ def reason_by_name(name: str) -> str | None:
 
 
 def reason_by_beginning(path: Path) -> str | None:
-    """Why a file is no note, as far as its beginning tells; None also if it cannot be read.
+    """The reason why a file is no note, from its beginning; None if there is none.
 
-    Whoever reads it says what is wrong with it then.
+    A file that cannot be read has none: the error is reported when it is read.
     """
     try:
         descriptor = files.open_regular_file(path)
