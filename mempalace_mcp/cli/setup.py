@@ -152,6 +152,9 @@ def _change(machine: Machine, journal: Journal, report: Report, as_json: bool) -
             if not as_json:
                 click.echo(f"{plan.name}: {_WHAT[step.kind, step.state]}: {how}")
 
+    if not as_json and any(each["result"] == "done" for each in report.results.values()):
+        click.echo("Start a new session in each client: those that are running do not see the change.")
+
 
 def _probe(report: Report, as_json: bool) -> None:
     """Start the server once by each of the commands that were written, as the clients will."""
@@ -315,7 +318,7 @@ def _status_of(
 ) -> dict[str, Any]:
     client = plan.client.id
     hooks = None if plan.hooks is None else _step_as_dict(plan.hooks)
-    if hooks and plan.hooks and plan.hooks.state is not State.FAULT:
+    if hooks and plan.hooks and plan.hooks.is_change:
         hooks["note"] = ""  # it says what to do once they are added
     histories = [history for history in found if history.is_of(client)]
     imported = next((known[history.agent] for history in histories if history.agent in known), None)
@@ -360,9 +363,7 @@ def _format_plan(report: Report, machine: Machine) -> str:
         cells = list(_cells(plan))
         rows += [(plan.name if not number else "", *cell) for number, cell in enumerate(cells)]
         steps = [step for step in (plan.server, plan.hooks) if step is not None and step.note]
-        # What the hooks of a client need is told when they are added, what is wrong always.
-        notes += [f"{plan.name}: {_short(step.file)}: {step.note}" for step in steps if step.state is not State.THERE]
-        notes += [f"{plan.name}: {step.note}" for step in steps if step.state is State.THERE and step.kind == SERVER]
+        notes += [f"{plan.name}: {_short(step.file)}: {step.note}" for step in steps]
         if plan.client.note and plan.server.is_change:
             notes.append(f"{plan.name}: {plan.client.note}")
     rows += [(history.label, _import_of(history), _short(history.folder)) for history in report.histories]

@@ -32,11 +32,15 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class HookSettings:
-    """Where a client keeps its hooks, a template, and what is to stand there for a command."""
+    """Where a client keeps its hooks, a template, and what is to stand there for a command.
+
+    `switch` is a setting of the same file that, if it is true, keeps all hooks from running.
+    """
 
     file: str
     hooks: Callable[[Machine, Launch], list[Hook]]
     note: str = ""
+    switch: KeyPath = ()
 
 
 def is_hook_of(value: Any, client: str) -> bool:
@@ -180,7 +184,7 @@ export default {
 """
 
 HOOKS: dict[str, HookSettings] = {
-    "claude-code": HookSettings("{claude}/settings.json", _claude_code),
+    "claude-code": HookSettings("{claude}/settings.json", _claude_code, switch=("disableAllHooks",)),
     "cursor": HookSettings("~/.cursor/hooks.json", _cursor),
     "vscode": HookSettings("{copilot}/hooks/mempalace-vscode.json", _vscode),
     "copilot": HookSettings("{copilot}/hooks/mempalace-copilot.json", _copilot),

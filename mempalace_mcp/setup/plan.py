@@ -195,11 +195,14 @@ class Planner:
         try:
             text = read_settings(file).text
             _, puts = edited(file, text, step)
+            is_off = bool(settings.switch) and lookup(format_of(file).read(text), settings.switch) is True
         except SettingsFault as fault:
             return _with(step, State.FAULT, _told(fault))
+        off = f"{settings.switch[0]} keeps all hooks from running" if is_off else ""
         if not puts:
-            return _with(step, State.THERE, "")
-        return step if all(each.previous is MISSING for each in puts) else _with(step, State.UPDATE, settings.note)
+            return _with(step, State.THERE, off)
+        state = State.ADD if all(each.previous is MISSING for each in puts) else State.UPDATE
+        return _with(step, state, off or settings.note)
 
 
 def edited(file: Path, text: str, step: Step) -> tuple[str, list[Put]]:

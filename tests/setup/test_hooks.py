@@ -153,6 +153,17 @@ def test_a_command_that_was_put_beside_ours_stays(tmp_path: Path) -> None:
     assert json.loads(file.read_text(encoding="utf-8")) == {"hooks": {"Stop": [{"hooks": [other]}]}}
 
 
+@pytest.mark.parametrize("is_off", [True, False])
+def test_hooks_that_are_switched_off_are_told(is_off: bool, tmp_path: Path) -> None:
+    on = machine(tmp_path / "home")
+    write(on.home / ".claude/settings.json", {"disableAllHooks": is_off})
+    for state in ("add", "there"):
+        hooks = planned(on, "claude-code")[0].hooks
+        assert hooks is not None
+        assert (hooks.state, "disableAllHooks" in hooks.note) == (state, is_off)
+        set_up(on, "claude-code")
+
+
 def test_the_plugin_of_opencode_is_a_file_of_its_own(tmp_path: Path) -> None:
     on = machine(tmp_path / "home")
     file = on.home / ".config/opencode/plugins/mempalace.js"
