@@ -276,6 +276,23 @@ def test_the_graph_in_two_places(app: App, peer: PeerPalace, tmp_path: Path) -> 
     assert {fact.object for fact in app.palace.kg_query("Ada").facts} == {"tea", "rain"}
 
 
+def test_the_graph_of_a_palace_that_lies_elsewhere_is_kept_with_the_settings(
+    app: App, peer: PeerPalace, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    theirs = home / ".mempalace" / "knowledge_graph.sqlite3"
+    theirs.parent.mkdir(parents=True)
+    shutil.copy(peer.graph, theirs)
+    peer.graph.unlink()
+    peer.add_fact("t1", "Ada", "likes", "tea", theirs)
+    report, _ = migrate(app, peer.folder, home=home)
+    assert counts(report) == (0, 0, 1, 0)
+    PeerPalace.make(home / ".mempalace" / "palace")  # now it is that one's
+    peer.add_fact("t2", "Ada", "likes", "rain", theirs)
+    report, _ = migrate(app, peer.folder, home=home)
+    assert counts(report) == (0, 0, 0, 0)
+
+
 def test_a_graph_of_an_older_version_and_one_that_is_damaged(app: App, peer: PeerPalace) -> None:
     peer.graph.unlink()
     with closing(sqlite3.connect(peer.graph)) as connection, connection:

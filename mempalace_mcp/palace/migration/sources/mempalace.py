@@ -25,6 +25,7 @@ _CLOSETS = "closets"
 _OTHER_BACKEND = "sqlite_exact.sqlite3"
 _OURS = "palace.db"
 
+_VARIABLES = ("MEMPALACE_PALACE_PATH", "MEMPALACE_PALACE", "MEMPAL_PALACE_PATH")
 _TIMES = ("authored_at", "content_date", "filed_at", "date", "last_modified")
 _ENTRY_TIMES = ("filed_at", "date")
 """The keys of a time, the most telling first. An entry has been written when it was filed; its `date` is the day."""
@@ -42,9 +43,7 @@ class MemPalace:
 
     def places(self, options: Options) -> Iterator[Path]:
         """The palace that its settings name, and the one in each of its configuration folders."""
-        for variable in ("MEMPALACE_PALACE_PATH", "MEMPALACE_PALACE", "MEMPAL_PALACE_PATH"):
-            if options.environment.get(variable):
-                yield Path(options.environment[variable]).expanduser()
+        yield from _named_palaces(options)
         for folder in _configurations(options):
             yield _palace_of(folder)
 
@@ -117,9 +116,22 @@ def _settings(folder: Path) -> Mapping[str, Any]:
     return settings
 
 
+def _named_palaces(options: Options) -> list[Path]:
+    """The palace that the environment names, if it does."""
+    return [Path(options.environment[name]).expanduser() for name in _VARIABLES if options.environment.get(name)]
+
+
 def _folders_beside(palace: Path, options: Options) -> list[Path]:
-    """Where files of a palace lie: in it, beside it, and in the folders of the settings that name it."""
-    configurations = [each for each in _configurations(options) if _palace_of(each).resolve() == palace]
+    """Where files of a palace lie: in it, beside it, and in the folders of settings that can be those of no other one.
+
+    A server whose palace is named by the environment keeps its graph with the settings all the same.
+    """
+    is_named = any(each.resolve() == palace for each in _named_palaces(options))
+    configurations = [
+        each
+        for each in _configurations(options)
+        if is_named or (owned := _palace_of(each)).resolve() == palace or not (owned / _DATABASE).is_file()
+    ]
     return list(dict.fromkeys([palace, palace.parent, *(each.resolve() for each in configurations)]))
 
 
