@@ -135,6 +135,30 @@ def test_memories_of_the_memory_service(app: App, tmp_path: Path) -> None:
     assert traces(path.parent) == before
 
 
+def test_long_memories_that_were_cut_are_whole_again(app: App, tmp_path: Path) -> None:
+    path = memory_service(tmp_path / "sqlite_vec.db")
+    text = "".join(
+        f"Sentence {number} is about the lamp. " + "\n\n" * (number % 7 == 0) for number in range(100)
+    ).strip()
+    pieces, rest = [], text
+    while rest:  # as its program does: at a space, with an overlap of 50 characters, without blanks at the edges
+        cut = rest.rfind(" ", 0, 800) + 1 if len(rest) > 800 else len(rest)
+        pieces.append(rest[:cut].rstrip())
+        begin = cut if cut == len(rest) else rest.find(" ", cut - 50) + 1
+        rest = rest[begin:].lstrip()
+    assert len(pieces) > 3
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for number, piece in enumerate(pieces):
+            details = {"chunk_index": number, "total_chunks": len(pieces), "original_hash": "whole"}
+            connection.execute(
+                "INSERT INTO memories (content_hash, content, metadata) VALUES (?, ?, ?)",
+                (f"piece{number}", piece, json.dumps(details)),
+            )
+    report, _ = migrate(app, path)
+    assert (counts(report)[0], report["pieces_joined"]) == (4, len(pieces) - 1)
+    assert drawer(app, "piece0").content == drawer(app, "piece2").content == text
+
+
 def test_an_older_memory_service_and_its_export(app: App, tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     with closing(sqlite3.connect(path)) as connection, connection:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from mempalace_mcp.core.clock import UTC_ZONE
 from mempalace_mcp.core.errors import InvalidArgument, PalaceError, StorageError
 from mempalace_mcp.core.foreign_database import ForeignDatabase, is_database, open_foreign
 from mempalace_mcp.palace.migration.items import FactItem, Item, LeftOut, Options, TextItem
+from mempalace_mcp.palace.migration.sources.chroma import Piece
+from mempalace_mcp.palace.migration.sources.pieces import joined
 from mempalace_mcp.palace.migration.values import read_json, read_tags, read_time, text_of
 
 _FILE = "sqlite_vec.db"
@@ -68,14 +72,13 @@ class MemoryService:
         if file is None:
             raise StorageError(f"{path} is not there any more", hint=f"Name the file {_FILE}.")
         if not is_database(file):
-            for memory in _export_of(file):
-                yield _memory(memory if isinstance(memory, dict) else {}, options)
+            exported = (memory if isinstance(memory, dict) else {} for memory in _export_of(file))
+            yield from _memories(exported, options)
             return
         with open_foreign(file, options.scratch) as database:
             if not _has_memories(database):
                 raise InvalidArgument(f"{file} has no table of memories", hint="It is empty, or of an unknown version.")
-            for memory in _records(database, "memories", _FIELDS):
-                yield _memory(memory, options)
+            yield from _memories(_records(database, "memories", _FIELDS), options)
             for belief in _records(database, "beliefs", _BELIEF):
                 yield _belief(belief, options)
             for edge in _records(database, "memory_graph", _EDGE):
@@ -114,11 +117,46 @@ def _records(database: ForeignDatabase, table: str, fields: tuple[str, ...]) -> 
         yield dict(zip(fields, row, strict=True))
 
 
+def _memories(memories: Iterable[Mapping[str, Any]], options: Options) -> Iterator[Item]:
+    """The memories, with those in one that were cut from one long text. They follow each other, and overlap."""
+    for original, group in groupby(memories, _original):
+        if original is None:
+            yield from (_memory(memory, options) for memory in group)
+        else:
+            yield from _joined(list(group), options)
+
+
+def _joined(cut: list[Mapping[str, Any]], options: Options) -> Iterator[Item]:
+    """The memories that were cut from one text."""
+    whole = {memory["content_hash"]: memory for memory in cut if _is_whole(memory)}
+    yield from (_memory(memory, options) for memory in cut if not _is_whole(memory))
+    pieces = [Piece(hash, memory["content"], _details(memory)) for hash, memory in whole.items()]
+    for members, content in joined(pieces, overlapping=True):
+        item = _memory({**whole[members[0].id], "content": content}, options)
+        if isinstance(item, TextItem):
+            item = replace(item, other_ids=tuple(piece.id for piece in members[1:]))
+        yield item
+
+
+def _original(memory: Mapping[str, Any]) -> str | None:
+    """The hash of the text that a memory was cut from."""
+    return text_of(_details(memory).get("original_hash")) or None
+
+
+def _details(memory: Mapping[str, Any]) -> dict[str, Any]:
+    return read_json(memory.get("metadata"), dict)  # type: ignore[no-any-return]
+
+
+def _is_whole(memory: Mapping[str, Any]) -> bool:
+    hash, content = text_of(memory.get("content_hash")), text_of(memory.get("content"))
+    return memory.get("deleted_at") is None and bool(hash and content.strip())
+
+
 def _memory(memory: Mapping[str, Any], options: Options) -> Item:
     id, content = text_of(memory.get("content_hash")), text_of(memory.get("content"))
     if memory.get("deleted_at") is not None:
         return LeftOut(id, "deleted there", is_derived=True)
-    if not id or not content.strip():
+    if not _is_whole(memory):
         return LeftOut(id or str(memory)[:80], "a memory has no text or no hash")
     tags = read_tags(memory.get("tags"))
     project = next((tag.partition(":")[2] for tag in tags if tag.lower().startswith(_PROJECT_TAGS)), "")
@@ -135,7 +173,7 @@ def _memory(memory: Mapping[str, Any], options: Options) -> Item:
             "tags": tags,
             **told,
             **({"store": store} if store not in (None, "default") else {}),
-            **read_json(memory.get("metadata"), dict),
+            **_details(memory),
         },
     )
 
