@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -67,7 +70,7 @@ def run_migration(settings: Settings, path: Path, wing: str | None, dry_run: boo
     source = recognize(path)
     checked: Checked | None = None
     failure: PalaceError | KeyboardInterrupt | None = None
-    with Interrupts() as interrupts, open_app(settings) as app:
+    with Interrupts() as interrupts, _palace_of(settings, dry_run) as app:
         options = options_of(settings, os.environ, wing)
         migration = Migration(app.stores, source, path, options, dry_run=dry_run)
         try:
@@ -92,6 +95,16 @@ def run_migration(settings: Settings, path: Path, wing: str | None, dry_run: boo
     if failure is not None:
         return _explain(failure, as_json)
     return WRONG if checked is not None and checked.wrong else 0
+
+
+@contextmanager
+def _palace_of(settings: Settings, dry_run: bool) -> Iterator[App]:
+    """The palace. A dry run makes none where there is none: it is compared with an empty one."""
+    with ExitStack() as stack:
+        if dry_run and not settings.palace.exists():
+            empty = stack.enter_context(TemporaryDirectory(prefix="mempalace-empty-"))
+            settings = replace(settings, palace=Path(empty))
+        yield stack.enter_context(open_app(settings))
 
 
 def _bring(migration: Migration, interrupts: Interrupts, dry_run: bool, as_json: bool) -> Checked | None:

@@ -67,6 +67,7 @@ def test_a_palace_comes_is_read_back_and_found(peer: PeerPalace, tmp_path: Path)
     assert "would come" in told
     assert "3 drawers: 3 new" in told
     assert "1 × the record has no text" in told
+    assert not ours.exists()
     report = run_json(home, "migrate", peer.folder, "--palace", ours)
     assert (report["complete"], report["checked"]) == (True, {"same": 4, "edited": 0, "deleted": 0, "wrong": []})
     assert [report[kind]["filed"] for kind in ("drawers", "diary_entries", "facts")] == [3, 1, 1]
