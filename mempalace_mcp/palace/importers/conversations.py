@@ -26,7 +26,7 @@ from mempalace_mcp.core.text import MAX_CONTENT_BYTES, excerpt
 from mempalace_mcp.palace.importers.cutting import cut, fits
 from mempalace_mcp.palace.importers.documents import Document, Piece, Resume, Source
 from mempalace_mcp.palace.importers.files import unstorable
-from mempalace_mcp.palace.importers.naming import wing_of
+from mempalace_mcp.palace.importers.naming import name_of, wing_of
 from mempalace_mcp.palace.importers.typed_text import typed_text
 from mempalace_mcp.palace.privacy import shown
 
@@ -119,7 +119,7 @@ def read_note(
     The palace knows it by its `name`, for example `claude-ai:memory:ID`, whatever file it is in.
     """
     turn = Turn(Speaker.NOBODY, storable(text).strip(), time, metadata=metadata or {})
-    note = Exchange(source, room, wing=wing)
+    note = Exchange(source, name_of(room, "notes"), wing=name_of(wing, "notes"))
     yield from note.add(IdentifiedTurn(turn, name, changed=False))
     yield from note.finish()
 
@@ -178,8 +178,10 @@ class Conversation:
             "source_format": session.source_format,
         }
         metadata = {name: text for name, value in known.items() if (text := label(value))} | dict(session.metadata)
-        wing = session.wing or (wing_of(session.cwd) if session.cwd else session.agent)
-        return Exchange(self._source, session.room or session.agent, metadata, wing, session.started_at, resume)
+        wing = wing_of(session.cwd) if session.cwd else session.agent
+        wing = name_of(session.wing, wing) if session.wing else wing
+        room = name_of(session.room or session.agent, session.agent)
+        return Exchange(self._source, room, metadata, wing, session.started_at, resume)
 
 
 @dataclass(slots=True)

@@ -57,12 +57,12 @@ def wing_of(folder: Path | str) -> str:
     parts = _without_worktree(parts, home)
     if not parts:
         return _NOWHERE
-    return _HOME if len(parts) == home else _name(parts[-1], _NOWHERE)
+    return _HOME if len(parts) == home else name_of(parts[-1], _NOWHERE)
 
 
 def room_of(path: Path, root: Path) -> str:
     """The name of the folder that holds the file; `NOTES` for files at the root itself."""
-    return NOTES if path.parent == root else _name(path.parent.name, NOTES)
+    return NOTES if path.parent == root else name_of(path.parent.name, NOTES)
 
 
 def is_home(folder: str) -> bool:
@@ -170,7 +170,7 @@ def _owner(outer: list[str], inner: list[str], home: int) -> list[str]:
     return [*around, inner[1 if is_last else 0]]
 
 
-def _name(text: str, otherwise: str) -> str:
+def name_of(text: str, otherwise: str) -> str:
     """The text if it can name a wing or room, else as much of it as can."""
     cleaned = "".join(character if character.isprintable() else " " for character in text)[:MAX_NAME_CHARACTERS]
     try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mempalace_mcp.palace.importers.aider import AIDER
+from mempalace_mcp.palace.importers.chatgpt import CHATGPT
 from mempalace_mcp.palace.importers.claude_code import CLAUDE_CODE
 from mempalace_mcp.palace.importers.cline import CLINE, KILO_CODE, ROO_CODE
 from mempalace_mcp.palace.importers.codex import CODEX
@@ -19,6 +20,7 @@ from mempalace_mcp.palace.importers.windsurf import WINDSURF
 from mempalace_mcp.palace.importers.zed import ZED
 
 READERS: tuple[Reader, ...] = (
+    CHATGPT,
     CODEX,
     CURSOR,
     VSCODE_CHAT,

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mempalace_mcp.core.clock import UTC_ZONE, Zone
-from mempalace_mcp.palace.importers.claude_code import beginning_of, read_transcript
+from mempalace_mcp.palace.importers.claude_code import CLAUDE_CODE, beginning_of, read_transcript
 from mempalace_mcp.palace.importers.claude_folders import folder_of_notes, project_of_history, working_folder
 from mempalace_mcp.palace.importers.documents import Document, Problem, Resume, SkippedFile, Source
 from mempalace_mcp.palace.importers.exports import read_any_text, read_json
@@ -64,20 +64,18 @@ def read_real(
     source = Source(
         path, SESSIONS if _is_transcript(path) else _room(path, root), zone, include_tools, resume, keep_secrets
     )
-    folder = _folder_of_history(path)
-    if folder is not None and is_left_out(folder):
+    reader = reader_of(Candidate(path))
+    if reader in (None, CLAUDE_CODE) and is_left_out(_folder_of_history(path) or ""):
         yield source.skipped(LEFT_OUT)
         return
+    read_file = _reader_by_suffix(path) if reader is None else reader.read
     try:
-        yield from without_left_out(_reader_of(path)(source), source)
+        yield from without_left_out(read_file(source), source)
     except OSError as error:
         yield source.skipped(f"unreadable: {error.strerror}")
 
 
-def _reader_of(path: Path) -> Read:
-    reader = reader_of(Candidate(path))
-    if reader is not None:
-        return reader.read
+def _reader_by_suffix(path: Path) -> Read:
     suffix = path.suffix.lower()
     return read_json if suffix in JSON else SUFFIXES.get(suffix, read_any_text)
 

@@ -15,6 +15,7 @@ MEMORIES = "the store of another memory server, which this version does not read
 OTHER = "JSON that is no transcript"
 CLAUDE = [{"uuid": "c", "name": "Tides", "chat_messages": [{"sender": "human", "text": "When is high tide?"}]}]
 CHATGPT = [{"title": "Tides", "create_time": 1.5, "mapping": {"n": {"message": None, "children": []}}}]
+OTHERS = [{"id": "c", "messages": [{"role": "user", "content": "When is high tide?"}]}]
 ENTITIES = (
     '{"type":"entity","name":"Mira","entityType":"person","observations":["keeps the lamp"]}\n'
     '{"type":"relation","from":"Mira","to":"lamp","relationType":"keeps"}\n'
@@ -24,9 +25,9 @@ ENTITIES = (
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("conversations.json", json.dumps(CLAUDE), CONVERSATIONS),
+        ("conversations.json", json.dumps(OTHERS), CONVERSATIONS),
         ("conversations.json", json.dumps(CHATGPT, indent=2), CONVERSATIONS),
-        ("CONVERSATIONS.JSON", "\ufeff" + json.dumps(CLAUDE), CONVERSATIONS),
+        ("CONVERSATIONS.JSON", "\ufeff" + json.dumps(OTHERS), CONVERSATIONS),
         ("conversations", json.dumps(CLAUDE), CONVERSATIONS),
         ("export.backup", json.dumps(CHATGPT, indent=2), CONVERSATIONS),
         ("memory.json", ENTITIES, MEMORIES),
@@ -37,7 +38,7 @@ ENTITIES = (
         ("broken.json", '{"name": ', OTHER),
         ("empty.json", "", OTHER),
         ("memory.jsonl", ENTITIES, "not a transcript"),
-        ("large.json", json.dumps([*CLAUDE, "x" * 3_000_000]), CONVERSATIONS),
+        ("large.json", json.dumps([*OTHERS, "x" * 3_000_000]), CONVERSATIONS),
     ],
 )
 def test_exports_and_other_json_are_left_out_with_a_reason(tmp_path: Path, name: str, text: str, reason: str) -> None:
