@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mempalace_mcp.palace.importers.aider import AIDER
 from mempalace_mcp.palace.importers.chatgpt import CHATGPT
+from mempalace_mcp.palace.importers.claude_ai import CLAUDE_AI
 from mempalace_mcp.palace.importers.claude_code import CLAUDE_CODE
 from mempalace_mcp.palace.importers.cline import CLINE, KILO_CODE, ROO_CODE
 from mempalace_mcp.palace.importers.codex import CODEX
@@ -20,6 +21,7 @@ from mempalace_mcp.palace.importers.windsurf import WINDSURF
 from mempalace_mcp.palace.importers.zed import ZED
 
 READERS: tuple[Reader, ...] = (
+    CLAUDE_AI,
     CHATGPT,
     CODEX,
     CURSOR,
