@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mempalace_mcp.palace.importers import Document, default_wing, read
+from mempalace_mcp.palace.importers import Document, default_wing, read, read_real
 from tests.fuzz.support import SEEDS, any_json, any_text, compact, damage, examples, promptly
 from tests.palace.importers.support import assistant, record, user
 
@@ -35,9 +36,29 @@ def some_record(dice: Random) -> dict[str, Any]:
     """A line of a transcript, some of its fields being anything."""
     content = dice.choice((any_text(dice, 60), [_block(dice) for _ in range(dice.randint(0, 3))], any_json(dice)))
     kind = dice.choice((user, assistant))(content) if isinstance(content, str) else record("assistant", content)
+    kind |= dice.choice(_FIELDS)(dice)
     for name in dice.sample([*kind], dice.choice((0, 0, 1, 2))):
         kind[name] = any_json(dice)
     return kind
+
+
+_FIELDS: tuple[Callable[[Random], dict[str, Any]], ...] = (
+    lambda _: {},
+    lambda dice: {"uuid": f"u{dice.randint(0, 9)}", "parentUuid": f"u{dice.randint(0, 9)}"},
+    lambda dice: {"isSidechain": True, "agentId": dice.choice(("a1", None)), "uuid": f"u{dice.randint(0, 9)}"},
+    lambda dice: (
+        {"type": "queue-operation", "operation": dice.choice(("enqueue", "dequeue", "remove", "popAll"))}
+        | {"content": dice.choice(("ask", "/compact", any_json(dice)))}
+    ),
+    lambda dice: {"type": "attachment", "attachment": {"type": "queued_command", "prompt": "ask"}, "uuid": "q"},
+    lambda _: {"promptSource": "queued", "message": {"content": "ask"}, "type": "user"},
+    lambda dice: {"type": "summary", "summary": any_text(dice, 30), "leafUuid": f"u{dice.randint(0, 9)}"},
+    lambda dice: {"type": dice.choice(("ai-title", "custom-title")), "aiTitle": any_text(dice, 30)},
+    lambda dice: {"type": "system", "subtype": "compact_boundary", "logicalParentUuid": f"u{dice.randint(0, 9)}"},
+    lambda dice: {"sourceToolAssistantUUID": "u1", "toolUseResult": any_json(dice)},
+    lambda dice: {"type": "api-request", "message": any_json(dice)},
+)
+"""Fields by which records of Claude Code differ."""
 
 
 def _block(dice: Random) -> Any:
@@ -80,3 +101,7 @@ def test_every_file_is_read_or_left_out_with_a_reason(
     assert all(entry.reason for entry in entries if not isinstance(entry, Document))
     assert entries or not data.strip() or suffix != ".txt"
     assert list(read(file)) == entries
+    for place in (each.resume for each in documents if each.resume is not None):
+        assert data[: place.offset].endswith(b"\n")
+        rest = [each for each in read_real(file, resume=place) if isinstance(each, Document)]
+        assert all(each.content.strip() for each in rest)
