@@ -41,7 +41,8 @@ def age(connection: Connection) -> None:
         "INSERT INTO passages (rowid, text) SELECT c.id, substr(d.content, c.start + 1, c.stop - c.start)"
         " FROM chunks c JOIN drawers d ON d.id = c.drawer"
     )
-    connection.execute("DROP TABLE access_tokens")  # of a later version
+    for table in ("access_tokens", "foreign_ids"):  # of later versions
+        connection.execute(f"DROP TABLE {table}")
     connection.execute(f"PRAGMA user_version = {WORDS.number - 1}")
 
 
