@@ -15,6 +15,7 @@ from mempalace_mcp.palace.importers.continue_dev import CONTINUE
 from mempalace_mcp.palace.importers.copilot_cli import COPILOT_CLI
 from mempalace_mcp.palace.importers.cursor import CURSOR
 from mempalace_mcp.palace.importers.goose import GOOSE
+from mempalace_mcp.palace.importers.gemini_cli import GEMINI_CLI
 from mempalace_mcp.palace.importers.reader import Candidate, Machine, Reader
 from mempalace_mcp.palace.importers.vscode_chat import VSCODE_CHAT
 from mempalace_mcp.palace.importers.windsurf import WINDSURF
@@ -24,6 +25,7 @@ READERS: tuple[Reader, ...] = (
     CLAUDE_AI,
     CHATGPT,
     CODEX,
+    GEMINI_CLI,
     CURSOR,
     VSCODE_CHAT,
     COPILOT_CLI,

@@ -25,7 +25,7 @@ _OPENING = re.compile(
     r"|user-prompt-submit-hook|user-memory-input|task-notification|ide_opened_file|ide_selection|ide_diagnostics"
     r"|new-diagnostics|mempalace-memory|supermemory-context|claude-mem-context|teammate-message"
     r"|environment_context|environment_details|user_instructions|INSTRUCTIONS|skills_instructions|turn_aborted"
-    r"|session_context|attached_files|channel|cross-session-message|fork-boilerplate|mcp-polling-update"
+    r"|session_context|state_snapshot|attached_files|channel|cross-session-message|fork-boilerplate|mcp-polling-update"
     r"|mcp-resource-update|system-note|tick|tools-used-before-summary"
     r"|user_info|git_status|open_and_recently_viewed_files|agent_skills|rules"
     r"|dynamic_tools|recommended_plugins|system_reminder|timestamp)(?:\s[^<>]*)?>"
