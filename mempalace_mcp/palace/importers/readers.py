@@ -14,8 +14,8 @@ from mempalace_mcp.palace.importers.codex import CODEX
 from mempalace_mcp.palace.importers.continue_dev import CONTINUE
 from mempalace_mcp.palace.importers.copilot_cli import COPILOT_CLI
 from mempalace_mcp.palace.importers.cursor import CURSOR
-from mempalace_mcp.palace.importers.goose import GOOSE
 from mempalace_mcp.palace.importers.gemini_cli import GEMINI_CLI
+from mempalace_mcp.palace.importers.goose import GOOSE
 from mempalace_mcp.palace.importers.reader import Candidate, Machine, Reader
 from mempalace_mcp.palace.importers.vscode_chat import VSCODE_CHAT
 from mempalace_mcp.palace.importers.windsurf import WINDSURF
