@@ -279,8 +279,19 @@ def some_session(dice: Random) -> Session:
         if dice.random() < 0.1:
             session.assistant("Report.", isSidechain=True, agentId=f"a{number}")
         if dice.random() < 0.2:
-            session.leaf = dice.choice(session.records).get("uuid")
+            session.leaf = dice.choice([None, *prompts_of(session)])
     return session
+
+
+def prompts_of(session: Session) -> list[str | None]:
+    """The records before the prompts of the present branch: clients offer to go back to these."""
+    records = {record["uuid"]: record for record in session.records if record.get("uuid")}
+    before, leaf = [], session.leaf
+    while leaf in records:
+        if records[leaf].get("promptSource") == "typed":
+            before.append(records[leaf]["parentUuid"])
+        leaf = records[leaf]["parentUuid"]
+    return before
 
 
 def some_cuts(dice: Random, data: bytes) -> Iterator[bytes]:
@@ -292,7 +303,7 @@ def some_cuts(dice: Random, data: bytes) -> Iterator[bytes]:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 32))
-def test_a_file_that_is_read_as_it_grows_gives_what_it_gives_at_once(
+def test_a_file_that_is_read_as_it_grows_loses_and_doubles_nothing(
     tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
     dice = Random(seed)
@@ -312,7 +323,6 @@ def test_a_file_that_is_read_as_it_grows_gives_what_it_gives_at_once(
         found = "\n".join(sorted(contents(app)))
         again = run(app, path)
         assert (again["filed"], again["updated"], again["unchanged"]) == (0, 0, len(drawers(app)))
-    for number in range(9):
-        assert found.count(f"<{number}> ask") == expected.count(f"<{number}> ask"), (seed, number)
-        for part in range(3):
-            assert found.count(f"<{number}.{part}>") == expected.count(f"<{number}.{part}>"), (seed, number, part)
+    for mark in [f"<{number}> ask" for number in range(9)] + [f"<{n}.{part}>" for n in range(9) for part in range(3)]:
+        # a prompt may have been filed before the user took it back
+        assert expected.count(mark) <= found.count(mark) <= 1, (seed, mark)

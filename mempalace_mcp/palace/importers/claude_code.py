@@ -62,7 +62,9 @@ def read_transcript(source: Source) -> Iterator[Document | Problem]:
         spoken = turns.is_known = resume.offset > 0
         exchange = turns.next_exchange(source, None)
         for identified in turns:
-            if exchange.opening is None or exchange.is_over(identified.turn):
+            if turns.is_taken_back(exchange, identified.turn):
+                exchange = turns.next_exchange(source, identified.turn)
+            elif exchange.opening is None or exchange.is_over(identified.turn):
                 yield from exchange.finish()
                 exchange = turns.next_exchange(source, identified.turn)
             spoken = True
@@ -147,6 +149,17 @@ class _Turns:
                 yield identified
             self.last = Resume(self.file.tell(), number)
 
+    def is_taken_back(self, exchange: Exchange, turn: Turn) -> bool:
+        """Did the user take the prompt of the exchange back before it was answered, to type this turn instead?"""
+        opening, tree = exchange.opening, self.survey.tree
+        return (
+            opening is not None
+            and opening.speaker is turn.speaker is Speaker.USER
+            and not (exchange.is_answered or turn.goes_on)
+            and tree.is_abandoned(opening.message_id)
+            and not tree.is_abandoned(turn.message_id)
+        )
+
     def next_exchange(self, source: Source, opening: Turn | None) -> Exchange:
         """The exchange that this turn opens. A session without a title gets the first words of its first prompt."""
         metadata: dict[str, Any] = {"agent": NAME}
@@ -154,7 +167,7 @@ class _Turns:
             self.survey.title = title_of(source.filed(opening.text))
         if self.survey.title is not None:
             metadata["title"] = self.survey.title = source.filed(self.survey.title)
-        if opening is not None and opening.message_id and self.survey.tree.is_abandoned(opening.message_id):
+        if opening is not None and self.survey.tree.is_abandoned(opening.message_id):
             metadata["branch"] = "abandoned"
         return Exchange(source, SESSIONS, metadata, resume=self._resume() if opening is not None else None)
 

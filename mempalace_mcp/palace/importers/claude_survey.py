@@ -6,11 +6,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import BinaryIO
 
 from mempalace_mcp.core.text import excerpt
-from mempalace_mcp.palace.importers.claude_records import RecordTurn, queued_turn, turn_of
+from mempalace_mcp.palace.importers.claude_records import RecordTurn, queued_turn, turn_of, user_text
 from mempalace_mcp.palace.importers.conversations import Speaker, label
 from mempalace_mcp.palace.importers.json_lines import LineFaults, Record, read_records
 
@@ -24,6 +23,10 @@ _LONGEST_TITLE = 200
 _TITLES = {"custom-title": "customTitle", "ai-title": "aiTitle", "summary": "summary"}
 """The fields that hold titles, the best one first."""
 
+_ABSORBED = (None, "absorbed_mid_turn")
+"""Why a prompt is removed from the queue that goes to the assistant; older versions give no reason."""
+
+_SHELL = re.compile(r"\s*<bash-input>(.*?)</bash-input>", re.DOTALL)
 _COMMAND = re.compile(r"/[A-Za-z][\w:-]*(?:\s|\Z)")
 
 
@@ -64,8 +67,8 @@ def survey(file: BinaryIO, before: int = 0) -> Survey:
 class _Queue:
     """Follows the queue of prompts.
 
-    A prompt that is removed from the queue went to the assistant, and counts. One that is popped went back to the user,
-    and does not. Commands of the client stay in the queue, and do not count.
+    A prompt that the assistant took in at work counts. One that is popped or cancelled went back to the user, and does
+    not. Commands of the client and of the shell were no prompts.
     """
 
     waiting: dict[int, RecordTurn] = field(default_factory=dict)
@@ -82,6 +85,8 @@ class _Queue:
         if not (self.waiting or is_attachment or record.get("promptSource") == "queued"):
             return
         turn = turn_of(record)
+        if turn is None:
+            self._drop_command(record)
         if turn is None or turn.speaker is not Speaker.USER:
             return
         self._match(number, turn)
@@ -98,9 +103,30 @@ class _Queue:
         if (queued := queued_turn(record)) is not None:
             self.waiting[number] = queued
         elif record.get("operation") == "remove":
-            self._taken.update(islice((line for line in self.waiting if line not in self._taken), 1))
+            self._remove(record)
         elif record.get("operation") == "popAll":
             self.waiting = {line: turn for line, turn in self.waiting.items() if line in self._taken}
+
+    def _remove(self, record: Record) -> None:
+        """Older versions do not say which prompt is removed: the first one."""
+        content = record.get("content")
+        text = user_text(content) if isinstance(content, str) else None
+        waiting = (line for line in self.waiting if line not in self._taken)
+        line = next((line for line in waiting if text is None or self.waiting[line].text == text), None)
+        if line is not None and record.get("reason") in _ABSORBED:
+            self._taken.add(line)
+        elif line is not None:
+            del self.waiting[line]
+
+    def _drop_command(self, record: Record) -> None:
+        """Remove what the user typed for the shell from the queue."""
+        match record:
+            case {"type": "user", "message": {"content": str(content)}} if command := _SHELL.match(content):
+                typed = command.group(1).strip()
+                line = next((line for line, turn in self.waiting.items() if turn.text == typed), None)
+                self.waiting.pop(line or 0, None)
+            case _:
+                pass
 
     def _match(self, number: int, turn: RecordTurn) -> None:
         """Find what was queued among the lines of a turn, which may hold several prompts."""
@@ -156,9 +182,11 @@ class Tree:
         """Is this record in the file?"""
         return hash(uuid) in self.parents
 
-    def is_abandoned(self, uuid: str) -> bool:
+    def is_abandoned(self, uuid: str | None) -> bool:
         """Did the user go back to a point before this prompt? Then the prompt follows a record of the branch that the
         session ends with, but is not on that branch."""
+        if uuid is None:
+            return False
         path = self._active()
         node: int | None = hash(uuid)
         if node in path:

@@ -196,6 +196,33 @@ def test_a_command_in_the_queue_is_said_once_or_not_at_all(tmp_path: Path, sessi
     ]
 
 
+def test_what_was_typed_for_the_shell_is_no_prompt(tmp_path: Path, session: Session) -> None:
+    session.user("Begin.")
+    queue(session, "enqueue", "ls lamps")
+    queue(session, "dequeue")
+    session.assistant("Begun.")
+    session.user("<bash-input>ls lamps</bash-input>", promptSource=None)
+    session.user("<bash-stdout>red.py</bash-stdout><bash-stderr></bash-stderr>", promptSource=None)
+    assert contents(session.write(tmp_path)) == ["User: Begin.\n\nAssistant: Begun."]
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_said"), [("absorbed_mid_turn", True), (None, True), ("cancelled", False), ("cleared", False)]
+)
+def test_a_prompt_leaves_the_queue_for_the_assistant_or_for_nobody(
+    tmp_path: Path, session: Session, reason: str | None, is_said: bool
+) -> None:
+    session.user("Begin.")
+    queue(session, "enqueue", "Mind the tide.")
+    queue(session, "enqueue", "Mind the wind.")
+    session.other("queue-operation", operation="remove", content="Mind the wind.", reason=reason)
+    queue(session, "popAll")
+    session.assistant("Begun.")
+    text = "\n".join(contents(session.write(tmp_path)))
+    assert ("Mind the wind." in text) == is_said
+    assert "Mind the tide." not in text
+
+
 def test_a_queued_prompt_that_becomes_a_record_is_said_where_the_record_is(tmp_path: Path, session: Session) -> None:
     session.user("Begin.")
     queue(session, "enqueue", "And the stairs?")
@@ -240,6 +267,31 @@ def test_what_the_user_went_back_from_is_kept_and_marked(tmp_path: Path, session
         ("User: Paint it green.", None),
     ]
     assert first["parentUuid"] is None
+
+
+def test_a_prompt_that_was_taken_back_before_an_answer_is_not_said(tmp_path: Path, session: Session) -> None:
+    session.user("Which colour?")
+    answer = session.assistant("White.")
+    session.user("Paint it rde")
+    session.leaf = answer["uuid"]
+    session.user("Paint it re")
+    session.leaf = answer["uuid"]
+    session.user("Paint it red")
+    session.assistant("Red it is.")
+    session.user("Thanks.")
+    path = session.write(tmp_path)
+    assert [(each.content, each.metadata.get("branch")) for each in documents(path)] == [
+        ("User: Which colour?\n\nAssistant: White.", None),
+        ("User: Paint it red\n\nAssistant: Red it is.", None),
+        ("User: Thanks.", None),
+    ]
+
+
+def test_two_prompts_before_an_answer_are_both_said(tmp_path: Path, session: Session) -> None:
+    session.user("Paint it red.")
+    session.user("And the door.")
+    session.assistant("Both.")
+    assert contents(session.write(tmp_path)) == ["User: Paint it red.\n\nAnd the door.\n\nAssistant: Both."]
 
 
 def test_parallel_tools_are_no_branches(tmp_path: Path, session: Session) -> None:
