@@ -73,11 +73,20 @@ def test_the_last_exchange_waits_while_it_may_go_on(tmp_path: Path, session: Ses
         assert contents(app) == {f"User: Question {number}?\n\nAssistant: Answer {number}." for number in (1, 2)}
 
 
+def finish_quietly(session: Session) -> None:
+    """As without a window: snapshots and messages of the client follow the answer."""
+    session.records[-1]["message"]["stop_reason"] = "end_turn"
+    session.add("attachment", attachment={"type": "prompt_snapshot", "systemPrompt": ["…"]})
+    session.user("<system-reminder>The session has a name now.</system-reminder>", isMeta=True)
+    session.other("last-prompt", lastPrompt="Question 1?", leafUuid=session.leaf)
+
+
 @pytest.mark.parametrize(
     "finish",
     [
         lambda session: session.records[-1]["message"].update(stop_reason="end_turn"),
         lambda session: session.add("system", subtype="turn_duration", durationMs=5),
+        lambda session: finish_quietly(session),
     ],
 )
 def test_an_exchange_of_which_the_file_says_that_it_is_over_is_filed(
@@ -87,6 +96,15 @@ def test_an_exchange_of_which_the_file_says_that_it_is_over_is_filed(
     finish(session)
     with opened(tmp_path / "palace", started=False) as app:
         assert run(app, session.write(tmp_path))["filed"] == 1
+
+
+@pytest.mark.parametrize("more", [lambda session: session.user("And?"), lambda session: session.tool("Bash", "1")])
+def test_an_answer_is_not_the_last_word_when_something_follows(tmp_path: Path, session: Session, more: Any) -> None:
+    exchange(session, 1, stop_reason="end_turn")
+    more(session)
+    session.records[-1]["timestamp"] = session.records[0]["timestamp"]
+    with opened(tmp_path / "palace", started=False) as app:
+        assert run(app, session.write(tmp_path))["waiting"] == 1
 
 
 @pytest.mark.parametrize("offset", [-QUIET_SECONDS - 5, 30 * 86_400])

@@ -135,8 +135,9 @@ class _Turns:
             if record.get("isSidechain"):
                 self.subagents.add(record)
                 continue
-            self.is_ended = ends_turn(record, self.is_ended)
             turn = self._turn(number, record)
+            is_ended = self.is_ended and (turn is None or turn.speaker is not Speaker.USER)
+            self.is_ended = ends_turn(record, is_ended)
             if turn is None:
                 continue
             self._number = number

@@ -98,7 +98,7 @@ def tool_turn(record: Record) -> RecordTurn | None:
     """What tools returned in the record, shortened; None if nothing."""
     match record:
         case {"type": "user", "message": {"content": [*blocks]}}:
-            results = (block.get("content") for block in _of(blocks) if block.get("type") == "tool_result")
+            results = (block.get("content") for block in filter(_is_result, _of(blocks)))
             text = "\n\n".join(filter(None, map(text_of, results)))
             return made_turn(record, Speaker.TOOL, shortened(text)) if text else None
         case _:
@@ -120,7 +120,7 @@ def ends_turn(record: Record, before: bool) -> bool:
     match record:
         case {"type": "assistant", "message": {**message}}:
             return message.get("stop_reason") in _FINAL
-        case {"type": "user" | "attachment"}:
+        case {"type": "user", "message": {"content": [*blocks]}} if any(map(_is_result, _of(blocks))):
             return False
         case {"type": "system", "subtype": "turn_duration" | "stop_hook_summary"}:
             return True
@@ -128,10 +128,15 @@ def ends_turn(record: Record, before: bool) -> bool:
             return before
 
 
+def _is_result(block: Mapping[Any, Any]) -> bool:
+    return block.get("type") == "tool_result"
+
+
 def made_turn(record: Record, speaker: Speaker, text: str, *, goes_on: bool = False, plan: str = "") -> RecordTurn:
     """A turn with the ids, the time and the metadata of the record."""
-    uuid, session_id = label(record.get("uuid")), label(record.get("sessionId"))
-    message = record.get("message")
+    origin, message = record.get("forkedFrom"), record.get("message")
+    owner = origin if isinstance(origin, dict) and origin.get("sessionId") else record
+    uuid, session_id = label(record.get("uuid")), label(owner.get("sessionId"))
     known = {
         "session_id": session_id,
         "git_branch": label(record.get("gitBranch")),

@@ -335,6 +335,7 @@ def test_forks_and_resumed_sessions_add_only_what_is_new(tmp_path: Path, session
     titled(session)
     fork = Session(FORK)
     fork.records = [{**record, "sessionId": FORK, "promptId": "p-2"} for record in session.records]
+    fork.records[0] |= {"forkedFrom": {"sessionId": SESSION, "messageUuid": session.records[0]["uuid"]}}
     fork.leaf = session.leaf
     fork.user("And in the fork?")
     fork.assistant("As tall.")
@@ -343,6 +344,8 @@ def test_forks_and_resumed_sessions_add_only_what_is_new(tmp_path: Path, session
     fork.write(folder)
     with opened(tmp_path / "palace", started=False) as app:
         assert run(app, folder)["filed"] == 2
+        owners = {each.content.splitlines()[0]: each.metadata["session_id"] for each in app.palace.list_drawers().items}
+        assert owners == {"User: How tall is it, in metres and in feet?": SESSION, "User: And in the fork?": FORK}
         session.user("Resumed.")
         session.assistant("Good.")
         session.write(folder)
