@@ -109,7 +109,8 @@ def run_setup(settings: Settings, wish: Wish, *, yes: bool, dry_run: bool, as_js
     if not yes and not _is_confirmed(as_json):
         return _end(report, as_json, UNCONFIRMED)
     report.applied = True
-    _change(machine, journal, report, as_json)
+    with journal.alone():
+        _change(machine, journal, report, as_json)
     _probe(report, as_json)
     code = 0
     if report.histories:
@@ -246,8 +247,9 @@ def run_undo(clients: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
         SettingsFault: the journal cannot be read or written.
     """
     journal = Journal(Machine.this())
-    wanted = [record for record in reversed(journal.records()) if not clients or record.client in clients]
-    undone = [TakenBack(record, "planned") if dry_run else take_back(record, journal) for record in wanted]
+    with journal.alone():
+        wanted = [record for record in reversed(journal.records()) if not clients or record.client in clients]
+        undone = [TakenBack(record, "planned") if dry_run else take_back(record, journal) for record in wanted]
     if as_json:
         changes = [
             {"client": each.record.client, "kind": each.record.kind, "file": each.record.file}

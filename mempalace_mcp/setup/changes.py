@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import time
 from dataclasses import dataclass
@@ -46,19 +47,17 @@ def _replaced(file: SettingsFile, text: str, step: Step, puts: list[Put], journa
     """False if somebody else has changed the file meanwhile; then nothing is left of the attempt."""
     now = datetime.now()
     folders = files.missing_folders(file.path.parent)
-    copy = None
-    record = None
-    done = False
+    copy = files.name_of_copy(file, now)
+    record = _record(file, step, now, puts, copy, folders, digest(file.encoded(text)))
+    is_copied = done = False
     try:
-        copy = files.name_of_copy(file, now)
-        record = _record(file, step, now, puts, copy, folders, digest(file.encoded(text)))
         journal.add(record)
         files.make_folder(file.path.parent)
-        files.back_up(file, copy)
-        done = files.replace(file, text)
+        is_copied = files.back_up(file, copy)
+        done = is_copied and files.replace(file, text)
     finally:
         if not done:
-            _forget(journal, record, copy, folders)
+            _forget(journal, record, copy if is_copied else None, folders)
     return done
 
 
@@ -70,10 +69,10 @@ def _made_by_command(machine: Machine, step: Step, journal: Journal) -> bool:
     puts = [Put(path, wanted, len(existing(data, path)) if data is not None else 0)]
     copy = files.name_of_copy(file, now)
     record = _record(file, step, now, puts, copy, [], None)
-    done = False
+    is_copied = done = False
     try:
         journal.add(record)
-        files.back_up(file, copy)
+        is_copied = files.back_up(file, copy)
         after = _run(machine, step, path)
         entry = lookup(format_of(step.file).read(after.text), path)
         done = launch_of(entry) == launch_of(wanted)
@@ -84,7 +83,7 @@ def _made_by_command(machine: Machine, step: Step, journal: Journal) -> bool:
         pass
     finally:
         if not done:
-            _forget(journal, record, copy, [])
+            _forget(journal, record, copy if is_copied else None, [])
     return done
 
 
@@ -121,6 +120,7 @@ def _record(
     after: str | None,
 ) -> Record:
     return Record(
+        id=secrets.token_hex(8),
         client=step.client,
         kind=step.kind,
         file=str(step.file),
@@ -133,13 +133,12 @@ def _record(
     )
 
 
-def _forget(journal: Journal, record: Record | None, copy: Path | None, folders: list[Path]) -> None:
+def _forget(journal: Journal, record: Record, copy: Path | None, folders: list[Path]) -> None:
     """Leave nothing of a change that was not made."""
     if copy is not None:
         copy.unlink(missing_ok=True)
     files.remove_empty(folders)
-    if record is not None:
-        journal.change(record, None)
+    journal.change(record, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,23 +112,30 @@ def name_of_copy(file: SettingsFile, now: datetime) -> Path | None:
     return None if file.data is None else next(copy for copy in copies if not os.path.lexists(copy))
 
 
-def back_up(file: SettingsFile, copy: Path | None) -> None:
-    """Copy the file as it was read, with its owner and mode, to where nothing is yet.
+def back_up(file: SettingsFile, copy: Path | None) -> bool:
+    """Copy the file as it was read, with its owner and mode; False if something is there under the name by now.
 
     Raises:
         SettingsFault: the copy cannot be written; there is none.
     """
     if copy is None or file.data is None:
-        return
+        return True
     try:
         descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise SettingsFault(f"no copy of it can be made: {error.strerror}") from error
+    try:
         with os.fdopen(descriptor, "wb") as written:
             written.write(file.data)
             written.flush()
             os.fsync(written.fileno())
         _take_over_mode(file.path, copy)
     except OSError as error:
+        copy.unlink(missing_ok=True)
         raise SettingsFault(f"no copy of it can be made: {error.strerror}") from error
+    return True
 
 
 def clear(file: Path) -> None:

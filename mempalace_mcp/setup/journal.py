@@ -7,10 +7,13 @@ then taken back by changing nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mempalace_mcp.core import platform
 from mempalace_mcp.setup import files
 from mempalace_mcp.setup.formats import MISSING, KeyPath, SettingsFault
 from mempalace_mcp.setup.machine import Machine
@@ -41,9 +44,11 @@ class Put:
 class Record:
     """One change of one file. `before` and `after` are digests of its contents, None for no file or not known yet.
 
-    `backup` is the copy of what was there before, `folders` are the folders that were made, the outermost first.
+    `id` tells it from the same change by another setup. `backup` is the copy of what was there before; `folders` were
+    made, the outermost first.
     """
 
+    id: str
     client: str
     kind: str
     file: str
@@ -56,7 +61,8 @@ class Record:
 
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON has it."""
-        plain = {name: getattr(self, name) for name in ("client", "kind", "file", "at", "before", "after", "backup")}
+        names = ("id", "client", "kind", "file", "at", "before", "after", "backup")
+        plain = {name: getattr(self, name) for name in names}
         return {**plain, "folders": list(self.folders), "puts": [put.as_dict() for put in self.puts]}
 
     @classmethod
@@ -71,6 +77,20 @@ class Journal:
 
     def __init__(self, machine: Machine) -> None:
         self.path = machine.home / FILE
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within the block no other setup of this user changes anything; it waits."""
+        if not platform.CAN_SYNC_DIRECTORIES:  # on Windows a folder cannot be opened, and so not locked
+            yield
+            return
+        descriptor = os.open(self.path.parent.parent, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a file system without locks
+                platform.lock(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
 
     def records(self) -> list[Record]:
         """All changes that were not taken back, the oldest first.
@@ -103,7 +123,7 @@ class Journal:
             SettingsFault: the journal cannot be read or written.
         """
         now = [] if to is None else [to]
-        self._update(lambda records, imports: ([each for each in records if each != record] + now, imports))
+        self._update(lambda records, imports: ([each for each in records if each.id != record.id] + now, imports))
 
     def note_import(self, agent: str, **details: Any) -> None:
         """Write down that the histories of an agent were imported.

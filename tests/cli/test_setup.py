@@ -175,6 +175,19 @@ def test_a_person_is_asked_once(home: Path) -> None:
     assert settings_of(home) == before
 
 
+def test_several_at_once_do_it_once(home: Path) -> None:
+    before = settings_of(home)
+    command = [*SETUP, "--yes", "--no-import", "--json"]
+    options: dict[str, Any] = {"env": environment(home), "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+    running = [subprocess.Popen(command, **options) for _ in range(3)]
+    told = [json.loads(each.communicate(timeout=50)[0]) for each in running]
+    assert all(each["ok"] for each in told)
+    hooks = json.loads((home / ".claude/settings.json").read_text(encoding="utf-8"))["hooks"]
+    assert {len(elements) for elements in hooks.values()} == {1}
+    assert run_json(home, "--undo")["ok"]
+    assert settings_of(home) == before
+
+
 def test_a_machine_without_clients_is_told_what_to_name(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     assert "--client claude-code" in run(tmp_path / "home", code=1)
