@@ -17,6 +17,7 @@ from mempalace_mcp.core.files import sync_directory
 from mempalace_mcp.setup.formats import SettingsFault, place_in
 
 LARGEST = 256 << 20
+_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -84,8 +85,8 @@ def replace(file: SettingsFile, text: str) -> bool:
     """
     data = file.encoded(text)
     try:
-        if file.data is not None and not os.access(file.path, os.W_OK):
-            raise SettingsFault("it is write-protected")
+        if file.data is not None and not (os.access(file.path, os.W_OK) and file.path.stat().st_mode & _WRITABLE):
+            raise SettingsFault("it is write-protected")  # root too leaves what nobody is to write
         descriptor, temporary = tempfile.mkstemp(dir=file.path.parent, prefix=_prefix(file.path))
         try:
             with os.fdopen(descriptor, "wb") as written:

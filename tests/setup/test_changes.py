@@ -274,7 +274,6 @@ def test_a_change_that_was_planned_and_not_made_is_taken_back_by_nothing(tmp_pat
     assert file.read_text(encoding="utf-8") == '{"mcpServers": {}}'
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is write-protected for root")
 def test_a_write_protected_file_stays(tmp_path: Path) -> None:
     on = machine(tmp_path / "home")
     file = write(on.home / ".lmstudio/mcp.json", "{}")
