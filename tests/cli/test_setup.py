@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from mempalace_mcp.setup.journal import Journal
+from mempalace_mcp.setup.machine import Machine
 from tests.setup.support import snapshot, write
 
 pytestmark = pytest.mark.long
@@ -186,6 +188,26 @@ def test_several_at_once_do_it_once(home: Path) -> None:
     assert {len(elements) for elements in hooks.values()} == {1}
     assert run_json(home, "--undo")["ok"]
     assert settings_of(home) == before
+
+
+def is_waiting(pid: int) -> bool:
+    """Does the process wait for a lock?"""
+    locks = [line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
+    return any(words[1] == "->" and str(pid) in words for words in locks)
+
+
+def test_one_at_a_time_changes_settings(home: Path) -> None:
+    before = settings_of(home)
+    with Journal(Machine("linux", environment(home))).alone():
+        command = [*SETUP, "--yes", "--no-import", "--json"]
+        options: dict[str, Any] = {"env": environment(home), "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+        running = subprocess.Popen(command, **options)
+        while running.poll() is None and not is_waiting(running.pid):
+            time.sleep(0.05)
+        is_unchanged = settings_of(home) == before
+    assert json.loads(running.communicate(timeout=50)[0])["applied"]
+    assert is_unchanged
+    assert settings_of(home) != before
 
 
 def test_a_machine_without_clients_is_told_what_to_name(tmp_path: Path) -> None:
