@@ -124,6 +124,8 @@ _CODE = (
     ("VSCodium", "{apps}/VSCodium/User", "codium"),
     ("VS Code Server", "~/.vscode-server/data/User", ""),
 )
+_EDITIONS = {"VS Code": "", "Insiders": "Insiders", "VSCodium": "(VSCodium)", "VS Code Server": "(remote windows)"}
+
 _COPILOT = tuple(f"{{copilot}}/{name}" for name in ("config.json", "settings.json", "session-state", "logs"))
 """Its folder alone is no sign: it holds the hooks of VS Code too."""
 
@@ -166,8 +168,7 @@ CLIENTS: tuple[Client, ...] = (
         "vscode",
         "VS Code",
         tuple(
-            Place(f"{user}/mcp.json", program=program, variant="" if variant == "VS Code" else variant)
-            for variant, user, program in _CODE
+            Place(f"{user}/mcp.json", program=program, variant=_EDITIONS[variant]) for variant, user, program in _CODE
         ),
         "servers",
         _typed,

@@ -162,7 +162,7 @@ def test_variants_of_vs_code_are_told_each(tmp_path: Path) -> None:
     on = machine(tmp_path / "home")
     for folder in ("Code - Insiders", "VSCodium"):
         (on.home / ".config" / folder / "User").mkdir(parents=True)
-    assert [place.variant for client, place in found_places(on) if client.id == "vscode"] == ["Insiders", "VSCodium"]
+    assert [place.variant for client, place in found_places(on) if client.id == "vscode"] == ["Insiders", "(VSCodium)"]
 
 
 def test_what_code_is_told_is_json() -> None:
