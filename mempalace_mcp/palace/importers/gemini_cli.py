@@ -113,7 +113,7 @@ class _Replay:
                 self._replace(objects(changes, "messages"))
         elif isinstance(record.get("id"), str):
             if (message := self._message(record)) is not None:
-                self._keep(self.messages, message)
+                self.messages[message.name] = message
         else:
             self.add_whole(record)
 
@@ -122,7 +122,7 @@ class _Replay:
         if isinstance(record, Mapping):
             self.about = {**record, **self.about, "messages": None}
             for message in filter(None, map(self._message, objects(record, "messages"))):
-                self._keep(self.messages, message)
+                self.messages[message.name] = message
 
     def _replace(self, records: Iterable[Json]) -> None:
         """Put these in the place of all messages. A summary of them takes nothing away, nor does a beginning."""
@@ -131,7 +131,7 @@ class _Replay:
         for record in records:
             is_summary = is_summary or _text(record.get("content")).lstrip().startswith(_SUMMARY)
             if (message := self._message(record)) is not None:
-                self._keep(messages, message)
+                messages[message.name] = message
         if is_summary:
             self.messages |= messages
         elif messages:
@@ -141,13 +141,6 @@ class _Replay:
         names = list(self.messages)
         for each in names[names.index(name) :] if name in self.messages else ():
             del self.messages[each]
-
-    def _keep(self, messages: dict[str, _Message], message: _Message) -> None:
-        """The newest version of a message counts. What tools returned may come under the id of their call."""
-        known = messages.get(message.name)
-        if known is not None and known.speaker is not message.speaker and not message.text:
-            return
-        messages[message.name] = message
 
     def _message(self, record: Json) -> _Message | None:
         """The message of a record, None if there is nothing in it."""

@@ -16,6 +16,7 @@ from mempalace_mcp.palace.importers.copilot_cli import COPILOT_CLI
 from mempalace_mcp.palace.importers.cursor import CURSOR
 from mempalace_mcp.palace.importers.gemini_cli import GEMINI_CLI
 from mempalace_mcp.palace.importers.goose import GOOSE
+from mempalace_mcp.palace.importers.opencode import OPENCODE
 from mempalace_mcp.palace.importers.reader import Candidate, Machine, Reader
 from mempalace_mcp.palace.importers.vscode_chat import VSCODE_CHAT
 from mempalace_mcp.palace.importers.windsurf import WINDSURF
@@ -26,6 +27,7 @@ READERS: tuple[Reader, ...] = (
     CHATGPT,
     CODEX,
     GEMINI_CLI,
+    OPENCODE,
     CURSOR,
     VSCODE_CHAT,
     COPILOT_CLI,
