@@ -193,16 +193,28 @@ def _opened(copy: Path, path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(copy, isolation_level=None, check_same_thread=False)
     try:
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-        connection.execute("PRAGMA trusted_schema = OFF")  # the schema is a stranger's
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # needs no shared memory
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA journal_mode = DELETE")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        try:
+            _prepare(connection, "OFF")  # the schema is a stranger's
+        except sqlite3.DatabaseError as error:
+            if "unsafe use of" not in str(error):
+                raise
+            # Some versions of SQLite say so of functions of JSON in an index. This connection has no functions but
+            # those that come with SQLite, of which it lets no schema use the dangerous ones.
+            _prepare(connection, "ON")
         connection.execute("PRAGMA query_only = ON")
     except _FAILURES as error:
         connection.close()
         raise _explain(error, path) from error
     return connection
+
+
+def _prepare(connection: sqlite3.Connection, trust: str) -> None:
+    """Merge the log and read the schema."""
+    connection.execute(f"PRAGMA trusted_schema = {trust}")
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # needs no shared memory
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA journal_mode = DELETE")
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def _explain(error: Exception, path: Path) -> PalaceError:

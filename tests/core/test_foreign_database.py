@@ -247,6 +247,16 @@ def test_text_that_is_no_utf_8_can_be_read(tmp_path: Path) -> None:
         assert list(database.rows("SELECT body FROM notes")) == [("a\ufffdb",)]
 
 
+def test_an_index_over_json_is_no_obstacle(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.db")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE items (value)")
+        connection.execute("CREATE INDEX kinds ON items (json_extract(value, '$.kind'))")
+    with open_foreign(path) as database:
+        assert "items" in database.tables()
+        assert list(database.rows("SELECT * FROM items")) == []
+
+
 def test_virtual_tables_of_unknown_modules_are_no_obstacle(tmp_path: Path) -> None:
     path = make(tmp_path / "a.db")
     with closing(sqlite3.connect(path)) as connection, connection:
