@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.palace.importers.codex_threads import DATABASE, is_history, read_threads
+from mempalace_mcp.palace.importers.codex_turns import NAME, NAMED, Said, named_turns, typed
 from mempalace_mcp.palace.importers.conversations import (
     Session,
     Speaker,
     Turn,
-    hashed,
     iso_time,
     label,
     read_conversation,
     shortened,
-    storable,
     text_of,
 )
 from mempalace_mcp.palace.importers.documents import Document, Problem, SkippedFile, Source
@@ -34,41 +34,35 @@ from mempalace_mcp.palace.importers.files import MEBIBYTE, open_file
 from mempalace_mcp.palace.importers.json_lines import LineFaults, Record, read_records
 from mempalace_mcp.palace.importers.json_values import Json, inner, string
 from mempalace_mcp.palace.importers.reader import Candidate, Machine, Reader
-from mempalace_mcp.palace.importers.typed_text import typed_text
 from mempalace_mcp.palace.importers.zstandard_files import DAMAGED, MAGIC, NEEDED, DamagedArchive, decompressor
 
-NAME = "codex"
 LARGEST = 512 * MEBIBYTE
 SUBAGENT = "a sub-agent's session"
 
 _COMPRESSED = ".zst"
 _META = "session_meta"
 _KINDS = frozenset({_META, "response_item", "event_msg", "turn_context", "compacted"})
-_NAMED = re.compile(
-    r"rollout-[0-9T-]{19}-(?P<id>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?:_[0-9a-fA-F-]{36})?\.jsonl"
-)
 _OF_ITEMS = {"usermessage": Speaker.USER, "agentmessage": Speaker.ASSISTANT}
 _OF_EVENTS = {"user_message": Speaker.USER, "agent_message": Speaker.ASSISTANT}
 _OF_ROLES = {"user": Speaker.USER, "assistant": Speaker.ASSISTANT}
 _RESULTS = frozenset({"function_call_output", "custom_tool_call_output", "local_shell_call_output"})
 _ENDS = frozenset({"task_complete", "turn_complete", "turn_aborted"})
-_REQUEST = re.compile(
-    r"\A# (?:Context from my IDE setup|Files mentioned by the user):.*?^## My request for Codex:[ \t]*\n?", re.S | re.M
-)
-"""What editor extensions put in front of a prompt."""
 
 
 def read_codex(source: Source) -> Iterator[Document | Problem]:
-    """The conversation in a file.
+    """The conversation in a file, or those in a database that are in no file any more.
 
     Raises:
         OSError: the file cannot be opened or read on.
     """
+    if source.path.suffix.lower() == DATABASE:
+        yield from read_threads(source)
+        return
     file = _opened(source)
     if isinstance(file, SkippedFile):
         yield file
         return
-    faults, rollout = LineFaults(), _Rollout(source.include_tools, _reverted_from(source.path))
+    faults, rollout = LineFaults(), _rollout(source)
     problem: SkippedFile | None = None
     with file:
         try:
@@ -91,6 +85,11 @@ def read_codex(source: Source) -> Iterator[Document | Problem]:
     yield from faults.report(source.name)
 
 
+def _rollout(source: Source) -> _Rollout:
+    named = NAMED.match(source.path.name)
+    return _Rollout(source.include_tools, _reverted_from(source.path), named["part"] if named else None)
+
+
 def _opened(source: Source) -> BinaryIO | SkippedFile:
     file = open_file(source, LARGEST)
     if isinstance(file, SkippedFile) or source.path.suffix.lower() != _COMPRESSED:
@@ -105,26 +104,18 @@ def _opened(source: Source) -> BinaryIO | SkippedFile:
     return decompress(file)
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """A message as one of the forms has it. Items have an id."""
-
-    speaker: Speaker
-    text: str
-    time: Instant | None
-    item: str | None = None
-
-
 @dataclass(slots=True)
 class _Rollout:
     """What a file tells so far.
 
     `said` is what items and events say, `sent` what the model was sent; the latter counts where there is nothing else.
-    Of the lines from `reverted` on, by their ordinals, the user went back to an earlier place.
+    Of the lines from `reverted` on, by their ordinals, the user went back to an earlier place. The `part` of a
+    session is what this file holds after that.
     """
 
     include_tools: bool
     reverted: int | None
+    part: str | None
     meta: Json = field(default_factory=dict)
     origin: str | None = None
     """The session that was the first of those which a fork copies."""
@@ -132,8 +123,8 @@ class _Rollout:
     cwd: str | None = None
     started_at: Instant | None = None
     is_ended: bool = False
-    said: list[_Said] = field(default_factory=list)
-    sent: list[_Said] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
+    sent: list[Said] = field(default_factory=list)
     alone: Counter[tuple[Speaker, str, bool]] = field(default_factory=Counter)
     """What one form has and the other has not yet."""
 
@@ -176,9 +167,9 @@ class _Rollout:
             item = inner(event, "item")
             speaker = _OF_ITEMS.get(string(item.get("type")).lower())
             if speaker is not None:
-                self._say(_Said(speaker, text_of(item.get("content")), time, label(item.get("id")) or ""))
+                self._say(Said(speaker, text_of(item.get("content")), time, label(item.get("id")) or ""))
         elif kind in _OF_EVENTS and event.get("kind", "plain") == "plain":
-            self._say(_Said(_OF_EVENTS[kind], string(event.get("message")), time))
+            self._say(Said(_OF_EVENTS[kind], string(event.get("message")), time))
         elif kind in _ENDS:
             self.is_ended = True
 
@@ -187,15 +178,15 @@ class _Rollout:
         if kind == "message" and speaker is not None:
             kinds = ("input_text", "text") if speaker is Speaker.USER else ("output_text", "text")
             text = next(filter(None, (text_of(item.get("content"), kind=each) for each in kinds)), "")
-            self._keep(self.sent, _Said(speaker, text, time))
+            self._keep(self.sent, Said(speaker, text, time))
         elif kind in _RESULTS and self.include_tools:
-            result = _Said(Speaker.TOOL, shortened(_output(item.get("output"))), time)
+            result = Said(Speaker.TOOL, shortened(_output(item.get("output"))), time)
             self._keep(self.said, result)
             self._keep(self.sent, result)
 
-    def _say(self, said: _Said) -> None:
+    def _say(self, said: Said) -> None:
         """Take a message in, unless the other form has had it."""
-        said = replace(said, text=_typed(said))
+        said = replace(said, text=typed(said))
         is_item = said.item is not None
         if not said.text:
             return
@@ -205,8 +196,8 @@ class _Rollout:
         self.alone[said.speaker, said.text, is_item] += 1
         self._keep(self.said, said)
 
-    def _keep(self, into: list[_Said], said: _Said) -> None:
-        said = replace(said, text=_typed(said))
+    def _keep(self, into: list[Said], said: Said) -> None:
+        said = replace(said, text=typed(said))
         if said.text:
             into.append(said)
             self.is_ended = False
@@ -228,7 +219,7 @@ class _Rollout:
 
     def session(self, path: Path) -> Session:
         """The session of the file at this path."""
-        named = _NAMED.match(path.name)
+        named = NAMED.match(path.name)
         session_id = label(self.meta.get("id")) or (named["id"] if named else path.name.partition(".")[0])
         version = label(self.meta.get("cli_version"))
         return Session(
@@ -244,39 +235,17 @@ class _Rollout:
         )
 
     def turns(self, session: Session) -> Iterator[Turn]:
-        """The turns, each known by what it says, what it answers, and of several that are alike, which one it is."""
+        """The turns of the session."""
         told, sent = ({each.speaker for each in said} for said in (self.said, self.sent))
-        said = self.said if told >= sent else self.sent
-        owner, after = self._owner(session), ""
-        alike: Counter[int] = Counter()
-        for each in said:
-            name = hashed(each.speaker, storable(each.text), storable(after))
-            alike[name] += 1
-            item = {"message_id": each.item} if each.item else {"message_id": None}
-            yield Turn(
-                each.speaker,
-                each.text,
-                each.time,
-                message_id=f"said:{name}:{alike[name]}",
-                session_id=owner,
-                metadata={key: value for key, value in item.items() if value},
-            )
-            if each.speaker is not Speaker.TOOL:
-                after = each.text
+        return named_turns(self.said if told >= sent else self.sent, self._owner(session))
 
     def _owner(self, session: Session) -> str:
         """The session under which messages are known: of a fork that copies, the first one; after the user went back in
         a session, the part of it that is new."""
         base = inner(self.meta, "history_base")
         if base.get("thread_id") == session.session_id:
-            return f"{session.session_id}@{base.get('end_ordinal_exclusive')}"
+            return self.part or f"{session.session_id}@{base.get('end_ordinal_exclusive')}"
         return self.origin or session.session_id
-
-
-def _typed(said: _Said) -> str:
-    if said.speaker is not Speaker.USER:
-        return said.text.strip()
-    return typed_text(_REQUEST.sub("", said.text.strip(), count=1))
 
 
 def _output(output: Any) -> str:
@@ -293,7 +262,7 @@ def _reverted_from(path: Path) -> int | None:
     name = path.name.partition(".jsonl")[0]
     thread, _, part = name.partition("_")
     ordinals: list[int] = []
-    for other in path.parent.glob(f"{_escaped(thread)}_*.jsonl") if _NAMED.match(path.name) else ():
+    for other in path.parent.glob(f"{_escaped(thread)}_*.jsonl") if NAMED.match(path.name) else ():
         if other.name.partition(".jsonl")[0].partition("_")[2] > part:
             base = next((inner(each.get("payload"), "history_base") for each in Candidate(other).records), {})
             end = base.get("end_ordinal_exclusive")
@@ -336,6 +305,8 @@ def _titles(index: Path, size: int, changed: int) -> Mapping[str, str]:
 
 
 def _recognizes(candidate: Candidate) -> bool:
+    if candidate.path.suffix.lower() == DATABASE:
+        return is_history(candidate)
     if candidate.path.suffix.lower() == _COMPRESSED:
         return candidate.path.name.startswith("rollout-") and candidate.head.startswith(MAGIC)
     if any(map(_is_record, candidate.records[:20])):
@@ -355,6 +326,7 @@ def _places(machine: Machine) -> Iterable[Path]:
     home = machine.folder("CODEX_HOME", machine.home / ".codex")
     yield home / "sessions"
     yield home / "archived_sessions"
+    yield from sorted(machine.folder("CODEX_SQLITE_HOME", home).glob("thread_history_*.sqlite"))
 
 
-CODEX = Reader(NAME, "Codex", frozenset({".jsonl", _COMPRESSED}), _recognizes, read_codex, _places)
+CODEX = Reader(NAME, "Codex", frozenset({".jsonl", _COMPRESSED, DATABASE}), _recognizes, read_codex, _places)
