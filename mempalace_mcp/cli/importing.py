@@ -19,6 +19,7 @@ from mempalace_mcp.palace.importers import Machine, Reader, histories
 from mempalace_mcp.runtime.app import App, open_app
 
 NOTHING_READ = 1
+PLACES_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,18 @@ def format_histories(found: Sequence[tuple[Reader, Path]]) -> str:
     """Where histories of agents were found."""
     if not found:
         return "No histories of agents were found on this machine."
-    return "\n".join(["Found:", *(f"  {reader.label}: {place}" for reader, place in found)])
+    places: dict[str, list[Path]] = {}
+    for reader, place in found:
+        places.setdefault(reader.label, []).append(place)
+    lines = [f"  {label}: {_shown(those)}" for label, those in places.items()]
+    return "\n".join(["Found:", *lines])
+
+
+def _shown(places: Sequence[Path]) -> str:
+    """The places themselves if they are few, else how many there are, and the first of them."""
+    if len(places) <= PLACES_SHOWN:
+        return ", ".join(map(str, places))
+    return f"{len(places):,} places, such as {places[0]}"
 
 
 def format_result(result: dict[str, Any], dry_run: bool) -> str:

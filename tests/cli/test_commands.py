@@ -19,6 +19,7 @@ import pytest
 from mempalace_mcp.cli.main import is_session
 from mempalace_mcp.cli.session import SESSION_OPTIONS
 from tests.health import troubles
+from tests.palace.importers.editors import write_lines
 
 pytestmark = pytest.mark.long
 
@@ -79,6 +80,10 @@ def test_the_histories_of_agents_are_found(tmp_path: Path, monkeypatch: pytest.M
     assert f"Claude Code: {tmp_path / '.claude' / 'projects'}" in told
     assert "would be filed" in told
     assert run_json("import", "--agents", "--palace", tmp_path / "palace")["filed"] > 0
+    for name in "abcd":
+        write_lines(tmp_path / ".copilot" / "session-state" / f"{name}.jsonl", {"type": "session.start"})
+    told = run("import", "--agents", "--dry-run", "--palace", tmp_path / "palace")
+    assert f"GitHub Copilot CLI: 4 places, such as {tmp_path / '.copilot'}" in told
     assert "Name files or folders, or use --agents" in run("import", "--palace", tmp_path / "palace", code=2)
 
 

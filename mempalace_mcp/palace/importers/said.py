@@ -18,7 +18,7 @@ class Named:
         self, speaker: Speaker, text: str, time: Instant | None = None, metadata: Metadata | None = None
     ) -> Turn | None:
         """The turn, None if there is nothing in it."""
-        said = " ".join((typed_text(text) if speaker is Speaker.USER else text).split())
+        said = typed_text(text) if speaker is Speaker.USER else text.strip()
         if not said:
             return None
         name = self._identities.name_by_content(speaker, "", said)

@@ -289,7 +289,7 @@ def test_what_the_editor_writes_in_the_users_name_is_left_out(tmp_path: Path) ->
 def test_a_conversation_in_both_places_is_filed_once(tmp_path: Path, order: list[int]) -> None:
     rows = herring()
     rows["composerData:c-1"]["fullConversationHeadersOnly"] += [{"bubbleId": "b6"}, {"bubbleId": "b7"}]
-    rows |= bubble("c-1", 6, 1, "Go on.") | bubble("c-1", 7, 2, "First the twine.\n\nThen the knots.")
+    rows |= bubble("c-1", 6, 1, "\n Go on.  \n") | bubble("c-1", 7, 2, "First the twine.\n\nThen the knots.")
     rows |= bubble("c-1", 8, 1, "Go on.") | bubble("c-1", 9, 2, "At last the floats.")
     rows["composerData:c-1"]["fullConversationHeadersOnly"] += [{"bubbleId": "b8"}, {"bubbleId": "b9"}]
     lines = [said("Go on."), answered("First the twine."), answered("Then the knots.")]
@@ -299,12 +299,12 @@ def test_a_conversation_in_both_places_is_filed_once(tmp_path: Path, order: list
         assert run(app, places[order[0]])["filed"] == 4
         assert run(app, places[order[1]])["filed"] == 0
         texts = [each.content for each in app.palace.list_drawers(limit=10).items]
-        assert sorted(texts) == [
+        assert set(texts) == {
             "User: And who mends them?\n\nAssistant: I look it up.\n\nOona does.",
             "User: Go on.\n\nAssistant: At last the floats.",
             "User: Go on.\n\nAssistant: First the twine.\n\nThen the knots.",
             "User: How wide are the meshes?\n\nAssistant: 20 mm.",
-        ]
+        }
         told = run(app, *places)
         assert (told["filed"], told["updated"], told["skipped"]) == (0, 0, {})
 

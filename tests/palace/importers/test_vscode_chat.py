@@ -160,6 +160,7 @@ def test_changes_that_do_not_fit_and_damaged_lines_are_counted(tmp_path: Path) -
         "{damaged",
         {"kind": 1, "k": ["requests", 7, "response"], "v": []},
         {"kind": 1, "k": ["requests", -1, "message"], "v": {"text": "Other?"}},
+        {"kind": 1, "k": ["requests", -1], "v": request(3, "Another?")},
         {"kind": 2, "k": ["requests", 0, "timestamp", "x"], "v": [1]},
         {"kind": 9},
         [],
@@ -167,12 +168,13 @@ def test_changes_that_do_not_fit_and_damaged_lines_are_counted(tmp_path: Path) -
         {"kind": 2, "k": ["requests", 0, "response"], "v": [markdown(" She did.")]},
     )
     assert contents(path) == ["User: @workspace Who wrote the almanac?\n\nAssistant: Ruth Belling did. She did."]
-    assert [(each.reason, getattr(each, "count", 0)) for each in problems(path)] == [
+    faults = problems(path)
+    assert [(each.reason, getattr(each, "count", 0)) for each in faults] == [
         ("not JSON", 2),
-        ("a change that does not fit what stands before it", 5),
+        ("a change that does not fit what stands before it", 6),
     ]
     append(path, '{"kind": 2, "k": ["requests"], "v": [{"mess')
-    assert len(problems(path)) == 2
+    assert problems(path) == faults
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"kind":1,"k":["requests"],"v":[]}\n', "null"])
@@ -219,20 +221,20 @@ def test_a_chat_that_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "wing"),
+    ("window", "folder", "wing"),
     [
-        ({"folder": "file:///c%3A/Users/ines/Sea%20charts"}, "Sea charts"),
-        ({"folder": "file://nas/shared/reef"}, "reef"),
-        ({"folder": "vscode-remote://ssh-remote%2Bbox/srv/buoys"}, "buoys"),
-        ({"workspace": "file:///home/ines/code/fleet.code-workspace"}, "fleet"),
-        ({"folder": "file://[broken"}, "vscode-chat"),
-        ([], "vscode-chat"),
+        ({"folder": "file:///c%3A/Users/ines/Sea%20charts"}, "c:/Users/ines/Sea charts", "Sea charts"),
+        ({"folder": "file://nas/shared/reef"}, "//nas/shared/reef", "reef"),
+        ({"folder": "vscode-remote://ssh-remote%2Bbox/srv/buoys"}, "/srv/buoys", "buoys"),
+        ({"workspace": "file:///home/ines/code/fleet.code-workspace"}, "/home/ines/code", "fleet"),
+        ({"folder": "file://[broken"}, None, "vscode-chat"),
+        ([], None, "vscode-chat"),
     ],
 )
-def test_the_project_of_a_chat(tmp_path: Path, window: Any, wing: str) -> None:
+def test_the_project_of_a_chat(tmp_path: Path, window: Any, folder: str | None, wing: str) -> None:
     path = chat(tmp_path, session(ASKED))
     write_json(path.parent.parent / "workspace.json", window)
-    assert [each.wing for each in documents(path)] == [wing]
+    assert [(each.metadata.get("cwd"), each.wing) for each in documents(path)] == [(folder, wing)]
 
 
 def test_places_and_other_files(tmp_path: Path) -> None:
