@@ -88,7 +88,7 @@ def test_the_histories_of_agents_are_found(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_an_export_that_is_not_read_is_no_success(tmp_path: Path) -> None:
-    (tmp_path / "conversations.json").write_text('[{"chat_messages": []}]', encoding="utf-8")
+    (tmp_path / "conversations.json").write_text('[{"chat_history": []}]', encoding="utf-8")
     told = run("import", tmp_path / "conversations.json", "--palace", tmp_path / "palace", code=1)
     assert "conversations.json: a conversation export, which this version does not read" in told
 

@@ -25,6 +25,7 @@ from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import ModelMismatch, PalaceCorrupt, PalaceError
 from mempalace_mcp.core.model import DrawerFilter, Priority, SearchMode
+from mempalace_mcp.daemon.hook import CLIENTS
 from mempalace_mcp.runtime.issues import REASONS
 from tests.daemon.support import bridge, end_processes_of, use
 from tests.laboratory import PACKAGE
@@ -55,6 +56,9 @@ def test_a_command_that_is_named_can_be_given(command: str, page: str) -> None:
         assert words == ["--help"] or Options.read(words) is not None
         return
     found: click.Command = commands
+    if words == ["hook", "CLIENT"]:
+        assert all(client in (commands.commands["hook"].help or "") for client in CLIENTS)
+        return
     while isinstance(found, click.Group) and words:
         found = found.commands[words.pop(0)]
     if not isinstance(found, click.Group):

@@ -14,7 +14,7 @@ from mempalace_mcp.palace.importers.json_lines import LineFaults, is_record, rea
 from mempalace_mcp.palace.importers.notes import read_plain_text
 
 CONVERSATIONS = "a conversation export, which this version does not read"
-MEMORIES = "the store of another memory server, which this version does not read"
+MEMORIES = "the store of another memory server; `mempalace-mcp migrate` brings it here"
 OTHER_JSON = "JSON that is no transcript"
 
 _HEAD_BYTES = 65_536

@@ -11,7 +11,7 @@ from mempalace_mcp.palace.importers import SkippedFile, read
 from tests.palace.importers.support import assistant, documents, user, write_transcript
 
 CONVERSATIONS = "a conversation export, which this version does not read"
-MEMORIES = "the store of another memory server, which this version does not read"
+MEMORIES = "the store of another memory server; `mempalace-mcp migrate` brings it here"
 OTHER = "JSON that is no transcript"
 CLAUDE = [{"uuid": "c", "name": "Tides", "chat_messages": [{"sender": "human", "text": "When is high tide?"}]}]
 CHATGPT = [{"title": "Tides", "create_time": 1.5, "mapping": {"n": {"message": None, "children": []}}}]
