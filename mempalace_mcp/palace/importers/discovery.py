@@ -20,12 +20,12 @@ from mempalace_mcp.palace.importers.ignore_rules import (
     repository_rules,
 )
 from mempalace_mcp.palace.importers.naming import project_folder
+from mempalace_mcp.palace.importers.non_notes import TEMPLATE, reason_by_beginning, reason_by_name
 from mempalace_mcp.palace.importers.reader import Candidate
 from mempalace_mcp.palace.importers.readers import HIDDEN_NAMES, reader_of
 from mempalace_mcp.palace.importers.reading import SUFFIXES, TRANSCRIPT
 from mempalace_mcp.palace.importers.templates import MARK as VAULT
 from mempalace_mcp.palace.importers.templates import Templates, read_templates
-from mempalace_mcp.palace.importers.unwanted import TEMPLATE, reason_by_beginning, reason_by_name
 
 OUTSIDE = "outside the folders that may be read"
 
@@ -57,7 +57,7 @@ def discover(paths: Sequence[Path], within: Sequence[Path] | None = None) -> Ite
     """Files to read: the given ones, whatever their kind, and those of a known kind in the given folders.
 
     In folders, left out are hidden files, what Git or a `.palaceignore` ignores there, dependencies, caches, symbolic
-    links, files of other kinds, and those that are no notes (`unwanted.py`). Nothing is yielded twice. Problems are
+    links, files of other kinds, and those that are no notes (`non_notes.py`). Nothing is yielded twice. Problems are
     yielded, never raised.
     With `within`, whatever a path leads to must lie in one of these folders.
     """

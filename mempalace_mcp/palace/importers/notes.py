@@ -15,8 +15,8 @@ from mempalace_mcp.palace.chunking import fenced_blocks
 from mempalace_mcp.palace.importers.cutting import cut, fits
 from mempalace_mcp.palace.importers.documents import Document, Problem, SkippedFile, Source
 from mempalace_mcp.palace.importers.files import Text, read_text
+from mempalace_mcp.palace.importers.non_notes import PRIVATE_KEY, is_private_key
 from mempalace_mcp.palace.importers.note_dates import date_note
-from mempalace_mcp.palace.importers.unwanted import PRIVATE_KEY, is_private_key
 from mempalace_mcp.palace.privacy import shown, without_secrets
 
 LONGEST_DOCUMENT = 16_000

@@ -10,11 +10,11 @@ from mempalace_mcp.core.clock import UTC_ZONE, Zone
 from mempalace_mcp.palace.importers.claude_code import CLAUDE_CODE, beginning_of, read_transcript
 from mempalace_mcp.palace.importers.claude_folders import folder_of_notes, project_of_history, working_folder
 from mempalace_mcp.palace.importers.documents import Document, Problem, Resume, SkippedFile, Source
-from mempalace_mcp.palace.importers.exports import read_any_text, read_json
 from mempalace_mcp.palace.importers.files import real_path
 from mempalace_mcp.palace.importers.naming import SESSIONS, project_folder, room_of, wing_of
 from mempalace_mcp.palace.importers.notes import read_markdown, read_plain_text
 from mempalace_mcp.palace.importers.opting_out import LEFT_OUT, is_left_out, without_left_out
+from mempalace_mcp.palace.importers.other_json import read_any_text, read_json
 from mempalace_mcp.palace.importers.reader import Candidate
 from mempalace_mcp.palace.importers.readers import reader_of
 

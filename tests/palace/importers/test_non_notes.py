@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from mempalace_mcp.palace.importers.unwanted import holds_credentials, is_private_key, reason_by_name
+from mempalace_mcp.palace.importers.non_notes import holds_credentials, is_private_key, reason_by_name
 from tests.palace.importers.support import documents, found, reasons, skipped
 
 DICE = Random(12)

@@ -1,4 +1,4 @@
-"""JSON files in which other programs keep conversations or memories. They are not filed as notes."""
+"""JSON that no reader of conversations knows: it is left out, unless it is a transcript under another name."""
 
 from __future__ import annotations
 
