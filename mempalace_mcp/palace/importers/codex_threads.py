@@ -20,7 +20,7 @@ from mempalace_mcp.palace.importers.json_values import Json, parsed
 from mempalace_mcp.palace.importers.reader import Candidate
 
 DATABASE = ".sqlite"
-NOTHING = "no sessions that are not in files"
+NOTHING = "no sessions"
 
 _FOLDERS = ("sessions", "archived_sessions")
 _SPEAKERS = {"userMessage": Speaker.USER, "agentMessage": Speaker.ASSISTANT}
@@ -40,7 +40,7 @@ _MILLISECONDS = 1_000
 
 
 def read_threads(source: Source) -> Iterator[Document | Problem]:
-    """The sessions in the database that are in no file."""
+    """The sessions in the database that are in no file; mostly there are none, and that is no problem."""
     yield from read_database(source, _read)
 
 
@@ -54,7 +54,7 @@ def _read(source: Source, database: ForeignDatabase) -> Iterator[Document | Prob
     if not {"thread_id", "rollout_ordinal", "item_json"} <= database.columns("thread_items"):
         yield source.skipped(NOTHING)
         return
-    spoken, in_files, known = False, _in_files(source.path.parent), _known(source.path.parent)
+    in_files, known = _in_files(source.path.parent), _known(source.path.parent)
     threads = [name for (name,) in database.rows("SELECT DISTINCT thread_id FROM thread_items ORDER BY 1")]
     for thread in threads:
         about = _about(thread, known)
@@ -71,10 +71,8 @@ def _read(source: Source, database: ForeignDatabase) -> Iterator[Document | Prob
             source_format="codex-database",
             metadata={"client_version": version} if version else {},
         )
-        for document in read_conversation(source, session, named_turns(_said(database, thread), thread)):
-            spoken = True
-            yield document
-    if not spoken:
+        yield from read_conversation(source, session, named_turns(_said(database, thread), thread))
+    if not threads:
         yield source.skipped(NOTHING)
 
 
