@@ -160,16 +160,16 @@ ADVERSARIES: dict[str, Callable[[int], str]] = {
 def test_no_text_is_gone_over_again_and_again(name: str) -> None:
     small, large = ADVERSARIES[name](64_000), ADVERSARIES[name](1_024_000)
     # sixteen times the text: about sixteen times the work, not two hundred and fifty-six
-    assert _work(large) < 64 * max(_work(small), _FLOOR)
+    assert _work(large, attempts=1) < 64 * max(_work(small, attempts=3), _FLOOR)
 
 
 _FLOOR = 1e-3
 
 
-def _work(text: str) -> float:
+def _work(text: str, attempts: int) -> float:
     """Seconds of the processor, the least of a few attempts."""
     spent = []
-    for _ in range(3):
+    for _ in range(attempts):
         before = time.process_time()
         without_secrets(text)
         spent.append(time.process_time() - before)

@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import PurePosixPath
 from typing import Any
 
 from mempalace_mcp.palace.importers.documents import SkippedFile, Source
@@ -65,7 +64,7 @@ def read_export(source: Source, names: re.Pattern[str]) -> Iterator[tuple[str, A
 
 
 def _matching(members: Iterable[str], names: re.Pattern[str]) -> list[str]:
-    return sorted(name for name in members if names.fullmatch(PurePosixPath(name).name))
+    return sorted(name for name in members if names.search(name))
 
 
 def _member(source: Source, archive: zipfile.ZipFile, name: str) -> Iterator[tuple[str, Any] | SkippedFile]:

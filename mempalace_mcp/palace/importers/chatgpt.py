@@ -32,7 +32,7 @@ NO_TEXT = "a conversation without text"
 NOT_REMEMBERED = "a conversation that is not to be remembered"
 NO_CONVERSATION = "not a conversation"
 
-_FILES = re.compile(r"conversations(?:-\d+)?\.json")
+_FILES = re.compile(r"(?:\A|/)conversations(?:-\d+)?\.json\Z")
 _MARKS = ('"mapping"', '"parent"', '"children"')
 _OTHER_FILES = frozenset({"chat.html", "message_feedback.json", "shared_conversations.json"})
 _SPEAKERS = {"user": Speaker.USER, "assistant": Speaker.ASSISTANT}
@@ -206,8 +206,8 @@ def _recognizes(candidate: Candidate) -> bool:
         return True
     if candidate.path.suffix.lower() == ZIP:
         members = {PurePosixPath(name).name for name in candidate.members}
-        return not _OTHER_FILES.isdisjoint(members) or ("user.json" in members and any(map(_FILES.fullmatch, members)))
-    return _FILES.fullmatch(candidate.path.name) is not None and candidate.text.strip() == "[]"
+        return not _OTHER_FILES.isdisjoint(members) or ("user.json" in members and any(map(_FILES.search, members)))
+    return _FILES.match(candidate.path.name) is not None and candidate.text.strip() == "[]"
 
 
 CHATGPT = Reader(NAME, "ChatGPT", SUFFIXES, _recognizes, read_chatgpt)

@@ -41,8 +41,10 @@ UNKNOWN = "neither a conversation nor a project nor a memory"
 NOTHING = "an export without conversations"
 
 _FILES = re.compile(
-    r"(?:conversations|memories|projects)(?:-\d+)?\.json|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json"
+    r"(?:\A|/)(?:(?:conversations|memories|projects)(?:-\d+)?\.json|(?:conversations|memories|projects)/[^/]+\.json"
+    r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json)\Z"
 )
+_PROJECTS = re.compile(r"(?:\A|/)projects(?:-\d+)?\.json\Z|(?:\A|/)projects/[^/]+\.json\Z")
 _PROJECT_FOLDER = "projects"
 _MARKS = (('"chat_messages"',), ('"conversations_memory"',), ('"project_memories"',), ('"prompt_template"', '"docs"'))
 _SPEAKERS = {"human": Speaker.USER, "assistant": Speaker.ASSISTANT}
@@ -236,8 +238,9 @@ def _project_names(source: Source) -> Mapping[str, str]:
     if source.path.suffix.lower() == ZIP:
         files = [source]
     else:
-        folder = source.path.parent
-        beside = [*folder.glob("projects*.json"), *(folder / _PROJECT_FOLDER).glob("*.json")]
+        folders = (source.path.parent, source.path.parent.parent)  # memories may be in a folder of their own
+        patterns = ("projects*.json", f"{_PROJECT_FOLDER}/*.json")
+        beside = [path for folder in folders for pattern in patterns for path in sorted(folder.glob(pattern))]
         files = [Source(path) for path in beside] if _may_hold_memories(source.path) else []
     for file in files:
         for found in _projects(file):
@@ -245,9 +248,6 @@ def _project_names(source: Source) -> Mapping[str, str]:
             if uuid and name:
                 names[uuid] = name
     return names
-
-
-_PROJECTS = re.compile(r"projects(?:-\d+)?\.json|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
 
 
 def _projects(source: Source) -> Iterator[Json]:
@@ -267,7 +267,7 @@ def _recognizes(candidate: Candidate) -> bool:
     if any(all(mark in text for mark in marks) for text in beginnings(candidate, _FILES) for marks in _MARKS):
         return True
     members = {PurePosixPath(name).name for name in candidate.members}
-    return "users.json" in members and any(map(_FILES.fullmatch, members))
+    return "users.json" in members and any(map(_FILES.search, candidate.members))
 
 
 CLAUDE_AI = Reader(NAME, "Claude.ai", SUFFIXES, _recognizes, read_claude_ai)

@@ -190,6 +190,8 @@ def test_memories_are_filed_by_heading(tmp_path: Path) -> None:
             ("The bridge opens at 9.", "Old Bridge", "memory"),
             ("Of a project that is gone.", "claude", "memory"),
         ]
+    apart = write(tmp_path / "memories" / "m-1.json", MEMORIES)
+    assert [each.wing for each in documents(apart)].count("Old Bridge") == 1
     files = {"account_uuid": "me", "conversations_memory": "", "memory_files": [{"path": "a.md", "content": "Knots."}]}
     assert contents(write(tmp_path / "other.json", files)) == ["Knots."]
 
@@ -217,6 +219,8 @@ def test_archives_are_read_without_what_is_said_of_users(tmp_path: Path) -> None
         assert run(app, path)["filed"] == 8
         assert run(app, path)["unchanged"] == 8
         assert run(app, unpacked)["filed"] == 0
+    newer = zipped(tmp_path / "newer.zip", memories__m_1=MEMORIES, conversations__c_1=talk(QUESTION, ANSWER), x__y={})
+    assert len(documents(newer)) == 6
     assert reasons(zipped(tmp_path / "nothing.zip", conversations=[], users=users)) == [NOTHING]
 
 
