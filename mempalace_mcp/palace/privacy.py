@@ -207,7 +207,9 @@ def _setting(match: re.Match[str]) -> bool:
     return name.lower().startswith(("passw", "pwd")) and _is_made_up(value) and not value.isalnum()
 
 
-_NO_SECRET = re.compile(r"(?i)(?:file|path|dir|url|uri|name|id|ids|header|type|ttl|expir\w*|length|size|count|limit)\Z")
+_NO_SECRET = re.compile(
+    r"(?i)(?:tokens|file|path|dir|url|uri|name|id|ids|header|type|ttl|expir\w*|length|size|count|limit)\Z"
+)
 _B = r"(?<![A-Za-z0-9])"
 _E = r"(?![A-Za-z0-9])"
 
