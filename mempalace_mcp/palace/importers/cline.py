@@ -50,7 +50,7 @@ _SAID = {
 }
 _ASKED = {"followup": "question", "plan_mode_respond": "response", "act_mode_respond": "response"}
 """What the assistant asks or answers in JSON, and where in it the text is."""
-_OVER = frozenset({"completion_result", "resume_completed_task"})
+_OVER = ("completion_result", "resume_completed_task")
 _MARK = "HAS_CHANGES"
 _FOLDER = re.compile(r"# Current (?:Working|Workspace) Directory \((.{1,4096}?)\) Files")
 _INPUT = re.compile(r"\s*<user_input\b[^<>]*>(.*)</user_input>\s*", re.DOTALL)
