@@ -17,7 +17,7 @@ from mempalace_mcp.palace.importers import Document, Machine, histories, read
 from mempalace_mcp.palace.importers.cursor import CURSOR
 from mempalace_mcp.palace.importers.reader import Candidate
 from mempalace_mcp.palace.importers.reading import read_real
-from tests.palace.importers.editors import NOON, append, held_open, write_json, write_lines, write_rows
+from tests.palace.importers.editors import MINUTE, NOON, append, held_open, write_json, write_lines, write_rows
 from tests.palace.importers.support import documents, reasons
 from tests.palace.support import opened
 from tests.palace.test_importing import run
@@ -183,17 +183,19 @@ def test_heads_tell_the_project_and_the_title(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "may_grow"),
+    ("status", "minutes", "may_grow"),
     [
-        ({"status": "completed", "lastUpdatedAt": clock.now() // 1000}, False),
-        ({"status": "generating", "lastUpdatedAt": clock.now() // 1000}, True),
-        ({"status": "none", "lastUpdatedAt": clock.now() // 1000}, True),
-        ({"status": "generating", "lastUpdatedAt": NOON}, False),
-        ({"status": ["x"], "lastUpdatedAt": None}, False),
+        ("completed", 0, False),
+        ("generating", 0, True),
+        ("none", 0, True),
+        ("generating", 6, False),
+        (["x"], None, False),
     ],
 )
-def test_a_conversation_that_may_go_on(tmp_path: Path, fields: dict[str, Any], may_grow: bool) -> None:
-    path = database(tmp_path, composer("c", 1, 2, **fields), bubble("c", 0, 1, "Q"), bubble("c", 1, 2, "A"))
+def test_a_conversation_that_may_go_on(tmp_path: Path, status: Any, minutes: int | None, may_grow: bool) -> None:
+    updated = None if minutes is None else clock.now() // 1000 - minutes * MINUTE
+    rows = composer("c", 1, 2, status=status, lastUpdatedAt=updated)
+    path = database(tmp_path, rows, bubble("c", 0, 1, "Q"), bubble("c", 1, 2, "A"))
     assert [each.may_grow for each in documents(path)] == [may_grow]
 
 
