@@ -91,7 +91,12 @@ def calls(filled: FilledPalace) -> dict[str, list[dict[str, Any]]]:
             {"query": "tide", "mode": "keyword"},
             {"query": "潮汐表"},
         ],
-        "add_drawer": [ITEM, ITEM, {**ITEM, "content": ITEM["content"].upper()}],
+        "add_drawer": [
+            ITEM,
+            ITEM,
+            {**ITEM, "content": ITEM["content"].upper()},
+            {**ITEM, "content": "DB_PASSWORD=sturmflut77"},
+        ],
         "get_drawers": [
             {"drawer_ids": [filled.ids["short"], UNKNOWN]},
             {"drawer_ids": [filled.ids["long"]]},
