@@ -317,7 +317,7 @@ _IN_CONTEXT = (
         "password or key",
         ("secret", "pass", "token", "apikey", "_key", "-key", "esskey", "atekey", "credential", "pwd"),
         r"(?P<name>(?i:secret|passwor[dt]|passwd|passphrase|token|credentials?|pwd|_pass"
-        r"|(?:api|access|private|auth|signing|encryption|master|account|secret)[_-]?key))(?P<rest>[\w.-]{0,40})\\?[\"']?"
+        r"|(?:api|access|private|auth|signing|encryption|master|account|secret)[_-]?key))(?P<rest>[\w.-]{0,40}+)\\?[\"']?"
         r"(?P<between>\s{0,3}(?::=|=>|=|:)\s{0,3}|[ \t])\\?[\"']?(?P<secret>[^\s\"'`,;|()\[\]{}<>\\]{8,512})",
         _setting,
     ),
