@@ -40,6 +40,9 @@ _SPEAKERS = {"user": Speaker.USER, "gemini": Speaker.ASSISTANT}
 _CONTEXT = "<session_context>"
 _SUMMARY = "<state_snapshot>"
 _FILES = "--- Content from referenced files ---"
+_FROM_HOOKS = re.compile(r"\s*<hook_context>.*?</hook_context>", re.DOTALL)
+"""What hooks told the model, before a prompt or in a part of its own. The program escapes tags within it."""
+
 _FOLDER = re.compile(r"(?:\*\*Workspace Directories:\*\*\s*\n\s*- |I'm currently working in the directory: )([^\n]+)")
 
 
@@ -147,11 +150,11 @@ class _Replay:
         name, speaker = label(record.get("id")), _SPEAKERS.get(string(record.get("type")))
         if name is None or speaker is None:
             return None
-        text = _text(record.get("content"))
+        text = _text(record.get("content"), is_prompt=speaker is Speaker.USER)
         if speaker is Speaker.USER:
             if self.folder is None and text.lstrip().startswith(_CONTEXT) and (found := _FOLDER.search(text)):
                 self.folder = label(found[1].strip())
-            if shown := _text(record.get("displayContent")).strip():
+            if shown := _text(record.get("displayContent"), is_prompt=True).strip():
                 self.typed[name] = shown
             text = typed_text(self.typed.get(name, text))
         results = tuple(_results(record))
@@ -189,18 +192,24 @@ class _Replay:
                 yield Turn(Speaker.TOOL, shortened(result), each.time, message_id=f"{each.name}:{number}")
 
 
-def _text(content: Any) -> str:
-    """The text of a message, without thoughts and without the files that it names."""
+def _text(content: Any, *, is_prompt: bool = False) -> str:
+    """The text of a message, without thoughts and the files that it names; of a prompt, without what hooks told."""
     if isinstance(content, str):
-        return content
+        return _without_hooks(content) if is_prompt else content
     texts: list[str] = []
     for part in content if isinstance(content, list) else [content]:
         text = part if isinstance(part, str) else string(part.get("text")) if isinstance(part, Mapping) else ""
         if text.strip() == _FILES:
             break
         if not (isinstance(part, Mapping) and part.get("thought")):
-            texts.append(text)
+            texts.append(_without_hooks(text) if is_prompt else text)
     return "".join(texts)
+
+
+def _without_hooks(text: str) -> str:
+    """The text after what hooks told at its beginning; people who speak of that tag do not begin with it."""
+    found = _FROM_HOOKS.match(text)
+    return text if found is None else text[found.end() :]
 
 
 def _results(record: Json) -> Iterator[str]:

@@ -67,6 +67,32 @@ def setting(**changes: Any) -> Line:
     return {"$set": changes}
 
 
+def test_what_hooks_told_nobody_has_said(tmp_path: Path) -> None:
+    told = (
+        "<hook_context>&lt;mempalace-memory&gt;\nThe palace holds 3 drawers.\n&lt;/mempalace-memory&gt;</hook_context>"
+    )
+    tide = {"text": "<hook_context>It is high tide.</hook_context>"}
+    question = "What does <hook_context>x</hook_context> mean?"
+    path = session(
+        tmp_path,
+        user("m1", told),
+        user("m2", f"{told}\n\nWho owns pier 4?"),
+        model("m3", "The harbour."),
+        said("user", "m4", [{"text": "And pier 5?"}, tide], 4),
+        model("m5", f"{tide['text']} That is what I was told.", 5),
+        said("user", "m6", [{"text": f"{told} @ledger.csv"}], 6, displayContent=[{"text": f"{told} @ledger.csv"}]),
+        model("m7", "I read it.", 7),
+        user("m8", question, 8),
+        model("m9", "It is a tag.", 9),
+    )
+    assert contents(path) == [
+        exchange("Who owns pier 4?", "The harbour."),
+        exchange("And pier 5?", f"{tide['text']} That is what I was told."),
+        exchange("@ledger.csv", "I read it."),
+        exchange(question, "It is a tag."),
+    ]
+
+
 def test_a_session_is_filed_by_exchange(tmp_path: Path) -> None:
     call = {"name": "ls", "result": [{"functionResponse": {"response": {"output": "ledger.csv"}}}]}
     path = session(
