@@ -36,6 +36,9 @@ VALIDATORS = (
     Client("check-jsonschema", "check-jsonschema", "python", ["check-jsonschema==0.39.0"], "Apache-2.0", ()),
 )
 SECONDS = 180
+TOLD = "What the memory palace holds of this project"
+"""How the text begins that a hook gives to a session."""
+
 PATIENCE = 30.0
 MARKET = f"{NAME}@{PROGRAM}"
 PLACES = {client: ROOT / "plugins" / client for client in ("claude-code", "codex", "gemini")}
@@ -156,7 +159,8 @@ def gemini_installed(bench: Bench) -> None:
 
 
 def session(client: str, prompt: str, shown: Sequence[str], events: Sequence[str]) -> Callable[[Bench], None]:
-    """A turn: the model is shown the tools, the skill and what is known; the hooks announce that it has ended."""
+    """A turn: the model is shown the tools, the skill and what is known; the hooks announce that it has ended, and it
+    is filed, without what a hook has told."""
 
     def hold(bench: Bench) -> None:
         seen = bench.run(sys.executable, DRIVERS / "plugins.py", client, prompt)
@@ -164,10 +168,12 @@ def session(client: str, prompt: str, shown: Sequence[str], events: Sequence[str
         if missing:
             raise Refused(f"the model was not shown {missing}")
         limit = time.monotonic() + PATIENCE
-        while late := set(events) - announced(bench, client):
+        while not is_filed(announced(bench, client), events):
             if time.monotonic() > limit:
-                raise Refused(f"no hook announced {sorted(late)}")
+                raise Refused(f"it is not filed: {announced(bench, client)}")
             time.sleep(0.2)
+        if TOLD in bench.run(PROGRAM, "search", TOLD, "--mode", "keyword"):
+            raise Refused("what a hook has told is filed, as if somebody had said it")
 
     return hold
 
@@ -178,10 +184,15 @@ def gemini_command(bench: Bench) -> None:
     silent.run(sys.executable, DRIVERS / "plugins.py", "gemini", RECALL, shows=[ASKED])
 
 
-def announced(bench: Bench, client: str) -> set[str]:
-    """The events of the client that `hook status` shows."""
+def announced(bench: Bench, client: str) -> list[dict[str, Any]]:
+    """What `hook status` shows of the client."""
     told = json.loads(bench.run(PROGRAM, "hook", "status", "--json"))["events"]
-    return {str(entry["event"]) for entry in told if entry.get("client") == client}
+    return [entry for entry in told if entry.get("client") == client]
+
+
+def is_filed(entries: Sequence[Mapping[str, Any]], events: Sequence[str]) -> bool:
+    """Was all of it announced, and something filed?"""
+    return {*events} <= {entry["event"] for entry in entries} and any(entry.get("filed") for entry in entries)
 
 
 def bundle_valid(bench: Bench) -> None:
