@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ class Plugin:
 
 
 _PROGRAMS = ("mempalace-mcp", "mempalace_mcp")
+_CODEX_PLUGIN = re.compile(r"(?P<plugin>[\w.-]+)@(?P<market>[\w.-]+)")
 
 
 def plugin_of(machine: Machine, client: str) -> Plugin | None:
@@ -47,6 +50,21 @@ def _claude_code(machine: Machine) -> Iterator[Plugin]:
             folder = Path(str(place.get("installPath"))) if isinstance(place, dict) else None
             if folder and _holds_us(folder / ".mcp.json", folder / ".claude-plugin" / "plugin.json"):
                 yield Plugin(f"plugin {name}", _has_hooks(folder, "claude-code"))
+
+
+def _codex(machine: Machine) -> Iterator[Plugin]:
+    codex = machine.path("{codex}")
+    try:
+        known = tomllib.loads(read_settings(codex / "config.toml").text).get("plugins")
+    except (SettingsFault, tomllib.TOMLDecodeError):
+        known = None
+    for name, told in known.items() if isinstance(known, dict) else ():
+        parts = _CODEX_PLUGIN.fullmatch(name)
+        if parts is None or not isinstance(told, dict) or told.get("enabled") is not True:
+            continue
+        for manifest in (codex / "plugins" / "cache" / parts["market"] / parts["plugin"]).glob("*/.mcp.json"):
+            if _holds_us(manifest):
+                yield Plugin(f"plugin {name}", _has_hooks(manifest.parent, "codex"))
 
 
 def _gemini(machine: Machine) -> Iterator[Plugin]:
@@ -86,6 +104,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 _FINDERS: dict[str, Callable[[Machine], Iterator[Plugin]]] = {
     "claude-code": _claude_code,
+    "codex": _codex,
     "gemini": _gemini,
     "claude-desktop": _claude_desktop,
 }

@@ -59,6 +59,38 @@ def test_a_plugin_that_is_switched_off_does_not_count(tmp_path: Path) -> None:
     assert plugin_of(on, "claude-code") is None
 
 
+def test_a_plugin_of_codex_is_enough(tmp_path: Path) -> None:
+    on = machine(tmp_path / "home")
+    folder = on.home / ".codex/plugins/cache/m/memory/1.0.0"
+    write(on.home / ".codex/config.toml", '[plugins."memory@m"]\nenabled = true\n')
+    write(folder / ".mcp.json", SERVERS)
+    write(folder / "hooks/hooks.json", {"hooks": {"Stop": [{"hooks": [{"command": "mempalace-mcp hook codex"}]}]}})
+    plan = planned(on, "codex")[0]
+    assert plan.server.state is State.PLUGIN
+    assert not plan.steps
+    assert "plugin memory@m" in plan.server.note
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        '[plugins."memory@m"]\nenabled = false',
+        '[plugins]\n"memory@m" = true',
+        '[plugins."memory@n"]\nenabled = true',
+        '[plugins."\\u0000@m"]\nenabled = true',
+        '[plugins."memory"]\nenabled = true',
+        "plugins = 3",
+        "[plugins",
+        "",
+    ],
+)
+def test_a_plugin_that_codex_does_not_use_does_not_count(settings: str, tmp_path: Path) -> None:
+    on = machine(tmp_path / "home")
+    write(on.home / ".codex/config.toml", settings)
+    write(on.home / ".codex/plugins/cache/m/memory/1.0.0/.mcp.json", SERVERS)
+    assert plugin_of(on, "codex") is None
+
+
 def test_extensions_of_gemini_and_of_claude_desktop_count(tmp_path: Path) -> None:
     on = machine(tmp_path / "home", "macos")
     write(on.home / ".gemini/extensions/mem/gemini-extension.json", {"name": "mem", **SERVERS})
