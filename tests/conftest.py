@@ -21,7 +21,7 @@ os.environ |= {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}  # bef
 
 OWN_SETTINGS = ("PALACE_", "AGENT_")
 
-LONG = ("chaos", "clients", "conformance", "daemon", "fuzz", "soak")
+LONG = ("chaos", "cli", "clients", "conformance", "daemon", "fuzz", "packages", "soak")
 """Folders of tests that start processes for most of what they try. Other long ones are marked where they stand."""
 
 # Hypothesis' limits of time are timed assertions: they fail on a busy machine.
@@ -51,9 +51,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return WorkStealingScheduling(config, log)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def long_lived_objects_are_not_collected_again() -> None:
-    """The libraries' modules make every collection slow; they never become garbage."""
+    """The libraries' modules make every collection slow; they never become garbage. Each file of tests loads more."""
     gc.collect()
     gc.freeze()
 

@@ -110,7 +110,7 @@ def wait_until_handled(palace: Path, count: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("client", CLIENTS)
 def test_every_client_gets_what_it_can_read(palace: Path, client: str) -> None:
     made(palace)
-    for event in ("SessionStart", "sessionStart", "Stop", "PreCompact", "preToolUse", "Something", ""):
+    for event in ("SessionStart", "Stop", "Something"):
         done = run_hook(palace, client, {"hook_event_name": event, "session_id": "s", "cwd": "/work/harbour"})
         assert (done.returncode, done.stderr) == (0, b"")
         assert done.stdout in (b"", b"{}\n")

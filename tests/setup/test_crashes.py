@@ -43,8 +43,11 @@ def settings_of(home: Path) -> Mapping[str, object]:
     return {name: what for name, what in snapshot(home).items() if not name.startswith(".mempalace")}
 
 
-@pytest.mark.parametrize("client", ["cursor", "gemini", "opencode"])
-@pytest.mark.parametrize("is_there", [True, False], ids=["there", "new"])
+@pytest.mark.parametrize(
+    ("client", "is_there"),
+    [("cursor", True), ("gemini", False), ("opencode", True)],
+    ids=["cursor-there", "gemini-new", "opencode-there"],
+)
 def test_whatever_was_done_is_taken_back(client: str, is_there: bool, tmp_path: Path) -> None:
     for last in itertools.count(1):
         on = machine(tmp_path / f"home{last}")
