@@ -319,7 +319,7 @@ def some_cuts(dice: Random, data: bytes) -> Iterator[bytes]:
     yield data
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 32))
 def test_a_file_that_is_read_as_it_grows_loses_and_doubles_nothing(
     tmp_path_factory: pytest.TempPathFactory, seed: int
