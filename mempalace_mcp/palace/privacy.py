@@ -116,7 +116,7 @@ def private_passages(text: str) -> list[Passage]:
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """A kind of secret: words in lower case of which one occurs in each, and its pattern. The group `secret` is the
-    secret, or all of it if there is no such group; `verify` may turn down what was found."""
+    secret, or `quoted` that holds blanks, or all of it without such groups; `verify` may turn down what was found."""
 
     name: str
     words: tuple[str, ...]
@@ -131,7 +131,7 @@ class _Kind:
 
 
 def _group(match: re.Match[str]) -> str | int:
-    return "secret" if "secret" in match.re.groupindex else 0
+    return next((name for name in ("secret", "quoted") if match.groupdict().get(name) is not None), 0)
 
 
 @cache
@@ -140,11 +140,13 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 _PLACEHOLDER = re.compile(
-    r"(?i)[x*.#_-]+|[<$%{].*|(?:your|my|the|some|example|sample|dummy|fake|test|change|placeholder|redacted|insert)"
+    r"(?i)(?:[a-z]{2,4}-)?[x*.#_-]+|[<$%{].*|(?:[a-z]{2,4}[_-])?(?:your|my|the|some|example|sample|dummy|fake|test|change|placeholder|redacted|insert)"
     r"(?:[_-].*|me|this)?|(?:pass(?:word|wd)?|secret|token|none|null|nil|true|false|undefined)[?!]?|\d+|(.)\1+"
 )
 _WORDS = re.compile(r"[A-Za-z]{0,20}\d{0,3}(?:[._/-][A-Za-z]{0,20}\d{0,3})*")
-_REFERENCE = re.compile(r"(?:\.{0,2}|~)/|[\w.]+[(\[]|(?:process\.env|os|self|env|config|settings|args)\.")
+_REFERENCE = re.compile(
+    r"(?:\.{0,2}|~)/|[a-z+]{2,20}://|[\w.]+[(\[]|(?:process\.env|os|self|env|config|settings|args)\."
+)
 _HEXADECIMAL = re.compile(r"[0-9a-fA-F]{16,}")
 _RUN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 _DENSEST_WORDS = 0.35
@@ -198,17 +200,36 @@ def _header(match: re.Match[str]) -> bool:
 
 
 def _setting(match: re.Match[str]) -> bool:
-    """Of a setting in capitals, as in an environment, also a value that people choose."""
-    name, value = match.group("name") + match.group("rest"), match.group("secret")
+    """Of a setting in capitals, as in an environment, and of a password in quotes also a value that people choose."""
+    name, between = match["name"] + match["rest"], match["between"].strip()
+    is_environment = name.isupper() and between == "="
+    if match["quoted"] is not None:
+        return is_environment and not (_NO_SECRET.search(name) or _PLACEHOLDER.fullmatch(match["quoted"]))
+    value = match["secret"]
     if _NO_SECRET.search(name) or _PLACEHOLDER.fullmatch(value) or _REFERENCE.match(value):
         return False
-    if (name.isupper() and match.group("between") == "=") or _is_random(value):
+    if is_environment and (match["between"] == "=" or (match["quote"] and any(map(str.isdigit, value)))):
         return True
-    return name.lower().startswith(("passw", "pwd")) and _is_made_up(value) and not value.isalnum()
+    if len(value) < _SHORTEST_VALUE:
+        return False
+    return _is_random(value) or (_PASSWORD.match(name) is not None and between != "" and _is_chosen(match, value))
 
 
+def _is_chosen(match: re.Match[str], value: str) -> bool:
+    """May the value be a password that somebody made up? In quotes or in capitals it may be of words with a number."""
+    if (match["quote"] or match["name"].isupper()) and any(map(str.isdigit, value)):
+        return not value.isdigit()
+    return _is_made_up(value) and (match["between"] == "=" or not value.isalnum())
+
+
+_SHORTEST_VALUE = 8
+"""Of what is no setting in capitals."""
+_PASSWORD_WORDS = "contraseñ?a|mot de passe|senha|wachtwoord|hasło|пароль|密码|密碼|パスワード|비밀번호"
+"""The word in other languages."""
+_PASSWORD = re.compile(rf"(?i)_?passw|passphrase|pwd|{_PASSWORD_WORDS}")
 _NO_SECRET = re.compile(
-    r"(?i)(?:tokens|file|path|dir|url|uri|name|id|ids|header|type|ttl|expir\w*|length|size|count|limit)\Z"
+    r"(?i)(?:tokens(?:_per_\w+)?|file|path|dir|url|uri|name|id|ids|header|type|ttl|expir\w*|length|size|count|limit"
+    r"|endpoint|hasher|manager|provider|algorithm|policy|prompt|label|hint|message|title|format|version)\Z"
 )
 _B = r"(?<![A-Za-z0-9])"
 _E = r"(?![A-Za-z0-9])"
@@ -300,6 +321,7 @@ _TOKENS = (
 
 _IN_CONTEXT = (
     _Kind("password", ("://",), r"://[^\s/:@\"'`<>]{0,200}:(?P<secret>[^\s/@\"'`<>]{1,200})@", _login),
+    _Kind("token", ("://",), r"https?://(?P<secret>[\w-]{20,200})@", lambda match: _is_random(match["secret"])),
     _Kind(
         "authorization",
         ("basic ",),
@@ -315,10 +337,16 @@ _IN_CONTEXT = (
     ),
     _Kind(
         "password or key",
-        ("secret", "pass", "token", "apikey", "_key", "-key", "esskey", "atekey", "credential", "pwd"),
+        (
+            *("secret", "pass", "token", "apikey", "_key", "-key", "api key", "access key", "esskey", "atekey"),
+            *("credential", "pwd", *_PASSWORD_WORDS.replace("ñ?a", "").split("|")),
+        ),
         r"(?P<name>(?i:secret|passwor[dt]|passwd|passphrase|token|credentials?|pwd|_pass"
-        r"|(?:api|access|private|auth|signing|encryption|master|account|secret)[_-]?key))(?P<rest>[\w.-]{0,40}+)\\?[\"']?"
-        r"(?P<between>\s{0,3}(?::=|=>|=|:)\s{0,3}|[ \t])\\?[\"']?(?P<secret>[^\s\"'`,;|()\[\]{}<>\\]{8,512})",
+        rf"|(?:api|access|private|auth|signing|encryption|master|account|secret)[ _-]?key|{_PASSWORD_WORDS})"
+        r"|\bPASS(?==))(?P<rest>[\w.-]{0,40}+)(?:\\?[\"'`]){0,2}\]?"
+        r"(?P<between>\s{0,3}(?::=|=>|=|:|：|\||>)\s{0,20}|[ \t](?:(?:is|was|to)[ \t])?)"
+        r"(?:[\"'](?P<quoted>[^\s\"'\\]{1,100} [^\"'\n\\]{4,400})[\"']"
+        r"|(?P<quote>\\?[\"'`])?(?P<secret>[^\s\"'`,;|()\[\]{}<>\\]{6,512}))",
         _setting,
     ),
 )
