@@ -18,7 +18,7 @@ def hook_status(palace: Path, as_json: bool) -> str:
     """The latest events, as text or JSON, and whether some wait for a daemon."""
     entries, waiting = noted(str(palace)), Spool(str(palace)).count()
     if as_json:
-        return json.dumps({"waiting": waiting, "events": entries[-SHOWN:]}, ensure_ascii=False)
+        return json.dumps({"waiting": waiting, "events": entries[-SHOWN:]})
     if not entries and not waiting:
         return "No hook has announced anything yet. `mempalace-mcp setup` connects clients and their hooks."
     lines = [_line(entry) for entry in entries[-SHOWN:]]
@@ -28,11 +28,20 @@ def hook_status(palace: Path, as_json: bool) -> str:
 
 
 def _line(entry: Mapping[str, Any]) -> str:
-    when = datetime.fromtimestamp(float(entry.get("time", 0)), UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    about = Path(str(entry.get("cwd") or entry.get("transcript") or "")).name
+    about = Path(str(entry.get("cwd") or entry.get("transcript") or "").replace("\0", "")).name
     counts = ", ".join(f"{entry[name]} {name}" for name in _COUNTS if name in entry)
-    skipped = ", ".join(f"{reason}: {count}" for reason, count in dict(entry.get("skipped") or {}).items())
+    reasons = entry.get("skipped")
+    skipped = ", ".join(f"{reason}: {count}" for reason, count in reasons.items()) if isinstance(reasons, dict) else ""
     outcome = (
         f"error: {entry['error']}" if "error" in entry else "; ".join(filter(None, (counts, skipped))) or "no text"
     )
-    return "  ".join(filter(None, (when, str(entry.get("client", "")), str(entry.get("event", "")), about, outcome)))
+    shown = (_when(entry), str(entry.get("client", "")), str(entry.get("event", "")), about, outcome)
+    # names of folders and sessions come from others, and go to a terminal
+    return "  ".join("".join(each if each.isprintable() else " " for each in part) for part in shown if part)
+
+
+def _when(entry: Mapping[str, Any]) -> str:
+    try:
+        return datetime.fromtimestamp(float(entry["time"]), UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        return "?"

@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _read_arguments(arguments: Sequence[str]) -> tuple[str, str | None, str | None]:
-    rest = list(arguments)
+    rest = [part for each in arguments for part in (each.split("=", 1) if each.startswith("--palace=") else [each])]
     palace = None
     if "--palace" in rest:
         position = rest.index("--palace")

@@ -120,6 +120,9 @@ class HookReader:
             entry |= {"skipped": summary["skipped"]} if summary["skipped"] else {}
         except (PalaceError, OSError) as error:
             entry["error"] = str(error)
+        except Exception as error:  # an event that always fails must not hold up those that come after it
+            logger.exception("reading what a hook announced failed")
+            entry["error"] = f"{type(error).__name__}: see the log of the daemon"
         with contextlib.suppress(OSError):  # a full disk: the event is dealt with all the same
             note(self._folder, entry)
 
@@ -142,12 +145,15 @@ def _transcripts(event: HookEvent) -> Sequence[Path]:
     """The transcript of the event, or where its client keeps the histories of all sessions.
 
     Raises:
-        InvalidArgument: it names none, and its client is not known.
+        InvalidArgument: it names a folder, or none and its client is not known.
     """
+    if event.transcript and os.path.isdir(event.transcript):
+        # all below it would be imported, perhaps a whole home folder
+        raise InvalidArgument("the transcript is a folder", hint="A hook announces the file of one session.")
     if event.transcript:
         return [Path(event.transcript)]
-    machine = Machine.this()
-    places = [place for reader in READERS if reader.name == event.client for place in reader.places(machine)]
+    machine, client = Machine.this(), event.client.removesuffix("-notify")
+    places = [place for reader in READERS if reader.name == client for place in reader.places(machine)]
     if not places:
         raise InvalidArgument(
             "the event names no transcript", hint=f"Switch on transcripts in {event.client}, if it can write them."

@@ -195,9 +195,12 @@ def noted(palace: str) -> list[dict[str, object]]:
     """The entries of the log, oldest first."""
     entries = []
     for name in (LOG_FILE + ".1", LOG_FILE):
-        with contextlib.suppress(OSError), open(os.path.join(palace, FOLDER, name), encoding="ascii") as lines:
+        with (
+            contextlib.suppress(OSError),
+            open(os.path.join(palace, FOLDER, name), encoding="ascii", errors="replace") as lines,
+        ):
             for line in lines:
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(ValueError, RecursionError):
                     entry = json.loads(line)
                     if isinstance(entry, dict):
                         entries.append(entry)
@@ -207,8 +210,11 @@ def noted(palace: str) -> list[dict[str, object]]:
 def _load(file: str) -> HookEvent | None:
     try:
         with open(file, encoding="ascii") as stream:
-            return HookEvent(**json.load(stream))
-    except (ValueError, TypeError):
+            fields = json.load(stream)
+        at = float(fields.pop("time"))
+        is_whole = all(isinstance(value, str) for value in fields.values())
+        return HookEvent(**fields, time=at) if is_whole else None
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError):
         return None
 
 

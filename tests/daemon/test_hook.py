@@ -376,3 +376,86 @@ def test_the_log_of_events_is_bounded(tmp_path: Path) -> None:
     assert size < 2 * MAX_LOG_BYTES + 1024
     assert noted(str(tmp_path))[-1]["number"] == 2999
     assert (tmp_path / "hooks" / LOG_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    "fields", [{"transcript": 5}, {"kind": ["turn"]}, {"time": "late"}, {"cwd": None}, {"time": []}]
+)
+def test_an_event_of_other_types_is_dropped(tmp_path: Path, fields: dict[str, object]) -> None:
+    event = HookEvent.read("claude-code", {"hook_event_name": "Stop", "transcript_path": "/work/a.jsonl"})
+    assert event is not None
+    spool = Spool(str(tmp_path))
+    spool.put(event)
+    file = next((tmp_path / "hooks" / "spool").iterdir())
+    file.write_text(json.dumps({**event.fields, **fields}))
+    assert list(spool.claim()) == []
+    file.write_text("[" * 100_000)
+    assert list(spool.claim()) == []
+    assert spool.count() == 0
+
+
+def test_an_event_that_always_fails_holds_up_no_other(palace: Path, transcript: Transcript) -> None:
+    with bridge(palace) as session:
+        use(session, 1, "status")
+        run_hook(palace, "claude-code", {**transcript.event("Stop"), "transcript_path": "/work/\ud800.jsonl"})
+        run_hook(palace, "claude-code", transcript.event("Stop"))
+        first, second = wait_until_handled(palace, 2)
+    assert first.get("error") or first["skipped"]
+    assert second["filed"] == 1
+    for more in ((), ("--json",)):
+        shown = subprocess.run(
+            [*PROGRAM, "hook", "status", *more],
+            env={**os.environ, "PALACE_PATH": str(palace)},
+            capture_output=True,
+            check=True,
+        )
+        assert b"filed" in shown.stdout
+
+
+def test_a_folder_is_no_transcript(palace: Path, transcript: Transcript) -> None:
+    with bridge(palace) as session:
+        use(session, 1, "status")
+        for folder in (transcript.path.parent, transcript.path.parent.parent):
+            run_hook(palace, "claude-code", {**transcript.event("Stop"), "transcript_path": str(folder)})
+        entries = wait_until_handled(palace, 2)
+    assert all("folder" in entry["error"] and "filed" not in entry for entry in entries)
+
+
+def test_the_palace_may_stand_behind_an_equals_sign(palace: Path, transcript: Transcript) -> None:
+    made(palace)
+    run_hook(palace.parent / "other", "claude-code", transcript.event("Stop"), f"--palace={palace}")
+    assert Spool(str(palace)).count() == 1
+
+
+def test_an_end_of_a_turn_without_a_transcript_is_looked_up_where_its_client_keeps_them(
+    palace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODEX_HOME", str(tmp_path / "codex"))
+    with bridge(palace) as session:
+        use(session, 1, "status")
+        event = {"type": "agent-turn-complete", "thread-id": "t-1", "cwd": str(tmp_path)}
+        run_hook(palace, "codex-notify", b"", json.dumps(event))
+        run_hook(palace, "some-agent", {"hook_event_name": "Stop", "session_id": "s"})
+        notified, unknown = wait_until_handled(palace, 2)
+    assert "error" not in notified
+    assert "names no transcript" in unknown["error"]
+
+
+def test_a_damaged_log_is_shown_as_far_as_it_goes(palace: Path) -> None:
+    made(palace)
+    note(str(palace), {"client": "claude-code", "event": "Stop", "cwd": "/work/harbour", "filed": 7})
+    with (palace / "hooks" / LOG_FILE).open("ab") as log:
+        log.write(
+            b'\xff\xfe\n{"time": "late", "client": 5, "skipped": [1]}\n{"client": "\x1b[2J", "cwd": "a\\u001b[2Jb"}\n'
+        )
+        log.write(b"[" * 100_000 + b'\n{"cwd": "\\ud800", "filed": 3, "time": 1e300}\n{"filed": 9')
+    for more in ((), ("--json",)):
+        shown = subprocess.run(
+            [*PROGRAM, "hook", "status", *more],
+            env={**os.environ, "PALACE_PATH": str(palace)},
+            capture_output=True,
+            check=False,
+        )
+        assert (shown.returncode, shown.stderr) == (0, b"")
+        assert b"7" in shown.stdout
+        assert b"\x1b" not in shown.stdout
