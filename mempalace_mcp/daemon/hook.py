@@ -94,6 +94,10 @@ def _handle(client: str, option: str | None, payload: str) -> dict[str, object] 
     palace = place.palace_of(os.environ, option)
     if mode == OFF or not os.path.isfile(os.path.join(palace, "palace.db")):  # a palace that was removed stays away
         return None
+    if mode not in MODES:  # "0" or "no" must not file what somebody said
+        wanted = ", ".join(MODES)
+        note(palace, {"client": client, "error": f"{VARIABLE} must be one of {wanted}; nothing is filed"})
+        return None
     try:
         content = json.loads(payload)
         if not isinstance(content, dict):

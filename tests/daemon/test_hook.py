@@ -164,6 +164,16 @@ def test_hooks_can_be_switched_off(palace: Path, transcript: Transcript) -> None
     assert setting.default == MODES[0]
 
 
+@pytest.mark.parametrize("mode", ["0", "no", "False", "disabled", "offf", "remind,file"])
+def test_a_mode_that_is_none_files_nothing_and_is_shown(palace: Path, transcript: Transcript, mode: str) -> None:
+    made(palace)
+    assert run_hook(palace, "claude-code", transcript.event("Stop"), environment={VARIABLE: mode}).stdout == b"{}\n"
+    assert Spool(str(palace)).count() == 0
+    assert VARIABLE in str(handled(palace)[0]["error"])
+    run_hook(palace, "claude-code", transcript.event("Stop"), environment={VARIABLE: " REMIND "})
+    assert Spool(str(palace)).count() == 1
+
+
 def test_a_hook_imports_next_to_nothing(palace: Path, transcript: Transcript) -> None:
     made(palace)
     done = subprocess.run(
