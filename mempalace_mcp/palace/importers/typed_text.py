@@ -1,7 +1,7 @@
 """Finds what a human typed in a text that has the user's role.
 
 Clients also write tags and phrases in the user's name. Users quote these, so only a text that is nothing else is left
-out. Editor extensions put theirs in front of the user's text.
+out. Editor extensions and hooks put theirs in front of the user's text.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ _OPENING = re.compile(
     r"\s*<(system-reminder|command-name|command-message|command-args|command-contents"
     r"|local-command-caveat|local-command-stdout|local-command-stderr|bash-input|bash-stdout|bash-stderr"
     r"|user-prompt-submit-hook|user-memory-input|task-notification|ide_opened_file|ide_selection|ide_diagnostics"
-    r"|new-diagnostics|mempalace-memory|supermemory-context|claude-mem-context|teammate-message"
+    r"|new-diagnostics|mempalace-memory|hook_context|supermemory-context|claude-mem-context|teammate-message"
     r"|environment_context|environment_details|user_instructions|INSTRUCTIONS|skills_instructions|turn_aborted"
     r"|session_context|state_snapshot|attached_files|channel|cross-session-message|fork-boilerplate|mcp-polling-update"
     r"|mcp-resource-update|system-note|tick|tools-used-before-summary"
     r"|user_info|git_status|open_and_recently_viewed_files|agent_skills|rules"
     r"|dynamic_tools|recommended_plugins|system_reminder|timestamp)(?:\s[^<>]*)?>"
 )
-_IN_FRONT = re.compile(r"\s*<(ide_opened_file|ide_selection|ide_diagnostics|new-diagnostics)>")
+_IN_FRONT = re.compile(
+    r"\s*<(ide_opened_file|ide_selection|ide_diagnostics|new-diagnostics|hook_context|mempalace-memory)>"
+)
 _NOTES = re.compile(r"\[(?:Request interrupted by user|Image: |Image #)[^\]\n]*\]")
 _PHRASES = re.compile(
     r"This session is being continued from a previous conversation that ran out of context\.?"

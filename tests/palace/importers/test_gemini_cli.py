@@ -292,3 +292,14 @@ def test_sessions_are_found_where_the_program_keeps_them(tmp_path: Path, variabl
     chats.mkdir(parents=True)
     machine = Machine(tmp_path, {variable: str(home)} if variable else {})
     assert [place for reader, place in histories(machine) if reader.name == "gemini-cli"] == [chats]
+
+
+def test_what_a_hook_puts_before_the_prompt_is_nobodys_words(tmp_path: Path) -> None:
+    context = "<hook_context>&lt;mempalace-memory&gt;\nkelp\n&lt;/mempalace-memory&gt;</hook_context>"
+    path = session(
+        tmp_path,
+        user("m1", context),
+        user("m2", f"{context}\n\nWho owns pier 4?", 2),
+        model("m3", "The harbour does.", 3),
+    )
+    assert contents(path) == [exchange("Who owns pier 4?", "The harbour does.")]
