@@ -93,18 +93,22 @@ def _disjoint(found: list[Passage]) -> list[Passage]:
     return joined
 
 
-_PRIVATE_TAG = re.compile(r"(?<!`)<(/?)private>", re.IGNORECASE)  # in backticks, it is spoken of
+_PRIVATE_TAG = re.compile(
+    r"(?P<before>`?)(?P<tag><(?P<slash>/?)\s{0,3}private(?:\s[^<>]{0,200})?>)(?=(?P<after>`?))", re.IGNORECASE
+)
 
 
 def private_passages(text: str) -> list[Passage]:
     """The passages between `<private>` and `</private>`; one that is not closed goes on to the end."""
     found: list[Passage] = []
-    if "<private" not in text.lower():
+    if "private" not in text.lower():
         return found
     depth = start = 0
     for tag in _PRIVATE_TAG.finditer(text):
-        if not tag.group(1):
-            start = start if depth else tag.start()
+        if tag["before"] and tag["after"]:
+            continue  # alone in backticks, it is spoken of
+        if not tag["slash"]:
+            start = start if depth else tag.start("tag")
             depth += 1
         elif depth:
             depth -= 1
