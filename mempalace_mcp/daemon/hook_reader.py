@@ -85,7 +85,8 @@ class HookReader:
             return None
         heading = _HEADING.format(wing=wing)
         room = MAX_CHARACTERS - len(f"<{TAG}>\n{heading}\n\n</{TAG}>")
-        kept = known.text if len(known.text) <= room else known.text[:room].rpartition("\n")[0]
+        inside = known.text.replace(f"</{TAG}", f"</ {TAG}")  # of a drawer that speaks of the mark
+        kept = inside if len(inside) <= room else inside[:room].rpartition("\n")[0]
         return f"<{TAG}>\n{heading}\n{kept}\n</{TAG}>"
 
     def _run(self) -> None:
