@@ -99,8 +99,13 @@ def read_ids(values: Sequence[str], argument: str = "drawer_ids") -> list[str]:
 
 def _listed_ids(text: str) -> list[str]:
     """The ids that a text lists, separated by commas or white space; the text itself if it lists none."""
-    found = [each for each in _BETWEEN_IDS.split(text) if each]
+    found = split_ids(text)
     return found if found and all(ids.is_id(ids.DRAWER, each) for each in found) else [text]
+
+
+def split_ids(text: str) -> list[str]:
+    """What stands between commas, white space, quotes and brackets; not much more than may be asked for at once."""
+    return [each for each in _BETWEEN_IDS.split(text, MAX_IDS + 1) if each]
 
 
 def is_foreign_id(value: str) -> bool:

@@ -150,12 +150,19 @@ class DrawerOperations:
 
     def _present_ids(self, connection: Connection, drawer_ids: Sequence[str]) -> list[str]:
         """The ids with those of this palace for old ones. One that leads to no drawer of the caller stays as it is."""
-        foreign = [each for each in drawer_ids if arguments.is_foreign_id(each)]
-        if not foreign:
+        listed = {each: arguments.split_ids(each) for each in drawer_ids if arguments.is_foreign_id(each)}
+        if not listed:
             return list(drawer_ids)
-        known = foreign_ids.find_drawers(connection, foreign)
-        live = {each.drawer_id for each in self._stores.drawers.get(connection, list(known.values()))}
-        return [known[each] if known.get(each) in live else each for each in drawer_ids]
+        known = foreign_ids.find_drawers(connection, [*listed, *(part for parts in listed.values() for part in parts)])
+        found = {each.drawer_id for each in self._stores.drawers.get(connection, list(known.values()))}
+        live = {old: id for old, id in known.items() if id in found}
+        wanted: list[str] = []
+        for each in drawer_ids:
+            # an old id may hold blanks or commas itself
+            parts = [each] if each in live else listed.get(each) or [each]
+            ids = [live.get(part, part) for part in parts]
+            wanted += [each] if any(map(arguments.is_foreign_id, ids)) else ids
+        return wanted
 
     def versions(self, drawer_id: str) -> list[DrawerVersion]:
         """The states of a drawer before each of its updates, oldest first."""

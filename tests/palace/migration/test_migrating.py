@@ -198,6 +198,8 @@ def test_old_ids_are_read_with_new_ones(app: App, peer: PeerPalace) -> None:
     migrate(app, peer.folder)
     ids = [drawer(app, f"d{number}").drawer_id for number in range(5)]
     found = app.palace.get_drawers(["d3", ids[0], "d1", ids[1]])
+    for text in (f"d3, {ids[0]},d1\n{ids[1]}", f'["d3", "{ids[0]}", "d1", "{ids[1]}"]'):
+        assert app.palace.get_drawers([text]).drawers == found.drawers
     assert [each.drawer_id for each in found.drawers] == [ids[3], ids[0], ids[1]]
     for wrong in ("nothing", "", "d_1", "x" * 9000, "a\0b", "\ud800"):
         with pytest.raises(InvalidArgument):
