@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,8 +124,11 @@ def read_ignore_rules(folder: Path, outer: IgnoreRules | None) -> Found:
 
 
 def read_own_rules(folder: Path, outer: IgnoreRules | None) -> Found:
-    """As `read_ignore_rules`, of its `.palaceignore` alone."""
-    return _read(folder / OWN, folder, outer, OWN)
+    """As `read_ignore_rules`, of its `.palaceignore` alone. One that is there and cannot be read ignores everything."""
+    rules, problems = _read(folder / OWN, folder, outer, OWN)
+    if rules is outer and problems and os.path.lexists(folder / OWN):
+        return IgnoreRules(OWN, _encoded(str(folder)).rstrip(b"/"), read_patterns(b"*"), outer), problems
+    return rules, problems
 
 
 def repository_rules(root: Path, outer: IgnoreRules | None, within: Sequence[Path] | None) -> Found:
@@ -176,6 +180,8 @@ def _read(file: Path, folder: Path, outer: IgnoreRules | None, kind: str = NAME)
         return outer, []
     except OSError as error:
         return outer, [SkippedFile(printable(source.name), f"unreadable: {error.strerror}")]
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):  # as shells of Windows write it
+        data = data.decode("utf-16", "replace").encode()
     patterns = read_patterns(data)
     too_long = any(len(line) > LONGEST_LINE for line in data.split(b"\n"))
     problems = [source.skipped(f"patterns of more than {LONGEST_LINE:,} bytes are not heeded")] if too_long else []

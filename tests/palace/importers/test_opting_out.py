@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,32 @@ def test_a_palaceignore_is_asked_before_a_gitignore(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("a.md\n", encoding="utf-8")
     rules(tmp_path, "!a.md\nb.md\n")
     assert found(tmp_path) == ["a.md"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_palaceignore_may_be_written_as_windows_writes_it(tmp_path: Path, encoding: str) -> None:
+    for name in ("a.md", "bär.md"):
+        (tmp_path / name).write_text("Text", encoding="utf-8")
+    mark = "" if encoding in ("utf-16", "utf-8-sig") else "\ufeff"
+    (tmp_path / ".palaceignore").write_bytes(f"{mark}# mine\r\nbär.md\r\n".encode(encoding))
+    assert found(tmp_path) == ["a.md"]
+
+
+def _link(file: Path) -> None:
+    (file.parent / "rules").write_text("nothing.md\n", encoding="utf-8")
+    file.symlink_to("rules")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, _link, os.mkfifo, lambda file: file.write_bytes(b"a" * 3 * 1024 * 1024)])
+def test_a_palaceignore_that_cannot_be_read_ignores_everything(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "a.md").write_text("Text", encoding="utf-8")
+    make(project / ".palaceignore")
+    (tmp_path / "b.md").write_text("Text", encoding="utf-8")
+    assert found(tmp_path) == ["b.md"]
+    assert skipped(tmp_path)["a.md"] == "ignored by .palaceignore"
+    assert documents(session(tmp_path / "s" / "s.jsonl", project)) == []
 
 
 @pytest.mark.parametrize("pattern", ["*", "/*", "**", "*\n!notes/"])
