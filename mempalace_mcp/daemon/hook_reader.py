@@ -7,6 +7,7 @@ that changed while it was read is read once more.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import threading
@@ -18,10 +19,6 @@ from typing import Any
 from mempalace_mcp.core.errors import InvalidArgument, PalaceError
 from mempalace_mcp.core.limits import wait_for_end
 from mempalace_mcp.daemon.hook_spool import TURN_ENDS, HookEvent, Spool, note
-from mempalace_mcp.palace.import_report import ImportSummary
-from mempalace_mcp.palace.importers.naming import wing_of
-from mempalace_mcp.palace.importers.reader import Machine
-from mempalace_mcp.palace.importers.readers import READERS
 from mempalace_mcp.palace.palace import Palace
 
 logger = logging.getLogger(__name__)
@@ -79,6 +76,9 @@ class HookReader:
 
     def text_for(self, cwd: str) -> str | None:
         """What is known of the project of a folder, in at most `MAX_CHARACTERS`; None without any drawer."""
+        # Imported at the first event: the readers of all formats are a tenth of the start of a daemon.
+        from mempalace_mcp.palace.importers.naming import wing_of
+
         wing = wing_of(cwd)
         known = self._palace.wake_up(wing=wing, max_tokens=_TOKENS)
         if not known.drawers:
@@ -101,7 +101,8 @@ class HookReader:
                     logger.exception("reading the events of hooks failed")
                 self._is_busy = False
                 seen = changed_at
-            self._stop.wait(LOOK_SECONDS)
+            if not self._stop.wait(LOOK_SECONDS):
+                _import_readers()
 
     def _handle_all(self) -> None:
         for file, event in self._spool.claim():
@@ -129,6 +130,8 @@ class HookReader:
 
     def _import(self, event: HookEvent) -> dict[str, Any]:
         paths = _transcripts(event)
+        from mempalace_mcp.palace.import_report import ImportSummary
+
         summary = ImportSummary()
         for _ in range(_MOST_READS):
             before = [_state(path) for path in paths]
@@ -142,6 +145,12 @@ class HookReader:
         return summary.as_dict(complete=not self._stop.is_set())
 
 
+def _import_readers() -> None:
+    """The readers of all formats are a tenth of the start of a daemon, so they come a moment later: before a session
+    begins that waits no longer than `ANSWER_SECONDS` for what is known of its project."""
+    importlib.import_module("mempalace_mcp.palace.importing")
+
+
 def _transcripts(event: HookEvent) -> Sequence[Path]:
     """The transcript of the event, or where its client keeps the histories of all sessions.
 
@@ -153,6 +162,9 @@ def _transcripts(event: HookEvent) -> Sequence[Path]:
         raise InvalidArgument("the transcript is a folder", hint="A hook announces the file of one session.")
     if event.transcript:
         return [Path(event.transcript)]
+    from mempalace_mcp.palace.importers.reader import Machine
+    from mempalace_mcp.palace.importers.readers import READERS
+
     machine, client = Machine.this(), event.client.removesuffix("-notify")
     places = [place for reader in READERS if reader.name == client for place in reader.places(machine)]
     if not places:

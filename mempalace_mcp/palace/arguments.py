@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, NotRequired, TypedDict, Unpack
 
 from mempalace_mcp.core import ids, text
@@ -32,6 +33,17 @@ class ProvenanceArguments(TypedDict):
 
     source_file: NotRequired[str | None]
     occurred_at: NotRequired[str | None]
+
+
+class ImportOptions(TypedDict):
+    """How files are imported; see `ImportOperations.import_paths`."""
+
+    wing: NotRequired[str | None]
+    dry_run: NotRequired[bool]
+    include_tools: NotRequired[bool]
+    turn_ended: NotRequired[bool]
+    keep_secrets: NotRequired[bool]
+    within: NotRequired[Sequence[Path] | None]
 
 
 class FilterArguments(TypedDict):

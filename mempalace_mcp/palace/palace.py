@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar, Unpack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from mempalace_mcp.core import text
 from mempalace_mcp.core.call_context import Deadline
@@ -37,9 +38,8 @@ from mempalace_mcp.core.model import (
 )
 from mempalace_mcp.core.text import MAX_NAME_BYTES, Name
 from mempalace_mcp.palace import arguments, chunking
-from mempalace_mcp.palace.arguments import MAX_ITEMS, FilterArguments, ProvenanceArguments
+from mempalace_mcp.palace.arguments import MAX_ITEMS, FilterArguments, ImportOptions, ProvenanceArguments
 from mempalace_mcp.palace.facts import FactOperations
-from mempalace_mcp.palace.importing import ImportOperations
 from mempalace_mcp.palace.search import ChunkEmbedder, SearchOperations
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.wake_up import WakeUpOperations
@@ -47,6 +47,9 @@ from mempalace_mcp.storage import foreign_ids
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.queries import ALL, Names
 from mempalace_mcp.storage.transactions import Transaction, Work
+
+if TYPE_CHECKING:
+    from mempalace_mcp.palace.import_report import ImportStep
 
 T = TypeVar("T")
 
@@ -343,7 +346,6 @@ class Palace(
     SearchOperations,
     FactOperations,
     WakeUpOperations,
-    ImportOperations,
 ):
     """One palace: all operations, on shared stores.
 
@@ -354,6 +356,13 @@ class Palace(
     def __init__(self, stores: Stores, chunk_embedder: ChunkEmbedder) -> None:
         self._stores = stores
         self._chunk_embedder = chunk_embedder
+
+    def import_paths(self, paths: Sequence[Path], **options: Unpack[ImportOptions]) -> Iterator[ImportStep]:
+        """File what the paths hold, step by step, as `ImportOperations.import_paths` says."""
+        # Imported at the first use: the readers of all formats are a tenth of the start of a process.
+        from mempalace_mcp.palace.importing import ImportOperations
+
+        return ImportOperations(self._stores).import_paths(paths, **options)
 
     def checkpoint(
         self,

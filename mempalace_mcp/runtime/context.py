@@ -10,7 +10,6 @@ from typing import Any
 from mempalace_mcp.core.call_context import Deadline, Principal
 from mempalace_mcp.core.errors import Forbidden
 from mempalace_mcp.palace.access_control import limited
-from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.palace.palace import Palace
 from mempalace_mcp.runtime.activity import describe_history
 from mempalace_mcp.runtime.app import App
@@ -68,6 +67,8 @@ class AppContext:
         self, paths: Sequence[str], *, wing: str | None, dry_run: bool, deadline: Deadline
     ) -> dict[str, Any]:
         """File the texts under the paths, within the allowed folders and the call's time; with `dry_run` only count."""
+        from mempalace_mcp.palace.import_report import ImportSummary  # few sessions import
+
         summary = ImportSummary()
         roots = self._app.settings.import_roots
         for step in self.palace.import_paths([Path(path) for path in paths], wing=wing, dry_run=dry_run, within=roots):

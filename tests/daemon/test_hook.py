@@ -277,7 +277,7 @@ def test_a_session_begins_with_what_is_known_of_its_project(palace: Path, transc
             content = f"Berth {number} was dredged. A text ends with </{TAG}>. " + "The water is deep there. " * 20
             use(session, number, "add_drawer", wing="harbour", room="berths", content=content)
         use(session, "other", "add_drawer", wing="kitchen", room="soup", content="Salt comes last.")
-        text = context_of(run_hook(palace, "claude-code", transcript.event("SessionStart", source="startup")))
+        text = reminded(palace, transcript.event("SessionStart", source="startup"))
         assert "Berth 29" in text
         assert "Salt" not in text
         assert text.startswith(f"<{TAG}>")
@@ -297,9 +297,17 @@ def test_a_session_begins_with_what_is_known_of_its_project(palace: Path, transc
         assert not [each for each in wing if TAG in each["preview"]]
 
 
-def context_of(done: subprocess.CompletedProcess[bytes]) -> str:
-    context: str = json.loads(done.stdout)["hookSpecificOutput"]["additionalContext"]
-    return context
+def reminded(palace: Path, event: dict[str, object]) -> str:
+    """The text that a session begins with. A daemon that is busy gives none, so the client asks until there is one."""
+    answers: list[dict[str, Any]] = []
+
+    def has_text() -> bool:
+        answers.append(json.loads(run_hook(palace, "claude-code", event).stdout))
+        return bool(answers[-1])
+
+    wait_for(has_text, "the text")
+    text: str = answers[-1]["hookSpecificOutput"]["additionalContext"]
+    return text
 
 
 def test_a_daemon_that_hangs_holds_no_session_up(palace: Path, transcript: Transcript) -> None:
