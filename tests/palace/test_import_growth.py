@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.call_context import Deadline
@@ -319,7 +319,8 @@ def some_cuts(dice: Random, data: bytes) -> Iterator[bytes]:
     yield data
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(seed=1557)  # a prompt is taken back, and later the user goes back to a point before it
 @given(seed=st.integers(0, 1 << 32))
 def test_a_file_that_is_read_as_it_grows_loses_and_doubles_nothing(
     tmp_path_factory: pytest.TempPathFactory, seed: int

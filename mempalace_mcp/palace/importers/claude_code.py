@@ -158,7 +158,8 @@ class _Turns:
             and opening.speaker is turn.speaker is Speaker.USER
             and not (exchange.is_answered or turn.goes_on)
             and tree.is_abandoned(opening.message_id)
-            and not tree.is_abandoned(turn.message_id)
+            # Beside each other they stay so, also if the user later goes back to a point before both.
+            and (tree.are_siblings(opening.message_id, turn.message_id) or not tree.is_abandoned(turn.message_id))
         )
 
     def next_exchange(self, source: Source, opening: Turn | None) -> Exchange:

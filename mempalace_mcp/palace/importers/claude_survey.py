@@ -182,6 +182,13 @@ class Tree:
         """Is this record in the file?"""
         return hash(uuid) in self.parents
 
+    def are_siblings(self, uuid: str | None, other: str | None) -> bool:
+        """Do both follow the same record?"""
+        if uuid is None or other is None:
+            return False
+        parent = self.parents.get(hash(uuid))
+        return parent is not None and parent == self.parents.get(hash(other))
+
     def is_abandoned(self, uuid: str | None) -> bool:
         """Did the user go back to a point before this prompt? Then the prompt follows a record of the branch that the
         session ends with, but is not on that branch."""
