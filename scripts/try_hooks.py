@@ -211,7 +211,6 @@ def try_client(trial: Trial, environment: Environment) -> tuple[list[str], int, 
             model.requests.clear()
             run(trial.command, home, environment, model)
             time.sleep(SETTLE_SECONDS)  # a daemon reads a transcript a moment after its hook
-        run([*PROGRAM, "import", "--agents", "--dry-run"], home, environment, model)  # starts a daemon if it has left
         events = json.loads(run([*PROGRAM, "hook", "status", "--json"], home, environment, model))["events"]
         drawers = json.loads(run([*PROGRAM, "search", "--json", QUESTION], home, environment, model))["results"]
         run([*PROGRAM, "daemon", "stop"], home, environment, model)

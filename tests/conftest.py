@@ -24,10 +24,6 @@ OWN_SETTINGS = ("PALACE_", "AGENT_")
 LONG = ("chaos", "cli", "clients", "conformance", "daemon", "fuzz", "packages", "soak")
 """Folders of tests that start processes for most of what they try. Other long ones are marked where they stand."""
 
-SHORTENED = ("clients", "daemon")
-MOST_CASES = 3
-"""More of them have a short form."""
-
 # Hypothesis' limits of time are timed assertions: they fail on a busy machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
@@ -39,25 +35,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what `-m "not long"` leaves out, so that the rest is over in a minute.
-
-    A test that starts processes for each of many cases has a short form, the first and the last of them, unless it is
-    named or THOROUGHNESS asks for all.
-    """
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `-m "not long"` leaves out, so that the rest is over in a minute."""
     tests = Path(__file__).parent
-    cases: dict[str, list[pytest.Item]] = {}
     for item in items:
-        folder = item.path.relative_to(tests).parts[0]
-        if folder in LONG:
+        if item.path.relative_to(tests).parts[0] in LONG:
             item.add_marker("long")
-        if folder in SHORTENED:
-            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    if int(os.environ.get("THOROUGHNESS", "1")) > 1 or any("::" in argument for argument in config.args):
-        return
-    left_out = {item for each in cases.values() if len(each) > MOST_CASES for item in each[1:-1]}
-    config.hook.pytest_deselected(items=list(left_out))
-    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(optionalhook=True)

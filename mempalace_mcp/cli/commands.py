@@ -384,7 +384,7 @@ def daemon_logs(palace: str | None, as_json: bool) -> None:
         click.echo(looking_after.logs(load_settings(os.environ, palace).palace, as_json), nl=as_json)
 
 
-@commands.group(invoke_without_command=False)
+@commands.group()
 def hook() -> None:
     """Take an event of a client: `mempalace-mcp hook CLIENT` is what clients run, with the event on stdin.
 
