@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -50,6 +51,11 @@ def drawers(app: App) -> list[Drawer]:
 
 def contents(app: App) -> set[str]:
     return {drawer.content for drawer in drawers(app)}
+
+
+def marks_in(text: str) -> set[str]:
+    """The prompts and answers of `some_session` in a text."""
+    return set(re.findall(r"<\d+(?:\.\d+)?>", text))
 
 
 def place(app: App, path: Path) -> Resume | None:
@@ -319,7 +325,11 @@ def some_cuts(dice: Random, data: bytes) -> Iterator[bytes]:
     yield data
 
 
-@settings(max_examples=30, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(seed=437112)  # so it is after a prompt that was taken back with its answer
+@example(seed=28231122)  # a prompt follows the report of a sub-agent
+@example(seed=850)  # the user goes back to the beginning after that
+@example(seed=1129426)  # a prompt that is filed is taken back
 @example(seed=1557)  # a prompt is taken back, and later the user goes back to a point before it
 @given(seed=st.integers(0, 1 << 32))
 def test_a_file_that_is_read_as_it_grows_loses_and_doubles_nothing(
@@ -341,7 +351,10 @@ def test_a_file_that_is_read_as_it_grows_loses_and_doubles_nothing(
             assert told["files"] or not told["filed"]
         found = "\n".join(sorted(contents(app)))
         again = run(app, path)
-        assert (again["filed"], again["updated"], again["unchanged"]) == (0, 0, len(drawers(app)))
+        assert (again["filed"], again["updated"]) == (0, 0)
+        # What was filed before the user took it back is a drawer of the palace, and no longer one of the file.
+        withdrawn = sum(1 for text in contents(app) if marks_in(text) and not marks_in(text) & marks_in(expected))
+        assert len(drawers(app)) - withdrawn <= again["unchanged"] <= len(drawers(app))
     for mark in [f"<{number}> ask" for number in range(9)] + [f"<{n}.{part}>" for n in range(9) for part in range(3)]:
         # a prompt may have been filed before the user took it back
         assert expected.count(mark) <= found.count(mark) <= 1, (seed, mark)

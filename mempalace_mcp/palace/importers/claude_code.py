@@ -152,14 +152,12 @@ class _Turns:
 
     def is_taken_back(self, exchange: Exchange, turn: Turn) -> bool:
         """Did the user take the prompt of the exchange back before it was answered, to type this turn instead?"""
-        opening, tree = exchange.opening, self.survey.tree
+        opening = exchange.opening
         return (
             opening is not None
             and opening.speaker is turn.speaker is Speaker.USER
             and not (exchange.is_answered or turn.goes_on)
-            and tree.is_abandoned(opening.message_id)
-            # Beside each other they stay so, also if the user later goes back to a point before both.
-            and (tree.are_siblings(opening.message_id, turn.message_id) or not tree.is_abandoned(turn.message_id))
+            and self.survey.tree.is_left_for(opening.message_id, turn.message_id)
         )
 
     def next_exchange(self, source: Source, opening: Turn | None) -> Exchange:

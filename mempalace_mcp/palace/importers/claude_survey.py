@@ -4,7 +4,7 @@ the branch that the session ends with."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -54,11 +54,11 @@ def survey(file: BinaryIO, before: int = 0) -> Survey:
     start = file.tell()
     queue, titles, tree = _Queue(), _Titles(), Tree()
     for number, record in read_records(file, LineFaults(), NOISE, before):
+        tree.add(record)
         if record.get("isSidechain"):
             continue
         queue.add(number, record)
         titles.add(record)
-        tree.add(record)
     file.seek(start)
     return Survey(frozenset(queue.alone()), queue.repeated, frozenset(queue.superseded), titles.best(tree), tree)
 
@@ -166,50 +166,63 @@ class Tree:
     parents: dict[int, int | None] = field(default_factory=dict)
     _leaf: int | None = None
     _path: set[int] | None = None
+    _known: dict[int, bool] = field(default_factory=dict)
 
     def add(self, record: Record) -> None:
-        """Add a record. At the boundary of a compaction, another field names the record before it."""
+        """Add a record. At the boundary of a compaction, another field names the record before it. No session ends with
+        a record of a sub-agent, but what follows one is still on the branch."""
         uuid = label(record.get("uuid"))
         if uuid is None:
             return
         parent = label(record.get("parentUuid")) or label(record.get("logicalParentUuid"))
         node = hash(uuid)
         self.parents.setdefault(node, None if parent is None else hash(parent))
-        if record.get("type") in ("user", "assistant"):
+        if record.get("type") in ("user", "assistant") and not record.get("isSidechain"):
             self._leaf = node
 
     def holds(self, uuid: str) -> bool:
         """Is this record in the file?"""
         return hash(uuid) in self.parents
 
-    def are_siblings(self, uuid: str | None, other: str | None) -> bool:
-        """Do both follow the same record?"""
-        if uuid is None or other is None:
+    def is_left_for(self, uuid: str | None, other: str | None) -> bool:
+        """Did the user go back to a point before the first record to go on with the other one? Where the user goes
+        later makes no difference, unless the session ends with the branch of the first one."""
+        if uuid is None or other is None or hash(uuid) in self._active():
             return False
-        parent = self.parents.get(hash(uuid))
-        return parent is not None and parent == self.parents.get(hash(other))
+        before = set(self._line_of(self.parents.get(hash(uuid))))
+        node = next((node for node in self._line_of(hash(other)) if node in before or node == hash(uuid)), None)
+        return node is not None and node != hash(uuid)
 
     def is_abandoned(self, uuid: str | None) -> bool:
         """Did the user go back to a point before this prompt? Then the prompt follows a record of the branch that the
         session ends with, but is not on that branch."""
         if uuid is None:
             return False
-        path = self._active()
-        node: int | None = hash(uuid)
-        if node in path:
-            return False
+        return hash(uuid) not in self._active() and self._joins(hash(uuid))
+
+    def _joins(self, start: int) -> bool:
+        """Does the line of a record lead to the branch that the session ends with? Each record is asked once: the line
+        of a large file that lacks a record is long, and never gets there."""
+        walked: list[int] = []
+        answer = False
+        for node in self._line_of(start):
+            if node in self._active() or node in self._known:
+                answer = self._known.get(node, True)
+                break
+            walked.append(node)
+        self._known.update(dict.fromkeys(walked, answer))
+        return answer
+
+    def _line_of(self, node: int | None) -> Iterator[int]:
+        """The record and those before it, as far as the file holds them."""
         seen: set[int] = set()
-        while node is not None and node not in seen and node not in path:
+        while node is not None and node not in seen:
             seen.add(node)
+            yield node
             node = self.parents.get(node)
-        return node is not None and node in path
 
     def _active(self) -> set[int]:
         """The branch that the session ends with."""
         if self._path is None:
-            self._path = set()
-            node = self._leaf
-            while node is not None and node not in self._path:
-                self._path.add(node)
-                node = self.parents.get(node)
+            self._path = set(self._line_of(self._leaf))
         return self._path
