@@ -28,9 +28,6 @@ logger = logging.getLogger(__name__)
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """Of one result; that of a call holds its content twice, as JSON and as text."""
 
-MAX_BYTES_IN_WRITER = 16 * 1024
-"""Longer calls take too long to read to run in the writer thread, where every other write would wait for them."""
-
 MAX_KEY_CHARACTERS = 128
 CLIENT_SCOPE = "client"
 """Begins the scope of all keys that clients choose; the rest of it separates the clients that can be told apart."""
@@ -165,7 +162,7 @@ class ToolCalls:
     def _runs_in_writer(self, request: RequestContext, tool: str) -> bool:
         """True if the call is one small write: then it needs no thread of its own, and no turn of the executor."""
         services = self._services
-        return request.size <= MAX_BYTES_IN_WRITER and services.tools.runs_in_writer(tool) and services.writer.has_room
+        return services.tools.runs_in_writer(tool, request.size) and services.writer.has_room
 
     async def _run(
         self, request: RequestContext, params: Json, progress: ProgressReporter | None, in_writer: bool

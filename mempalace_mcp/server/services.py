@@ -30,8 +30,8 @@ class Tools(Protocol):
         """The tools as `tools/list` lists them."""
         ...
 
-    def runs_in_writer(self, name: str) -> bool:
-        """True if all that the tool does is one small write."""
+    def runs_in_writer(self, name: str, size: int) -> bool:
+        """True if all that a call of the tool does, of so many bytes, is one small write."""
         ...
 
     def call(self, context: Any, name: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:

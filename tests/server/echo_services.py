@@ -42,7 +42,7 @@ class EchoTools:
             for name in names
         ]
 
-    def runs_in_writer(self, name: str) -> bool:
+    def runs_in_writer(self, name: str, size: int) -> bool:
         return False
 
     def call(self, context: Any, name: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:

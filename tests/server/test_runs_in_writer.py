@@ -15,9 +15,10 @@ from mempalace_mcp.daemon.daemon_session import ToolSelection, services_of
 from mempalace_mcp.runtime.activity import Transport
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.writer import GROUP_LIMIT
-from mempalace_mcp.server.calls import MAX_BYTES_IN_WRITER, ToolCalls
+from mempalace_mcp.server.calls import ToolCalls
 from mempalace_mcp.server.jsonrpc import Result
 from mempalace_mcp.server.request_context import RequestContext, SessionContext
+from mempalace_mcp.server.tools.registry import CORE
 from tests.palace.support import opened
 
 FACT = {"subject": "Ada", "predicate": "works at", "object": "Acme"}
@@ -27,6 +28,8 @@ BRIEF: dict[str, dict[str, str]] = {
     "kg_invalidate": {"subject": "Ada", "predicate": "works at", "object": "Initech"},
     "add_drawer": {"wing": "harbour", "room": "notes", "content": "The pier was mended in March."},
 }
+
+TOOLS = {tool.name: tool for tool in CORE}
 
 Ask = Callable[..., Any]
 
@@ -86,10 +89,19 @@ async def test_refuse_as_ever(app: App, ask: Ask) -> None:
     assert app.palace.kg_stats().facts == 0
 
 
-async def test_long_ones_take_a_thread(app: App, ask: Ask) -> None:
+@pytest.mark.parametrize("tool", ["kg_add", "add_drawer"])
+async def test_long_ones_take_a_thread(app: App, ask: Ask, tool: str) -> None:
     app.executor.close()
-    assert not (await ask("kg_add", FACT, size=MAX_BYTES_IN_WRITER)).content["isError"]
-    assert "closed" in (await ask("kg_add", FACT, size=MAX_BYTES_IN_WRITER + 1)).encoded.decode()
+    longest = TOOLS[tool].bytes_in_writer
+    assert longest >= 1024
+    assert not (await ask(tool, BRIEF[tool], size=longest)).content["isError"]
+    assert "closed" in (await ask(tool, BRIEF[tool], size=longest + 1)).encoded.decode()
+
+
+def test_texts_that_take_a_while_to_read_are_long() -> None:
+    """Every other write would wait for them."""
+    assert TOOLS["add_drawer"].bytes_in_writer <= 2048
+    assert not TOOLS["checkpoint"].bytes_in_writer
 
 
 async def test_take_turns_with_others_when_many_wait(app: App, ask: Ask) -> None:

@@ -11,6 +11,9 @@ from mempalace_mcp.server.tools.answers import LISTING_TOKENS, Json, count_fitti
 from mempalace_mcp.server.tools.schema import Cursor, Limit, Share
 from mempalace_mcp.server.tools.tool import Effect, ToolCall, tool
 
+_BYTES_IN_WRITER = 16 * 1024
+"""Of a call; a fact is read in no time."""
+
 
 class FactArguments(TypedDict):
     """A fact to record."""
@@ -113,7 +116,7 @@ class GraphStatisticsAnswer(TypedDict):
     "ISO 8601). Returns it; created false if it was known.",
     title="Add fact",
     effect=Effect.WRITE,
-    in_writer=True,
+    bytes_in_writer=_BYTES_IN_WRITER,
 )
 def kg_add(call: ToolCall, **fact: Unpack[FactArguments]) -> FactAddedAnswer:
     added = call.palace.kg_add(**fact, deadline=call.deadline)
@@ -166,7 +169,7 @@ def kg_query(
     "repeatedly). Returns it; known_at before still shows it.",
     title="End fact",
     effect=Effect.WRITE,
-    in_writer=True,
+    bytes_in_writer=_BYTES_IN_WRITER,
 )
 def kg_invalidate(call: ToolCall, **end: Unpack[FactEnd]) -> InvalidatedAnswer:
     fact = call.palace.kg_invalidate(**end, deadline=call.deadline)
@@ -177,7 +180,7 @@ def kg_invalidate(call: ToolCall, **end: Unpack[FactEnd]) -> InvalidatedAnswer:
     "End a fact and record its successor, at one instant, by default now; a date: at its end. Returns both.",
     title="Replace fact",
     effect=Effect.WRITE,
-    in_writer=True,
+    bytes_in_writer=_BYTES_IN_WRITER,
 )
 def kg_supersede(call: ToolCall, **succession: Unpack[Succession]) -> SupersededAnswer:
     ended, following = call.palace.kg_supersede(**succession, deadline=call.deadline)

@@ -112,9 +112,9 @@ class ToolTable:
             withheld={**self.withheld, **{name: reason for name, reason in reasons.items() if reason is not None}},
         )
 
-    def runs_in_writer(self, name: str) -> bool:
-        """True if the tool of that name does nothing but one small write."""
-        return name in self.offers and self.offers[name].tool.in_writer
+    def runs_in_writer(self, name: str, size: int) -> bool:
+        """True if a call of the tool of that name, of so many bytes, does nothing but one small write."""
+        return name in self.offers and size <= self.offers[name].tool.bytes_in_writer
 
     def call(self, context: ToolContext, name: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Run one tool and return its answer, which is JSON-safe and matches the tool's output schema.

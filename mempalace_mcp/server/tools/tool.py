@@ -75,7 +75,7 @@ class Tool:
     destructive: bool
     idempotent: bool
     within_wings: bool
-    in_writer: bool
+    bytes_in_writer: int
 
     @property
     def name(self) -> str:
@@ -118,7 +118,7 @@ def tool(
     destructive: bool = False,
     idempotent: bool = True,
     within_wings: bool = False,
-    in_writer: bool = False,
+    bytes_in_writer: int = 0,
 ) -> Callable[[Function], Tool]:
     """Make a tool of a typed function: its name, its parameters behind the `ToolCall`, and its answer are the tool's.
 
@@ -128,7 +128,8 @@ def tool(
         destructive: it replaces or removes what was there.
         idempotent: a second identical call changes nothing more.
         within_wings: all it shows and changes stands in wings, so that callers limited to some may have it, too.
-        in_writer: all it does is one small write, so that it may run inside the transaction of that write.
+        bytes_in_writer: all it does is one small write, so that a call of at most so many bytes may run inside the
+            transaction of that write. A longer one takes too long to read there, where every other write waits for it.
     """
 
     def make(function: Function) -> Tool:
@@ -140,7 +141,7 @@ def tool(
             destructive=destructive,
             idempotent=idempotent,
             within_wings=within_wings,
-            in_writer=in_writer,
+            bytes_in_writer=bytes_in_writer,
         )
 
     return make
