@@ -39,8 +39,9 @@ from mempalace_mcp.core.model import (
 from mempalace_mcp.core.text import MAX_NAME_BYTES, Name
 from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.arguments import MAX_ITEMS, FilterArguments, ImportOptions, ProvenanceArguments
+from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
 from mempalace_mcp.palace.facts import FactOperations
-from mempalace_mcp.palace.search import ChunkEmbedder, SearchOperations
+from mempalace_mcp.palace.search import SearchOperations
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.wake_up import WakeUpOperations
 from mempalace_mcp.storage import foreign_ids

@@ -1,15 +1,12 @@
-"""Search by meaning and by words, and the embedding of pending chunks that it relies on.
+"""Search by meaning and by words.
 
 A search prepares its query, gathers candidates from the vector index and the full-text index, joins them with the live
-drawers of one snapshot, and ranks them. New chunks get their vectors after their drawer was acknowledged, never inside
-its transaction.
+drawers of one snapshot, and ranks them.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,19 +16,16 @@ from mempalace_mcp.core import text
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import EmbedderUnavailable, InvalidArgument, ModelMismatch, PalaceCorrupt, PalaceError
 from mempalace_mcp.core.model import (
-    Chunk,
     Drawer,
     DrawerFilter,
     Duplicate,
     DuplicateReport,
     Hit,
-    ModelStamp,
-    Priority,
     SearchMode,
     SearchResult,
 )
-from mempalace_mcp.embedding.encoder import Embedder
 from mempalace_mcp.palace import arguments, chunking
+from mempalace_mcp.palace.chunk_embedder import PENDING_AT_ONCE, ChunkEmbedder
 from mempalace_mcp.palace.ranking import BM25_FLOOR, Candidate, Ranked, rank, spread
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.token_estimate import estimate_tokens, fitting
@@ -39,8 +33,6 @@ from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.drawers import ChunkRow
 from mempalace_mcp.storage.lexical import Holders, Weighed, find_verbatim
 from mempalace_mcp.storage.query_terms import is_symbolic
-from mempalace_mcp.storage.transactions import Transaction
-from mempalace_mcp.storage.vectors.log import REINDEX
 from mempalace_mcp.storage.word_table import WordsUnreadable
 
 Vector = NDArray[np.float32]
@@ -49,14 +41,6 @@ POOL = 50
 """Candidates of each index; 30, 50 and 100 rank alike."""
 WIDER_POOL = 500
 DUPLICATE_POOL = 20
-PENDING_AT_ONCE = 16
-"""Pending chunks that a search embeds before it begins."""
-FLOOD = 128
-"""With more than `FLOOD * PENDING_AT_ONCE` chunks pending, a search embeds none and leaves them to the indexer.
-
-So many an agent may have filed just before it searches. With a limit of 64 chunks in all, recall at 10 fell by a point
-(LoCoMo, asked at once). Embedding 16 chunks adds 60 ms to each search for as long as some are pending.
-"""
 EMBEDDING_SECONDS = 5.0
 LOADING_SECONDS = 1.0
 """How long the first search waits for the model to load; then it goes by words alone."""
@@ -65,102 +49,6 @@ LONG_QUERY = 2000
 QUERY_END = 500
 MIN_TOKENS = 16
 MAX_TOKENS = 100_000
-
-
-class ChunkEmbedder:
-    """Embeds pending chunks and stores their vectors."""
-
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
-        self._interactive = threading.Lock()
-        self._last_begun = self._last_ended = 0  # numbers of batches that searches embedded; ended ones succeeded
-
-    def embed_pending(self, limit: int, priority: Priority, deadline: Deadline) -> int:
-        """Embed up to `limit` pending chunks of a priority and commit their vectors; returns how many.
-
-        Raises:
-            EmbedderUnavailable: the model is not loaded.
-            ModelMismatch: the palace holds vectors of another model.
-            DeadlineExceeded: the embedder or the writer was not free in time.
-        """
-        if priority is Priority.BULK:
-            return self._embed(limit, priority, deadline)
-        with self._exclusive(deadline):
-            return self._embed(limit, priority, deadline)
-
-    def embed_recent(self, limit: int, deadline: Deadline) -> int:
-        """Embed up to `limit` pending interactive chunks; returns how many.
-
-        Returns 0 when `FLOOD` times as many are pending. Concurrent callers share a batch: one that began after they
-        called contains everything that was pending then.
-
-        Raises:
-            EmbedderUnavailable, ModelMismatch, DeadlineExceeded: as `embed_pending`.
-        """
-        with self._stores.reader.read() as connection:
-            self.check_model(connection, self._stores.embedder.get().stamp)
-            pending = self._stores.drawers.pending_counts(connection).interactive
-        if not 0 < pending <= FLOOD * limit:
-            return 0
-        last_begun = self._last_begun
-        with self._exclusive(deadline):
-            if self._last_ended > last_begun:
-                return 0
-            self._last_begun += 1
-            embedded = self._embed(limit, Priority.INTERACTIVE, deadline)
-            self._last_ended = self._last_begun
-            return embedded
-
-    def check_model(self, connection: Connection, stamp: ModelStamp) -> None:
-        """Return if the palace has vectors of this model only, or none.
-
-        Raises:
-            ModelMismatch: it has vectors of another model.
-        """
-        stored = self._stores.drawers.model_stamp(connection)
-        if stored is not None and stored != stamp:
-            raise ModelMismatch(
-                f"the palace's vectors are of {_describe(stored)}, this program embeds with {_describe(stamp)}",
-                hint=f"{REINDEX} Search by words works meanwhile.",
-            )
-
-    def forget_vectors(self, deadline: Deadline) -> int:
-        """Make every live chunk pending again and forget the model; returns how many."""
-        return self._stores.writer.write(self._stores.drawers.forget_vectors, deadline)
-
-    @contextmanager
-    def _exclusive(self, deadline: Deadline) -> Iterator[None]:
-        """Only one thread embeds interactive chunks at a time; it may hold the lock while it waits for the writer."""
-        while not self._interactive.acquire(timeout=deadline.remaining):
-            deadline.check("the embedder, which another call uses")
-        try:
-            yield
-        finally:
-            self._interactive.release()
-
-    def _embed(self, limit: int, priority: Priority, deadline: Deadline) -> int:
-        embedder = self._stores.embedder.get()
-        with self._stores.reader.read() as connection:
-            chunks = self._stores.drawers.pending(connection, limit, priority)
-            self.check_model(connection, embedder.stamp)
-        return self._store(chunks, embedder, deadline) if chunks else 0
-
-    def _store(self, chunks: list[Chunk], embedder: Embedder, deadline: Deadline) -> int:
-        vectors = embedder.embed([chunk.text for chunk in chunks])
-        rows = [(chunk.chunk, vector.tobytes()) for chunk, vector in zip(chunks, vectors, strict=True)]
-        drawers = self._stores.drawers
-
-        def work(tx: Transaction) -> int:
-            self.check_model(tx.connection, embedder.stamp)
-            if drawers.model_stamp(tx.connection) is None:
-                drawers.set_model_stamp(tx, embedder.stamp)
-            return drawers.store_vectors(tx, rows)
-
-        return self._stores.writer.write(work, deadline)
-
-
-def _describe(stamp: ModelStamp) -> str:
-    return f"{stamp.name} ({stamp.quantization}, {stamp.dimension} dimensions)"
 
 
 @dataclass(frozen=True, slots=True)

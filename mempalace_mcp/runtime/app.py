@@ -12,8 +12,8 @@ from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.limits import ConcurrencyLimiter
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.embedding.background import BackgroundEmbedder
+from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
 from mempalace_mcp.palace.palace import Palace
-from mempalace_mcp.palace.search import ChunkEmbedder
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.runtime.activity import Activity
 from mempalace_mcp.runtime.event_loop import Heartbeat

@@ -18,7 +18,7 @@ from mempalace_mcp.core.figures import gauge
 from mempalace_mcp.core.limits import wait_for_end
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.model import Priority
-from mempalace_mcp.palace.search import ChunkEmbedder
+from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.token_cache import TokenCacheFiller
 from mempalace_mcp.storage.transactions import prune

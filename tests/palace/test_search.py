@@ -19,7 +19,7 @@ from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import DeadlineExceeded, EmbedderUnavailable, InvalidArgument, PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter, Priority, SearchMode
-from mempalace_mcp.palace.search import FLOOD, PENDING_AT_ONCE
+from mempalace_mcp.palace.chunk_embedder import FLOOD, PENDING_AT_ONCE
 from mempalace_mcp.palace.token_estimate import estimate_tokens
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.storage.lexical import find_verbatim
