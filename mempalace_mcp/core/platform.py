@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import sys
 
 TYPE_CHECKING = False  # as in `typing`, which is too large for a bridge
 if TYPE_CHECKING:
     import select
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 if sys.platform == "win32":
@@ -21,6 +22,7 @@ if sys.platform == "win32":
     import time
 else:
     import fcntl
+    import termios
 
 HAS_DAEMON = sys.platform != "win32"
 """On Windows no lock passes on to a child, so each session serves itself there."""
@@ -150,6 +152,35 @@ def poll_writable(descriptor: int) -> select.poll | None:
     readiness = select.poll()
     readiness.register(descriptor, select.POLLOUT)
     return readiness
+
+
+_SURE_BYTES = 4096
+"""So much every pipe and socket takes at once when it is writable."""
+
+
+def write_capacity(descriptor: int) -> Callable[[], int]:
+    """A function that says how many bytes the descriptor, when it is writable, takes without waiting for its reader.
+
+    An answer that is written in one piece wakes its reader once.
+    """
+    if sys.platform == "linux":
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISFIFO(mode):
+            return lambda: _pipe_capacity(descriptor)
+        if stat.S_ISSOCK(mode):
+            with socket.socket(fileno=os.dup(descriptor)) as copy:
+                if copy.family == socket.AF_UNIX and copy.type == socket.SOCK_STREAM:
+                    # Writable means that a quarter of the buffer is used at most. A piece of nearly half its size goes
+                    # into it undivided then (`unix_writable` and `unix_stream_sendmsg` of Linux).
+                    half = copy.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2 - 64
+                    return lambda: half
+    return lambda: _SURE_BYTES
+
+
+def _pipe_capacity(descriptor: int) -> int:
+    """The whole size of the pipe when it is empty: bytes that wait may fill any number of its pages."""
+    unread = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
+    return _SURE_BYTES if any(unread) else fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
 
 
 def raise_file_limit(wanted: int) -> None:

@@ -31,9 +31,9 @@ from mempalace_mcp.daemon.ipc import (
     RUNNING_ALONE,
     DaemonConnection,
     Frame,
-    WriteBuffer,
 )
 from mempalace_mcp.daemon.pending import PendingRequest, PendingRequests, parse
+from mempalace_mcp.daemon.write_buffer import WriteBuffer
 from mempalace_mcp.server.lines import LineSplitter, Overlong
 
 _READ_BYTES = 65536
@@ -315,7 +315,7 @@ class Bridge:
         """
         connection = self._connection
         limit = 1 if self._in_quarantine else OUTSTANDING
-        while connection is not None and connection.has_room:
+        while connection is not None and self._pending.has_unsent and connection.has_room:
             has_turn = self._pending.outstanding < limit and self._client.has_room
             entry = self._pending.send_next(requests=has_turn)
             if entry is None:
@@ -324,8 +324,10 @@ class Bridge:
 
     def _send_entry(self, connection: DaemonConnection, entry: PendingRequest) -> None:
         mark = RUN_ALONE if entry.is_suspected else REDELIVERED if entry.redelivered else ""
-        with contextlib.suppress(OSError):  # the daemon is gone, which the other thread will see
+        try:
             connection.send(Frame(entry.sequence, entry.line, mark))
+        except OSError:  # the daemon is gone, which the other thread will see
+            return
 
     def _receive_frame(self, frame: Frame) -> bool:
         """Handle a frame of the daemon; True if it says that it leaves."""
@@ -342,7 +344,8 @@ class Bridge:
             return False
         entry = self._pending.settle(frame.sequence, frame.line)
         self._trouble_since = None
-        self._send_more()
+        if self._pending.has_unsent:
+            self._send_more()
         # Last: a client that reads the answer may send its next line at once, and the other thread must be free to run.
         if entry is not None and frame.line and not entry.replayed:
             self._client.write(frame.line)

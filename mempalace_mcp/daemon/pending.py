@@ -44,6 +44,7 @@ class PendingRequest:
     """One message of the client, or one that the bridge replays to give a new daemon the session's state (`replayed`).
 
     `is_request`: it will be answered. A line that cannot be parsed is one, too: a refusal answers it.
+    `is_ordered`: the requests before it must be sent first.
     `is_standing`: a request that stays open as long as the session, so its answer is not waited for.
     `redelivered`: an earlier daemon had it.
     `running_alone`: a daemon runs it with no other suspected message beside it.
@@ -54,6 +55,7 @@ class PendingRequest:
         "cancelled",
         "deaths",
         "deaths_alone",
+        "is_ordered",
         "is_request",
         "is_standing",
         "key",
@@ -74,6 +76,7 @@ class PendingRequest:
         self.method = message.get("method")
         self.is_standing = self.method == LISTEN
         self.is_request = ("id" in message or not message) and not self.is_standing
+        self.is_ordered = self.is_request or self.method == INITIALIZED
         self.key = _key(message)
         self.sent = False
         self.redelivered = replayed
@@ -81,11 +84,6 @@ class PendingRequest:
         self.cancelled = False
         self.deaths = 0
         self.deaths_alone = 0
-
-    @property
-    def is_ordered(self) -> bool:
-        """Must the requests before it be sent first?"""
-        return self.is_request or self.method == INITIALIZED
 
     @property
     def is_suspected(self) -> bool:
@@ -139,14 +137,16 @@ class PendingRequests:
         """Long lines, whose ids are not known yet."""
         self._bytes = self._standing = self._last = 0
         self._state: dict[object, bytes] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self.outstanding = 0
         """Requests sent and not settled."""
 
     def add(self, line: bytes, *, replayed: bool = False) -> PendingRequest:
         """Add a message. A cancellation removes its request if that was not sent, else marks it as cancelled."""
-        with self._changed:
-            self._changed.wait_for(lambda: replayed or self._bytes < MAX_BYTES)
+        with self._lock:
+            if self._bytes >= MAX_BYTES and not replayed:
+                self._changed.wait_for(lambda: self._bytes < MAX_BYTES)
             self._last += 1
             entry = PendingRequest(self._last, line, replayed=replayed)
             self._insert(entry)
@@ -157,7 +157,7 @@ class PendingRequests:
 
     def send_next(self, *, requests: bool) -> PendingRequest | None:
         """The next message to send, marked as sent; a request only if `requests` allows."""
-        with self._changed:
+        with self._lock:
             first = next(iter(self._ordered.values()), None)
             if first is not None and first.is_request and not requests:
                 first = None
@@ -172,14 +172,14 @@ class PendingRequests:
 
     def note_sent(self, entry: PendingRequest) -> None:
         """Mark as sent. Call it before sending: the answer may arrive at once."""
-        with self._changed:
+        with self._lock:
             self._queue(entry).pop(entry.sequence, None)
             entry.sent = True
             self.outstanding += entry.is_request
 
     def settle(self, sequence: int, answer: bytes = b"") -> PendingRequest | None:
         """Remove a message that the daemon is done with; its entry, or None if there is none."""
-        with self._changed:
+        with self._lock:
             entry = self._entries.get(sequence)
             if entry is not None:
                 self._remove(entry)
@@ -200,8 +200,13 @@ class PendingRequests:
 
     def in_flight(self) -> list[PendingRequest]:
         """All unsettled messages, oldest first."""
-        with self._changed:
+        with self._lock:
             return list(self._entries.values())
+
+    @property
+    def has_unsent(self) -> bool:
+        """Does a message wait to be sent?"""
+        return bool(self._ordered or self._others)
 
     @property
     def is_empty(self) -> bool:
@@ -234,7 +239,7 @@ class PendingRequests:
 
     def requeue(self) -> None:
         """The connection is gone: queue all messages again, except cancelled ones and cancellations."""
-        with self._changed:
+        with self._lock:
             self._ordered.clear()
             self._others.clear()
             self.outstanding = 0
@@ -249,12 +254,12 @@ class PendingRequests:
 
     def wait_until_empty(self, seconds: float) -> bool:
         """Wait until everything is settled; False if that took longer."""
-        with self._changed:
+        with self._lock:
             return self._changed.wait_for(lambda: not self._has_work(), seconds)
 
     def drain(self, seconds: float) -> bool:
         """Wait until everything is settled; False once nothing happened for so many seconds."""
-        with self._changed:
+        with self._lock:
             while self._has_work():
                 if not self._changed.wait(seconds):
                     return False
@@ -262,7 +267,7 @@ class PendingRequests:
 
     def wait_until_needed(self, seconds: float | None = None) -> bool:
         """Wait until there is an unsettled message; False if that took longer."""
-        with self._changed:
+        with self._lock:
             return self._changed.wait_for(self._has_work, seconds)
 
     def _has_work(self) -> bool:

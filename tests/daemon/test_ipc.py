@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -15,12 +12,10 @@ from mempalace_mcp.daemon.ipc import (
     ClientHello,
     DaemonAddress,
     Frame,
-    WriteBuffer,
     identity_of,
     is_newer,
     settings_of,
 )
-from tests.server.clients import PATIENCE
 
 
 @given(st.integers(0, 2**63), st.sampled_from(["", "?", "!"]), st.binary(max_size=40).filter(lambda b: b"\n" not in b))
@@ -96,45 +91,3 @@ def test_an_address_is_read_as_written_and_removed_by_its_owner_alone(tmp_path: 
 def test_a_directory_is_known_by_more_than_its_path(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     assert identity_of(str(tmp_path / "link")) == identity_of(str(tmp_path))
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes there do not tell")
-def test_bytes_reach_a_slow_reader_in_their_order_and_nobody_waits_for_it() -> None:
-    source, sink = os.pipe()
-    room = threading.Event()
-    out = WriteBuffer(sink, lambda data: os.write(sink, data), 100_000, room.set)
-    parts = [bytes([number]) * 50_000 for number in range(10)]
-    for part in parts:
-        out.put(part)
-    assert not out.has_room
-    assert not out.drain(0)
-    got = b""
-    while len(got) < 500_000:
-        got += os.read(source, 65_536)
-    assert got == b"".join(parts)
-    assert out.drain(PATIENCE)
-    assert room.wait(PATIENCE)
-    assert (out.has_room, out.pending) == (True, 0)
-    out.put(b"again")
-    assert os.read(source, 100) == b"again"
-    os.close(source)
-    with pytest.raises(BrokenPipeError):
-        out.put(b"to nobody")
-    os.close(sink)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes there do not tell")
-def test_a_reader_that_goes_while_much_waits_for_it_is_told_of() -> None:
-    source, sink = os.pipe()
-    lost = threading.Event()
-    out = WriteBuffer(sink, lambda data: os.write(sink, data), 1000, on_lost=lost.set)
-    out.put(b"x" * 1_000_000)
-    waiting = threading.Thread(target=out.wait_below, args=(1000,))
-    waiting.start()
-    os.close(source)
-    assert lost.wait(PATIENCE)
-    waiting.join(PATIENCE)
-    assert not waiting.is_alive()
-    with pytest.raises(BrokenPipeError):
-        out.put(b"more")
-    os.close(sink)
