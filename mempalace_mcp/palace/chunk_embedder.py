@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from mempalace_mcp.core.call_context import Deadline
-from mempalace_mcp.core.errors import ModelMismatch
+from mempalace_mcp.core.errors import Busy, ModelMismatch
 from mempalace_mcp.core.model import Chunk, ModelStamp, Priority
 from mempalace_mcp.embedding.encoder import Embedder
 from mempalace_mcp.palace.stores import Stores
-from mempalace_mcp.storage.connection import Connection
+from mempalace_mcp.storage.connection import Connection, DataVersion
 from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.vectors.log import REINDEX
 
@@ -25,12 +26,21 @@ So many an agent may have filed just before it searches. With a limit of 64 chun
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A version of the palace's data, and the model of the embedder that looked at it."""
+
+    version: DataVersion
+    stamp: ModelStamp
+
+
 class ChunkEmbedder:
     """Embeds pending chunks and stores their vectors."""
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
         self._interactive = threading.Lock()
+        self._nothing_pending: _Seen | None = None
         self._last_begun = self._last_ended = 0  # numbers of batches that searches embedded; ended ones succeeded
 
     def embed_pending(self, limit: int, priority: Priority, deadline: Deadline) -> int:
@@ -55,10 +65,7 @@ class ChunkEmbedder:
         Raises:
             EmbedderUnavailable, ModelMismatch, DeadlineExceeded: as `embed_pending`.
         """
-        with self._stores.reader.read() as connection:
-            self.check_model(connection, self._stores.embedder.get().stamp)
-            pending = self._stores.drawers.pending_counts(connection).interactive
-        if not 0 < pending <= FLOOD * limit:
+        if not 0 < self._recently_pending() <= FLOOD * limit:
             return 0
         last_begun = self._last_begun
         with self._exclusive(deadline):
@@ -68,6 +75,28 @@ class ChunkEmbedder:
             embedded = self._embed(limit, Priority.INTERACTIVE, deadline)
             self._last_ended = self._last_begun
             return embedded
+
+    def _recently_pending(self) -> int:
+        """How many interactive chunks are pending; none is looked for until somebody commits after none was there."""
+        stamp = self._stores.embedder.get().stamp
+        seen = self._nothing_pending
+        version = seen.version if seen is not None and seen.stamp == stamp else None
+        try:
+            found = self._stores.reader.read_if_changed(
+                version, lambda connection: self._count_recent(connection, stamp)
+            )
+        except Busy:  # it does not wait, which a search can
+            with self._stores.reader.read() as connection:
+                return self._count_recent(connection, stamp)
+        if found is None:
+            return 0
+        version, pending = found
+        self._nothing_pending = None if pending else _Seen(version, stamp)
+        return pending
+
+    def _count_recent(self, connection: Connection, stamp: ModelStamp) -> int:
+        self.check_model(connection, stamp)
+        return self._stores.drawers.pending_counts(connection).interactive
 
     def check_model(self, connection: Connection, stamp: ModelStamp) -> None:
         """Return if the palace has vectors of this model only, or none.
