@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -163,6 +164,8 @@ _TIME = r"\d{2}:\d{2}(:\d{2}([.,]\d{1,6}\d*)?)?"
 _OFFSET = r"[Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?"
 _INSTANT = re.compile(rf"(?P<local>\d{{4}}-\d{{2}}-\d{{2}}[Tt ]{_TIME})(?: ?(?P<offset>{_OFFSET}))?", re.ASCII)
 _LONGEST = 40
+_FORMATTED = 4096
+"""Instants whose text is remembered: listings show the same ones again and again."""
 _DAYS = {"today": 0, "yesterday": -1, "tomorrow": 1}
 
 
@@ -193,6 +196,7 @@ FIRST_INSTANT: Instant = from_datetime(datetime.min.replace(tzinfo=UTC))
 LAST_INSTANT: Instant = from_datetime(datetime.max.replace(tzinfo=UTC))
 
 
+@lru_cache(_FORMATTED)
 def format_instant(instant: Instant) -> str:
     """ISO 8601 with `Z`; the fraction is left out when it is zero."""
     return to_datetime(instant).isoformat().replace("+00:00", "Z")

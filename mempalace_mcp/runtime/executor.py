@@ -113,7 +113,8 @@ class Executor:
         self._threads = threads
         self._waiting_limit = waiting_limit
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="palace")
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._queue: FairQueue[_Call[Any]] = FairQueue()
         self._workers = 0
         self._running: dict[_Call[Any], float] = {}
@@ -142,7 +143,7 @@ class Executor:
 
     def statistics(self) -> ExecutorStatistics:
         """The figures now."""
-        with self._changed:
+        with self._lock:
             return ExecutorStatistics(
                 threads=self._threads,
                 running=len(self._running),
@@ -154,13 +155,13 @@ class Executor:
 
     def close(self, timeout: float = CLOSE_SECONDS) -> bool:
         """Refuse the waiting calls and wait for the running ones; False if some still run after `timeout` seconds."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             waiting = self._queue.clear()
         for call in waiting:
             if call.outcome.set_running_or_notify_cancel():
                 call.outcome.set_exception(_closed())
-        with self._changed:
+        with self._lock:
             ended = self._changed.wait_for(lambda: not self._running, timeout)
             if not ended:
                 logger.warning("%d calls have not ended within %.0f s; they are left", len(self._running), timeout)
@@ -168,7 +169,7 @@ class Executor:
         return ended
 
     def _admit(self, call: _Call[Any]) -> None:
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise _closed()
             self._verify_room(call.client)
@@ -196,14 +197,14 @@ class Executor:
     def _cancel(self, call: _Call[Any]) -> None:
         """Remove a call from the queue, if it has not begun."""
         call.outcome.cancel()
-        with self._changed:
+        with self._lock:
             self._queue.remove(call.client, call)
 
     def _work(self) -> None:
         """Run waiting calls until there are none. Each worker occupies a thread of the pool."""
         while (call := self._begin_next()) is not None:
             result, error = _attempt(call.function)
-            with self._changed:
+            with self._lock:
                 self._end(call)  # before the caller wakes, so that it finds its thread free
             if error is None:
                 call.outcome.set_result(result)
@@ -212,7 +213,7 @@ class Executor:
             del result, error  # the error's traceback refers to this frame by way of `_attempt`'s
 
     def _begin_next(self) -> _Call[Any] | None:
-        with self._changed:
+        with self._lock:
             while (call := self._queue.take(self._may_begin)) is not None:
                 if call.outcome.set_running_or_notify_cancel():
                     self._running[call] = time.monotonic()

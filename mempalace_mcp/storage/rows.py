@@ -50,7 +50,11 @@ def read_drawers(connection: Connection, column: str, keys: Sequence[int | str])
 
 def _read_drawer(row: tuple[Any, ...]) -> Drawer:
     wing, room, metadata, *values = row
-    return Drawer(wing=wing, room=room, metadata=json.loads(metadata), **dict(zip(_DRAWER, values, strict=True)))
+    return Drawer(wing=wing, room=room, metadata=_read_metadata(metadata), **dict(zip(_DRAWER, values, strict=True)))
+
+
+def _read_metadata(written: str) -> Metadata:
+    return {} if written == "{}" else json.loads(written)  # most drawers have none
 
 
 def read_versions(connection: Connection, drawer_id: str) -> list[DrawerVersion]:
@@ -61,7 +65,7 @@ def read_versions(connection: Connection, drawer_id: str) -> list[DrawerVersion]
         (drawer_id,),
     )
     return [
-        DrawerVersion(metadata=json.loads(metadata), **dict(zip(_VERSION, values, strict=True)))
+        DrawerVersion(metadata=_read_metadata(metadata), **dict(zip(_VERSION, values, strict=True)))
         for metadata, *values in rows
     ]
 

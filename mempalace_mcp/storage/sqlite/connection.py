@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
+from weakref import ref
 
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import (
@@ -141,6 +141,10 @@ class SqliteDialect(Dialect):
         return f"INDEXED BY {name}"
 
 
+_MANY_CURSORS = 1000
+"""So many are noted between two looks at which are still there."""
+
+
 class SqliteConnection(sqlite3.Connection):
     """A connection that can end every statement begun on it.
 
@@ -152,12 +156,17 @@ class SqliteConnection(sqlite3.Connection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+        # A `WeakSet` would double the time of a short statement.
+        self._cursors: list[ref[sqlite3.Cursor]] = []
+        self._many = _MANY_CURSORS
 
     def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
         """A new cursor."""
         cursor = super().cursor(factory)
-        self._cursors.add(cursor)
+        self._cursors.append(ref(cursor))
+        if len(self._cursors) > self._many:
+            self._cursors = [alive for alive in self._cursors if alive() is not None]
+            self._many = 2 * len(self._cursors) + _MANY_CURSORS
         return cursor
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
@@ -177,8 +186,10 @@ class SqliteConnection(sqlite3.Connection):
 
     def close_cursors(self) -> None:
         """Close all cursors, and so end their statements."""
-        for cursor in list(self._cursors):
-            cursor.close()
+        for alive in self._cursors:
+            cursor = alive()
+            if cursor is not None:
+                cursor.close()
         self._cursors.clear()
 
     def roll_back(self) -> None:
@@ -426,7 +437,8 @@ class ReaderPool:
         self._idle: list[SqliteConnection] = []
         self._lent = 0
         self._closed = False
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._reserved: SqliteConnection | None = None
         self._reserving = threading.Lock()
 
@@ -471,7 +483,7 @@ class ReaderPool:
 
     def close(self) -> None:
         """Refuse further readers, wait a little for active ones, close the rest. Idempotent."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._lent, CLOSE_SECONDS)
@@ -484,8 +496,8 @@ class ReaderPool:
             connection.close()
 
     def _take(self) -> SqliteConnection:
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._closed or self._lent < self.limit, WAIT_SECONDS):
+        with self._lock:
+            if not self._is_free() and not self._changed.wait_for(self._is_free, WAIT_SECONDS):
                 raise Busy(f"all {self.limit} connections for reading are in use", hint="Try again.")
             if self._closed:
                 raise PoolClosed
@@ -495,14 +507,17 @@ class ReaderPool:
         try:
             return self._open_connection()
         except BaseException:  # the place in the pool must become free
-            with self._changed:
+            with self._lock:
                 self._lent -= 1
                 self._changed.notify_all()
             raise
 
+    def _is_free(self) -> bool:
+        return self._closed or self._lent < self.limit
+
     def _give_back(self, connection: SqliteConnection) -> None:
         usable = _rolled_back(connection)
-        with self._changed:
+        with self._lock:
             self._lent -= 1
             keep = usable and not self._closed
             if keep:
