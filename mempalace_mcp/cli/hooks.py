@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mempalace_mcp.daemon.hook_spool import Spool, noted
+from mempalace_mcp.daemon.hook_spool import COUNTS, Spool, noted
 
 SHOWN = 20
-_COUNTS = ("filed", "updated", "unchanged", "characters")
+_SHOWN_COUNTS = (*COUNTS, "characters")
 
 
 def hook_status(palace: Path, as_json: bool) -> str:
@@ -23,13 +23,15 @@ def hook_status(palace: Path, as_json: bool) -> str:
         return "No hook has announced anything yet. `mempalace-mcp setup` connects clients and their hooks."
     lines = [_line(entry) for entry in entries[-SHOWN:]]
     if waiting:
-        lines.append(f"{waiting} wait for a daemon: the next session of a client starts one.")
+        lines.append(
+            f"{waiting} wait: for the end of a turn, or for a daemon, which the next session of a client starts."
+        )
     return "\n".join(lines)
 
 
 def _line(entry: Mapping[str, Any]) -> str:
     about = Path(str(entry.get("cwd") or entry.get("transcript") or "").replace("\0", "")).name
-    counts = ", ".join(f"{entry[name]} {name}" for name in _COUNTS if name in entry)
+    counts = ", ".join(f"{entry[name]} {name}" for name in _SHOWN_COUNTS if name in entry)
     reasons = entry.get("skipped")
     skipped = ", ".join(f"{reason}: {count}" for reason, count in reasons.items()) if isinstance(reasons, dict) else ""
     outcome = (

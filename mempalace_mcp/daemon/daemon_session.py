@@ -429,10 +429,12 @@ class SocketServer:
             return "token"
         if hello.palace != self._palace:
             return "palace"
-        if hello.purpose in (STATUS, STOP, HOOK):
+        if hello.purpose in (STATUS, STOP):
             return None
         if self._host.leaving.is_set():
             return "retiring"
+        if hello.purpose == HOOK:
+            return None
         if hello.purpose == SESSION and len(self.sessions) >= self._limit - _CONTROLS:
             return "full"
         if self._address.http is not None:

@@ -1,7 +1,8 @@
 """The daemon's side of hooks: it reads what is new in the transcripts of sessions that hooks announce.
 
 One thread imports them one after the other. The client writes its transcript beside the hook, and may be late: a file
-that changed while it was read is read once more.
+that changed while it was read is read once more. An exchange that is not finished may never be: a transcript that ends
+with one is read again after a while, by the next daemon if need be.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mempalace_mcp.core.errors import InvalidArgument, PalaceError
 from mempalace_mcp.core.limits import wait_for_end
-from mempalace_mcp.daemon.hook_spool import TURN_ENDS, HookEvent, Spool, note
+from mempalace_mcp.daemon.hook_spool import COUNTS, TURN_ENDS, HookEvent, Spool, note
 from mempalace_mcp.palace.palace import Palace
 
 logger = logging.getLogger(__name__)
@@ -28,6 +30,9 @@ LOOK_SECONDS = 1.0
 
 SETTLE_SECONDS = 1.0
 """For the client to write the end of a turn."""
+
+AGAIN_SECONDS = 305.0
+"""Until an unfinished exchange is looked at again: a little more than a conversation must be quiet to count as over."""
 
 CLOSE_SECONDS = 10.0
 MAX_CHARACTERS = 2_000
@@ -41,11 +46,26 @@ TAG = "mempalace-memory"
 _HEADING = "What the memory palace holds of this project, wing {wing!r}. The tool `search` finds the texts themselves."
 
 
+@dataclass(frozen=True, slots=True)
+class _Unfinished:
+    """When an event came, and when its transcript is due to be read again, by the monotonic clock."""
+
+    time: float
+    due: float
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() >= self.due
+
+
 class HookReader:
     """Owns one thread from `start` to `close`."""
 
-    def __init__(self, palace: Palace, folder: Path) -> None:
+    def __init__(self, palace: Palace, folder: Path, again_seconds: float = AGAIN_SECONDS) -> None:
         self._palace = palace
+        self._again_seconds = again_seconds
+        self._unfinished: dict[str, _Unfinished] = {}
+        """By the file of the event."""
         self._folder = str(folder)
         self._spool = Spool(self._folder)
         self._stop = threading.Event()
@@ -93,7 +113,7 @@ class HookReader:
         seen = -1
         while not self._stop.is_set():
             changed_at = self._spool.changed_at
-            if changed_at != seen:
+            if changed_at != seen or any(each.is_due for each in self._unfinished.values()):
                 self._is_busy = True
                 try:
                     self._handle_all()
@@ -106,27 +126,38 @@ class HookReader:
 
     def _handle_all(self) -> None:
         for file, event in self._spool.claim():
+            unfinished = self._unfinished.get(file)
+            if unfinished is not None and unfinished.time == event.time and not unfinished.is_due:
+                continue  # it is the same event; a later one of the session takes its place
             if self._stop.wait(max(0.0, min(SETTLE_SECONDS, event.time + SETTLE_SECONDS - time.time()))):
                 return
-            self._handle(event)
+            is_finished = self._handle(event, is_first=unfinished is None or unfinished.time != event.time)
             if self._stop.is_set():
                 return  # perhaps in the midst of it: the next daemon reads it again
+            self._unfinished.pop(file, None)
+            if not is_finished:
+                self._unfinished[file] = _Unfinished(event.time, time.monotonic() + self._again_seconds)
+                continue
             with contextlib.suppress(OSError):
                 os.unlink(file)
 
-    def _handle(self, event: HookEvent) -> None:
+    def _handle(self, event: HookEvent, *, is_first: bool) -> bool:
+        """Read the transcript and enter that in the log; False if its last exchange is not finished."""
         entry: dict[str, Any] = _shown(event.fields)
         try:
             summary = self._import(event)
-            entry |= {name: count for name in ("filed", "updated", "unchanged") if (count := summary[name])}
+            entry |= {name: count for name in COUNTS if (count := summary[name])}
             entry |= {"skipped": summary["skipped"]} if summary["skipped"] else {}
         except (PalaceError, OSError) as error:
             entry["error"] = str(error)
         except Exception as error:  # an event that always fails must not hold up those that come after it
             logger.exception("reading what a hook announced failed")
             entry["error"] = f"{type(error).__name__}: see the log of the daemon"
-        with contextlib.suppress(OSError):  # a full disk: the event is dealt with all the same
-            note(self._folder, entry)
+        is_finished = "waiting" not in entry
+        if is_first or is_finished:
+            with contextlib.suppress(OSError):  # a full disk: the event is dealt with all the same
+                note(self._folder, entry)
+        return is_finished
 
     def _import(self, event: HookEvent) -> dict[str, Any]:
         paths = _transcripts(event)

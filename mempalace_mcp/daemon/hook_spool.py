@@ -27,6 +27,9 @@ _LONGEST_TEXT = 4096
 _NAME_LETTERS = 60
 _PRIVATE = 0o700
 
+COUNTS = ("filed", "updated", "unchanged", "waiting", "masked")
+"""What the log counts of the import of a transcript, as the import itself names it."""
+
 SESSION_STARTS = "start"
 TURN_ENDS = "turn"
 SESSION_PAUSES = "pause"

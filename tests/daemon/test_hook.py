@@ -9,16 +9,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mempalace_mcp.core.config import SETTINGS
+from mempalace_mcp.cli.hooks import hook_status
+from mempalace_mcp.core.config import SETTINGS, load_settings
 from mempalace_mcp.daemon.hook import CLIENTS, MODES, VARIABLE
-from mempalace_mcp.daemon.hook_reader import MAX_CHARACTERS, TAG
+from mempalace_mcp.daemon.hook_reader import MAX_CHARACTERS, TAG, HookReader
 from mempalace_mcp.daemon.hook_spool import LOG_FILE, MAX_LOG_BYTES, HookEvent, Spool, note, noted
+from mempalace_mcp.runtime.app import open_app
 from tests.daemon.support import PROGRAM, bridge, daemon_pid, kill, use, wait_for
+from tests.server.clients import PATIENCE
 
 SESSION = "5e1f0d3a-0a6b-4c3e-9b0e-0f5a1c2d3e4f"
 CRANE = ("Which key stops the crane?", "The red one, held for nine seconds.")
@@ -57,6 +62,7 @@ class Transcript:
         cwd.mkdir(parents=True)
         self.path = folder / f"{SESSION}.jsonl"
         self.cwd = cwd
+        self.began = datetime(2026, 11, 20, 10, tzinfo=UTC)
         self._count = 0
 
     def say(self, question: str, answer: str) -> None:
@@ -70,7 +76,7 @@ class Transcript:
                     "uuid": f"record-{self._count}",
                     "parentUuid": f"record-{parent}" if parent else None,
                     "sessionId": SESSION,
-                    "timestamp": f"2026-11-20T10:{self._count:02}:00.000Z",
+                    "timestamp": (self.began + timedelta(seconds=self._count)).isoformat(),
                     "cwd": str(self.cwd),
                     "version": "2.1.332",
                     "isSidechain": False,
@@ -250,7 +256,7 @@ def test_an_event_without_a_daemon_waits_for_the_next_one(palace: Path, transcri
     run_hook(palace, "claude-code", transcript.event("SessionEnd"))
     assert Spool(str(palace)).count() == 1
     shown = subprocess.run([*PROGRAM, "hook", "status", "--palace", str(palace)], capture_output=True, check=True)
-    assert b"1 wait for a daemon" in shown.stdout
+    assert b"1 wait: for the end of a turn, or for a daemon" in shown.stdout
     with bridge(palace) as session:
         use(session, 1, "status")
         assert wait_until_handled(palace, 1)[0]["filed"] == 1
@@ -268,6 +274,51 @@ def test_a_daemon_that_dies_leaves_the_event_to_the_next_one(palace: Path, trans
         kill(pid)
         use(session, 2, "status")
         assert wait_until_handled(palace, 1)[0]["filed"] == 1
+
+
+@pytest.mark.parametrize("event", ["PreCompact", "SubagentStop"])
+def test_a_turn_that_nobody_ends_is_filed_once_its_transcript_is_quiet(
+    tmp_path: Path, transcript: Transcript, event: str
+) -> None:
+    transcript.began = datetime.now(UTC)
+    transcript.say("Who paints the buoys?", "Nobody since the spring.")
+    palace = tmp_path / "p"
+    with open_app(load_settings({}, str(palace))) as app, closing(HookReader(app.palace, palace, 0.2)) as reader:
+        announced = HookEvent.read("claude-code", transcript.event(event))
+        assert announced is not None
+        Spool(str(palace)).put(announced)
+        reader.start()
+        wait_for(lambda: bool(handled(palace)), "the first look")
+        assert [entry.get("waiting") for entry in handled(palace)] == [1]
+        assert Spool(str(palace)).count() == 1
+        assert "1 wait" in hook_status(palace, as_json=False)
+        os.utime(transcript.path, (0, 0))  # quiet for long
+        entries = wait_until_handled(palace, 2)
+        assert [entry.get("filed") for entry in entries] == [1, 1]
+        assert "the spring" in app.palace.search("who paints the buoys").hits[0].passage
+
+
+def test_a_later_event_of_the_session_does_not_wait_for_the_quiet(tmp_path: Path, transcript: Transcript) -> None:
+    transcript.began = datetime.now(UTC)
+    transcript.say("Who paints the buoys?", "Nobody since the spring.")
+    palace = tmp_path / "p"
+    with open_app(load_settings({}, str(palace))) as app, closing(HookReader(app.palace, palace, PATIENCE)) as reader:
+        reader.start()
+        for name, count in (("PreCompact", 1), ("Stop", 2)):
+            announced = HookEvent.read("claude-code", transcript.event(name))
+            assert announced is not None
+            Spool(str(palace)).put(announced)
+            wait_for(lambda count=count: len(handled(palace)) == count, name)  # type: ignore[misc]
+        assert [entry.get("filed") for entry in handled(palace)] == [1, 1]
+        assert Spool(str(palace)).count() == 0
+
+
+def test_what_is_masked_is_counted(palace: Path, transcript: Transcript) -> None:
+    transcript.say("Which token has the ferry's pipeline?", "It is ghp_" + "aB3d" * 9 + ".")
+    with bridge(palace) as session:
+        use(session, 1, "status")
+        run_hook(palace, "claude-code", transcript.event("Stop"))
+        assert wait_until_handled(palace, 1)[0]["masked"] == 1
 
 
 def test_a_session_begins_with_what_is_known_of_its_project(palace: Path, transcript: Transcript) -> None:
