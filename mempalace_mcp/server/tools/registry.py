@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -70,19 +71,23 @@ Withholding = Callable[[str], PalaceError]
 """Makes the error for a call of a tool that is not offered, from its name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ListedTool:
-    """A tool, the schema of its arguments, and the definition by which clients know it."""
+    """A tool as it is offered under `names`. Its schemas are made when they are first needed, not at start."""
 
     tool: Tool
-    schema: Schema
-    definition: dict[str, Any]
+    names: Mapping[str, str]
+    """The name that each tool of this program is offered under."""
 
-    @classmethod
-    def of(cls, tool: Tool, names: Mapping[str, str]) -> ListedTool:
-        """The tool as offered under `names`."""
-        schema = input_schema(tool.arguments)
-        return cls(tool, schema, tool.definition(names, schema))
+    @cached_property
+    def schema(self) -> Schema:
+        """The schema of the arguments."""
+        return input_schema(self.tool.arguments)
+
+    @cached_property
+    def definition(self) -> dict[str, Any]:
+        """The definition by which clients know it."""
+        return self.tool.definition(self.names, self.schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,7 @@ def build_tools(profile: Profile = "core", *, read_only: bool = False, prefix: s
     offered = [tool for tool in tools if not (read_only and tool.effect is Effect.WRITE)]
     return ToolTable(
         instructions=write_instructions(names, read_only),
-        offers=MappingProxyType({names[tool.name]: ListedTool.of(tool, names) for tool in offered}),
+        offers=MappingProxyType({names[tool.name]: ListedTool(tool, names) for tool in offered}),
         withheld={names[tool.name]: _server_is_read_only for tool in tools if tool not in offered},
     )
 
