@@ -27,7 +27,7 @@ LONGEST = TARGET + OVERLAP
 """The limit of a chunk before another one. A fenced block of `TARGET` behind an overlap just fits."""
 
 _COSTLY = 4
-_COSTLY_CHARACTER = re.compile("[\u0370-\u1fff\u2070-\U0010ffff]")
+_COSTLY_CHARACTER = re.compile("[^\0-\u036f\u2000-\u206f]")
 
 _LONGEST_CLUSTER = 32
 
