@@ -17,7 +17,8 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
-os.environ |= {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}  # before any import, as the program does
+os.environ |= {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1", "PYDANTIC_DISABLE_PLUGINS": "1"}
+# Above: before any import, as the program does.
 
 OWN_SETTINGS = ("PALACE_", "AGENT_")
 

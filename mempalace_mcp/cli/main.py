@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 _TERMINATED = 128 + signal.SIGTERM
 _UMASK = 0o077
 """Files of this program are for its user alone."""
+
+_OBJECTS_BEFORE_COLLECTION = 10_000
 
 
 def main() -> None:
@@ -45,6 +48,10 @@ def _run(arguments: Sequence[str]) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Before ONNX Runtime is imported: it would report its use to its maker.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # Before Pydantic is imported: it would read the metadata of every installed package, in search of plugins.
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"
+    # Modules are no garbage, but with Python's own threshold they are searched for it 130 times while they are loaded.
+    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
     if is_session(arguments):
         from mempalace_mcp.cli.session import run_session
 
