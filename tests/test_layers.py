@@ -31,7 +31,7 @@ NAMES_SQLITE = {
     "runtime/app.py": "composes the palace",
     "cli/commands.py": "is about files",
     "cli/doctor.py": "is about files",
-    "cli/manage.py": "is about files",
+    "cli/tokens.py": "is about files",
 }
 IMPORTS_SQLITE3 = {
     "core/disk_set.py": "a temporary file",

@@ -135,8 +135,8 @@ def serve(
     with reported(as_json):
         settings = load_settings(os.environ, palace)
         configure_logging(settings.log_level)
-        from mempalace_mcp.cli.manage import connecting
         from mempalace_mcp.cli.serve import serve_http
+        from mempalace_mcp.cli.tokens import connecting
         from mempalace_mcp.daemon.daemon_session import ToolSelection
         from mempalace_mcp.runtime.app import open_app
         from mempalace_mcp.server.security import ListenSettings
@@ -261,10 +261,10 @@ def setup(
 @json_option
 def search(palace: str | None, query: str, mode: str, as_json: bool, **filters: Any) -> None:
     """Find drawers by meaning and by exact words."""
-    from mempalace_mcp.cli import manage
+    from mempalace_mcp.cli import searching
 
     with reported(as_json):
-        click.echo(manage.search(existing_palace(palace), query, mode, as_json, **filters))
+        click.echo(searching.search(existing_palace(palace), query, mode, as_json, **filters))
 
 
 @commands.command()
@@ -356,10 +356,10 @@ def daemon() -> None:
 @json_option
 def daemon_status(palace: str | None, as_json: bool) -> None:
     """Show its process, version, uptime and sessions."""
-    from mempalace_mcp.cli import manage as looking_after
+    from mempalace_mcp.cli import daemons
 
     with reported(as_json):
-        click.echo(looking_after.daemon_status(load_settings(os.environ, palace).palace, as_json))
+        click.echo(daemons.status(load_settings(os.environ, palace).palace, as_json))
 
 
 @daemon.command("stop")
@@ -367,10 +367,10 @@ def daemon_status(palace: str | None, as_json: bool) -> None:
 @json_option
 def daemon_stop(palace: str | None, as_json: bool) -> None:
     """Let it finish what is in flight, and end it."""
-    from mempalace_mcp.cli import manage as looking_after
+    from mempalace_mcp.cli import daemons
 
     with reported(as_json):
-        click.echo(looking_after.stop(load_settings(os.environ, palace).palace, as_json))
+        click.echo(daemons.stop(load_settings(os.environ, palace).palace, as_json))
 
 
 @daemon.command("logs")
@@ -378,10 +378,10 @@ def daemon_stop(palace: str | None, as_json: bool) -> None:
 @json_option
 def daemon_logs(palace: str | None, as_json: bool) -> None:
     """Print what it has logged."""
-    from mempalace_mcp.cli import manage as looking_after
+    from mempalace_mcp.cli import daemons
 
     with reported(as_json):
-        click.echo(looking_after.logs(load_settings(os.environ, palace).palace, as_json), nl=as_json)
+        click.echo(daemons.logs(load_settings(os.environ, palace).palace, as_json), nl=as_json)
 
 
 @commands.group()
@@ -418,7 +418,7 @@ def token() -> None:
 @json_option
 def token_new(palace: str | None, name: str, scope: str, wings: tuple[str, ...], as_json: bool) -> None:
     """Make a token and print it once; the palace keeps only its digest."""
-    from mempalace_mcp.cli import manage as tokens
+    from mempalace_mcp.cli import tokens
 
     with reported(as_json):
         shown, is_first = tokens.make_token(load_settings(os.environ, palace).palace, name, scope, wings, as_json)
@@ -432,7 +432,7 @@ def token_new(palace: str | None, name: str, scope: str, wings: tuple[str, ...],
 @json_option
 def token_list(palace: str | None, as_json: bool) -> None:
     """Show names, scopes and wings of the tokens."""
-    from mempalace_mcp.cli import manage as tokens
+    from mempalace_mcp.cli import tokens
 
     with reported(as_json):
         click.echo(tokens.listed(load_settings(os.environ, palace).palace, as_json))
@@ -445,7 +445,7 @@ def token_list(palace: str | None, as_json: bool) -> None:
 @json_option
 def token_revoke(palace: str | None, name: str | None, everything: bool, as_json: bool) -> None:
     """Let the token NAME open nothing any more, at once."""
-    from mempalace_mcp.cli import manage as tokens
+    from mempalace_mcp.cli import tokens
 
     if (name is None) is not everything:
         raise click.UsageError("Give the name of a token, or --all.")

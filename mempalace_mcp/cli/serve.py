@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from mempalace_mcp.cli import manage
+from mempalace_mcp.cli import tokens
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.daemon.control import refuse_if_served, take_daemon_lock
@@ -52,7 +52,7 @@ def serve_http(
 
             def ready(port: int) -> None:
                 needs_none = authenticator.guarding or http_connections.can_identify_accounts()
-                announce(url, None if needs_none else manage.add_token(app.database, _FIRST_NAME, WRITE)[0])
+                announce(url, None if needs_none else tokens.add_token(app.database, _FIRST_NAME, WRITE)[0])
 
             services = services_of(app, offer)
             return HttpTransport(

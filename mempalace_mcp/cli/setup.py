@@ -184,7 +184,7 @@ def _written(plan: ClientPlan) -> Launch:
 
 def _import(journal: Journal, report: Report, as_json: bool) -> int:
     """File the histories, and search once over what was filed. Returns the exit code."""
-    from mempalace_mcp.cli import manage
+    from mempalace_mcp.cli import searching
 
     summary, stopped = ImportSummary(), False
     try:
@@ -197,10 +197,10 @@ def _import(journal: Journal, report: Report, as_json: bool) -> int:
         return INTERRUPTED
     if not report.imported["files"]:
         return NOTHING_READ
-    found = manage.search(report.settings, QUESTION, "hybrid", True, limit=3)
+    found = searching.search(report.settings, QUESTION, "hybrid", True, limit=3)
     report.found = {"query": QUESTION, **json.loads(found)}
     if not as_json:
-        shown = manage.format_search(report.found)
+        shown = searching.format_search(report.found)
         click.echo(f"\nSearch: {QUESTION!r}\n{shown}\n\nAsk your own: mempalace-mcp search 'QUERY'")
     return 0
 

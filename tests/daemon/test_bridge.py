@@ -10,8 +10,10 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mcp import StdioServerParameters
@@ -228,26 +230,45 @@ def test_a_system_without_daemons_serves_each_session_in_its_own_process(palace:
     assert not (palace / "daemon.lock").exists()
 
 
+MODULES = (
+    "import sys\nsys.argv[0] = 'mempalace-mcp'\nfrom mempalace_mcp.cli.main import main\n"
+    "try:\n    main()\nexcept SystemExit:\n    print(*sys.modules, file=sys.stderr)"
+)
+"""Runs the program and tells what it has imported."""
+
+
+def modules_of(*arguments: str, messages: Sequence[Any] = ()) -> tuple[bytes, set[str]]:
+    """What the program with these arguments answers to the messages, and what it has imported in the end."""
+    finished = subprocess.run(
+        [sys.executable, "-c", MODULES, *arguments],
+        input=b"".join(json.dumps(message).encode() + b"\n" for message in messages),
+        capture_output=True,
+        cwd=PACKAGE.parent,
+        timeout=PATIENCE,
+        check=True,
+    )
+    return finished.stdout, set(finished.stderr.decode().split())
+
+
 def test_a_bridge_imports_nothing_heavy(palace: Path) -> None:
     with bridge(palace) as first:
         first.greet()
-        code = (
-            "import sys\nsys.argv = ['mempalace-mcp', '--palace', sys.argv[1]]\n"
-            "from mempalace_mcp.cli.main import main\n"
-            "try:\n    main()\nexcept SystemExit:\n    print(*sys.modules, file=sys.stderr)"
-        )
-        finished = subprocess.run(
-            [sys.executable, "-c", code, str(palace)],
-            input=b"".join(json.dumps(m).encode() + b"\n" for m in (initialize(), INITIALIZED, call(1, "kg_stats"))),
-            capture_output=True,
-            cwd=PACKAGE.parent,
-            timeout=PATIENCE,
-            check=True,
-        )
-    loaded = set(finished.stderr.decode().split())
-    assert len(finished.stdout.splitlines()) == 2
+        messages = (initialize(), INITIALIZED, call(1, "kg_stats"))
+        answers, loaded = modules_of("--palace", str(palace), messages=messages)
+    assert len(answers.splitlines()) == 2
     assert "mempalace_mcp.daemon.bridge" in loaded
     assert not loaded & {*HEAVY, *COSTLY}
+
+
+def test_commands_that_only_ask_the_daemon_import_nothing_that_it_runs(palace: Path) -> None:
+    with bridge(palace) as first:
+        first.greet()
+        pid = daemon_pid(first)
+        for command, told in (("status", f"process   {pid}"), ("stop", f"Stopped process {pid}")):
+            answer, loaded = modules_of("daemon", command, "--palace", str(palace))
+            assert told in answer.decode(), command
+            assert "mempalace_mcp.daemon.control" in loaded, command
+            assert not loaded & {*HEAVY} - {"click", "dataclasses"}, command
 
 
 def test_the_client_is_written_whole_lines_even_where_writing_does_not_block() -> None:

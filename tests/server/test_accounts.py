@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from mempalace_mcp.cli import manage as tokens
+from mempalace_mcp.cli import tokens
 from mempalace_mcp.server.http_connections import account_of, belongs_to_us, can_identify_accounts
 from tests.server.clients import PATIENCE, ROOT, RawHttp, SseClient, call, end, request
 

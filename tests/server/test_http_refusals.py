@@ -13,7 +13,7 @@ from mcp.client.client import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
-from mempalace_mcp.cli import manage as tokens
+from mempalace_mcp.cli import tokens
 from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
 from tests.server.clients import (
     MODERN_REVISION,

@@ -13,7 +13,7 @@ import pytest
 from mcp import ClientSession
 from mcp.client.sse import sse_client
 
-from mempalace_mcp.cli import manage as tokens
+from mempalace_mcp.cli import tokens
 from tests.server.clients import HttpServer, SseClient, http_server
 from tests.server.test_accounts import served
 

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mempalace_mcp.cli import manage as tokens
+from mempalace_mcp.cli import tokens
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.daemon.ipc import settings_of
