@@ -1,118 +1,230 @@
-"""Recall of sessions, in this process: for trying changes of chunking, words and ranking quickly.
+"""Recall of the search, in this process: `python -m benchmarks.retrieval FILE --cache FOLDER`.
 
-Takes a file in the LoCoMo format (a list of conversations with `session_N`, `session_N_date_time` and `qa`), files each
-session as a drawer and asks every question within its conversation. R@k is the mean share of a question's evidence
-sessions among the first k drawers.
+Takes a file in the LoCoMo format (`benchmarks/conversations.py`) and asks its questions under three protocols:
+
+    sessions   each session is a drawer; a question is asked in the wing of its conversation
+    pooled     the same drawers; a question is asked in all conversations at once
+    turns      each turn is a drawer, with its session as the source; a question is asked in its wing
+
+Filled palaces and the vectors of questions are kept in the cache, so that a variant of the ranking takes seconds. The
+search is the palace's own. Three measures of the first k drawers are told: R@k, the mean share of a question's evidence
+among them; hit@k, how often any of it is; all@k, how often all of it is. Intervals are of 95 %, by a paired bootstrap
+over the questions.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import re
-import statistics
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import os
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is imported, as in the server
+
+import argparse
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.conversations import Conversation, Text, read_conversations
+from benchmarks.remembered import RememberedQueries
 from mempalace_mcp.core.config import load_settings
+from mempalace_mcp.embedding.background import BackgroundEmbedder
+from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
 from mempalace_mcp.palace.palace import Palace
-from mempalace_mcp.runtime.app import open_app
+from mempalace_mcp.palace.ranking import Weights
+from mempalace_mcp.runtime.app import App, open_app
 
 CUTOFFS = (1, 5, 10)
-TURN = re.compile(r"D\d+:\d+")
+RESAMPLES = 2000
+AT_ONCE = 50
+"""Drawers that are filed in one transaction."""
+
+Shares = NDArray[np.float64]
+
+BASE = Weights()
+
+VARIANTS: dict[str, Weights] = {
+    "words and meaning": replace(BASE, possible=0.0, least_scale=8.0, frequent=1.0),
+    "+ words as a share": replace(BASE, frequent=1.0),
+    "+ frequent words left out": BASE,
+}
+"""The rankings that are compared, by name; the first is the one that the others are compared with."""
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """One sitting: its text and the references of its turns."""
+class Protocol:
+    """What is filed as drawers, and whether a question is asked in all conversations at once."""
 
     name: str
-    text: str
-    turns: frozenset[str]
+    turns: bool = False
+    pooled: bool = False
+
+    @property
+    def palace(self) -> str:
+        """The name of its palace in the cache."""
+        return "turns" if self.turns else "sessions"
+
+    def texts(self, conversation: Conversation) -> Sequence[Text]:
+        """The texts that are filed of a conversation."""
+        return conversation.turns if self.turns else conversation.sessions
+
+
+PROTOCOLS = (Protocol("sessions"), Protocol("pooled", pooled=True), Protocol("turns", turns=True))
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked, and the names of the sessions that hold the evidence."""
+class Results:
+    """For each question the share of its evidence at the cutoffs, its conversation, and processor seconds."""
 
-    text: str
-    gold: frozenset[str]
+    shares: Shares
+    conversations: Sequence[str]
+    seconds: float
 
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """Sessions with their questions."""
-
-    name: str
-    sessions: list[Session]
-    questions: list[Question]
+    def of(self, conversation: str) -> Shares:
+        """The shares of one conversation's questions."""
+        return self.shares[[name == conversation for name in self.conversations]]
 
 
-def read_conversations(file: Path, chosen: list[int]) -> Iterator[Conversation]:
-    """The conversations by number; all of them if none is chosen."""
-    for number, entry in enumerate(json.loads(file.read_text(encoding="utf-8"))):
-        if not chosen or number in chosen:
-            yield _conversation(f"conversation {number}", entry["conversation"], entry["qa"])
+def fill(app: App, protocol: Protocol, conversations: Sequence[Conversation]) -> None:
+    """File the texts of the conversations, and wait for their vectors."""
+    for conversation in conversations:
+        texts = protocol.texts(conversation)
+        for first in range(0, len(texts), AT_ONCE):
+            app.palace.checkpoint(
+                [
+                    {
+                        "wing": conversation.name,
+                        "room": protocol.palace,
+                        "content": text.content,
+                        "source_file": text.session,
+                        "metadata": {"name": text.name},
+                    }
+                    for text in texts[first : first + AT_ONCE]
+                ]
+            )
+    app.wait_until_indexed()
 
 
-def _conversation(name: str, content: dict[str, Any], asked: list[dict[str, Any]]) -> Conversation:
-    keys = sorted((key for key in content if re.fullmatch(r"session_\d+", key) and content[key]), key=_number)
-    sessions = [_session(key, content) for key in keys]
-    where = {turn: session.name for session in sessions for turn in session.turns}
-    questions = []
-    for entry in asked:
-        references = TURN.findall(" ".join(map(str, entry.get("evidence") or [])))
-        gold = frozenset(where[reference] for reference in references if reference in where)
-        if gold:
-            questions.append(Question(str(entry["question"]), gold))
-    return Conversation(name, sessions, questions)
+@contextmanager
+def filled(cache: Path, protocol: Protocol, conversations: Sequence[Conversation], queries: Path) -> Iterator[App]:
+    """An app on the palace of a protocol, which is filled first if it is not in the cache."""
+    folder = cache / protocol.palace
+    done = folder / "filled"
+    with open_app(load_settings({}, str(folder))) as app:
+        if not done.exists():
+            app.start()
+            app.embedder.wait()
+            fill(app, protocol, conversations)
+            done.touch()
+        yield app
 
 
-def _number(key: str) -> int:
-    return int(key.removeprefix("session_"))
+def ask(palace: Palace, protocol: Protocol, conversations: Sequence[Conversation]) -> Results:
+    """Ask every question."""
+    shares: list[list[float]] = []
+    names: list[str] = []
+    started = time.process_time()
+    for conversation in conversations:
+        wing = None if protocol.pooled else conversation.name
+        for question in conversation.questions:
+            names.append(conversation.name)
+            gold = {(conversation.name, name) for name in (question.turns if protocol.turns else question.sessions)}
+            hits = palace.search(question.text, wing=wing, limit=max(CUTOFFS)).hits
+            found = [(hit.drawer.wing, hit.drawer.metadata["name"]) for hit in hits]
+            shares.append([len(gold.intersection(found[:cutoff])) / len(gold) for cutoff in CUTOFFS])
+    return Results(np.array(shares), names, time.process_time() - started)
 
 
-def _session(key: str, content: dict[str, Any]) -> Session:
-    turns = content[key]
-    lines = [f"Date: {content.get(f'{key}_date_time', 'unknown')}"]
-    for turn in turns:
-        picture = f" [shares a picture: {turn['blip_caption']}]" if turn.get("blip_caption") else ""
-        lines.append(f"{turn['speaker']}: {turn.get('text') or ''}{picture}")
-    return Session(key, "\n".join(lines), frozenset(str(turn.get("dia_id")) for turn in turns))
+def interval(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % interval of a mean of paired differences, by bootstrap."""
+    picks = np.random.default_rng(0).integers(0, len(differences), (RESAMPLES, len(differences)))
+    low, high = np.percentile(differences[picks].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
 
 
-def recalls(palace: Palace, conversation: Conversation) -> Iterator[tuple[float, ...]]:
-    """For each question its recall at the cutoffs."""
-    for question in conversation.questions:
-        hits = palace.search(question.text, wing=conversation.name, limit=max(CUTOFFS)).hits
-        ranked = [str(hit.drawer.source_file) for hit in hits]
-        yield tuple(len(question.gold & set(ranked[:cutoff])) / len(question.gold) for cutoff in CUTOFFS)
+def percent(values: Sequence[float] | Shares) -> str:
+    """Numbers in percent, with one digit."""
+    return " / ".join(f"{100 * value:.1f}" for value in values)
+
+
+def report(name: str, results: Results, base: Results | None) -> Iterator[str]:
+    """The lines about one variant."""
+    shares = results.shares
+    cost = 1000 * results.seconds / len(shares)
+    yield (
+        f"  {name:34} R@k {percent(shares.mean(axis=0))}   hit@k {percent((shares > 0).mean(axis=0))}"
+        f"   all@k {percent((shares == 1).mean(axis=0))}   {cost:.2f} ms"
+    )
+    if base is not None and base is not results:
+        differences = shares - base.shares
+        told = (
+            f"{100 * column.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+            for column in differences.T
+            for low, high in [interval(column)]
+        )
+        yield f"  {'':34} {'  '.join(told)}"
+
+
+def by_conversation(results: Results) -> Iterator[str]:
+    """A line for each conversation."""
+    for name in dict.fromkeys(results.conversations):
+        shares = results.of(name)
+        yield f"    {name:32} {len(shares):4} questions  R@k {percent(shares.mean(axis=0))}"
+
+
+def palace_with(app: App, queries: RememberedQueries, weights: Weights) -> Palace:
+    """The palace of an app, with remembered questions, ranked by these weights."""
+    embedder = BackgroundEmbedder(lambda: queries)
+    embedder.start()
+    embedder.wait()
+    stores = replace(app.stores, embedder=embedder, weights=weights)
+    return Palace(stores, ChunkEmbedder(stores))
+
+
+def compare(
+    cache: Path, protocol: Protocol, everything: Sequence[Conversation], numbers: set[int], variants: Sequence[str]
+) -> dict[str, Results]:
+    """Ask under one protocol with each variant, and print what was found."""
+    asked = [each for number, each in enumerate(everything) if not numbers or number in numbers]
+    results: dict[str, Results] = {}
+    with filled(cache, protocol, everything, cache) as app, RememberedQueries.kept(cache / "questions.npz") as queries:
+        for name in variants:
+            palace = palace_with(app, queries, VARIANTS[name])
+            ask(palace, protocol, [replace(each, questions=each.questions[:20]) for each in asked])  # warm
+            results[name] = ask(palace, protocol, asked)
+            if len(results) == 1:
+                print(f"{protocol.name}: {len(results[name].shares)} questions; cutoffs {CUTOFFS}")
+            for line in report(name, results[name], next(iter(results.values()))):
+                print(line, flush=True)
+    return results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--conversations", default="", help="numbers, for example 0,1")
-    parser.add_argument("--palace", help="keep the filled palace here and use it again")
+    parser.add_argument("--cache", type=Path, help="keep filled palaces and vectors in this folder")
+    parser.add_argument("--conversations", default="", help="ask only those of these numbers, for example 0,1")
+    parser.add_argument("--protocols", default=",".join(each.name for each in PROTOCOLS))
+    parser.add_argument("--variants", default=next(iter(VARIANTS)), help=f"or all: {', '.join(VARIANTS)}")
+    parser.add_argument("--each", action="store_true", help="tell the recall of each conversation too")
     options = parser.parse_args()
-    chosen = [int(number) for number in options.conversations.split(",") if number]
-    with tempfile.TemporaryDirectory() as scratch, open_app(load_settings({}, options.palace or scratch)) as app:
-        app.start()
-        app.embedder.wait()
-        results: list[tuple[float, ...]] = []
-        for conversation in read_conversations(options.file, chosen):
-            for session in conversation.sessions:
-                app.palace.add_drawer(conversation.name, "sessions", session.text, source_file=session.name)
-            app.wait_until_indexed()
-            results += recalls(app.palace, conversation)
-    means = [
-        f"R@{cutoff} {100 * statistics.fmean(column):.1f}"
-        for cutoff, column in zip(CUTOFFS, zip(*results, strict=True), strict=True)
-    ]
-    print(f"{len(results)} questions: {'  '.join(means)}")
+    numbers = {int(number) for number in options.conversations.split(",") if number}
+    variants = list(VARIANTS) if options.variants == "all" else options.variants.split(",")
+    protocols = [each for each in PROTOCOLS if each.name in options.protocols.split(",")]
+    digest = hashlib.sha256(options.file.read_bytes()).hexdigest()[:12]
+    everything = read_conversations(options.file)
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = (options.cache or Path(scratch)) / digest
+        cache.mkdir(parents=True, exist_ok=True)
+        for protocol in protocols:
+            results = compare(cache, protocol, everything, numbers, variants)
+            if options.each:
+                print("\n".join(by_conversation(results[variants[-1]])))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The order of hits: scores by words and by meaning, the best chunk of each drawer, newer first among equals.
 
-    score = bm25 / max(greatest bm25, 8) / 2 + cosine / 2
+    score = bm25 / max(greatest bm25, what the question's words could earn) / 2 + cosine / 2
 
-The floor of 8 keeps a weak best match by words from counting as a perfect one. Recall is the same for weights from 0.4
-to 0.6 (`benchmarks/retrieval.py`). Reciprocal rank fusion loses several points of it.
+Words count as a share of what the question could earn by them, so that a match by a minor word does not count as a
+perfect one. Recall is the same for weights from 0.4 to 0.6 (`benchmarks/retrieval.py`). Reciprocal rank fusion loses
+several points of it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,6 @@ from dataclasses import dataclass
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.model import SearchMode
 
-LEXICAL_WEIGHT = 0.5
-SEMANTIC_WEIGHT = 1 - LEXICAL_WEIGHT
-BM25_FLOOR = 8.0
 IDENTIFIER_BONUS = 2.0
 """Puts chunks with a rare identifier of the query before all others."""
 KIN_BONUS = 1.0
@@ -26,6 +24,24 @@ MOST_OF_ONE_FILE = 3
 """After so many hits of one file, those of other files come first."""
 LEAST_SHARE = 0.3
 """They must have at least this share of the score of the hits that they displace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What the parts of a score weigh, and how they are measured. A benchmark may vary them.
+
+    Words are measured by `possible` times what the question could earn by them, and at least by `least_scale`. Words
+    that more than the share `frequent` of the passages hold are no part of the question's meaning.
+    """
+
+    words: float = 0.5
+    meaning: float = 0.5
+    possible: float = 1.0
+    least_scale: float = 0.0
+    frequent: float = 0.5
+
+
+DEFAULT = Weights()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +69,15 @@ class Ranked:
     semantic: float | None
 
 
-def rank(candidates: Iterable[Candidate], mode: SearchMode) -> list[Ranked]:
-    """Each drawer once, with its best chunk, best first."""
+def rank(
+    candidates: Iterable[Candidate], mode: SearchMode, possible: float = 0.0, weights: Weights = DEFAULT
+) -> list[Ranked]:
+    """Each drawer once, with its best chunk, best first. `possible` is what the question could earn by its words."""
     pool = list(candidates)
-    scale = max([BM25_FLOOR, *(candidate.bm25 for candidate in pool)])
+    scale = max([weights.least_scale, weights.possible * possible, *(candidate.bm25 for candidate in pool)]) or 1.0
     best: dict[int, Ranked] = {}
     for candidate in pool:
-        ranked = _score(candidate, scale, mode)
+        ranked = _score(candidate, scale, mode, weights)
         former = best.get(candidate.drawer)
         if former is None or _order(ranked) < _order(former):
             best[candidate.drawer] = ranked
@@ -86,21 +104,21 @@ def spread(ranked: Sequence[Ranked], sources: Mapping[int, str | None]) -> tuple
     return leading + sorted([*displaced, *first[len(leading) :]], key=_order), len(leading)
 
 
-def _score(candidate: Candidate, scale: float, mode: SearchMode) -> Ranked:
+def _score(candidate: Candidate, scale: float, mode: SearchMode, weights: Weights) -> Ranked:
     lexical = candidate.bm25 / scale
-    score = _blend(lexical, candidate.cosine, mode)
+    score = _blend(lexical, candidate.cosine, mode, weights)
     if mode is not SearchMode.SEMANTIC:
         score += IDENTIFIER_BONUS if candidate.holds_identifier else KIN_BONUS if candidate.holds_kin else 0.0
     return Ranked(candidate.chunk, candidate.drawer, candidate.when, score, lexical, candidate.cosine)
 
 
-def _blend(lexical: float, cosine: float | None, mode: SearchMode) -> float:
+def _blend(lexical: float, cosine: float | None, mode: SearchMode, weights: Weights) -> float:
     """The score; by words alone without a vector, since a chunk that is not embedded yet must not lose by that."""
     if mode is SearchMode.KEYWORD or cosine is None:
         return lexical
     if mode is SearchMode.SEMANTIC:
         return cosine
-    return LEXICAL_WEIGHT * lexical + SEMANTIC_WEIGHT * cosine
+    return weights.words * lexical + weights.meaning * cosine
 
 
 def _order(ranked: Ranked) -> tuple[float, Instant, int]:

@@ -26,13 +26,13 @@ from mempalace_mcp.core.model import (
 )
 from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.chunk_embedder import PENDING_AT_ONCE, ChunkEmbedder
-from mempalace_mcp.palace.ranking import BM25_FLOOR, Candidate, Ranked, rank, spread
+from mempalace_mcp.palace.ranking import Candidate, Ranked, rank, spread
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.token_estimate import estimate_tokens, fitting
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.drawers import ChunkRow
 from mempalace_mcp.storage.lexical import Holders, Weighed, find_verbatim
-from mempalace_mcp.storage.query_terms import is_symbolic
+from mempalace_mcp.storage.query_terms import is_symbolic, without_words
 from mempalace_mcp.storage.word_table import WordsUnreadable
 
 Vector = NDArray[np.float32]
@@ -47,6 +47,8 @@ LOADING_SECONDS = 1.0
 LONG_QUERY = 2000
 """Characters. Only the two ends of a longer query are embedded."""
 QUERY_END = 500
+MOST_TELLING = 500
+"""Characters. A longer query has enough words that tell."""
 MIN_TOKENS = 16
 MAX_TOKENS = 100_000
 
@@ -72,12 +74,16 @@ class LexicalMatches:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The candidates of both indexes, with their rows. `is_cut` when an index may have more of them."""
+    """The candidates of both indexes, with their rows. `is_cut` when an index may have more of them.
+
+    `possible` is what the query could earn by its words.
+    """
 
     candidates: Sequence[Candidate]
     rows: Mapping[int, ChunkRow]
     is_cut: bool
     degraded: str | None = None
+    possible: float = 0.0
 
 
 NO_MATCHES = Weighed({}, Holders())
@@ -109,7 +115,9 @@ class SearchOperations:
         arguments.read_limit(limit)
         if max_tokens is not None:
             arguments.read_limit(max_tokens, "max_tokens", MAX_TOKENS, MIN_TOKENS)
-        prepared = self._prepare(query, SearchMode(mode), drawer_filter)
+        mode = SearchMode(mode)
+        meant = query if mode is SearchMode.KEYWORD else self._telling(query, drawer_filter)
+        prepared = self._prepare(query, mode, drawer_filter, meant)
         with self._stores.search_limiter.turn(), self._stores.reader.read() as connection:
             hits, degraded = self._best_hits(connection, prepared, limit)
             pending = self._stores.drawers.pending_count(connection)
@@ -130,7 +138,8 @@ class SearchOperations:
         drawer_filter = self._filter(wing, room, None, None, None)
         spans = chunking.split(content)
         beginning = content[spans[0].start : spans[0].stop] if spans else ""
-        prepared = self._prepare(beginning, SearchMode.HYBRID if spans else SearchMode.KEYWORD, drawer_filter)
+        mode = SearchMode.HYBRID if spans else SearchMode.KEYWORD
+        prepared = self._prepare(beginning, mode, drawer_filter, meant=beginning)
         with self._stores.search_limiter.turn(), self._stores.reader.read() as connection:
             same = list(self._stores.drawers.duplicates(connection, content, drawer_filter, DUPLICATE_POOL))
             similar = self._similar(connection, prepared, threshold)
@@ -144,18 +153,17 @@ class SearchOperations:
         drawer_filter = arguments.read_filter(self._stores.calendar, wing, room, source_file, since, before)
         return replace(drawer_filter, within=self._stores.within)
 
-    def _prepare(self, query: str, mode: SearchMode, drawer_filter: DrawerFilter) -> PreparedQuery:
-        """Embed the query and recent chunks, as far as the mode and the model allow it."""
+    def _prepare(self, query: str, mode: SearchMode, drawer_filter: DrawerFilter, meant: str) -> PreparedQuery:
+        """Embed what the query means and recent chunks, as far as the mode and the model allow it."""
         if mode is SearchMode.KEYWORD:
             return PreparedQuery(query, mode, drawer_filter, None, None)
         if self._stores.embedder.loading:
             self._stores.embedder.wait(LOADING_SECONDS)
         try:
             embedder = self._stores.embedder.get()
-            ends = _ends(query)
-            if not embedder.reads(ends):
+            if not embedder.reads(_ends(query)):
                 return self._by_words(query, mode, drawer_filter)
-            vector = embedder.embed_query(ends)
+            vector = embedder.embed_query(_ends(meant))
         except EmbedderUnavailable as error:
             if mode is SearchMode.SEMANTIC:
                 raise
@@ -169,6 +177,18 @@ class SearchOperations:
         except PalaceError as error:
             return PreparedQuery(query, mode, drawer_filter, vector, f"newest drawers by words only: {error.message}")
         return PreparedQuery(query, mode, drawer_filter, vector, None)
+
+    def _telling(self, query: str, drawer_filter: DrawerFilter) -> str:
+        """The query without words that most of the searched passages hold: they tell none of them from the others."""
+        if len(query) > MOST_TELLING:
+            return query
+        share = self._stores.weights.frequent
+        try:
+            with self._stores.reader.read() as connection:
+                frequent = self._stores.lexicon.frequent_words(connection, query, drawer_filter, share)
+        except (WordsUnreadable, PalaceCorrupt):  # the search itself says so
+            return query
+        return without_words(query, frequent)
 
     @staticmethod
     def _by_words(query: str, mode: SearchMode, drawer_filter: DrawerFilter) -> PreparedQuery:
@@ -185,11 +205,18 @@ class SearchOperations:
     def _best_hits(self, connection: Connection, prepared: PreparedQuery, limit: int) -> tuple[list[Hit], str | None]:
         """The best hits, and what may be missing from them."""
         pool = self._pool(connection, prepared, POOL)
-        ranked, settled = _ranked(pool, prepared)
+        ranked, settled = self._ranked(pool, prepared)
         if settled < limit and pool.is_cut:
             pool = self._pool(connection, prepared, WIDER_POOL)
-            ranked, _ = _ranked(pool, prepared)
+            ranked, _ = self._ranked(pool, prepared)
         return self._hits(connection, ranked[:limit], pool), pool.degraded
+
+    def _ranked(self, pool: Pool, prepared: PreparedQuery) -> tuple[list[Ranked], int]:
+        """The drawers of a pool, best first, and how many of them a wider pool would not change."""
+        ranked = rank(pool.candidates, prepared.mode, pool.possible, self._stores.weights)
+        if prepared.filter.source_file is not None:
+            return ranked, len(ranked)
+        return spread(ranked, {chunk: row.source_file for chunk, row in pool.rows.items()})
 
     def _pool(self, connection: Connection, prepared: PreparedQuery, size: int) -> Pool:
         """The best `size` chunks of each index, with the scores of the other index, joined with the live drawers."""
@@ -208,7 +235,7 @@ class SearchOperations:
         rows = self._stores.drawers.chunk_rows(connection, list(bm25.keys() | cosines.keys()), prepared.filter)
         candidates = _candidates(rows, lexical.weighed, cosines)
         degraded = "; ".join(filter(None, (prepared.degraded, lexical.degraded))) or None
-        return Pool(candidates, {row.chunk: row for row in rows}, is_cut, degraded)
+        return Pool(candidates, {row.chunk: row for row in rows}, is_cut, degraded, lexical.weighed.possible)
 
     def _lexical(
         self, connection: Connection, prepared: PreparedQuery, size: int, others: Collection[int]
@@ -226,7 +253,7 @@ class SearchOperations:
             return LexicalMatches(weighed)
         found, complete = find_verbatim(connection, prepared.text.strip(), size, prepared.filter)
         degraded = None if complete else "only the latest drawers were looked through for these symbols"
-        return LexicalMatches(Weighed(weighed.bm25 | dict.fromkeys(found, BM25_FLOOR), weighed.holders), degraded)
+        return LexicalMatches(Weighed(weighed.bm25 | dict.fromkeys(found, 1.0), weighed.holders), degraded)
 
     def _similar(self, connection: Connection, prepared: PreparedQuery, threshold: float) -> list[Duplicate]:
         if prepared.vector is None:
@@ -247,14 +274,6 @@ class SearchOperations:
 def _ends(query: str) -> str:
     """The query, or the two ends of a long one: the model reads a page, and a question may follow a long quotation."""
     return query if len(query) <= LONG_QUERY else f"{query[:QUERY_END]}\n{query[-QUERY_END:]}"
-
-
-def _ranked(pool: Pool, prepared: PreparedQuery) -> tuple[list[Ranked], int]:
-    """The drawers of a pool, best first, and how many of them a wider pool would not change."""
-    ranked = rank(pool.candidates, prepared.mode)
-    if prepared.filter.source_file is not None:
-        return ranked, len(ranked)
-    return spread(ranked, {chunk: row.source_file for chunk, row in pool.rows.items()})
 
 
 def _candidates(rows: Iterable[ChunkRow], weighed: Weighed, cosines: Mapping[int, float]) -> list[Candidate]:

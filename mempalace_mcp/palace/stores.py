@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mempalace_mcp.core.clock import Calendar, Instant
 from mempalace_mcp.core.limits import ConcurrencyLimiter
 from mempalace_mcp.embedding.background import BackgroundEmbedder
+from mempalace_mcp.palace.ranking import DEFAULT, Weights
 from mempalace_mcp.storage.connection import Reader
 from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
@@ -22,7 +23,7 @@ class Stores:
     """The stores, injected by `runtime.app`. `filed` is called after text was filed that is not embedded yet.
 
     `search_limiter` bounds concurrent searches. `calendar` reads the dates that callers write. `within` limits searches
-    to some wings, by key.
+    to some wings, by key. `weights` rank their hits.
     """
 
     reader: Reader
@@ -38,3 +39,4 @@ class Stores:
     search_limiter: ConcurrencyLimiter
     calendar: Calendar
     within: tuple[str, ...] | None = None
+    weights: Weights = DEFAULT

@@ -20,8 +20,10 @@ from mempalace_mcp.core.clock import UTC_ZONE, Zone
 from mempalace_mcp.core.model import DrawerFilter, Span
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.queries import condition_of
-from mempalace_mcp.storage.query_terms import Term, fold_case, kin_of, passage_text, read_query
+from mempalace_mcp.storage.query_terms import Term, fold_case, is_asked, kin_of, passage_text, read_query
+from mempalace_mcp.storage.scope_words import LEAST_SAMPLE, ScopeWords
 from mempalace_mcp.storage.transactions import Transaction
+from mempalace_mcp.storage.word_forms import fold
 from mempalace_mcp.storage.word_table import Collection, Matching, Passages, Scored, WordTable
 
 RANKED_SHARE = 0.08
@@ -234,10 +236,14 @@ class LexicalHit:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """The bm25 of chunks, and which of them hold an identifier of the query."""
+    """The bm25 of chunks, and which of them hold an identifier of the query.
+
+    `possible` is about what a passage earns that holds each word of the query.
+    """
 
     bm25: dict[int, float]
     holders: Holders
+    possible: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,10 +266,11 @@ class _Term:
 
 @dataclass(frozen=True, slots=True)
 class _ParsedQuery:
-    """A query, and those of its terms that differ as the index holds them."""
+    """A query, those of its terms that differ as the index holds them, and which of these are words of it."""
 
     question: Question
     terms: tuple[_Term, ...]
+    words: frozenset[_Term]
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +293,7 @@ class Lexicon:
         self._frequencies: LruMap[Term, _Frequency] = LruMap(frequencies)
         self._queries: LruMap[str, _ParsedQuery] = LruMap(queries)
         self._tokenizer = table.new_tokenizer()
+        self._scopes = ScopeWords(table, self._tokenizer)
         self._statistics = LexiconStatistics()
         self._lock = threading.Lock()
 
@@ -318,7 +326,20 @@ class Lexicon:
         elif parsed.terms:
             hits, scores = self._search_large(connection, parsed.terms, limit, filter, collection, others)
         weights = {chunk: scores.get(chunk, 0.0) for chunk in others} | {hit.chunk: hit.bm25 for hit in hits}
-        return Weighed(weights, holders)
+        return Weighed(weights, holders, self._possible(connection, parsed, collection))
+
+    def frequent_words(self, connection: Connection, query: str, filter: DrawerFilter, share: float) -> frozenset[str]:
+        """Words of a query that more than such a share of the passages within the filter hold; none if all of them
+        are."""
+        collection = self.table.collection(connection)
+        words = [each for each in self._parse(connection, query, collection).words if len(each.stems) == 1]
+        if filter.is_empty:
+            counts = self._frequencies_of(connection, words, collection, estimated=True)
+            held = [each for each in words if counts[each.term] > share * max(collection.rows, LEAST_SAMPLE)]
+        else:
+            sample = self._scopes.sample(connection, filter, collection.rows)
+            held = [each for each in words if sample is not None and sample.share(each.stems[0]) > share]
+        return frozenset(each.term.text for each in held) if len(held) < len(words) else frozenset()
 
     def scores(self, connection: Connection, query: str, chunks: Sequence[int]) -> dict[int, float]:
         """The bm25 of given chunks, on the scale of `search`; 0 where no word of the query occurs."""
@@ -413,7 +434,10 @@ class Lexicon:
                 terms = tuple(dict.fromkeys([*terms, *read_query(query, fold_case)]))
             few = len(terms) <= MAX_TERMS
             question = short_question(terms) if few else long_question(self.table, connection, terms)
-            parsed = _ParsedQuery(question, self._distinct(question.terms))
+            distinct, asked = self._distinct(question.terms), fold(query)
+            parsed = _ParsedQuery(
+                question, distinct, frozenset(each for each in distinct if is_asked(each.term, asked))
+            )
             if few and not earlier and len(query) <= SHORT_QUERY:
                 self._queries.put(query, parsed)
         return parsed
@@ -427,18 +451,26 @@ class Lexicon:
                 distinct.setdefault((stem, term.prefix), _Term(term, stem))
         return tuple(distinct.values())
 
-    def _frequencies_of(
-        self, connection: Connection, terms: Sequence[_Term], collection: Collection
-    ) -> dict[Term, int]:
-        return {each.term: self._frequency(connection, each.term, collection.rows) for each in terms}
+    def _possible(self, connection: Connection, parsed: _ParsedQuery, collection: Collection) -> float:
+        """The weight of the words of a query and of its other terms that occur. A word that occurs nowhere weighs most:
+        what lacks it does not answer."""
+        counts = self._frequencies_of(connection, parsed.terms, collection, estimated=True)
+        counted = (each for each in parsed.terms if counts[each.term] or each in parsed.words)
+        return sum(collection.weight(counts[each.term]) for each in counted)
 
-    def _frequency(self, connection: Connection, term: Term, rows: int) -> int:
+    def _frequencies_of(
+        self, connection: Connection, terms: Sequence[_Term], collection: Collection, *, estimated: bool = False
+    ) -> dict[Term, int]:
+        return {each.term: self._frequency(connection, each.term, collection.rows, estimated) for each in terms}
+
+    def _frequency(self, connection: Connection, term: Term, rows: int, estimated: bool) -> int:
+        """How many rows hold a term. A count that takes no time may be remembered only as an estimate."""
         known = self._frequencies.get(term)
-        if known is not None and abs(rows - known.rows) <= DRIFT * known.rows:
+        is_good = known is not None and abs(rows - known.rows) <= DRIFT * known.rows
+        if known is not None and is_good and (estimated or known.count >= COMMON):
             return known.count
         count = self.table.count(connection, [term])
-        if count >= COMMON:
-            self._frequencies.put(term, _Frequency(count, rows))
+        self._frequencies.put(term, _Frequency(count, rows))
         return count
 
     def _count_search(self, partial: bool) -> None:

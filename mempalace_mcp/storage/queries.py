@@ -339,6 +339,16 @@ def _newest(connection: Connection, filter: DrawerFilter, limit: int, after: Pos
     return keys[:limit]
 
 
+def newest_chunks(connection: Connection, filter: DrawerFilter, drawers: int) -> list[int]:
+    """The chunks of up to so many of the newest live drawers that match, by number."""
+    keys = [drawer for _, drawer in _newest(connection, filter, drawers, NEWEST)]
+    rows = connection.execute(
+        f"SELECT id FROM chunks WHERE drawer IN {connection.dialect.members('?')} ORDER BY id",
+        (connection.dialect.array(keys),),
+    )
+    return [chunk for (chunk,) in rows]
+
+
 def changes_since(connection: Connection, stamp: Stamp, drawer_ids: Collection[str]) -> Changes:
     """The places whose drawers changed after that unit of work, those that drawers left included, and which of the
     drawers in question did. What was purged had been deleted before."""

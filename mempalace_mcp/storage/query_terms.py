@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import chain, islice
@@ -71,6 +71,7 @@ _RUN = re.compile(f"[{_UNSPACED}]+")
 _RUN_OR_REST = re.compile(f"([{_UNSPACED}]+)")
 _QUOTED = re.compile('["“”„«»]([^"“”„«»]+)["“”„«»]')
 _APOSTROPHE = re.compile("['`]")
+_WORD = re.compile(r"([^\W_]+)(?:['’`]\w{1,2}\b)?")
 _PLAIN_WORDS = re.compile(r"(?<!\S)(?:[A-Z]?[a-z]+[.,;:!?]?(?:\s+|\Z))+")
 """Words in small letters, which have no other spelling and no symbols: most of a text in English."""
 
@@ -169,6 +170,11 @@ def read_query(query: str, fold: Callable[[str], str] = fold) -> tuple[Term, ...
     return tuple(sorted(ordered.values(), key=lambda term: not term.exact))
 
 
+def without_words(text: str, words: Collection[str]) -> str:
+    """The text without these folded words, and without what an apostrophe appends to them."""
+    return _WORD.sub(lambda word: "" if fold(word[1]) in words else word[0], text) if words else text
+
+
 def fold_case(text: str) -> str:
     """The form in which earlier versions compared words."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
@@ -181,6 +187,11 @@ def kin_of(term: Term) -> list[Term]:
         return [term] if term.inner else []
     longest = 0 if " " in term.text else min(len(term.text), MAX_PHRASE_CHARACTERS)
     return [replace(term, prefix=True), *(Term(term.text[:size]) for size in range(LEAST_BEGINNING, longest))]
+
+
+def is_asked(term: Term, query: str) -> bool:
+    """Is a term a word of a folded query as it stands, not a phrase, another spelling, or cut out of a run?"""
+    return term.text in query and not (" " in term.text or term.prefix or _RUN.search(term.text))
 
 
 def is_symbolic(query: str) -> bool:

@@ -229,9 +229,15 @@ class Passages:
         self._connection = connection
         self._tokenizer = tokenizer
 
+    def document_counts(self) -> tuple[npt.NDArray[np.uint32], Counts]:
+        """The numbers of their tokens, ascending, and how many of the passages hold each."""
+        held = np.unique(self._owners.astype(np.uint64) << np.uint64(32) | self._tokens)
+        numbers, counts = np.unique(held.astype(np.uint32), return_counts=True)
+        return numbers, counts
+
     def count(self, stems: Sequence[str], prefix: bool) -> Counts:
         """How often the tokens follow one another in each passage; with `prefix` the last of them may go on."""
-        places = [self._tokens == number for number in _numbers_of(stems)]
+        places = [self._tokens == number for number in token_numbers(stems)]
         if prefix:
             places[-1] = self._places_of_prefix(stems[-1])
         last = len(places) - 1
@@ -244,13 +250,14 @@ class Passages:
     def _places_of_prefix(self, beginning: str) -> npt.NDArray[np.bool_]:
         """Where the tokens begin so. Which do is asked of the texts: seldom, and in unspaced scripts only."""
         texts = self._table.texts(self._connection, self.chunks)
-        return np.isin(self._tokens, _numbers_of(self._tokenizer.starting_with(beginning, list(texts.values()))))
+        return np.isin(self._tokens, token_numbers(self._tokenizer.starting_with(beginning, list(texts.values()))))
 
 
 def encode_tokens(stems: Sequence[str]) -> bytes:
     """Tokens as they are kept: the CRC-32 of each, four bytes, the lowest first."""
-    return _numbers_of(stems).tobytes()
+    return token_numbers(stems).tobytes()
 
 
-def _numbers_of(stems: Sequence[str]) -> npt.NDArray[np.uint32]:
+def token_numbers(stems: Sequence[str]) -> npt.NDArray[np.uint32]:
+    """The CRC-32 of each token."""
     return np.fromiter((crc32(stem.encode()) for stem in stems), _NUMBER, len(stems))

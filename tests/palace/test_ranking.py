@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.model import SearchMode
-from mempalace_mcp.palace.ranking import BM25_FLOOR, MOST_OF_ONE_FILE, Candidate, Ranked, rank, spread
+from mempalace_mcp.palace.ranking import MOST_OF_ONE_FILE, Candidate, Ranked, rank, spread
 
 HYBRID = SearchMode.HYBRID
 
@@ -33,9 +33,21 @@ def test_words_and_meaning_weigh_the_same() -> None:
     assert (ranked.lexical, ranked.semantic) == (1.0, 0.5)
 
 
-def test_a_weak_best_match_by_words_is_not_a_perfect_one() -> None:
-    (ranked,) = rank([Candidate(1, 1, 0, bm25=2.0, cosine=0.0)], HYBRID)
-    assert ranked.lexical == 2.0 / BM25_FLOOR
+def test_words_count_as_a_share_of_what_the_question_could_earn() -> None:
+    pool = [Candidate(1, 1, 0, bm25=2.0, cosine=0.0), Candidate(2, 2, 0, bm25=0.0, cosine=0.3)]
+    weak, meant = rank(pool, HYBRID, possible=10.0)[::-1]
+    assert (weak.lexical, meant.lexical) == (0.2, 0.0)
+    assert [ranked.drawer for ranked in rank(pool, HYBRID, possible=2.5)] == [1, 2]
+
+
+def test_what_earns_more_than_the_question_promised_is_the_measure() -> None:
+    best, half = rank([Candidate(1, 1, 0, 8.0, 0.0), Candidate(2, 2, 0, 4.0, 0.0)], HYBRID, possible=5.0)
+    assert (best.lexical, half.lexical) == (1.0, 0.5)
+
+
+def test_without_words_that_could_earn_anything_nothing_is_divided_by_zero() -> None:
+    (ranked,) = rank([Candidate(1, 1, 0, bm25=0.0, cosine=0.5)], HYBRID)
+    assert ranked.lexical == 0.0
 
 
 def test_a_drawer_counts_by_its_best_chunk() -> None:
