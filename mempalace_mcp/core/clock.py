@@ -284,7 +284,7 @@ def _days_of(period: re.Match[str]) -> tuple[date, date | None]:
 
 
 def _edge_of(first: date, following: date | None, edge: Edge, zone: Zone) -> Instant:
-    start, end = _start_of(first, zone), LAST_INSTANT if following is None else _start_of(following, zone)
+    start, end = start_of_day(first, zone), LAST_INSTANT if following is None else start_of_day(following, zone)
     if end <= start:
         raise ValueError  # a zone that changed sides of the date line has skipped that day
     if edge is Edge.START:
@@ -292,7 +292,8 @@ def _edge_of(first: date, following: date | None, edge: Edge, zone: Zone) -> Ins
     return end if edge is Edge.AFTER or following is None else end - 1
 
 
-def _start_of(day: date, zone: Zone) -> Instant:
+def start_of_day(day: date, zone: Zone) -> Instant:
+    """The first instant of a day there, or the first or last instant there is."""
     try:
         return from_datetime(zone.start_of(day))
     except OverflowError:
