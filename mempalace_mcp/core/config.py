@@ -37,6 +37,11 @@ class Setting:
     secret: bool = False
 
 
+MINILM = "minilm"
+MULTILINGUAL = "multilingual"
+"""The names of the bundled embedding models."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the environment and the command line have decided for this process."""

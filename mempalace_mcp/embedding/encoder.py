@@ -1,6 +1,6 @@
-"""Turns texts into vectors with the bundled sentence encoder: all-MiniLM-L6-v2 in ONNX Runtime, offline, on the CPU.
+"""Turns texts into vectors with a bundled sentence encoder in ONNX Runtime, offline, on the CPU.
 
-The files of the model are part of this package and are verified before use.
+The files of the models are part of this package and are verified before use.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +23,26 @@ from numpy.typing import NDArray
 from mempalace_mcp.core.bounded import LruMap
 from mempalace_mcp.core.errors import EmbedderBroken, EmbedderUnavailable
 from mempalace_mcp.core.model import ModelStamp
+from mempalace_mcp.embedding.tokens import (
+    MAX_CHARACTERS,
+    SENTENCE_PIECES,
+    WORD_PIECES,
+    Tokenizer,
+    open_tokenizer,
+)
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 GRAPH = "model.onnx"
-TOKENIZER = "tokenizer.json"
+TOKENIZER = WORD_PIECES
 STAMP = "stamp.json"
 
 BUNDLED = Path(__file__).with_name("minilm")
-"""The directory of the model inside this package."""
+"""The directory of MiniLM inside this package."""
+
+MULTILINGUAL = Path(__file__).with_name("usem")
+"""The directory of the model for sixteen languages."""
 
 _HINT = "Install mempalace-mcp again; search by words works meanwhile."
 
@@ -54,11 +64,11 @@ def verify_bundle(directory: Path) -> ModelBundle:
     """
     try:
         stamp = json.loads((directory / STAMP).read_bytes())
-        return ModelBundle(
-            stamp=ModelStamp(str(stamp["name"]), str(stamp["quantization"]), int(stamp["dimension"])),
-            graph=_verified(directory / GRAPH, stamp),
-            tokenizer=_verified(directory / TOKENIZER, stamp),
-        )
+        named = _named_by(stamp)
+        for name, digest in stamp["sha256"].items():
+            _verify(directory / name, digest)
+        tokenizer = SENTENCE_PIECES if SENTENCE_PIECES in stamp["sha256"] else WORD_PIECES
+        return ModelBundle(named, directory / GRAPH, directory / tokenizer)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise EmbedderBroken(f"the embedding model cannot be read: {error.filename}: {reason}", hint=_HINT) from error
@@ -66,12 +76,15 @@ def verify_bundle(directory: Path) -> ModelBundle:
         raise EmbedderBroken(f"{STAMP} of the embedding model is damaged: {error!r}", hint=_HINT) from error
 
 
-def _verified(path: Path, stamp: dict[str, Any]) -> Path:
+def _named_by(stamp: dict[str, Any]) -> ModelStamp:
+    return ModelStamp(str(stamp["name"]), str(stamp["quantization"]), int(stamp["dimension"]))
+
+
+def _verify(path: Path, wanted: str) -> None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != stamp["sha256"][path.name]:
+    if digest != wanted:
         raise EmbedderBroken(f"{path.name} of the embedding model is damaged: its checksum is wrong", hint=_HINT)
-    return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +115,7 @@ class Embedder(Protocol):
         ...
 
     def reads(self, text: str) -> bool:
-        """Are at least half of the text's tokens known to the model? All unknown ones are the same to it."""
+        """Is at least half of the text known to the model? All that is unknown is the same to it."""
         ...
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -122,13 +135,7 @@ class Embedder(Protocol):
         ...
 
 
-MAX_CHARACTERS = 8 * 1024
-"""The part of a text that is tokenized. The model reads 256 tokens, about 1,100 characters of English."""
-
 REMEMBERED_QUERIES = 512
-
-_UNKNOWN = "[UNK]"
-"""The token of text that is not in the vocabulary: most Chinese characters, emoji, words of 100 letters."""
 
 _ALONE = 4
 """Up to so many texts are embedded by the calling thread alone, more by it and a second thread."""
@@ -137,8 +144,8 @@ _RUNS_AT_ONCE = 4
 """Each concurrent run of the graph needs up to 10 MB, which ONNX Runtime keeps for the next one."""
 
 
-class MiniLm:
-    """all-MiniLM-L6-v2: the first 256 tokens of a text become a unit vector of 384 numbers. Thread-safe.
+class SentenceEncoder:
+    """A bundled model: the first tokens of a text become a unit vector. Thread-safe.
 
     Texts go through the graph one at a time. In a batch they would share one scale of quantization: a vector would
     depend on the other texts (cosine 0.99 to the one made alone), and long texts would not be faster. Each run of the
@@ -146,10 +153,8 @@ class MiniLm:
     """
 
     def __init__(self, bundle: ModelBundle) -> None:
-        from tokenizers import Tokenizer
-
         self._stamp = bundle.stamp
-        self._tokenizer = Tokenizer.from_file(str(bundle.tokenizer))
+        self._tokenizer: Tokenizer = open_tokenizer(bundle.tokenizer)
         self._session: InferenceSession | None = _open_session(bundle.graph)
         self._runs = threading.Semaphore(_RUNS_AT_ONCE)
         self._queries: LruMap[str, NDArray[np.float32]] = LruMap(REMEMBERED_QUERIES)
@@ -158,8 +163,8 @@ class MiniLm:
         self._seconds = 0.0
 
     @classmethod
-    def load(cls, directory: Path = BUNDLED) -> MiniLm:
-        """Load the model of this package, or the one in `directory`.
+    def load(cls, directory: Path = BUNDLED) -> Self:
+        """Load the model in a directory of this package.
 
         Raises:
             EmbedderBroken: a file of the model is missing or damaged.
@@ -172,12 +177,11 @@ class MiniLm:
         return self._stamp
 
     def reads(self, text: str) -> bool:
-        """Are at least half of the text's tokens known to the model?
+        """Is at least half of the text known to the model?
 
-        All unknown ones are the same to it: two texts without any known token have a cosine of 1.
+        All unknown tokens are the same to it: two texts without any known one have a cosine of 1.
         """
-        tokens = self._tokenizer.encode(text[:MAX_CHARACTERS], add_special_tokens=False).tokens
-        return 2 * tokens.count(_UNKNOWN) <= len(tokens)
+        return self._tokenizer.reads(text)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One unit vector per text, in the same order.
@@ -253,7 +257,7 @@ class MiniLm:
         return session
 
     def _encode(self, session: InferenceSession, text: str) -> NDArray[np.float32]:
-        token_ids = np.array(self._tokenizer.encode(text[:MAX_CHARACTERS]).ids, np.int64)
+        token_ids = self._tokenizer.ids(text)
         with self._runs:
             vector: NDArray[np.float32] = session.run(["vector"], {"token_ids": token_ids})[0]
         return vector
@@ -263,6 +267,10 @@ class MiniLm:
             self._texts += texts
             self._batches += 1
             self._seconds += time.perf_counter() - began
+
+
+class MiniLm(SentenceEncoder):
+    """all-MiniLM-L6-v2: up to 256 tokens, about 1,100 characters of English, become 384 numbers."""
 
 
 def _work_in_pair(work: Callable[[], None], remaining: deque[int]) -> None:

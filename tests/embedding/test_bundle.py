@@ -17,6 +17,7 @@ import pytest
 from mempalace_mcp.core.errors import EmbedderBroken
 from mempalace_mcp.core.model import ModelStamp
 from mempalace_mcp.embedding.encoder import BUNDLED, GRAPH, STAMP, TOKENIZER, MiniLm, verify_bundle
+from mempalace_mcp.embedding.models import MODELS, BundledModel
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,17 +29,17 @@ def refuse(event, arguments):
         raise RuntimeError(f"{event} although everything is here")
 
 sys.addaudithook(refuse)
-from mempalace_mcp.embedding.encoder import MiniLm
+from mempalace_mcp.embedding.models import MODELS
 
-embedder = MiniLm.load()
-print(embedder.embed(["no network", "is needed"]).shape)
+for model in MODELS.values():
+    print(model.load().embed(["no network", "is needed"]).shape)
 """
 
 LAZY = """
 import sys
-import mempalace_mcp.embedding.background, mempalace_mcp.embedding.encoder, mempalace_mcp.embedding.encoder
+import mempalace_mcp.embedding.background, mempalace_mcp.embedding.encoder, mempalace_mcp.embedding.models
 
-print(sorted({"onnxruntime", "tokenizers"} & sys.modules.keys()))
+print(sorted({"onnxruntime", "tokenizers", "sentencepiece"} & sys.modules.keys()))
 """
 
 
@@ -58,16 +59,27 @@ def replace_by_directory(path: Path) -> None:
     path.mkdir()
 
 
-def test_the_files_match_the_stamp() -> None:
-    stamp = json.loads((BUNDLED / STAMP).read_text(encoding="utf-8"))
-    digests = {name: hashlib.sha256((BUNDLED / name).read_bytes()).hexdigest() for name in (GRAPH, TOKENIZER)}
-    assert stamp["sha256"] == digests
-    assert verify_bundle(BUNDLED).stamp == ModelStamp("all-MiniLM-L6-v2", "dynamic-int8", 384)
+EACH_MODEL = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 
 
-def test_the_model_names_its_origin_and_licence() -> None:
-    notice = (BUNDLED / "NOTICE").read_text(encoding="utf-8")
-    assert "all-MiniLM-L6-v2" in notice
+@EACH_MODEL
+def test_the_files_match_the_stamp(model: BundledModel) -> None:
+    stamp = json.loads((model.directory / STAMP).read_text(encoding="utf-8"))
+    others = {path.name: path for path in model.directory.iterdir() if path.name not in (STAMP, "NOTICE")}
+    assert stamp["sha256"] == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in others.items()}
+    assert verify_bundle(model.directory).stamp == model.stamp
+
+
+def test_models_have_stamps_of_their_own() -> None:
+    assert len({model.stamp for model in MODELS.values()}) == len(MODELS)
+    assert len({model.stamp.dimension for model in MODELS.values()}) == len(MODELS), "by it, vectors are told apart"
+    assert MODELS["minilm"].stamp == ModelStamp("all-MiniLM-L6-v2", "dynamic-int8", 384)
+
+
+@EACH_MODEL
+def test_the_model_names_its_origin_and_licence(model: BundledModel) -> None:
+    notice = (model.directory / "NOTICE").read_text(encoding="utf-8")
+    assert model.stamp.name.removesuffix("-3") in notice
     assert "Apache License, Version 2.0" in notice
 
 
@@ -104,7 +116,7 @@ def test_it_works_without_a_network(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", OFFLINE], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=50
     )
-    assert (done.stdout, done.returncode) == ("(2, 384)\n", 0), done.stderr
+    assert (done.stdout, done.returncode) == ("(2, 384)\n(2, 512)\n", 0), done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -126,5 +138,5 @@ def test_the_wheel_contains_the_model(tmp_path: Path) -> None:
     command = ["uv", "build", "--quiet", "--wheel", "--out-dir", str(tmp_path), str(source)]
     subprocess.run(command, check=True, timeout=55)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        for name in (GRAPH, TOKENIZER, STAMP, "NOTICE"):
-            assert wheel.read(f"mempalace_mcp/embedding/minilm/{name}") == (BUNDLED / name).read_bytes()
+        for path in (path for model in MODELS.values() for path in model.directory.iterdir()):
+            assert wheel.read(str(path.relative_to(ROOT))) == path.read_bytes()

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.errors import EmbedderUnavailable
-from mempalace_mcp.embedding.encoder import MAX_CHARACTERS, REMEMBERED_QUERIES, MiniLm
+from mempalace_mcp.embedding.encoder import REMEMBERED_QUERIES, MiniLm
+from mempalace_mcp.embedding.tokens import MAX_CHARACTERS
 
 REFERENCE = Path(__file__).with_name("reference_vectors.json")
 CHUNK = "The nightly export finishes around midnight, so the backup starts at two. " * 8
