@@ -17,6 +17,7 @@ import psutil
 
 from mempalace_mcp.core.locks import FileLock
 from tests.laboratory import PACKAGE
+from tests.palace.support import opened
 from tests.server.clients import PATIENCE, StdioClient, call, end
 
 PROGRAM = (sys.executable, "-m", "mempalace_mcp")
@@ -47,6 +48,20 @@ def bridge(
         yield StdioClient(process)
     finally:
         end(process)
+
+
+def made(palace: Path, texts: Sequence[str] = (), facts: Sequence[tuple[str, str, str]] = ()) -> Path:
+    """Make a palace with these drawers and facts, in this process as a daemon does in its own; nobody serves it."""
+    previous = os.umask(0o077)  # as the program does
+    try:
+        with opened(palace, started=False) as app:
+            for text in texts:
+                app.palace.add_drawer("w", "r", text)
+            for fact in facts:
+                app.palace.kg_add(*fact)
+    finally:
+        os.umask(previous)
+    return palace
 
 
 @contextmanager

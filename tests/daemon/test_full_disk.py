@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.daemon.support import PROGRAM, bridge, daemon_pid, end_processes_of, has_ended, kill, use, wait_for
+from tests.daemon.support import PROGRAM, bridge, daemon_pid, end_processes_of, has_ended, kill, made, use, wait_for
 from tests.server.clients import INITIALIZED, StdioClient, call, initialize, request
 from tests.storage.support import Disk, small_disk
 
@@ -30,12 +30,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 @pytest.fixture
 def used(disk: Disk) -> Disk:
-    """With a palace on it that nobody serves now."""
-    with bridge(disk.path) as client:
-        client.greet()
-        use(client, 1, "kg_add", subject="Ann", predicate="lives in", object="Paris")
-        client.finish()
-    stop_daemon(disk.path)
+    """With a palace on it that nobody serves."""
+    made(disk.path, facts=[("Ann", "lives in", "Paris")])
     return disk
 
 

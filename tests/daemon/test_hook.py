@@ -22,7 +22,7 @@ from mempalace_mcp.daemon.hook import CLIENTS, MODES, VARIABLE
 from mempalace_mcp.daemon.hook_reader import MAX_CHARACTERS, TAG, HookReader
 from mempalace_mcp.daemon.hook_spool import LOG_FILE, MAX_LOG_BYTES, HookEvent, Spool, note, noted
 from mempalace_mcp.runtime.app import open_app
-from tests.daemon.support import PROGRAM, bridge, daemon_pid, kill, use, wait_for
+from tests.daemon.support import PROGRAM, bridge, daemon_pid, kill, made, use, wait_for
 from tests.server.clients import PATIENCE
 
 SESSION = "5e1f0d3a-0a6b-4c3e-9b0e-0f5a1c2d3e4f"
@@ -45,13 +45,6 @@ def run_hook(
         env={**os.environ, "PALACE_PATH": str(palace), **(environment or {})},
         check=False,
     )
-
-
-def made(palace: Path) -> Path:
-    """The palace, with a daemon that has made it and left."""
-    with bridge(palace, "--solo") as session:
-        use(session, 1, "status")
-    return palace
 
 
 class Transcript:

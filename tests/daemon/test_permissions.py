@@ -19,7 +19,7 @@ import pytest
 from mempalace_mcp.core.errors import StorageReadOnly
 from mempalace_mcp.core.files import foreign_owner, permission_hint
 from mempalace_mcp.storage.sqlite.database import Database
-from tests.daemon.support import PROGRAM, bridge, daemon_pid, end_processes_of, use
+from tests.daemon.support import PROGRAM, bridge, daemon_pid, end_processes_of, made, use
 from tests.laboratory import PACKAGE
 from tests.server.clients import call
 
@@ -33,12 +33,8 @@ NOBODY = 65534
 
 @pytest.fixture
 def palace(tmp_path: Path) -> Iterator[Path]:
-    """A palace with a drawer in it, whose daemon is gone."""
-    directory = tmp_path / "palace"
-    with bridge(directory) as client:
-        client.greet()
-        use(client, 1, "add_drawer", wing="w", room="r", content="the harbour lights are green")
-    end_processes_of(directory)
+    """A palace with a drawer in it, which nobody serves."""
+    directory = made(tmp_path / "palace", ["the harbour lights are green"])
     yield directory
     end_processes_of(directory)
 
@@ -102,6 +98,10 @@ def test_where_more_than_the_lock_is_closed_the_palace_is_read(palace: Path) -> 
 
 @pytest.mark.parametrize("name", ["palace.db", "write.lock"])
 def test_what_may_be_written_again_is_written_by_the_same_session(palace: Path, name: str) -> None:
+    with bridge(palace) as client:
+        client.greet()
+    end_processes_of(palace)
+    assert (palace / "palace.db-shm").exists(), "else the session makes one that is as closed as the database"
     (palace / name).chmod(0o400)
     with bridge(palace, through=HUMBLE) as client:
         client.greet()
