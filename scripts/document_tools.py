@@ -96,7 +96,7 @@ def document() -> str:
 
 
 def _section(offer: ListedTool, is_core: bool) -> str:
-    tool, schema = offer.definition, offer.schema
+    tool, schema = offer.definition, offer.tool.schema
     hints = [hint.removesuffix("Hint") for hint, given in tool["annotations"].items() if given is True]
     profile = "" if is_core else " · only with `--tools full`"
     lines = [f"\n## {tool['name']}\n", f"{tool['description']}\n", f"*{', '.join(hints) or 'writes'}{profile}*\n"]

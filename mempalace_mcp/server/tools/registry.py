@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mempalace_mcp.core.call_context import Deadline, Principal
 from mempalace_mcp.core.errors import ConfigurationError, Forbidden, NotFound, PalaceError, ReadOnly
 from mempalace_mcp.server.tools import checkpoint, diary, drawers, graph, history, imports, overview, search
-from mempalace_mcp.server.tools.schema import Schema, input_schema, nearest, read_arguments, readable
+from mempalace_mcp.server.tools.schema import nearest, read_arguments, readable
 from mempalace_mcp.server.tools.tool import Effect, Tool, ToolCall, ToolContext
 
 _READING = (
@@ -73,21 +73,16 @@ Withholding = Callable[[str], PalaceError]
 
 @dataclass(frozen=True)
 class ListedTool:
-    """A tool as it is offered under `names`. Its schemas are made when they are first needed, not at start."""
+    """A tool as it is offered under `names`. Its definition is made when it is first needed, not at start."""
 
     tool: Tool
     names: Mapping[str, str]
     """The name that each tool of this program is offered under."""
 
     @cached_property
-    def schema(self) -> Schema:
-        """The schema of the arguments."""
-        return input_schema(self.tool.arguments)
-
-    @cached_property
     def definition(self) -> dict[str, Any]:
         """The definition by which clients know it."""
-        return self.tool.definition(self.names, self.schema)
+        return self.tool.definition(self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +126,7 @@ class ToolTable:
         offer = self.offers.get(name)
         if offer is None:
             raise self._unknown(name)
-        read = read_arguments(offer.tool.arguments, arguments, offer.schema)
+        read = read_arguments(offer.tool.arguments, arguments, offer.tool.schema)
         deadline.check("its turn")
         return dict(offer.tool.run(ToolCall(context, deadline), **read.given()))
 

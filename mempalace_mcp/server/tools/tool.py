@@ -10,7 +10,7 @@ from typing import Any, Protocol, get_type_hints
 
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.palace.palace import Palace
-from mempalace_mcp.server.tools.schema import Arguments, Schema, arguments_of, outline, output_schema
+from mempalace_mcp.server.tools.schema import Arguments, Schema, arguments_of, input_schema, outline, output_schema
 
 
 class ToolContext(Protocol):
@@ -87,13 +87,18 @@ class Tool:
         """The model of the function's parameters, made when it is first needed: the command line never needs it."""
         return arguments_of(self.run)
 
-    def definition(self, names: Mapping[str, str], schema: Schema) -> dict[str, Any]:
-        """The tool as `tools/list` shows it: under its name in `names`, with the schema of its arguments."""
+    @cached_property
+    def schema(self) -> Schema:
+        """The schema of the arguments."""
+        return input_schema(self.arguments)
+
+    def definition(self, names: Mapping[str, str]) -> dict[str, Any]:
+        """The tool as `tools/list` shows it, under its name in `names`."""
         return {
             "name": names[self.name],
             **({"title": self.title} if self.title else {}),
             "description": self.description.format_map(names),
-            "inputSchema": outline(schema),
+            "inputSchema": outline(self.schema),
             "outputSchema": output_schema(get_type_hints(self.run)["return"]),
             "annotations": self._hints(),
         }
