@@ -53,10 +53,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def long_lived_objects_are_not_collected_again() -> None:
-    """The libraries' modules make every collection slow; they never become garbage. Each file of tests loads more."""
+def long_lived_objects_are_not_collected_again() -> Iterator[None]:
+    """The libraries' modules make every collection slow; they never become garbage. Each file of tests loads more.
+
+    What a file of tests has left is collected at its end, so that a socket that nobody closed fails a test of it.
+    """
     gc.collect()
     gc.freeze()
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +109,11 @@ def names_of(pid: int) -> list[str]:
     return []
 
 
+def open_files(directory: str | None) -> list[str]:
+    """The files under the directory that this process has open."""
+    return [file.path for file in psutil.Process().open_files() if directory and file.path.startswith(directory)]
+
+
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves threads, child processes or files of its own palace open."""
@@ -118,8 +128,9 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         thread.join(5)
     alive = [thread.name for thread in left_threads if thread.is_alive()]
     left_children = set(children()) - children_before
-    gc.collect()
-    files = [file.path for file in psutil.Process().open_files() if directory and file.path.startswith(directory)]
+    if files := open_files(directory):
+        gc.collect()  # they may belong to what nobody uses any more
+        files = open_files(directory)
     assert not alive, f"threads left running: {alive}"
     assert not left_children, f"processes left running: {[names_of(pid) for pid in left_children]}"
     assert not files, f"files left open: {files}"
