@@ -6,6 +6,9 @@ Takes a file in the LoCoMo format (`benchmarks/conversations.py`) and asks its q
     pooled     the same drawers; a question is asked in all conversations at once
     turns      each turn is a drawer, with its session as the source; a question is asked in its wing
 
+    implicit   72 questions of the project's own that share no word with their answers (`benchmarks/implicit.py`), asked
+               in everything at once: their texts, the project's documents, and the sessions
+
 Filled palaces and the vectors of questions are kept in the cache, so that a variant of the ranking takes seconds. The
 search is the palace's own. Three measures of the first k drawers are told: R@k, the mean share of a question's evidence
 among them; hit@k, how often any of it is; all@k, how often all of it is. Intervals are of 95 %, by a paired bootstrap
@@ -31,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.conversations import Conversation, Text, read_conversations
+from benchmarks.implicit import read_implicit
 from benchmarks.remembered import RememberedQueries
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.embedding.background import BackgroundEmbedder
@@ -58,23 +62,25 @@ VARIANTS: dict[str, Weights] = {
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """What is filed as drawers, and whether a question is asked in all conversations at once."""
+    """What is filed as drawers, in a palace of which name, and whether all conversations are searched at once."""
 
     name: str
+    palace: str
     turns: bool = False
     pooled: bool = False
-
-    @property
-    def palace(self) -> str:
-        """The name of its palace in the cache."""
-        return "turns" if self.turns else "sessions"
 
     def texts(self, conversation: Conversation) -> Sequence[Text]:
         """The texts that are filed of a conversation."""
         return conversation.turns if self.turns else conversation.sessions
 
 
-PROTOCOLS = (Protocol("sessions"), Protocol("pooled", pooled=True), Protocol("turns", turns=True))
+IMPLICIT = Protocol("implicit", "implicit", pooled=True)
+PROTOCOLS = (
+    Protocol("sessions", "sessions"),
+    Protocol("pooled", "sessions", pooled=True),
+    Protocol("turns", "turns", turns=True),
+    IMPLICIT,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,7 @@ def fill(app: App, protocol: Protocol, conversations: Sequence[Conversation]) ->
                         "wing": conversation.name,
                         "room": protocol.palace,
                         "content": text.content,
-                        "source_file": text.session,
+                        "source_file": text.session or None,
                         "metadata": {"name": text.name},
                     }
                     for text in texts[first : first + AT_ONCE]
@@ -111,7 +117,7 @@ def fill(app: App, protocol: Protocol, conversations: Sequence[Conversation]) ->
 
 
 @contextmanager
-def filled(cache: Path, protocol: Protocol, conversations: Sequence[Conversation], queries: Path) -> Iterator[App]:
+def filled(cache: Path, protocol: Protocol, conversations: Sequence[Conversation]) -> Iterator[App]:
     """An app on the palace of a protocol, which is filled first if it is not in the cache."""
     folder = cache / protocol.palace
     done = folder / "filled"
@@ -192,7 +198,7 @@ def compare(
     """Ask under one protocol with each variant, and print what was found."""
     asked = [each for number, each in enumerate(everything) if not numbers or number in numbers]
     results: dict[str, Results] = {}
-    with filled(cache, protocol, everything, cache) as app, RememberedQueries.kept(cache / "questions.npz") as queries:
+    with filled(cache, protocol, everything) as app, RememberedQueries.kept(cache / "questions.npz") as queries:
         for name in variants:
             palace = palace_with(app, queries, VARIANTS[name])
             ask(palace, protocol, [replace(each, questions=each.questions[:20]) for each in asked])  # warm
@@ -222,7 +228,10 @@ def main() -> None:
         cache = (options.cache or Path(scratch)) / digest
         cache.mkdir(parents=True, exist_ok=True)
         for protocol in protocols:
-            results = compare(cache, protocol, everything, numbers, variants)
+            texts, asked = everything, numbers
+            if protocol is IMPLICIT:
+                texts, asked = [*everything, read_implicit()], {len(everything)}
+            results = compare(cache, protocol, texts, asked, variants)
             if options.each:
                 print("\n".join(by_conversation(results[variants[-1]])))
 
