@@ -16,7 +16,7 @@ import click
 from mempalace_mcp import __version__
 from mempalace_mcp.cli.output import INTERRUPTED
 from mempalace_mcp.cli.session import PALACE, READ_ONLY, SESSION_OPTIONS, TOOL_PREFIX, TOOLS, Option, Options
-from mempalace_mcp.core.config import Settings, load_settings
+from mempalace_mcp.core.config import MINILM, MULTILINGUAL, Settings, load_settings
 from mempalace_mcp.core.errors import ConfigurationError, NotFound, PalaceError
 from mempalace_mcp.core.files import is_file
 from mempalace_mcp.core.logs import configure_logging
@@ -294,14 +294,26 @@ def doctor(palace: str | None, fix: bool, as_json: bool) -> None:
 
 @commands.command()
 @palace_option
-@click.option("--vectors", is_flag=True, help="Embed every text anew, too (after a change of the model).")
+@click.option("--vectors", is_flag=True, help="Embed every text anew, too.")
+@click.option(
+    "--model",
+    type=click.Choice([MINILM, MULTILINGUAL]),
+    help="Only move the palace to this embedding model, while sessions work with it.",
+)
 @json_option
-def reindex(palace: str | None, vectors: bool, as_json: bool) -> None:
-    """Build the Chroma index anew from the palace, and check it against the truth."""
-    from mempalace_mcp.cli import manage
-
+def reindex(palace: str | None, vectors: bool, model: str | None, as_json: bool) -> None:
+    """Build the Chroma index anew from the palace, and check it against the truth. Or move to another model."""
+    if model is not None and vectors:
+        raise click.UsageError("--model embeds every text anew by itself; leave out --vectors.")
     with reported(as_json):
-        click.echo(manage.reindex(existing_palace(palace), vectors, as_json))
+        if model is None:
+            from mempalace_mcp.cli import manage
+
+            click.echo(manage.reindex(existing_palace(palace), vectors, as_json))
+        else:
+            from mempalace_mcp.cli.moving import move_model
+
+            click.echo(move_model(existing_palace(palace), model, as_json))
 
 
 @commands.command()

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,8 @@ from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.model import ModelStamp
 from mempalace_mcp.daemon import control, ipc
 from mempalace_mcp.daemon.entry import abandoned, runtime_folder, sweep
-from mempalace_mcp.embedding.encoder import BUNDLED, verify_bundle
+from mempalace_mcp.embedding.encoder import verify_bundle
+from mempalace_mcp.embedding.models import MODELS, model_of
 from mempalace_mcp.runtime import issues
 from mempalace_mcp.runtime.health import Limits
 from mempalace_mcp.runtime.issues import Issue, IssueKind, degraded, failing
@@ -34,13 +35,13 @@ from mempalace_mcp.storage.sqlite.connection import SQLITE_VERSION, WAL_BYTES_KE
 from mempalace_mcp.storage.sqlite.database import DATABASE_FILE, LOCK_FILE, Database
 from mempalace_mcp.storage.sqlite.inspection import Inspection, damages, inspect
 from mempalace_mcp.storage.sqlite.opening import Exposed, exposed, own_paths
-from mempalace_mcp.storage.vectors.log import REINDEX
+from mempalace_mcp.storage.vectors.log import MOVE
 from mempalace_mcp.storage.vectors.manifest import directories, discard_files, load_manifest, reason_to_rebuild
 
 PALACE_ABSENT = failing("palace_absent", "Restore a backup, or name the palace with --palace or PALACE_PATH.")
 PERMISSIONS = degraded("permissions", "Run `chmod go-rwx` on the palace's directory and these files.")
 SQLITE_OLD = failing("sqlite_old", "Use a Python with a newer SQLite.")
-MODEL_MISMATCH = degraded("model_mismatch", REINDEX)
+MODEL_MISMATCH = degraded("model_mismatch", MOVE)
 EMBEDDINGS_PENDING = degraded("embeddings_pending", "Start a session, or run `mempalace-mcp doctor --fix`.")
 INDEX_DOUBTFUL = degraded("index_doubtful", "Nothing: the index is rebuilt when it is next needed.")
 DAEMON_SILENT = failing("daemon_silent", "Kill that process. Sessions start another one and lose nothing.")
@@ -236,23 +237,24 @@ def _check_write_lock(context: DoctorContext) -> Iterator[Issue]:
 
 def check_vectors(context: DoctorContext) -> Iterator[Issue]:
     """The model's files, the vectors and Chroma's files. Without a readable database only the model is checked."""
-    own = None
-    try:
-        own = verify_bundle(BUNDLED).stamp
-    except EmbedderBroken as error:
-        yield Issue(issues.EMBEDDER_MISSING, error.message)
-    try:
+    found = None
+    with suppress(PalaceError):
         verify_sqlite()
         found = inspect(context.directory / DATABASE_FILE)
-    except PalaceError:
-        return
-    yield from _check_embeddings(context, found, own)
-    yield from _check_chroma(context, found)
+    model = (found and model_of(found.stamp)) or MODELS[context.settings.model]
+    try:
+        verify_bundle(model.directory)
+    except EmbedderBroken as error:
+        yield Issue(issues.EMBEDDER_MISSING, error.message)
+    if found is not None:
+        yield from _check_embeddings(context, found)
+        yield from _check_chroma(context, found)
 
 
-def _check_embeddings(context: DoctorContext, found: Inspection, own: ModelStamp | None) -> Iterator[Issue]:
-    if own is not None and found.stamp not in (None, own):
-        message = f"the vectors are of {_model_name(found.stamp)}; the model of this version is {_model_name(own)}"
+def _check_embeddings(context: DoctorContext, found: Inspection) -> Iterator[Issue]:
+    if found.stamp is not None and model_of(found.stamp) is None:
+        own = ", ".join(_model_name(model.stamp) for model in MODELS.values())
+        message = f"the vectors are of {_model_name(found.stamp)}; the models of this version are {own}"
         yield Issue(MODEL_MISMATCH, message)
     elif found.pending and not context.is_served and _is_free(context, EMBED_LOCK):
         passages = output.count(found.pending, "passage")
@@ -286,8 +288,8 @@ def _rebuild(context: DoctorContext) -> str:
     return f"embedded the pending passages and rebuilt the index ({figures.rows_live:,} passages)"
 
 
-def _model_name(stamp: ModelStamp | None) -> str:
-    return f"{stamp.name} ({stamp.quantization}, {stamp.dimension} numbers)" if stamp else "none"
+def _model_name(stamp: ModelStamp) -> str:
+    return f"{stamp.name} ({stamp.quantization}, {stamp.dimension} numbers)"
 
 
 def _is_free(context: DoctorContext, name: str) -> bool:

@@ -77,7 +77,7 @@ def _format_status(app: App, report: dict[str, Any]) -> str:
         f"files     {output.size(palace['database_bytes'])}"
         f" and {output.size(palace['wal_bytes'] or 0)} of write-ahead log",
         f"index     {index['mode']}",
-        f"model     {palace['model'] or 'none yet'}",
+        f"model     {palace['model'] or 'none yet'}{_describe_move(palace['moving'])}",
         f"timezone  {palace['timezone']}",
         f"daemon    {_summarize_daemon(report['daemon'])}",
         f"health    {report['status']}, reported by {'the daemon' if reporter['daemon'] else 'this command'}, "
@@ -86,6 +86,10 @@ def _format_status(app: App, report: dict[str, Any]) -> str:
     ]
     counts = [(room.wing, room.room, room.drawers) for room in app.palace.get_taxonomy().rooms]
     return "\n".join(lines) + (f"\n\n{output.table(('wing', 'room', 'drawers'), counts)}" if counts else "")
+
+
+def _describe_move(move: dict[str, Any] | None) -> str:
+    return f", moving to {move['model']}: {move['done']:,} of {move['total']:,} passages" if move else ""
 
 
 def _summarize_daemon(daemon: dict[str, Any] | None) -> str:

@@ -47,6 +47,7 @@ class Settings:
     """What the environment and the command line have decided for this process."""
 
     palace: Path
+    model: str = MINILM
     index: str = "chroma"
     stat_cooldown: float = 5.0
     history_limit: int = 1000
@@ -159,6 +160,14 @@ _LIKE_AN_ADDRESS = re.compile(r"[0-9.]+|\[.*")
 
 SETTINGS: tuple[Setting, ...] = (
     Setting(place.VARIABLE, "palace", "directory of the palace", DEFAULT_PALACE, _palace, strict=True),
+    Setting(
+        "PALACE_MODEL",
+        "model",
+        "the embedding model of a new palace: `minilm` for English, `multilingual` for sixteen languages",
+        MINILM,
+        _one_of(MINILM, MULTILINGUAL),
+        strict=True,
+    ),
     Setting(
         "PALACE_INDEX",
         "index",

@@ -11,6 +11,7 @@
     │   └── DeadlineExceeded     the call waited for its whole time
     ├── Cancelled                the caller gave up before anything was done
     ├── EmbedderUnavailable      the embedding model is not loaded
+    │   ├── ModelMoved           the palace has moved to another one, which is being loaded
     │   └── EmbedderBroken       it cannot be loaded: a file is missing or damaged
     ├── ModelMismatch            the vectors stem from another model
     ├── ConfigurationError       a setting that must be right is wrong
@@ -128,6 +129,12 @@ class EmbedderUnavailable(PalaceError):
 
     code = "embedder_unavailable"
     retryable = True
+
+
+class ModelMoved(EmbedderUnavailable):
+    """Raised when the palace has moved to another model, which is being loaded: the same call can be made again."""
+
+    code = "model_moved"
 
 
 class EmbedderBroken(EmbedderUnavailable):

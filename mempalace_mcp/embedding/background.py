@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from mempalace_mcp.core.errors import EmbedderBroken, EmbedderUnavailable, PalaceError
 from mempalace_mcp.core.limits import wait_for_end
+from mempalace_mcp.core.model import ModelStamp
 from mempalace_mcp.embedding.encoder import Embedder, EmbedderStatistics, MiniLm
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,10 @@ class BackgroundStatistics:
 
 
 class BackgroundEmbedder:
-    """Loads an embedder in a thread of its own, once `start` is called, and owns it. Thread-safe."""
+    """Loads an embedder in a thread of its own, once `start` is called, and owns it. Thread-safe.
+
+    `follow` loads again when the palace has another model, which `load` then chooses.
+    """
 
     def __init__(self, load: Callable[[], Embedder] = MiniLm.load) -> None:
         self._load = load
@@ -55,9 +59,35 @@ class BackgroundEmbedder:
         with self._lock:
             if self._state is not Loading.IDLE:
                 return
-            self._state = Loading.LOADING
-            self._thread = threading.Thread(target=self._run, name="embedder-loading", daemon=True)
-            self._thread.start()
+            self._begin()
+
+    def follow(self, stamp: ModelStamp) -> None:
+        """Begin to load again, unless the embedder is of this model, and return at once.
+
+        Does nothing while it is loading, before `start` and after `close`.
+        Until the new embedder is there, `get` raises EmbedderUnavailable. That of before lives as long as calls use it.
+        """
+        with self._lock:
+            present = self._embedder.stamp if self._embedder else None
+            if self._state in (Loading.READY, Loading.FAILED) and present != stamp:
+                self._begin()
+
+    def replace(self, embedder: Embedder) -> None:
+        """Own this embedder, which is loaded. That of before lives as long as calls use it."""
+        with self._lock:
+            if self._state is Loading.CLOSED:
+                embedder.close()
+                return
+            self._embedder, self._failure, self._thread = embedder, None, None
+            self._state = Loading.READY
+        self._ended.set()
+
+    def _begin(self) -> None:
+        """Start the thread, under the lock."""
+        self._state = Loading.LOADING
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._run, name="embedder-loading", daemon=True)
+        self._thread.start()
 
     @property
     def ready(self) -> bool:
@@ -129,14 +159,15 @@ class BackgroundEmbedder:
             failure = _reason(error)
             logger.error("the embedding model could not be loaded: %s", failure, exc_info=error)
         with self._lock:
-            if self._state is Loading.CLOSED and embedder is not None:  # closed while it was loading
-                embedder.close()
-                embedder = None
-            self._embedder, self._failure = embedder, failure
-            self._load_seconds = time.perf_counter() - began
-            if self._state is Loading.LOADING:
+            wanted = self._state is Loading.LOADING and self._thread is threading.current_thread()
+            if wanted:
+                self._embedder, self._failure = embedder, failure
+                self._load_seconds = time.perf_counter() - began
                 self._state = Loading.FAILED if embedder is None else Loading.READY
-        self._ended.set()
+        if wanted or self._state is Loading.CLOSED:
+            self._ended.set()
+        if not wanted and embedder is not None:  # closed or replaced while it was loading
+            embedder.close()
 
 
 def _reason(error: Exception) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from mempalace_mcp.core.call_context import Deadline
-from mempalace_mcp.core.errors import Busy, ModelMismatch
+from mempalace_mcp.core.errors import Busy, EmbedderUnavailable, ModelMismatch, ModelMoved
 from mempalace_mcp.core.model import Chunk, ModelStamp, Priority
 from mempalace_mcp.embedding.encoder import Embedder
+from mempalace_mcp.embedding.models import model_of
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.storage.connection import Connection, DataVersion
 from mempalace_mcp.storage.transactions import Transaction
-from mempalace_mcp.storage.vectors.log import REINDEX
+from mempalace_mcp.storage.vectors.log import MOVE
 
 PENDING_AT_ONCE = 16
 """Pending chunks that a search embeds before it begins."""
@@ -47,8 +48,8 @@ class ChunkEmbedder:
         """Embed up to `limit` pending chunks of a priority and commit their vectors; returns how many.
 
         Raises:
-            EmbedderUnavailable: the model is not loaded.
-            ModelMismatch: the palace holds vectors of another model.
+            EmbedderUnavailable: the model is not loaded, or the palace has moved to another.
+            ModelMismatch: the palace holds vectors of a model that this version does not have.
             DeadlineExceeded: the embedder or the writer was not free in time.
         """
         if priority is Priority.BULK:
@@ -102,14 +103,27 @@ class ChunkEmbedder:
         """Return if the palace has vectors of this model only, or none.
 
         Raises:
-            ModelMismatch: it has vectors of another model.
+            ModelMoved: it has moved to another model, which is being loaded now.
+            ModelMismatch: it has vectors of a model that this version does not have.
         """
         stored = self._stores.drawers.model_stamp(connection)
-        if stored is not None and stored != stamp:
+        if stored is None or stored == stamp:
+            return
+        if model_of(stored) is None:
             raise ModelMismatch(
                 f"the palace's vectors are of {_describe(stored)}, this program embeds with {_describe(stamp)}",
-                hint=f"{REINDEX} Search by words works meanwhile.",
+                hint=f"{MOVE} Search by words works meanwhile.",
             )
+        self._stores.embedder.follow(stored)
+        raise ModelMoved(
+            f"the palace has moved to the model {stored.name}, which is being loaded",
+            hint="Try again in a second; search by words works meanwhile.",
+        )
+
+    def follow(self, connection: Connection) -> None:
+        """Begin to load the palace's model if another process has moved the palace to it."""
+        with suppress(EmbedderUnavailable, ModelMismatch):
+            self.check_model(connection, self._stores.embedder.get().stamp)
 
     def forget_vectors(self, deadline: Deadline) -> int:
         """Make every live chunk pending again and forget the model; returns how many."""

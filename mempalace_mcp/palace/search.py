@@ -6,15 +6,24 @@ drawers of one snapshot, and ranks them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mempalace_mcp.core import text
 from mempalace_mcp.core.call_context import Deadline
-from mempalace_mcp.core.errors import EmbedderUnavailable, InvalidArgument, ModelMismatch, PalaceCorrupt, PalaceError
+from mempalace_mcp.core.errors import (
+    EmbedderUnavailable,
+    InvalidArgument,
+    ModelMismatch,
+    ModelMoved,
+    PalaceCorrupt,
+    PalaceError,
+)
 from mempalace_mcp.core.model import (
     Drawer,
     DrawerFilter,
@@ -34,6 +43,9 @@ from mempalace_mcp.storage.drawers import ChunkRow
 from mempalace_mcp.storage.lexical import Holders, Weighed, find_verbatim
 from mempalace_mcp.storage.query_terms import is_symbolic, without_words
 from mempalace_mcp.storage.word_table import WordsUnreadable
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Vector = NDArray[np.float32]
 
@@ -89,6 +101,22 @@ class Pool:
 NO_MATCHES = Weighed({}, Holders())
 
 
+def _again_after_a_move(method: Callable[P, R]) -> Callable[P, R]:
+    """The method, called again if the palace has moved to another model after its query was embedded, or just before.
+
+    The second call waits for that model. A palace whose model this version does not have refuses both times.
+    """
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except (ModelMoved, ModelMismatch):
+            return method(*args, **kwargs)
+
+    return call
+
+
 class SearchOperations:
     """The part of the palace that searches drawers and finds duplicates."""
 
@@ -96,6 +124,7 @@ class SearchOperations:
         self._stores = stores
         self._chunk_embedder = chunk_embedder
 
+    @_again_after_a_move
     def search(
         self,
         query: str,
@@ -124,6 +153,7 @@ class SearchOperations:
         kept = hits if max_tokens is None else _fit(hits, max_tokens)
         return SearchResult(kept, prepared.mode, degraded, pending, truncated=kept != hits)
 
+    @_again_after_a_move
     def check_duplicate(
         self, content: str, *, threshold: float = 0.9, wing: str | None = None, room: str | None = None
     ) -> DuplicateReport:
@@ -170,6 +200,8 @@ class SearchOperations:
             return PreparedQuery(query, mode, drawer_filter, None, f"words only: {error.message}")
         try:
             self._chunk_embedder.embed_recent(PENDING_AT_ONCE, Deadline(EMBEDDING_SECONDS))
+        except ModelMoved:  # the vector is of the former model
+            raise
         except ModelMismatch as error:
             if mode is SearchMode.SEMANTIC:
                 raise

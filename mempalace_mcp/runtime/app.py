@@ -12,6 +12,8 @@ from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.limits import ConcurrencyLimiter
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.embedding.background import BackgroundEmbedder
+from mempalace_mcp.embedding.encoder import Embedder
+from mempalace_mcp.embedding.models import MODELS, model_of
 from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
 from mempalace_mcp.palace.palace import Palace
 from mempalace_mcp.palace.stores import Stores
@@ -44,7 +46,7 @@ class App:
         self.database = Database(settings.palace)
         self.writer = WriterThread(self.database)
         self.exactly_once = IdempotentWriter(self.writer)
-        self.embedder = BackgroundEmbedder()
+        self.embedder = BackgroundEmbedder(self._load_model)
         self.index = VectorIndex(settings.palace, mode=settings.index, stat_cooldown=settings.stat_cooldown)
         self.stores = self._compose()
         self.chunk_embedder = ChunkEmbedder(self.stores)
@@ -121,6 +123,16 @@ class App:
         return CheckInputs(
             self.database, self.disk, self.writer, self.executor, self.embedder, self.indexer, self.index
         )
+
+    def _load_model(self) -> Embedder:
+        """The model of the palace's vectors; the one of the settings if there are none, or if they are of no known one.
+
+        Raises:
+            PalaceError: a file of the model or the palace cannot be read.
+        """
+        with self.database.read() as connection:
+            stamp = self.stores.drawers.model_stamp(connection)
+        return (model_of(stamp) or MODELS[self.settings.model]).load()
 
     def _compose(self) -> Stores:
         lexicon = Lexicon(FullTextTable(), zone=self.settings.zone)

@@ -28,6 +28,7 @@ from mempalace_mcp.runtime.monitor import DiskStatistics, DiskWatch, ProcessProb
 from mempalace_mcp.runtime.writer import WriterStatistics, WriterThread
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.database import DatabaseStatistics, PalaceDatabase
+from mempalace_mcp.storage.model_moves import move_progress
 from mempalace_mcp.storage.transactions import IdempotencyStatistics
 from mempalace_mcp.storage.vectors.index import VectorIndex
 from mempalace_mcp.storage.vectors.model import ChromaState, VectorStatistics
@@ -345,7 +346,7 @@ def describe_process(settings: Settings, stores: Stores, report: HealthReport) -
 def _palace_status(stores: Stores, sizes: DatabaseStatistics, connection: Connection) -> dict[str, Any]:
     rooms = stores.drawers.taxonomy(connection, None)
     graph = stores.graph.statistics(connection, stores.now())
-    stamp = stores.drawers.model_stamp(connection)
+    stamp, move = stores.drawers.model_stamp(connection), move_progress(connection)
     return {
         "drawers": sum(room.drawers for room in rooms),
         "wings": len({room.wing for room in rooms}),
@@ -354,6 +355,7 @@ def _palace_status(stores: Stores, sizes: DatabaseStatistics, connection: Connec
         "entities": graph.entities,
         "pending": stores.drawers.pending_count(connection),
         "model": None if stamp is None else f"{stamp.name} ({stamp.quantization})",
+        "moving": None if move is None else {"model": move.stamp.name, "done": move.done, "total": move.total},
         "database_bytes": sizes.database_bytes,
         "wal_bytes": sizes.log_bytes,
     }

@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from mempalace_mcp.core import clock, platform
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Instant
-from mempalace_mcp.core.errors import EmbedderUnavailable, PalaceError
+from mempalace_mcp.core.errors import EmbedderUnavailable, ModelMismatch, PalaceError
 from mempalace_mcp.core.figures import gauge
 from mempalace_mcp.core.limits import wait_for_end
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.model import Priority
 from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
+from mempalace_mcp.palace.model_mover import ModelMover
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.token_cache import TokenCacheFiller
+from mempalace_mcp.storage.model_moves import other_vectors
 from mempalace_mcp.storage.transactions import prune
 
 logger = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ class Indexer:
         self._stores = stores
         self._chunk_embedder = chunk_embedder
         self._token_cache = TokenCacheFiller(stores)
+        self._mover = ModelMover(stores)
         self._lock = lock
         self._trash_age = trash_age
         self._wake = threading.Event()
@@ -76,6 +79,7 @@ class Indexer:
         self._is_idle = False
         self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
         self._pending: int | None = None
+        self._moving = False
         self._embedded = 0
         self._indexed = 0
         self._purged = 0
@@ -113,6 +117,7 @@ class Indexer:
         self._wake.set()
         if wait_for_end(self._thread, CLOSE_SECONDS):
             self._token_cache.close()
+            self._mover.close()
             self._lock.close()
 
     def statistics(self) -> IndexerStatistics:
@@ -163,6 +168,7 @@ class Indexer:
             or (mine and self._embed(Priority.INTERACTIVE, INTERACTIVE_BATCH))
             or self._token_cache.advance()  # ahead of imports, whose vectors take far longer
             or (mine and self._embed(Priority.BULK, BULK_BATCH))
+            or (mine and self._mover.advance())
             or self._purge()
         ):
             return 0.0
@@ -176,17 +182,24 @@ class Indexer:
         return LOOK_SECONDS
 
     def _has_to_embed(self) -> bool:
-        """Is anything pending that this process has to embed?"""
+        """Is anything pending, or a move to another model under way, that this process has to embed?"""
         with self._stores.reader.read() as connection:
             self._pending = self._stores.drawers.pending_count(connection)
-        if self._pending:
+            self._moving = other_vectors(connection) is not None
+            self._chunk_embedder.follow(connection)
+        if self._pending or self._moving:
             return self._lock.held or self._lock.try_acquire()
         if self._lock.held:
             self._lock.release()
         return False
 
     def _embed(self, priority: Priority, batch: int) -> int:
-        embedded = self._chunk_embedder.embed_pending(batch, priority, Deadline())
+        try:
+            embedded = self._chunk_embedder.embed_pending(batch, priority, Deadline())
+        except ModelMismatch:
+            if not self._moving:
+                raise
+            return 0  # what is pending waits for the new model
         self._embedded += embedded
         return embedded
 

@@ -46,7 +46,10 @@ def fresh_connection(path: str = ":memory:", started: Instant = 0) -> Iterator[C
     with connected(path) as connection:
         connection.execute("PRAGMA foreign_keys = ON")
         migrate(connection, load_migrations())
-        connection.execute("INSERT INTO state VALUES (1, 'test', ?, 0, ?)", (started, started))
+        connection.execute(
+            "INSERT INTO state (id, palace_id, created_at, seq, recorded_at) VALUES (1, 'test', ?, 0, ?)",
+            (started, started),
+        )
         yield connection
 
 

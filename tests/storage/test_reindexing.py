@@ -41,8 +41,9 @@ def age(connection: Connection) -> None:
         "INSERT INTO passages (rowid, text) SELECT c.id, substr(d.content, c.start + 1, c.stop - c.start)"
         " FROM chunks c JOIN drawers d ON d.id = c.drawer"
     )
-    for table in ("access_tokens", "foreign_ids"):  # of later versions
+    for table in ("access_tokens", "foreign_ids", "other_model", "other_vectors"):  # of later versions
         connection.execute(f"DROP TABLE {table}")
+    connection.execute("ALTER TABLE state DROP COLUMN moves")
     connection.execute(f"PRAGMA user_version = {WORDS.number - 1}")
 
 

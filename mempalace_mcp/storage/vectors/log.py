@@ -22,13 +22,15 @@ _ROW = "v.position, v.chunk, c.drawer, d.wing, d.room, d.when_at, d.seq, d.delet
 _JOINED = "vectors v JOIN chunks c ON c.id = v.chunk JOIN drawers d ON d.id = c.drawer"
 _FETCH = 1024
 REINDEX = "Run `mempalace-mcp daemon stop`, then `mempalace-mcp reindex --vectors`: it computes all vectors anew."
+MOVE = "Run `mempalace-mcp reindex --model minilm`, or `multilingual`: it computes all vectors anew, while others work."
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The state that a connection sees: palace, last change number, last position of the log of vectors.
 
-    `dimension` is the length of the vectors, 0 when there are none.
+    `palace` tells logs apart: a palace that has moved to another model has another log. `dimension` is the length of
+    the vectors, 0 when there are none.
     """
 
     palace: str
@@ -63,7 +65,8 @@ def snapshot(connection: Connection) -> Iterator[Snapshot]:
 
 def _read_snapshot(connection: Connection) -> Snapshot:
     row = connection.execute(
-        "SELECT palace_id, seq, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'vectors'), 0),"
+        "SELECT CASE moves WHEN 0 THEN palace_id ELSE palace_id || '/' || moves END, seq,"
+        " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'vectors'), 0),"
         " coalesce((SELECT length(embedding) / 4 FROM vectors LIMIT 1), 0) FROM state"
     ).fetchone()
     return Snapshot(*row)

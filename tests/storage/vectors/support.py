@@ -13,9 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.core.model import DrawerFilter, ModelStamp
 from mempalace_mcp.storage.connection import Connection
-from mempalace_mcp.storage.drawers import renew_vectors
+from mempalace_mcp.storage.drawers import ChunkLog, renew_vectors
+from mempalace_mcp.storage.model_moves import (
+    begin_move,
+    drop_other_vectors,
+    missing_chunks,
+    store_other_vectors,
+    switch_model,
+)
 from mempalace_mcp.storage.queries import condition_of
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.transactions import Transaction, Work
@@ -163,6 +170,28 @@ class World:
                 connection.execute("INSERT INTO vectors (chunk, embedding) VALUES (?, ?)", (chunk, vector.tobytes()))
 
         self.do(work)
+
+    def change_model(self, *, seed: int, dimension: int = DIMENSION) -> None:
+        """Move to another model, whose vectors may be as long as those of before."""
+        stamp = ModelStamp(f"model {seed}", "float32", dimension)
+
+        def work(transaction: Transaction) -> None:
+            connection = transaction.connection
+            begin_move(transaction, stamp)
+            chunks = [each.chunk for each in missing_chunks(connection, 0, 10_000)]
+            vectors = unit_vectors(len(chunks), seed, dimension)
+            rows = [(chunk, vector.tobytes()) for chunk, vector in zip(chunks, vectors, strict=True)]
+            store_other_vectors(transaction, stamp, rows)
+            assert switch_model(transaction, stamp)
+            while drop_other_vectors(transaction, 1000):
+                pass
+
+        if not self.has_model(stamp):
+            self.do(work)
+
+    def has_model(self, stamp: ModelStamp) -> bool:
+        with self.database.read() as connection:
+            return ChunkLog().model_stamp(connection) == stamp
 
     def do(self, work: Work[list[int]] | Work[None]) -> list[int]:
         return self.database.write(work, soon()) or []

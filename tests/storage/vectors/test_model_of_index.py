@@ -101,6 +101,10 @@ class Palace(RuleBasedStateMachine):
     def reindex(self, seed: int) -> None:
         self.world.reindex(seed=seed)
 
+    @rule(seed=st.integers(0, 3))
+    def change_model(self, seed: int) -> None:
+        self.world.change_model(seed=seed)
+
     @rule(limit=st.integers(1, 40))
     def advance(self, limit: int) -> None:
         self.both.advance(self.database.read, limit)
