@@ -20,6 +20,18 @@ Dates are `2026-05-08`, `2026-05`, `2026`, `today`, `yesterday`, `tomorrow`, `no
 (`2026-05-08T14:30:00Z`). What has no offset is of the palace's zone, the setting `PALACE_TIMEZONE`. A day, month or
 year means its beginning where something begins and its end where something ends. Answers show instants in UTC.
 
+`since` and `before` also take words, in English, German, French and Spanish: `last week`, `3 days ago`, `2 hours ago`,
+`Monday`, `March 2024`, `May 3`, `Q2 2025`, `the end of last month`, `letzte Woche`, `ayer`. They mean the instant at
+which that begins, in `since` as in `before`; weeks begin on Monday, and without a year it is the latest that has begun.
+`5/8/2024` is refused, since it is two days.
+
+`search` reads such times in the question, too, with distances (`two days before 3 May`), ranges (`between May 3 and
+June 5`) and holidays. Drawers of that time, or of the weeks after it, come earlier; none is left out. Their time is
+`occurred_at`, else the date in their first line, else when they were filed. A question that asks for nothing but a time
+(`what did we do last week`) is answered with the drawers of that time, newest first. `now` says as of when. With words
+as `latest`, `current` or `now` the newer ones of what fits about equally well come first. `mode` `semantic` and
+`keyword` take no notice of any of this.
+
 Arguments are taken as clients send them. What was turned into text on the way is what it says: `"5"` and `5.0` are 5,
 `"false"` is false, a list or an object may be its JSON, one string a list of one (several ids in it, apart by commas or
 white space, are so many), `"Hybrid"` is `hybrid`. `null`, an empty list, `{}` for an object with fields, and 0 where
@@ -53,7 +65,7 @@ MEANINGS = {
     "agent_name": "whose diary; compared without case",
     "as_of": "only facts that held then; a date means its end",
     "at": "when the change happened; now by default, a date means its end",
-    "before": "only what happened, or else was filed, earlier than this; a date means its beginning",
+    "before": "only what happened, or was filed, earlier than this; dates and words as `last week` mean their start",
     "confidence": "how sure you are",
     "content": "the text, kept byte for byte; at most 1 MiB of UTF-8, no NUL",
     "cursor": "`next_cursor` of the page before",
@@ -68,6 +80,7 @@ MEANINGS = {
     "known_at": "what the palace believed then; a date means its end",
     "items": "texts to file",
     "max_tokens": "bounds the answer; in `search` the passages",
+    "now": "as of when the query means times as `last week`; by default, now",
     "offset": "characters to pass over, of all contents asked for; `next_offset` of the part before",
     "metadata": "any JSON object up to 16 KiB",
     "mode": "rank by both, by meaning alone, or by words alone",
@@ -76,7 +89,7 @@ MEANINGS = {
     "query": "words or a question; at most 64 KiB",
     "retract": "it never was true: it is believed no longer, and `known_at` before still shows it",
     "room": "a topic within a wing; compared without case",
-    "since": "only what happened, or else was filed, from then on; a date means its beginning",
+    "since": "only what happened, or was filed, from then on; dates and words as `last week` mean their start",
     "source_drawer_id": "the drawer that says so",
     "source_file": "where the text comes from",
     "threshold": "least cosine of a similar one",

@@ -254,8 +254,9 @@ def setup(
 @click.option("--wing", help="Only in this wing.")
 @click.option("--room", help="Only in rooms of this name.")
 @click.option("--source-file", help="Only what came from this file.")
-@click.option("--since", help="Only from this date or time on.")
+@click.option("--since", help="Only from this date or time on; also in words, as `last week`.")
 @click.option("--before", help="Only before this date or time.")
+@click.option("--now", help="As of when the query means words as `last week` (default: now).")
 @click.option("--limit", default=5, show_default=True, help="How many drawers at most.")
 @click.option("--mode", type=click.Choice(["hybrid", "semantic", "keyword"]), default="hybrid", show_default=True)
 @json_option

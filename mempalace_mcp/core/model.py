@@ -168,13 +168,16 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """The outcome of a deletion or of its dry run. `sample` holds the first few drawers concerned."""
+    """The outcome of a deletion or of its dry run. `sample` holds the first few drawers concerned, `since` and `before`
+    are the instants of the filter."""
 
     matched: int
     deleted: int
     dry_run: bool
     missing: Sequence[str]
     sample: Sequence[Drawer]
+    since: Instant | None = None
+    before: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,10 @@ class WingDrawers(DrawerStore):
         """Those of the chunks whose drawer stands in these wings."""
         return super().chunk_rows(connection, chunk_ids, self._limit(filter))
 
+    def newest_chunks(self, connection: Connection, filter: DrawerFilter, limit: int) -> list[int]:
+        """The first chunks of the newest drawers of these wings that match."""
+        return super().newest_chunks(connection, self._limit(filter), limit)
+
     def _limit(self, filter: DrawerFilter) -> DrawerFilter:
         return replace(filter, within=self._within)
 

@@ -16,6 +16,7 @@ from mempalace_mcp.core.clock import Calendar, Edge, Instant
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import DrawerChanges, DrawerFilter, Metadata, NewDrawer, NewFact, Place
 from mempalace_mcp.core.text import Name
+from mempalace_mcp.palace import time_phrases
 from mempalace_mcp.storage.rows import write_metadata
 
 _BETWEEN_IDS = re.compile(r"[\s,;'\"\[\]]+")
@@ -144,6 +145,26 @@ def read_instant(calendar: Calendar, value: str | None, argument: str, edge: Edg
     return None if given is None else calendar.read(given, argument, edge)
 
 
+def read_time(calendar: Calendar, value: str | None, argument: str) -> Instant | None:
+    """An optional date or time, also in words as `last week`, which mean the instant at which they begin.
+
+    Raises:
+        InvalidArgument: it is neither, or a day and a month in either order.
+    """
+    given = present(value)
+    try:
+        return read_instant(calendar, given, argument)
+    except InvalidArgument as refusal:
+        hint = f"{refusal.hint} Words as last week, 3 days ago, Monday, March 2024 or May 3 will do, too."
+        try:
+            period = time_phrases.read_period(given or "", calendar.now(), calendar.zone)
+        except ValueError as fault:
+            raise InvalidArgument(f"{argument} {fault}: {given!r}", argument=argument, hint=hint) from None
+        if period is None:
+            raise InvalidArgument(refusal.message, argument=argument, hint=hint) from None
+        return period.start
+
+
 def read_filter(
     calendar: Calendar,
     wing: str | None = None,
@@ -152,12 +173,13 @@ def read_filter(
     since: str | None = None,
     before: str | None = None,
 ) -> DrawerFilter:
-    """A filter of drawers; an absent argument does not restrict. A date as `before` is the instant at which it begins.
+    """A filter of drawers; an absent argument does not restrict. Dates, and words as `last week`, are the instant at
+    which they begin, in `since` as in `before`.
 
     Raises:
         InvalidArgument: an argument breaks a rule, or `before` is not later than `since`.
     """
-    earliest, latest = read_instant(calendar, since, "since"), read_instant(calendar, before, "before")
+    earliest, latest = read_time(calendar, since, "since"), read_time(calendar, before, "before")
     if earliest is not None and latest is not None and latest <= earliest:
         raise InvalidArgument(
             "before is not later than since, so nothing can match",

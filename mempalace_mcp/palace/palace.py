@@ -199,7 +199,7 @@ class DrawerOperations:
 
         def look(connection: Connection) -> Deletion:
             sample = store.page(connection, chosen, SAMPLE, None)
-            return Deletion(sample.total, 0, True, (), sample.items)
+            return Deletion(sample.total, 0, True, (), sample.items, chosen.since, chosen.before)
 
         return self._delete(
             look, lambda tx: store.delete(tx, store.matching(tx.connection, chosen, ALL)), dry_run, deadline

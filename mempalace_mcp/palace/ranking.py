@@ -46,7 +46,10 @@ DEFAULT = Weights()
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A chunk that an index returned. `bm25` is 0 if no word matches; `cosine` is None if there is no vector."""
+    """A chunk that an index returned. `bm25` is 0 if no word matches; `cosine` is None if there is no vector.
+
+    `timely` is what the score gains by the time that the question names.
+    """
 
     chunk: int
     drawer: int
@@ -55,6 +58,7 @@ class Candidate:
     cosine: float | None
     holds_identifier: bool = False
     holds_kin: bool = False
+    timely: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ def spread(ranked: Sequence[Ranked], sources: Mapping[int, str | None]) -> tuple
 
 def _score(candidate: Candidate, scale: float, mode: SearchMode, weights: Weights) -> Ranked:
     lexical = candidate.bm25 / scale
-    score = _blend(lexical, candidate.cosine, mode, weights)
+    score = _blend(lexical, candidate.cosine, mode, weights) + candidate.timely
     if mode is not SearchMode.SEMANTIC:
         score += IDENTIFIER_BONUS if candidate.holds_identifier else KIN_BONUS if candidate.holds_kin else 0.0
     return Ranked(candidate.chunk, candidate.drawer, candidate.when, score, lexical, candidate.cosine)

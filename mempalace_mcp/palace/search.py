@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mempalace_mcp.core import text
 from mempalace_mcp.core.call_context import Deadline
+from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import (
     EmbedderUnavailable,
     InvalidArgument,
@@ -34,9 +35,11 @@ from mempalace_mcp.core.model import (
     SearchResult,
 )
 from mempalace_mcp.palace import arguments, chunking
+from mempalace_mcp.palace.arguments import MAX_LIMIT
 from mempalace_mcp.palace.chunk_embedder import PENDING_AT_ONCE, ChunkEmbedder
 from mempalace_mcp.palace.ranking import Candidate, Ranked, rank, spread
 from mempalace_mcp.palace.stores import Stores
+from mempalace_mcp.palace.timeliness import LINE_CHARACTERS, NOTHING_ASKED, Asked, day_in_beginning
 from mempalace_mcp.palace.token_estimate import estimate_tokens, fitting
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.drawers import ChunkRow
@@ -74,6 +77,7 @@ class PreparedQuery:
     filter: DrawerFilter
     vector: Vector | None
     degraded: str | None
+    asked: Asked = NOTHING_ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +141,12 @@ class SearchOperations:
         limit: int = 5,
         mode: SearchMode = SearchMode.HYBRID,
         max_tokens: int | None = None,
+        now: str | None = None,
     ) -> SearchResult:
-        """The best drawers for a query, each with its best passage. `max_tokens` bounds all passages together."""
+        """The best drawers for a query, each with its best passage. `max_tokens` bounds all passages together.
+
+        Times that the query names as `last week` are meant as of `now`.
+        """
         query = arguments.read_query(query)
         drawer_filter = self._filter(wing, room, source_file, since, before)
         arguments.read_limit(limit)
@@ -146,7 +154,8 @@ class SearchOperations:
             arguments.read_limit(max_tokens, "max_tokens", MAX_TOKENS, MIN_TOKENS)
         mode = SearchMode(mode)
         meant = query if mode is SearchMode.KEYWORD else self._telling(query, drawer_filter)
-        prepared = self._prepare(query, mode, drawer_filter, meant)
+        asked = self._asked(query, mode, now)
+        prepared = replace(self._prepare(query, mode, drawer_filter, meant), asked=asked)
         with self._stores.search_limiter.turn(), self._stores.reader.read() as connection:
             hits, degraded = self._best_hits(connection, prepared, limit)
             pending = self._stores.drawers.pending_count(connection)
@@ -182,6 +191,14 @@ class SearchOperations:
     ) -> DrawerFilter:
         drawer_filter = arguments.read_filter(self._stores.calendar, wing, room, source_file, since, before)
         return replace(drawer_filter, within=self._stores.within)
+
+    def _asked(self, query: str, mode: SearchMode, now: str | None) -> Asked:
+        """When what the query asks for happened. A search by meaning or by words alone looks at nothing else."""
+        calendar = self._stores.calendar
+        instant = arguments.read_instant(calendar, now, "now")
+        if mode is not SearchMode.HYBRID:
+            return NOTHING_ASKED
+        return Asked.read(query, calendar.now() if instant is None else instant, calendar.zone)
 
     def _prepare(self, query: str, mode: SearchMode, drawer_filter: DrawerFilter, meant: str) -> PreparedQuery:
         """Embed what the query means and recent chunks, as far as the mode and the model allow it."""
@@ -245,7 +262,7 @@ class SearchOperations:
 
     def _ranked(self, pool: Pool, prepared: PreparedQuery) -> tuple[list[Ranked], int]:
         """The drawers of a pool, best first, and how many of them a wider pool would not change."""
-        ranked = rank(pool.candidates, prepared.mode, pool.possible, self._stores.weights)
+        ranked = prepared.asked.order(rank(pool.candidates, prepared.mode, pool.possible, self._stores.weights))
         if prepared.filter.source_file is not None:
             return ranked, len(ranked)
         return spread(ranked, {chunk: row.source_file for chunk, row in pool.rows.items()})
@@ -255,19 +272,45 @@ class SearchOperations:
         index = self._stores.index
         lexical = LexicalMatches(NO_MATCHES)
         cosines: dict[int, float] = {}
+        timely = [] if prepared.asked.times.periods == () else self._timely(connection, prepared, size)
         if prepared.vector is not None:
             nearest = index.nearest(connection, prepared.vector, size, prepared.filter)
             cosines = {neighbour.chunk: neighbour.cosine for neighbour in nearest}
         if prepared.mode is not SearchMode.SEMANTIC:
-            lexical = self._lexical(connection, prepared, size, cosines)
+            lexical = self._lexical(connection, prepared, size, [*cosines, *timely])
         bm25 = lexical.weighed.bm25
         is_cut = max(len(bm25), len(cosines)) >= size
         if prepared.vector is not None:
-            cosines |= index.cosines(connection, prepared.vector, [chunk for chunk in bm25 if chunk not in cosines])
-        rows = self._stores.drawers.chunk_rows(connection, list(bm25.keys() | cosines.keys()), prepared.filter)
+            missing = [chunk for chunk in dict.fromkeys([*bm25, *timely]) if chunk not in cosines]
+            cosines |= index.cosines(connection, prepared.vector, missing)
+        chunks = dict.fromkeys([*bm25, *cosines, *timely])
+        rows = self._stores.drawers.chunk_rows(connection, list(chunks), prepared.filter)
         candidates = _candidates(rows, lexical.weighed, cosines)
+        if prepared.asked.cares:
+            days = self._days(connection, rows)
+            candidates = [prepared.asked.weigh(each, days.get(each.drawer, each.when)) for each in candidates]
         degraded = "; ".join(filter(None, (prepared.degraded, lexical.degraded))) or None
         return Pool(candidates, {row.chunk: row for row in rows}, is_cut, degraded, lexical.weighed.possible)
+
+    def _timely(self, connection: Connection, prepared: PreparedQuery, size: int) -> list[int]:
+        """The best chunks of the times that the query names; if it names nothing else, those of the newest drawers."""
+        found: list[int] = []
+        for since, before in prepared.asked.windows(prepared.filter):
+            within = replace(prepared.filter, since=since, before=before)
+            if prepared.asked.times.are_all:
+                found += self._stores.drawers.newest_chunks(connection, within, MAX_LIMIT)
+                continue
+            if prepared.vector is not None:
+                found += [each.chunk for each in self._stores.index.nearest(connection, prepared.vector, size, within)]
+            found += self._lexical(connection, replace(prepared, filter=within), size, ()).weighed.bm25
+        return found
+
+    def _days(self, connection: Connection, rows: Sequence[ChunkRow]) -> dict[int, Instant]:
+        """The days, by drawer, that the first lines of drawers without a date name."""
+        drawers = list({row.drawer for row in rows})
+        begun = self._stores.drawers.undated_beginnings(connection, drawers, LINE_CHARACTERS)
+        days = {drawer: day_in_beginning(content, self._stores.calendar.zone) for drawer, content in begun.items()}
+        return {drawer: day for drawer, day in days.items() if day is not None}
 
     def _lexical(
         self, connection: Connection, prepared: PreparedQuery, size: int, others: Collection[int]

@@ -25,7 +25,7 @@ from mempalace_mcp.core.text import Name
 from mempalace_mcp.storage import rows
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.lexical import Lexicon
-from mempalace_mcp.storage.queries import DrawerListing, condition_of
+from mempalace_mcp.storage.queries import DrawerListing, condition_of, newest
 from mempalace_mcp.storage.query_terms import passage_text
 from mempalace_mcp.storage.rows import PROVENANCE, PlaceRow, ensure_place, find_place
 from mempalace_mcp.storage.transactions import Transaction
@@ -118,6 +118,27 @@ class ChunkLog:
             condition.values | {"chunks": dialect.array(chunk_ids)},
         )
         return [ChunkRow(*row) for row in rows]
+
+    def newest_chunks(self, connection: Connection, filter: DrawerFilter, limit: int) -> list[int]:
+        """The first chunks of the newest drawers that match."""
+        dialect = connection.dialect
+        keys = dialect.array([drawer for _, drawer in newest(connection, filter, limit)])
+        rows = connection.execute(
+            f"SELECT c.id FROM {dialect.listed('?', 'wanted')}"
+            f" {dialect.ordered_join} chunks c ON c.drawer = wanted.value AND c.ordinal = 0",
+            (keys,),
+        )
+        return [chunk for (chunk,) in rows]
+
+    def undated_beginnings(self, connection: Connection, drawers: Sequence[int], length: int) -> dict[int, str]:
+        """How the contents begin of those of the drawers, by row, that do not say when what they tell happened."""
+        dialect = connection.dialect
+        rows = connection.execute(
+            f"SELECT d.id, substr(d.content, 1, ?) FROM {dialect.listed('?', 'wanted')}"
+            f" {dialect.ordered_join} drawers d ON d.id = wanted.value WHERE d.occurred_at IS NULL",
+            (length, dialect.array(drawers)),
+        )
+        return dict(rows.fetchall())
 
     def model_stamp(self, connection: Connection) -> ModelStamp | None:
         """The model of the stored vectors; None before the first."""

@@ -274,7 +274,7 @@ class DrawerListing:
         Raises:
             InvalidArgument: the cursor is none, or one of another filter.
         """
-        keys = _newest(connection, filter, limit + 1, decode_cursor(cursor, filter.question, NEWEST))
+        keys = newest(connection, filter, limit + 1, decode_cursor(cursor, filter.question, NEWEST))
         shown = keys[:limit]
         return Page(
             items=rows.read_drawers(connection, "id", [drawer for _, drawer in shown]),
@@ -288,7 +288,7 @@ class DrawerListing:
         found = connection.execute(
             f"SELECT d.drawer_id FROM {dialect.listed('?', 'wanted')}"
             f" {dialect.ordered_join} drawers d ON d.id = wanted.value ORDER BY wanted.key",
-            (dialect.array([drawer for _, drawer in _newest(connection, filter, limit, NEWEST)]),),
+            (dialect.array([drawer for _, drawer in newest(connection, filter, limit)]),),
         )
         return [row[0] for row in found]
 
@@ -326,7 +326,7 @@ class DrawerListing:
         return places.find_room(connection, wing, room)
 
 
-def _newest(connection: Connection, filter: DrawerFilter, limit: int, after: Position) -> list[Position]:
+def newest(connection: Connection, filter: DrawerFilter, limit: int, after: Position = NEWEST) -> list[Position]:
     """Sort keys (instant, row) of the live drawers that match and follow a position, newest first."""
     keys: list[Position] = []
     for condition in conditions_by_room(connection, filter):
@@ -341,7 +341,7 @@ def _newest(connection: Connection, filter: DrawerFilter, limit: int, after: Pos
 
 def newest_chunks(connection: Connection, filter: DrawerFilter, drawers: int) -> list[int]:
     """The chunks of up to so many of the newest live drawers that match, by number."""
-    keys = [drawer for _, drawer in _newest(connection, filter, drawers, NEWEST)]
+    keys = [drawer for _, drawer in newest(connection, filter, drawers)]
     rows = connection.execute(
         f"SELECT id FROM chunks WHERE drawer IN {connection.dialect.members('?')} ORDER BY id",
         (connection.dialect.array(keys),),

@@ -128,6 +128,8 @@ def test_searching(palace: Path) -> None:
     found = run_json("search", "rel-2026-05-17-b", "--palace", palace, "--mode", "keyword")
     assert "rel-2026-05-17-b" in found["results"][0]["passage"]
     assert run("search", "anything", "--wing", "nowhere", "--palace", palace) == "Nothing found.\n"
+    assert run("search", "anything", "--since", "next week", "--palace", palace) == "Nothing found.\n"
+    assert run("search", "last week", "--now", "2026-05-20", "--palace", palace).startswith("1. ")
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])

@@ -103,13 +103,15 @@ class UpdateDrawerAnswer(TypedDict):
 
 
 class DeleteDrawersAnswer(TypedDict):
-    """The outcome of a deletion or of its dry run."""
+    """The outcome of a deletion or of its dry run, and the instants as which `since` and `before` were understood."""
 
     matched: NotRequired[int]
     deleted: int
     dry_run: bool
     missing: NotRequired[list[str]]
     sample: NotRequired[list[Json]]
+    since: NotRequired[str]
+    before: NotRequired[str]
     hint: NotRequired[str]
 
 
@@ -230,8 +232,13 @@ def delete_drawers(
         missing=list(deletion.missing),
         sample=[format_preview(drawer) for drawer in deletion.sample],
     )
-    hint = _deletion_hint(deletion)
-    return {**answer, "hint": hint} if hint else answer
+    if deletion.since is not None:
+        answer["since"] = format_instant(deletion.since)
+    if deletion.before is not None:
+        answer["before"] = format_instant(deletion.before)
+    if hint := _deletion_hint(deletion):
+        answer["hint"] = hint
+    return answer
 
 
 def _deletion_hint(deletion: Deletion) -> str | None:

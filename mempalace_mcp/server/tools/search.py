@@ -28,7 +28,7 @@ class SearchFilters(TypedDict):
     wing: NotRequired[Annotated[str, Field(description="Project or person")]]
     room: NotRequired[Annotated[str, Field(description="Topic")]]
     source_file: NotRequired[Annotated[str, Field(description="Where the text is from")]]
-    since: NotRequired[Annotated[str, Field(description="Date it happened, else was filed")]]
+    since: NotRequired[Annotated[str, Field(description="Date or `last week`: it happened, else was filed")]]
     before: NotRequired[Annotated[str, Field(description="Exclusive")]]
 
 
@@ -63,9 +63,10 @@ def search(
     limit: Limit = 5,
     mode: Annotated[SearchMode, Field(strict=False)] = SearchMode.HYBRID,
     max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS, description="Of all passages")] | None = None,
+    now: Annotated[str, Field(description="As of when")] | None = None,
     **filters: Unpack[SearchFilters],
 ) -> SearchAnswer:
-    result = call.palace.search(query, **filters, limit=limit, mode=mode, max_tokens=max_tokens)
+    result = call.palace.search(query, **filters, limit=limit, mode=mode, max_tokens=max_tokens, now=now)
     hits = [_format_hit(hit) for hit in result.hits]
     shown = hits[: count_fitting(hits, LISTING_TOKENS)] if max_tokens is None else hits
     answer = SearchAnswer(

@@ -241,6 +241,7 @@ def test_an_answer_without_texts_has_no_notice(house: House) -> None:
                 "purge",
                 "set_model_stamp",
                 "store_vectors",
+                "undated_beginnings",
             },
         ),
         (WingDiary, DiaryStore, {"enter", "write"}),

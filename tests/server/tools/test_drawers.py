@@ -223,6 +223,14 @@ def test_deleting_by_filter_is_a_dry_run_first(client: Client) -> None:
     assert client.call("list_drawers")["total"] == 1
 
 
+def test_a_dry_run_shows_the_instants_that_words_were_taken_for(client: Client) -> None:
+    client.add(occurred_at="2024-03-10T12:00Z")
+    answer = client.call("delete_drawers", since="March 2024", before="April 2024")
+    assert (answer["matched"], answer["since"][:10], answer["before"][:10]) == (1, "2024-03-01", "2024-04-01")
+    assert "since" not in client.call("delete_drawers", wing="Kitchen")
+    assert client.refuse("delete_drawers", since="some day", dry_run=False)["argument"] == "since"
+
+
 def test_deleting_nothing_claims_nothing(client: Client) -> None:
     answer = client.call("delete_drawers", wing="nowhere", dry_run=False)
     assert (answer["matched"], answer["deleted"]) == (0, 0)

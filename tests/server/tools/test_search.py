@@ -76,6 +76,15 @@ def test_recalled_text_is_verbatim(client: Client) -> None:
     assert client.call("get_drawers", drawer_ids=[drawer_id])["drawers"][0]["content"] == content
 
 
+def test_a_question_is_asked_as_of_now(client: Client) -> None:
+    for month in ("03", "04"):
+        client.add(content=f"Ada drinks Darjeeling, chest {month}", occurred_at=f"2024-{month}-20")
+    for now, month in (("2024-04-05", "03"), ("2024-05-05T12:00", "04"), ("2024-05-05T12:00:00+02:00", "04")):
+        hits = client.call("search", query="Which Darjeeling did Ada drink last month?", now=now)["results"]
+        assert f"chest {month}" in hits[0]["passage"]
+    assert client.refuse("search", query="tea last week", now="noon")["argument"] == "now"
+
+
 def test_refused_questions(client: Client) -> None:
     assert client.refuse("search", query="")["argument"] == "query"
     assert client.refuse("search", query=" \n ")["argument"] == "query"
@@ -83,7 +92,7 @@ def test_refused_questions(client: Client) -> None:
     assert client.refuse("search", query="a\0b")["argument"] == "query"
     assert client.refuse("search", query="a\ud800b")["argument"] == "query"
     assert client.refuse("search", query="tea", wing="\ud800")["argument"] == "wing"
-    assert client.refuse("search", query="tea", since="last week")["argument"] == "since"
+    assert client.refuse("search", query="tea", since="some week")["argument"] == "since"
     assert client.refuse("search", query="tea", since="2026-02-30")["argument"] == "since"
     assert client.refuse("search", query="tea", since="2026-02-01", before="2026-01-01")["argument"] == "before"
 
