@@ -12,6 +12,7 @@ from itertools import chain, islice
 from mempalace_mcp.core.blobs import BOUND, find_blobs
 from mempalace_mcp.core.clock import UTC_ZONE, Instant, Zone, day_of
 from mempalace_mcp.core.model import Span
+from mempalace_mcp.core.stop_words import STOP_WORDS
 from mempalace_mcp.storage.word_forms import (
     asked_words,
     codes,
@@ -43,22 +44,6 @@ _MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-
-STOP_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        a about above after again against ain all am an and any are aren as at be because been before being below
-        between both but by can could couldn d did didn do does doesn doing don down during each few for from further
-        had hadn has hasn have haven having he her here hers herself him himself his how i if in into is isn it its
-        itself just let ll m ma me might mightn more most must mustn my myself needn no nor not now o of off on once
-        only or other our ours ourselves out over own re s same shall shan she should shouldn so some such t than that
-        the their theirs them themselves then there these they this those through to too under until up upon us ve very
-        was wasn we were weren what when where which while who whom whose why will with won would wouldn y you your
-        yours yourself yourselves
-        """,
-    )
-)
 
 _UNSPACED = (
     "\u0e01-\u0e3a\u0e40-\u0eff"  # Thai, Lao
