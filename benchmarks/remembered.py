@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mempalace_mcp.core.model import ModelStamp
 from mempalace_mcp.embedding.encoder import EmbedderStatistics, MiniLm
+from mempalace_mcp.embedding.token_vectors import TokenVectors
 
 Vectors = NDArray[np.float32]
 
@@ -21,6 +22,7 @@ class RememberedQueries:
     def __init__(self, known: dict[str, Vectors]) -> None:
         self._model = MiniLm.load()
         self._readable: dict[str, bool] = {}
+        self._tokens: dict[str, TokenVectors | None] = {}
         self.known = known
 
     @classmethod
@@ -43,6 +45,10 @@ class RememberedQueries:
     def stamp(self) -> ModelStamp:
         return self._model.stamp
 
+    @property
+    def gives_tokens(self) -> bool:
+        return self._model.gives_tokens
+
     def reads(self, text: str) -> bool:
         if text not in self._readable:
             self._readable[text] = self._model.reads(text)
@@ -50,6 +56,14 @@ class RememberedQueries:
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         return self._model.embed(texts)
+
+    def embed_with_tokens(self, texts: Sequence[str]) -> tuple[Vectors, list[bytes | None]]:
+        return self._model.embed_with_tokens(texts)
+
+    def query_tokens(self, text: str) -> TokenVectors | None:
+        if text not in self._tokens:
+            self._tokens[text] = self._model.query_tokens(text)
+        return self._tokens[text]
 
     def embed_query(self, text: str) -> Vectors:
         if text not in self.known:

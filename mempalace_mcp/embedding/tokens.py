@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mempalace_mcp.embedding.token_vectors import is_telling
+
 TokenIds = NDArray[np.int64]
 
 WORD_PIECES = "tokenizer.json"
@@ -22,7 +24,13 @@ SENTENCE_TOKENS = 512
 
 
 class Tokenizer(Protocol):
-    """Cuts texts into the tokens of one model. Thread-safe."""
+    """Cuts texts into the tokens of one model. Thread-safe.
+
+    `telling` says of each token of the vocabulary whether its vector is worth keeping. It is None if the model gives
+    vectors of whole texts only.
+    """
+
+    telling: NDArray[np.bool_] | None
 
     def ids(self, text: str) -> TokenIds:
         """The tokens of a text, as many as the model reads, between those that begin and end a text."""
@@ -40,6 +48,8 @@ class WordPieces:
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_file(str(path))
+        self.telling: NDArray[np.bool_] | None = np.zeros(self._tokenizer.get_vocab_size(), np.bool_)
+        self.telling[[number for piece, number in self._tokenizer.get_vocab().items() if is_telling(piece)]] = True
 
     def ids(self, text: str) -> TokenIds:
         """The tokens of a text."""
@@ -62,6 +72,7 @@ class SentencePieces:
         from sentencepiece import SentencePieceProcessor
 
         self._pieces = SentencePieceProcessor(model_file=str(path))
+        self.telling: NDArray[np.bool_] | None = None
 
     def ids(self, text: str) -> TokenIds:
         """The tokens of a text."""

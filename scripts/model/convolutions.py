@@ -59,8 +59,9 @@ class ConvolutionGraph(GraphBuilder):
         length = self._node("Cast", self._node("Shape", "token_ids"), to=TensorProto.FLOAT)
         projected = self._node("MatMul", self._summed(features), self._weight("cnn_W"))
         biased = self._node("Add", projected, self._node("Mul", length, self._weight("cnn_b")))
-        self._normalize(self._node("Squeeze", self._deepen(self._node("Div", biased, self._node("Sqrt", length)))))
-        return self._model(self._table.shape[1])
+        deepened = self._deepen(self._node("Div", biased, self._node("Sqrt", length)))
+        self._normalize(self._node("Squeeze", deepened), "vector")
+        return self._model(vector=[self._table.shape[1]])
 
     def _look_up(self) -> str:
         """The vectors of the tokens: byte times scale plus least value, both of the token's table."""

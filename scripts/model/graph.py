@@ -1,4 +1,4 @@
-"""A BERT sentence encoder as an ONNX graph: token ids of one text in, its unit vector out.
+"""A BERT sentence encoder as an ONNX graph: token ids of one text in, its unit vector and those of its tokens out.
 
 The graph takes a single text, so there is neither padding nor an attention mask, and a vector never depends on which
 other texts happen to be embedded at the same time. Pooling (the mean over all tokens) and normalization are inside.
@@ -21,19 +21,23 @@ LAYER_NORM_EPSILON = 1e-12
 class BertGraph(GraphBuilder):
     """Builds the float32 graph node by node; every method that adds a node returns the name of its value."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, projection: NDArray[np.float32]) -> None:
+        """`projection` takes the last layer of a token to its vector: `hidden` rows, a column for each dimension."""
         super().__init__()
         self.weights = weights
+        self.projection = projection
         self.hidden = weights["embeddings.word_embeddings.weight"].shape[1]
         self.layers = sum(name.endswith("attention.self.query.weight") for name in weights)
 
     def build(self) -> onnx.ModelProto:
-        """The complete, checked model with input `token_ids` and output `vector`."""
+        """The complete, checked model with input `token_ids` and outputs `vector` and `token_vectors`."""
         hidden = self._embed()
         for layer in range(self.layers):
             hidden = self._encode(hidden, f"encoder.layer.{layer}")
-        self._normalize(self._node("ReduceMean", hidden, self._integers(0), keepdims=0))
-        model = self._model(self.hidden)
+        self._normalize(self._node("ReduceMean", hidden, self._integers(0), keepdims=0), "vector")
+        direction = self._node("LpNormalization", hidden, axis=1, p=2)
+        self._normalize(self._node("MatMul", direction, self._constant(self.projection)), "token_vectors", axis=1)
+        model = self._model(vector=[self.hidden], token_vectors=["tokens", self.projection.shape[1]])
         onnx.checker.check_model(model, full_check=True)
         return model
 

@@ -15,25 +15,26 @@ IR_VERSION = 9
 
 
 class GraphBuilder:
-    """A graph with input `token_ids` and output `vector`; a method that adds a node returns the name of its value."""
+    """A graph with input `token_ids`; a method that adds a node returns the name of its value."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
 
-    def _model(self, dimension: int) -> onnx.ModelProto:
-        """The model of all nodes; a vector has so many numbers."""
+    def _model(self, **outputs: Sequence[int | str]) -> onnx.ModelProto:
+        """The model of all nodes, with these outputs of these shapes."""
         graph = helper.make_graph(
             self._nodes,
             "sentence_encoder",
             [helper.make_tensor_value_info("token_ids", TensorProto.INT64, ["tokens"])],
-            [helper.make_tensor_value_info("vector", TensorProto.FLOAT, [dimension])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
             self._constants,
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
-    def _normalize(self, pooled: str) -> None:
-        self._nodes.append(helper.make_node("LpNormalization", [pooled], ["vector"], axis=0, p=2))
+    def _normalize(self, value: str, output: str, axis: int = 0) -> None:
+        """An output whose vectors along an axis have unit length."""
+        self._nodes.append(helper.make_node("LpNormalization", [value], [output], axis=axis, p=2))
 
     def _split(self, value: str, parts: Sequence[str]) -> list[str]:
         """Equal parts of the columns, by these names."""

@@ -19,6 +19,7 @@ from mempalace_mcp.embedding.encoder import BUNDLED, TOKENIZER
 from scripts.build_model import Encoder, prepare_tokenizer, serialize, verify_agreement
 from scripts.model import weights as upstream
 from scripts.model.graph import HEAD_SIZE, BertGraph, QuantizedBertGraph, quantize
+from scripts.model.projection import projection
 from scripts.model.samples import COUNT, sample_texts
 from scripts.model.weights import UpstreamChanged, Weights, extract_verified, read_safetensors
 
@@ -54,8 +55,12 @@ def random_weights(seed: int, *, hidden: int = 2 * HEAD_SIZE, layers: int = 2, w
     return {name: array + 1 if name.endswith("LayerNorm.weight") else array for name, array in drawn.items()}
 
 
-def encode_plainly(weights: Weights, tokens: Sequence[int]) -> Array:
-    """BERT with mean pooling as the papers write it, one head after the other."""
+PROJECTION = np.random.default_rng(7).normal(size=(2 * HEAD_SIZE, 16)).astype(np.float32)
+"""For the weights below."""
+
+
+def last_layer(weights: Weights, tokens: Sequence[int]) -> Array:
+    """BERT as the papers write it, one head after the other."""
 
     def linear(value: Array, name: str) -> Array:
         projected: Array = value @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
@@ -89,28 +94,41 @@ def encode_plainly(weights: Weights, tokens: Sequence[int]) -> Array:
         wide = linear(hidden, f"{layer}.intermediate.dense")
         gelu = wide * (1 + np.vectorize(math.erf)(wide / math.sqrt(2))) / 2
         hidden = layer_norm(hidden + linear(gelu, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
-    pooled = hidden.mean(axis=0)
-    vector: Array = pooled / np.linalg.norm(pooled)
-    return vector
+    return hidden
 
 
-def run(graph: BertGraph, tokens: Sequence[int]) -> Array:
-    return Encoder(graph.build(), SHIPPED_TOKENIZER).encode_tokens(tokens)
+def unit(vectors: Array) -> Array:
+    scaled: Array = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return scaled
+
+
+def encoder(graph: BertGraph) -> Encoder:
+    return Encoder(graph.build(), SHIPPED_TOKENIZER)
 
 
 @pytest.mark.parametrize("tokens", [TOKENS, TOKENS[:1], [number % 50 for number in range(512)]])
 def test_the_exact_graph_is_bert(tokens: Sequence[int]) -> None:
     weights = random_weights(seed=1)
-    assert run(BertGraph(weights), tokens) == pytest.approx(encode_plainly(weights, tokens), abs=1e-5)
+    built, hidden = encoder(BertGraph(weights, PROJECTION)), last_layer(weights, tokens)
+    assert built.encode_tokens(tokens) == pytest.approx(unit(hidden.mean(axis=0)), abs=1e-5)
+    assert built.encode_each(tokens) == pytest.approx(unit(unit(hidden) @ PROJECTION), abs=1e-5)
 
 
 def test_the_quantized_graph_is_nearly_the_exact_one() -> None:
     weights = random_weights(seed=2)
-    assert run(QuantizedBertGraph(weights), TOKENS) @ run(BertGraph(weights), TOKENS) > 0.999
+    quantized, exact = (encoder(graph(weights, PROJECTION)) for graph in (QuantizedBertGraph, BertGraph))
+    assert quantized.encode_tokens(TOKENS) @ exact.encode_tokens(TOKENS) > 0.999
+    assert np.sum(quantized.encode_each(TOKENS) * exact.encode_each(TOKENS), axis=1).min() > 0.99
+
+
+def test_the_projection_keeps_lengths_and_angles() -> None:
+    columns = projection(384, 64)
+    assert columns.T @ columns == pytest.approx(np.eye(64), abs=1e-5)
+    assert np.unique(np.abs(columns)).tolist() == [np.float32(384**-0.5)]
 
 
 def test_the_same_weights_give_the_same_bytes() -> None:
-    first, second = (serialize(QuantizedBertGraph(random_weights(seed=3)).build()) for _ in range(2))
+    first, second = (serialize(QuantizedBertGraph(random_weights(seed=3), PROJECTION).build()) for _ in range(2))
     assert first == second
 
 
@@ -155,10 +173,7 @@ def test_the_tokenizer_cuts_and_does_not_pad() -> None:
 
 
 def test_a_graph_that_strays_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    one, other = (
-        Encoder(BertGraph(random_weights(seed, hidden=HEAD_SIZE, words=30_522)).build(), SHIPPED_TOKENIZER)
-        for seed in (5, 6)
-    )
+    one, other = (encoder(BertGraph(random_weights(seed, words=30_522), PROJECTION)) for seed in (5, 6))
     verify_agreement(one, one)
     assert "lowest 1.0000" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="worst: "):
