@@ -7,6 +7,7 @@ drawers of one snapshot, and ranks them.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -108,15 +109,16 @@ NO_MATCHES = Weighed({}, Holders())
 def _again_after_a_move(method: Callable[P, R]) -> Callable[P, R]:
     """The method, called again if the palace has moved to another model after its query was embedded, or just before.
 
-    The second call waits for that model. A palace whose model this version does not have refuses both times.
+    The first call may find vectors of another length, the second one that the model for them is not there yet; the
+    third waits for that model. A palace whose model this version does not have refuses every time.
     """
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        except (ModelMoved, ModelMismatch):
-            return method(*args, **kwargs)
+        for _ in range(2):
+            with suppress(ModelMoved, ModelMismatch):
+                return method(*args, **kwargs)
+        return method(*args, **kwargs)
 
     return call
 
