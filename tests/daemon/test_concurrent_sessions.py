@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.daemon.support import answer_to, bridge, served, use
 from tests.server.clients import RawHttp, SseClient, StdioClient, call
 
@@ -41,8 +39,8 @@ def test_what_one_has_written_every_other_one_sees_with_its_next_question(palace
                 assert sees(reader, name, drawer) == (False, False, False, False)
 
 
-@pytest.mark.parametrize(("processes", "facts"), [(4, 20), (8, 200)])
-def test_processes_of_their_own_record_facts_at_once(palace: Path, processes: int, facts: int) -> None:
+def test_processes_of_their_own_record_facts_at_once(palace: Path) -> None:
+    processes, facts = 8, 200
     with ExitStack() as stack, ThreadPoolExecutor(processes) as threads:
         clients = [stack.enter_context(bridge(palace, "--solo", "--tools", "full")) for _ in range(processes)]
         for client in clients:

@@ -28,6 +28,7 @@ from tests.daemon.support import answer_to, bridge, daemon_pid, kill, served, us
 from tests.server.clients import INITIALIZED, PATIENCE, SseClient, StdioClient, call, initialize, request
 
 MANY = 10_000
+"""The lists of tools among their answers are 32 MB, four times what a session leaves unread before it asks no more."""
 
 FEWER = 2_500
 
@@ -110,16 +111,18 @@ def test_each_request_is_answered_once_to_a_client_that_reads_meanwhile(palace: 
     verify_written(palace, FEWER)
 
 
-@TRANSPORTS
-def test_a_client_may_ask_for_everything_before_it_reads_anything(palace: Path, options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("options", "count"), [((), MANY), (("--solo",), 2 * FEWER)], ids=["bridge", "solo"])
+def test_a_client_may_ask_for_everything_before_it_reads_anything(
+    palace: Path, options: tuple[str, ...], count: int
+) -> None:
     with bridge(palace, *options) as client:
-        client.send(flood(MANY))
+        client.send(flood(count))
         client.stdin.close()
-        reading = Reading(client, MANY + 1)
+        reading = Reading(client, count + 1)
         reading.start()
-        reading.verify(MANY)
+        reading.verify(count)
         assert client.process.wait(PATIENCE) == 0
-    verify_written(palace, MANY)
+    verify_written(palace, count)
 
 
 def test_others_are_served_beside_a_flood(palace: Path) -> None:
@@ -133,8 +136,10 @@ def test_others_are_served_beside_a_flood(palace: Path) -> None:
         reading.verify(FEWER)
 
 
-@pytest.mark.parametrize("deaths", [1, 2, 3])
-def test_a_flood_goes_on_when_the_daemon_dies(palace: Path, deaths: int) -> None:
+def test_a_flood_goes_on_when_daemon_after_daemon_dies(palace: Path) -> None:
+    """Every answer that is owed after the first death, and after the second, is given before the third or after it."""
+    deaths = 3
+
     def strike() -> None:
         kill(json.loads((palace / "daemon.json").read_text())["pid"])
 
