@@ -52,10 +52,15 @@ Shares = NDArray[np.float64]
 
 BASE = Weights()
 
+_FORMER = replace(BASE, possible=0.0, least_scale=8.0, frequent=1.0, power=1.0, part=0.0)
+_SHARE = replace(_FORMER, possible=1.0, least_scale=0.0)
+
 VARIANTS: dict[str, Weights] = {
-    "words and meaning": replace(BASE, possible=0.0, least_scale=8.0, frequent=1.0),
-    "+ words as a share": replace(BASE, frequent=1.0),
-    "+ frequent words left out": BASE,
+    "words and meaning": _FORMER,
+    "+ words as a share": _SHARE,
+    "+ frequent words left out": replace(_SHARE, frequent=0.5),
+    "+ words squared": replace(_SHARE, frequent=0.5, power=2.0),
+    "+ what is said around": BASE,
 }
 """The rankings that are compared, by name; the first is the one that the others are compared with."""
 

@@ -1,10 +1,14 @@
-"""The order of hits: scores by words and by meaning, the best chunk of each drawer, newer first among equals.
+"""The order of hits: scores by tokens, words and meaning, the best chunk of each drawer, newer first among equals.
 
-    score = bm25 / max(greatest bm25, what the question's words could earn) / 2 + cosine / 2
+    score = 0.45 match + 0.2 words^2 + 0.35 cosine      with token vectors
+    score = 0.5 words^2 + 0.5 cosine                    before a chunk has them
 
-Words count as a share of what the question could earn by them, so that a match by a minor word does not count as a
-perfect one. Recall is the same for weights from 0.4 to 0.6 (`benchmarks/retrieval.py`). Reciprocal rank fusion loses
-several points of it.
+`match` is how well each token of the question is met by some token of the chunk, from 0 to 1. `words` is bm25 as a
+share of what the question could earn by its words. The square leaves a quarter of half an answer: chunks that share a
+minor word with the question no longer come before its answer in other words. `docs/retrieval.md` shows what each step
+gains.
+
+A short drawer counts for two thirds by itself, for one third by what is said around it in its source.
 """
 
 from __future__ import annotations
@@ -24,29 +28,46 @@ MOST_OF_ONE_FILE = 3
 """After so many hits of one file, those of other files come first."""
 LEAST_SHARE = 0.3
 """They must have at least this share of the score of the hits that they displace."""
+LEAST_SHARE_OF_TURNS = 0.8
+"""The same if those are turns of a conversation: the answer is one of them, and others resemble it little less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
     """What the parts of a score weigh, and how they are measured. A benchmark may vary them.
 
-    Words are measured by `possible` times what the question could earn by them, and at least by `least_scale`. Words
-    that more than the share `frequent` of the passages hold are no part of the question's meaning.
+    Words are measured by `possible` times what the question could earn by them, and at least by `least_scale`; their
+    share is raised to `power`. Without a match, `words_alone` weighs words, and meaning weighs the rest. Words that
+    more than the share `frequent` of the passages hold are no part of the question's meaning. `part` weighs what is
+    said around a short drawer, against 1 for itself.
     """
 
-    words: float = 0.5
-    meaning: float = 0.5
+    match: float = 0.45
+    words: float = 0.2
+    meaning: float = 0.35
+    words_alone: float = 0.5
+    power: float = 2.0
     possible: float = 1.0
     least_scale: float = 0.0
     frequent: float = 0.5
+    part: float = 0.5
 
 
 DEFAULT = Weights()
 
 
 @dataclass(frozen=True, slots=True)
+class Signals:
+    """What speaks for a text. `bm25` is 0 if no word matches; `cosine` and `match` are None without vectors."""
+
+    bm25: float
+    cosine: float | None
+    match: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """A chunk that an index returned. `bm25` is 0 if no word matches; `cosine` is None if there is no vector.
+    """A chunk that an index returned, with its `Signals`, and those of what stands around it if it is short.
 
     `timely` is what the score gains by the time that the question names.
     """
@@ -59,11 +80,16 @@ class Candidate:
     holds_identifier: bool = False
     holds_kin: bool = False
     timely: float = 0.0
+    match: float | None = None
+    part: Signals | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """The best chunk of a drawer, with its score and the parts of it."""
+    """The best chunk of a drawer, with its score and the parts of it.
+
+    `relevance` is the score without a bonus. A turn is a short drawer that was judged with those around it.
+    """
 
     chunk: int
     drawer: int
@@ -71,6 +97,9 @@ class Ranked:
     score: float
     lexical: float
     semantic: float | None
+    match: float | None = None
+    relevance: float = 0.0
+    is_turn: bool = False
 
 
 def rank(
@@ -78,18 +107,67 @@ def rank(
 ) -> list[Ranked]:
     """Each drawer once, with its best chunk, best first. `possible` is what the question could earn by its words."""
     pool = list(candidates)
-    scale = max([weights.least_scale, weights.possible * possible, *(candidate.bm25 for candidate in pool)]) or 1.0
+    formula = Formula(mode, scale_of(pool, possible, weights), weights)
     best: dict[int, Ranked] = {}
     for candidate in pool:
-        ranked = _score(candidate, scale, mode, weights)
+        ranked = _rank(candidate, formula)
         former = best.get(candidate.drawer)
         if former is None or _order(ranked) < _order(former):
             best[candidate.drawer] = ranked
     return sorted(best.values(), key=_order)
 
 
+def sort_by_relevance(
+    candidates: Iterable[Candidate], mode: SearchMode, possible: float, weights: Weights
+) -> list[Candidate]:
+    """The candidates, best first."""
+    pool = list(candidates)
+    formula = Formula(mode, scale_of(pool, possible, weights), weights)
+    return sorted(pool, key=lambda each: (-formula.relevance(each), each.chunk))
+
+
+def scale_of(pool: Iterable[Candidate], possible: float, weights: Weights) -> float:
+    """The bm25 that counts as 1."""
+    return max([weights.least_scale, weights.possible * possible, *(each.bm25 for each in pool)]) or 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """How the signals of one search make a score."""
+
+    mode: SearchMode
+    scale: float
+    weights: Weights
+
+    def words(self, signals: Signals | Candidate) -> float:
+        """The share of what the question could earn by its words, from 0 to 1."""
+        return min(signals.bm25 / self.scale, 1.0)
+
+    def relevance(self, candidate: Candidate) -> float:
+        """About from 0 to 1: of the chunk itself and of the part that it stands in."""
+        own = self.blend(candidate)
+        if candidate.part is None or self.mode is not SearchMode.HYBRID:
+            return own
+        return (own + self.weights.part * self.blend(candidate.part)) / (1 + self.weights.part)
+
+    def blend(self, signals: Signals | Candidate) -> float:
+        """The signals as one number.
+
+        By words alone without a vector, since a chunk that is not embedded yet must not lose by that.
+        """
+        words, weights = self.words(signals), self.weights
+        if self.mode is SearchMode.KEYWORD or signals.cosine is None:
+            return words
+        if self.mode is SearchMode.SEMANTIC:
+            return signals.cosine
+        counted: float = words**weights.power
+        if signals.match is None:
+            return weights.words_alone * counted + (1 - weights.words_alone) * signals.cosine
+        return weights.match * signals.match + weights.words * counted + weights.meaning * signals.cosine
+
+
 def spread(ranked: Sequence[Ranked], sources: Mapping[int, str | None]) -> tuple[list[Ranked], int]:
-    """Mix the files; returns the drawers in their new order, and how many come before the displaced ones.
+    """Mix the files; returns the drawers in their new order, and how many of them further ones would not displace.
 
     `sources` has the file of each chunk. A drawer without a file counts as one of its own.
     """
@@ -103,26 +181,27 @@ def spread(ranked: Sequence[Ranked], sources: Mapping[int, str | None]) -> tuple
         (displaced if source is not None and counts[source] > MOST_OF_ONE_FILE else first).append(each)
     if not displaced:
         return first, len(first)
-    least = LEAST_SHARE * displaced[0].score
+    least = (LEAST_SHARE_OF_TURNS if displaced[0].is_turn else LEAST_SHARE) * displaced[0].score
     leading = [each for each in first if each.score >= least]
-    return leading + sorted([*displaced, *first[len(leading) :]], key=_order), len(leading)
+    mixed = leading + sorted([*displaced, *first[len(leading) :]], key=_order)
+    return mixed, len(leading) if ranked[-1].score >= least else len(mixed)
 
 
-def _score(candidate: Candidate, scale: float, mode: SearchMode, weights: Weights) -> Ranked:
-    lexical = candidate.bm25 / scale
-    score = _blend(lexical, candidate.cosine, mode, weights) + candidate.timely
-    if mode is not SearchMode.SEMANTIC:
-        score += IDENTIFIER_BONUS if candidate.holds_identifier else KIN_BONUS if candidate.holds_kin else 0.0
-    return Ranked(candidate.chunk, candidate.drawer, candidate.when, score, lexical, candidate.cosine)
-
-
-def _blend(lexical: float, cosine: float | None, mode: SearchMode, weights: Weights) -> float:
-    """The score; by words alone without a vector, since a chunk that is not embedded yet must not lose by that."""
-    if mode is SearchMode.KEYWORD or cosine is None:
-        return lexical
-    if mode is SearchMode.SEMANTIC:
-        return cosine
-    return weights.words * lexical + weights.meaning * cosine
+def _rank(candidate: Candidate, formula: Formula) -> Ranked:
+    relevance, bonus = formula.relevance(candidate), 0.0
+    if formula.mode is not SearchMode.SEMANTIC:
+        bonus = IDENTIFIER_BONUS if candidate.holds_identifier else KIN_BONUS if candidate.holds_kin else 0.0
+    return Ranked(
+        chunk=candidate.chunk,
+        drawer=candidate.drawer,
+        when=candidate.when,
+        score=relevance + bonus + candidate.timely,
+        lexical=formula.words(candidate),
+        semantic=candidate.cosine,
+        match=candidate.match,
+        relevance=relevance,
+        is_turn=candidate.part is not None,
+    )
 
 
 def _order(ranked: Ranked) -> tuple[float, Instant, int]:

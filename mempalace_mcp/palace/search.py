@@ -38,7 +38,8 @@ from mempalace_mcp.core.model import (
 from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.arguments import MAX_LIMIT
 from mempalace_mcp.palace.chunk_embedder import PENDING_AT_ONCE, ChunkEmbedder
-from mempalace_mcp.palace.ranking import Candidate, Ranked, rank, spread
+from mempalace_mcp.palace.parts import read_parts
+from mempalace_mcp.palace.ranking import Candidate, Ranked, rank, sort_by_relevance, spread
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.timeliness import LINE_CHARACTERS, NOTHING_ASKED, Asked, day_in_beginning
 from mempalace_mcp.palace.token_estimate import estimate_tokens, fitting
@@ -69,6 +70,9 @@ MIN_TOKENS = 16
 MAX_TOKENS = 100_000
 
 
+NO_MATCHES = Weighed({}, Holders())
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedQuery:
     """A query ready to be run. `vector` is None for a search by words alone; `degraded` says why it is not by both."""
@@ -93,17 +97,14 @@ class LexicalMatches:
 class Pool:
     """The candidates of both indexes, with their rows. `is_cut` when an index may have more of them.
 
-    `possible` is what the query could earn by its words.
+    `weighed` has what the words of the query earn, and could.
     """
 
     candidates: Sequence[Candidate]
     rows: Mapping[int, ChunkRow]
     is_cut: bool
     degraded: str | None = None
-    possible: float = 0.0
-
-
-NO_MATCHES = Weighed({}, Holders())
+    weighed: Weighed = NO_MATCHES
 
 
 def _again_after_a_move(method: Callable[P, R]) -> Callable[P, R]:
@@ -255,16 +256,16 @@ class SearchOperations:
 
     def _best_hits(self, connection: Connection, prepared: PreparedQuery, limit: int) -> tuple[list[Hit], str | None]:
         """The best hits, and what may be missing from them."""
-        pool = self._pool(connection, prepared, POOL)
+        pool = self._with_parts(connection, prepared, self._pool(connection, prepared, POOL))
         ranked, settled = self._ranked(pool, prepared)
         if settled < limit and pool.is_cut:
-            pool = self._pool(connection, prepared, WIDER_POOL)
+            pool = self._with_parts(connection, prepared, self._pool(connection, prepared, WIDER_POOL))
             ranked, _ = self._ranked(pool, prepared)
         return self._hits(connection, ranked[:limit], pool), pool.degraded
 
     def _ranked(self, pool: Pool, prepared: PreparedQuery) -> tuple[list[Ranked], int]:
         """The drawers of a pool, best first, and how many of them a wider pool would not change."""
-        ranked = prepared.asked.order(rank(pool.candidates, prepared.mode, pool.possible, self._stores.weights))
+        ranked = prepared.asked.order(rank(pool.candidates, prepared.mode, pool.weighed.possible, self._stores.weights))
         if prepared.filter.source_file is not None:
             return ranked, len(ranked)
         return spread(ranked, {chunk: row.source_file for chunk, row in pool.rows.items()})
@@ -292,7 +293,26 @@ class SearchOperations:
             days = self._days(connection, rows)
             candidates = [prepared.asked.weigh(each, days.get(each.drawer, each.when)) for each in candidates]
         degraded = "; ".join(filter(None, (prepared.degraded, lexical.degraded))) or None
-        return Pool(candidates, {row.chunk: row for row in rows}, is_cut, degraded, lexical.weighed.possible)
+        return Pool(candidates, {row.chunk: row for row in rows}, is_cut, degraded, lexical.weighed)
+
+    def _with_parts(self, connection: Connection, prepared: PreparedQuery, pool: Pool) -> Pool:
+        """The pool with what speaks for the parts that its short drawers stand in."""
+        stores = self._stores
+        if prepared.vector is None or prepared.mode is not SearchMode.HYBRID or not stores.weights.part:
+            return pool
+        best = sort_by_relevance(pool.candidates, prepared.mode, pool.weighed.possible, stores.weights)
+        parts = read_parts(connection, [pool.rows[each.chunk] for each in best], prepared.filter)
+        if not parts.around:
+            return pool
+        others = [chunk for chunk in parts.others if chunk not in pool.rows]
+        bm25 = {**stores.lexicon.weigh_more(connection, prepared.text, pool.weighed, others), **pool.weighed.bm25}
+        cosines = stores.index.cosines(connection, prepared.vector, others)
+        cosines |= {each.chunk: each.cosine for each in pool.candidates if each.cosine is not None}
+        candidates = [
+            replace(each, part=parts.signals(each.chunk, bm25, cosines)) if each.chunk in parts.around else each
+            for each in best
+        ]
+        return replace(pool, candidates=candidates)
 
     def _timely(self, connection: Connection, prepared: PreparedQuery, size: int) -> list[int]:
         """The best chunks of the times that the query names; if it names nothing else, those of the newest drawers."""

@@ -238,12 +238,14 @@ class LexicalHit:
 class Weighed:
     """The bm25 of chunks, and which of them hold an identifier of the query.
 
-    `possible` is about what a passage earns that holds each word of the query.
+    `possible` is about what a passage earns that holds each word of the query. `all_matches` has the bm25 of every
+    passage that holds a word of it, if the table is small.
     """
 
     bm25: dict[int, float]
     holders: Holders
     possible: float = 0.0
+    all_matches: Mapping[int, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,11 +328,20 @@ class Lexicon:
         elif parsed.terms:
             hits, scores = self._search_large(connection, parsed.terms, limit, filter, collection, others)
         weights = {chunk: scores.get(chunk, 0.0) for chunk in others} | {hit.chunk: hit.bm25 for hit in hits}
-        return Weighed(weights, holders, self._possible(connection, parsed, collection))
+        possible = self._possible(connection, parsed, collection)
+        return Weighed(weights, holders, possible, scores if collection.rows <= SMALL_TABLE else None)
+
+    def weigh_more(
+        self, connection: Connection, query: str, weighed: Weighed, chunks: Sequence[int]
+    ) -> Mapping[int, float]:
+        """The bm25 of further chunks, in the snapshot in which the query was weighed."""
+        if weighed.all_matches is not None:
+            return weighed.all_matches
+        return self.scores(connection, query, chunks)
 
     def frequent_words(self, connection: Connection, query: str, filter: DrawerFilter, share: float) -> frozenset[str]:
-        """Words of a query that more than such a share of the passages within the filter hold; none if all of them
-        are."""
+        """Words of a query that more than such a share of the passages within the filter hold; none if these are more
+        than half of its words."""
         collection = self.table.collection(connection)
         words = [each for each in self._parse(connection, query, collection).words if len(each.stems) == 1]
         if filter.is_empty:
@@ -339,7 +350,7 @@ class Lexicon:
         else:
             sample = self._scopes.sample(connection, filter, collection.rows)
             held = [each for each in words if sample is not None and sample.share(each.stems[0]) > share]
-        return frozenset(each.term.text for each in held) if len(held) < len(words) else frozenset()
+        return frozenset(each.term.text for each in held) if 2 * len(held) <= len(words) else frozenset()
 
     def scores(self, connection: Connection, query: str, chunks: Sequence[int]) -> dict[int, float]:
         """The bm25 of given chunks, on the scale of `search`; 0 where no word of the query occurs."""

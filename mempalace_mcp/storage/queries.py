@@ -339,6 +339,43 @@ def newest(connection: Connection, filter: DrawerFilter, limit: int, after: Posi
     return keys[:limit]
 
 
+_BESIDE = """
+    (SELECT n.id FROM drawers n {index} WHERE n.source_file = d.source_file AND n.deleted_at IS NULL
+     AND (n.when_at, n.id) {side} (d.when_at, d.id) ORDER BY n.when_at {order}, n.id {order} LIMIT 1 OFFSET {offset})
+"""
+
+
+def neighbours(connection: Connection, drawers: Sequence[int], reach: int) -> dict[int, list[int]]:
+    """For each of the drawers that has a source and one chunk: the live drawers of the source that come right before
+    and after it, `reach` of each."""
+    dialect, sides = connection.dialect, (("<", "DESC"), (">", "ASC"))
+    index = dialect.by_index("drawers_by_source")
+    beside = ", ".join(
+        _BESIDE.format(index=index, side=side, order=order, offset=offset)
+        for side, order in sides
+        for offset in range(reach)
+    )
+    rows = connection.execute(
+        f"SELECT d.id, {beside} FROM {dialect.listed('?', 'wanted')}"
+        f" {dialect.ordered_join} drawers d ON d.id = wanted.value WHERE d.source_file IS NOT NULL"
+        " AND NOT EXISTS (SELECT 1 FROM chunks c WHERE c.drawer = d.id AND c.ordinal = 1)",
+        (dialect.array(drawers),),
+    )
+    return {drawer: [each for each in others if each is not None] for drawer, *others in rows}
+
+
+def first_chunks(connection: Connection, drawers: Sequence[int], filter: DrawerFilter) -> dict[int, int]:
+    """The first chunk of each of the drawers that matches."""
+    condition, dialect = condition_of(filter, connection.dialect), connection.dialect
+    rows = connection.execute(
+        f"SELECT d.id, c.id FROM {dialect.listed(':drawers', 'wanted')}"
+        f" {dialect.ordered_join} drawers d ON d.id = wanted.value {dialect.ordered_join} chunks c ON c.drawer = d.id"
+        f" WHERE c.ordinal = 0 AND {condition.sql}",
+        condition.values | {"drawers": dialect.array(drawers)},
+    )
+    return dict(rows.fetchall())
+
+
 def newest_chunks(connection: Connection, filter: DrawerFilter, drawers: int) -> list[int]:
     """The chunks of up to so many of the newest live drawers that match, by number."""
     keys = [drawer for _, drawer in newest(connection, filter, drawers)]

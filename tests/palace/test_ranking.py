@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.model import SearchMode
-from mempalace_mcp.palace.ranking import MOST_OF_ONE_FILE, Candidate, Ranked, rank, spread
+from mempalace_mcp.palace.ranking import MOST_OF_ONE_FILE, Candidate, Ranked, Signals, rank, spread
 
 HYBRID = SearchMode.HYBRID
 
@@ -30,7 +32,30 @@ def drawers(*pool: Candidate, mode: SearchMode = HYBRID) -> list[int]:
 def test_words_and_meaning_weigh_the_same() -> None:
     (ranked,) = rank([Candidate(1, 1, 0, bm25=16.0, cosine=0.5)], HYBRID)
     assert ranked.score == 0.75
-    assert (ranked.lexical, ranked.semantic) == (1.0, 0.5)
+    assert (ranked.lexical, ranked.semantic, ranked.match) == (1.0, 0.5, None)
+
+
+def test_tokens_words_and_meaning_make_one_score() -> None:
+    (ranked,) = rank([Candidate(1, 1, 0, bm25=16.0, cosine=0.5, match=0.4)], HYBRID)
+    assert ranked.score == pytest.approx(0.45 * 0.4 + 0.2 + 0.35 * 0.5)
+    (all_there,) = rank([Candidate(1, 1, 0, bm25=16.0, cosine=1.0, match=1.0)], HYBRID)
+    assert all_there.score == pytest.approx(1.0)
+
+
+def test_half_of_the_words_are_worth_a_quarter() -> None:
+    distractor = Candidate(1, 1, 0, bm25=5.0, cosine=0.2)
+    in_other_words = Candidate(2, 2, 0, bm25=0.0, cosine=0.5)
+    assert [each.drawer for each in rank([distractor, in_other_words], HYBRID, possible=10.0)] == [2, 1]
+
+
+def test_what_is_said_around_counts_for_a_third() -> None:
+    alone = Candidate(1, 1, 0, bm25=0.0, cosine=0.4)
+    (ranked,) = rank([replace(alone, part=Signals(10.0, 0.4))], HYBRID, possible=10.0)
+    assert ranked.score == pytest.approx((2 * 0.2 + 0.7) / 3)
+    assert (ranked.lexical, ranked.semantic) == (0.0, 0.4)
+    neighbour = Candidate(2, 2, 0, bm25=0.0, cosine=0.4, part=Signals(10.0, 0.4))
+    assert drawers(alone, neighbour) == [2, 1]
+    assert drawers(alone, neighbour, mode=SearchMode.KEYWORD) == [1, 2]
 
 
 def test_words_count_as_a_share_of_what_the_question_could_earn() -> None:
@@ -101,16 +126,25 @@ def ranked(*scores: float) -> list[Ranked]:
 def test_others_come_before_the_fourth_hit_of_one_file() -> None:
     hits = ranked(0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
     sources = {1: "a", 2: "a", 3: None, 4: "a", 5: "a", 6: "a", 7: "b", 8: None, 9: None}
-    mixed, leading = spread(hits, sources)
+    mixed, settled = spread(hits, sources)
     assert [hit.chunk for hit in mixed] == [1, 2, 3, 4, 7, 8, 5, 6, 9]
-    assert leading == 6
+    assert settled == len(hits), "the last one shows that what follows displaces nothing"
+    mixed, settled = spread(hits[:8], sources)
+    assert [hit.chunk for hit in mixed] == [1, 2, 3, 4, 7, 8, 5, 6]
+    assert settled == 6
     assert MOST_OF_ONE_FILE == 3
 
 
 def test_what_does_not_answer_displaces_nothing() -> None:
     hits = ranked(0.9, 0.9, 0.9, 0.9, 0.2)
-    mixed, leading = spread(hits, dict.fromkeys(range(1, 5), "a") | {5: "b"})
-    assert (mixed, leading) == (hits, 3)
+    mixed, settled = spread(hits, dict.fromkeys(range(1, 5), "a") | {5: "b"})
+    assert (mixed, settled) == (hits, 5)
+
+
+def test_only_what_is_nearly_as_good_displaces_a_turn() -> None:
+    hits = [replace(each, is_turn=True) for each in ranked(0.9, 0.9, 0.9, 0.9, 0.75, 0.7)]
+    mixed, _ = spread(hits, dict.fromkeys(range(1, 5), "a") | {5: "b", 6: "c"})
+    assert [hit.chunk for hit in mixed] == [1, 2, 3, 5, 4, 6]
 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.sampled_from([None, "a", "b", "c"])), max_size=30))

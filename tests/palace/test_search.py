@@ -81,7 +81,7 @@ def test_filters_restrict_and_scores_explain(notes: Path) -> None:
         assert hit.semantic is not None
         assert hit.lexical is not None
         assert 0 < hit.semantic <= 1.001
-        assert hit.score == pytest.approx((hit.lexical + hit.semantic) / 2)
+        assert hit.score == pytest.approx((hit.lexical**2 + hit.semantic) / 2)
 
 
 def test_a_text_is_found_by_meaning_the_moment_it_is_acknowledged(tmp_path: Path) -> None:

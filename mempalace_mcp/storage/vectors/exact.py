@@ -248,7 +248,11 @@ class Scores:
 
     def best(self, count: int) -> Candidates:
         """The `count` best rows in any order, or all if there are fewer."""
-        if count < self.eligible:
+        if count < self.eligible < len(self.cosines) / 2:  # many equal ones make a partition slow
+            rows = np.flatnonzero(self.cosines > -np.inf)
+            order = rows[np.argpartition(self.cosines[rows], len(rows) - count)[len(rows) - count :]]
+            floor = float(self.cosines[order].min())
+        elif count < self.eligible:
             order = np.argpartition(self.cosines, len(self.cosines) - count)[len(self.cosines) - count :]
             floor = float(self.cosines[order].min())
         else:
