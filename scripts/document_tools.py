@@ -32,6 +32,12 @@ June 5`) and holidays. Drawers of that time, or of the weeks after it, come earl
 as `latest`, `current` or `now` the newer ones of what fits about equally well come first. `mode` `semantic` and
 `keyword` take no notice of any of this.
 
+A drawer can take the place of others: `supersedes` when it is filed, `superseded_by` when one of the others is updated
+(`none` takes it back). The others keep their text, are found, listed and read as before, and show `superseded_by`, the
+id of the newest that is live. In `search` they count half, and their successor as much as they would: it comes first
+even if it shares no word with the question. In the trash a drawer takes nobody's place. A text that is filed once more
+after it was superseded is a new drawer. A token that is limited to wings sees only successors within them.
+
 Arguments are taken as clients send them. What was turned into text on the way is what it says: `"5"` and `5.0` are 5,
 `"false"` is false, a list or an object may be its JSON, one string a list of one (several ids in it, apart by commas or
 white space, are so many), `"Hybrid"` is `hybrid`. `null`, an empty list, `{}` for an object with fields, and 0 where
@@ -92,6 +98,8 @@ MEANINGS = {
     "since": "only what happened, or was filed, from then on; dates and words as `last week` mean their start",
     "source_drawer_id": "the drawer that says so",
     "source_file": "where the text comes from",
+    "superseded_by": "the id of the drawer that takes its place, or `none`: nothing does",
+    "supersedes": "ids of drawers whose place it takes",
     "threshold": "least cosine of a similar one",
     "topic": "what a diary entry is about",
     "valid_from": "first instant at which it holds; a date means its beginning",

@@ -59,26 +59,34 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where a text comes from and when what it tells happened. Each field is a column of drawers and of versions."""
+    """Where a text comes from, when what it tells happened, and the id of the drawer that has taken its place.
+
+    Each field is a column of drawers and of versions.
+    """
 
     source_file: str | None = None
     occurred_at: Instant | None = None
+    superseded_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewDrawer(Provenance):
-    """A drawer to file. Texts and names have been verified."""
+    """A drawer to file, and the ids of those whose place it takes. Texts and names have been verified."""
 
     place: Place
     content: str
     added_by: str | None = None
     metadata: Metadata = field(default_factory=dict)
     priority: Priority = Priority.INTERACTIVE
+    supersedes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Drawer(Provenance):
-    """A filed text with everything known about it. `version` counts from 1 and grows with each update."""
+    """A filed text with everything known about it. `version` counts from 1 and grows with each update.
+
+    `superseded_by` is the newest live drawer of those that took its place one after the other.
+    """
 
     drawer_id: str
     wing: str
@@ -113,9 +121,12 @@ class Filed:
     near_duplicate_of: str | None = None
 
 
+NOTHING = ""
+
+
 @dataclass(frozen=True, slots=True)
 class DrawerChanges(Provenance):
-    """What an update replaces; None leaves a field as it is."""
+    """What an update replaces; None leaves a field as it is. `superseded_by` is `NOTHING` to take that back."""
 
     content: str | None = None
     wing: Name | None = None

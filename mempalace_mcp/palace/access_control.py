@@ -50,6 +50,8 @@ def limited(stores: Stores, wings: Sequence[str]) -> Stores:
 class WingDrawers(DrawerStore):
     """The drawers of some wings."""
 
+    _within: tuple[str, ...]
+
     def __init__(self, lexicon: Lexicon, within: tuple[str, ...]) -> None:
         super().__init__(lexicon)
         self._within = within
@@ -103,12 +105,20 @@ class WingDrawers(DrawerStore):
 
     def versions(self, connection: Connection, drawer_id: str) -> list[DrawerVersion]:
         """What a drawer of these wings said while it stood in one of them."""
-        known = self.get(connection, [drawer_id], deleted=True)
-        return [each for each in super().versions(connection, drawer_id) if known and self._holds(each.wing)]
+        if not self.get(connection, [drawer_id], deleted=True):
+            return []
+        seen = [each for each in super().versions(connection, drawer_id) if self._holds(each.wing)]
+        linked = [each.superseded_by for each in seen if each.superseded_by is not None]
+        known = {drawer.drawer_id for drawer in self.get(connection, linked, deleted=True)}
+        return [each if each.superseded_by in known else replace(each, superseded_by=None) for each in seen]
 
     def duplicates(self, connection: Connection, content: str, filter: DrawerFilter, limit: int) -> list[Duplicate]:
         """Live drawers of these wings that say the same."""
         return super().duplicates(connection, content, self._limit(filter), limit)
+
+    def successors(self, connection: Connection, drawer_ids: Sequence[str]) -> dict[str, str]:
+        """The newest ones that stand in these wings."""
+        return super().successors(connection, drawer_ids)  # limited by `_within`
 
     def taxonomy(self, connection: Connection, wing: str | None) -> list[RoomCount]:
         """Rooms of these wings."""

@@ -14,7 +14,7 @@ from typing import Any, NotRequired, TypedDict, Unpack
 from mempalace_mcp.core import ids, text
 from mempalace_mcp.core.clock import Calendar, Edge, Instant
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.core.model import DrawerChanges, DrawerFilter, Metadata, NewDrawer, NewFact, Place
+from mempalace_mcp.core.model import NOTHING, DrawerChanges, DrawerFilter, Metadata, NewDrawer, NewFact, Place
 from mempalace_mcp.core.text import Name
 from mempalace_mcp.palace import time_phrases
 from mempalace_mcp.storage.rows import write_metadata
@@ -34,6 +34,18 @@ class ProvenanceArguments(TypedDict):
 
     source_file: NotRequired[str | None]
     occurred_at: NotRequired[str | None]
+
+
+class FilingArguments(ProvenanceArguments):
+    """The arguments of a drawer to file that say how it stands to others."""
+
+    supersedes: NotRequired[Sequence[str] | None]
+
+
+class ChangeArguments(ProvenanceArguments):
+    """The same of an update. `none` takes it back."""
+
+    superseded_by: NotRequired[str | None]
 
 
 class ImportOptions(TypedDict):
@@ -227,6 +239,7 @@ def read_drawer(
     content: str,
     added_by: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    supersedes: Sequence[str] | None = None,
     **provenance: Unpack[ProvenanceArguments],
 ) -> NewDrawer:
     """A text to file."""
@@ -235,6 +248,7 @@ def read_drawer(
         content=text.verify_content(content),
         added_by=read_optional_shown(added_by, "added_by"),
         metadata=read_metadata(metadata),
+        supersedes=tuple(read_ids(supersedes, "supersedes")) if supersedes else (),
         **_read_provenance(calendar, **provenance),
     )
 
@@ -245,6 +259,7 @@ def read_changes(
     wing: str | None = None,
     room: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    superseded_by: str | None = None,
     **provenance: Unpack[ProvenanceArguments],
 ) -> DrawerChanges:
     """An update of a drawer.
@@ -257,6 +272,7 @@ def read_changes(
         wing=read_optional_name(wing, "wing"),
         room=read_optional_name(room, "room"),
         metadata=None if metadata is None else read_metadata(metadata),
+        superseded_by=_read_successor(superseded_by),
         **_read_provenance(calendar, **provenance),
     )
     if changes == DrawerChanges():
@@ -267,6 +283,14 @@ def read_changes(
             hint=f"Give {', '.join(changeable[:-1])} or {changeable[-1]}.",
         )
     return changes
+
+
+def _read_successor(value: str | None) -> str | None:
+    """The id of a drawer, or `NOTHING` for `none`."""
+    given = present(value)
+    if given is None or given.strip().lower() == "none":
+        return given and NOTHING
+    return read_id(given, "superseded_by")
 
 
 def read_fact(

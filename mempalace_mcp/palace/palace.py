@@ -38,7 +38,7 @@ from mempalace_mcp.core.model import (
 )
 from mempalace_mcp.core.text import MAX_NAME_BYTES, Name
 from mempalace_mcp.palace import arguments, chunking
-from mempalace_mcp.palace.arguments import MAX_ITEMS, FilterArguments, ImportOptions, ProvenanceArguments
+from mempalace_mcp.palace.arguments import MAX_ITEMS, ChangeArguments, FilingArguments, FilterArguments, ImportOptions
 from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
 from mempalace_mcp.palace.facts import FactOperations
 from mempalace_mcp.palace.search import SearchOperations
@@ -77,9 +77,10 @@ class DrawerOperations:
         added_by: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         deadline: Deadline | None = None,
-        **provenance: Unpack[ProvenanceArguments],
+        **provenance: Unpack[FilingArguments],
     ) -> Filed:
-        """File a text verbatim. A live drawer with the same text, room, source and time is returned instead."""
+        """File a text verbatim. A live drawer with the same text, room, source and time is returned instead, unless
+        another one has taken its place."""
         drawer = arguments.read_drawer(
             self._stores.calendar, wing, room, content, added_by=added_by, metadata=metadata, **provenance
         )
@@ -105,7 +106,7 @@ class DrawerOperations:
         room: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         deadline: Deadline | None = None,
-        **provenance: Unpack[ProvenanceArguments],
+        **provenance: Unpack[ChangeArguments],
     ) -> Drawer:
         """Change a live drawer. It keeps its id, and its earlier state becomes a version."""
         known = arguments.read_id(drawer_id)

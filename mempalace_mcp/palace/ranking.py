@@ -112,9 +112,9 @@ def rank(
     for candidate in pool:
         ranked = _rank(candidate, formula)
         former = best.get(candidate.drawer)
-        if former is None or _order(ranked) < _order(former):
+        if former is None or order_of(ranked) < order_of(former):
             best[candidate.drawer] = ranked
-    return sorted(best.values(), key=_order)
+    return sorted(best.values(), key=order_of)
 
 
 def sort_by_relevance(
@@ -183,7 +183,7 @@ def spread(ranked: Sequence[Ranked], sources: Mapping[int, str | None]) -> tuple
         return first, len(first)
     least = (LEAST_SHARE_OF_TURNS if displaced[0].is_turn else LEAST_SHARE) * displaced[0].score
     leading = [each for each in first if each.score >= least]
-    mixed = leading + sorted([*displaced, *first[len(leading) :]], key=_order)
+    mixed = leading + sorted([*displaced, *first[len(leading) :]], key=order_of)
     return mixed, len(leading) if ranked[-1].score >= least else len(mixed)
 
 
@@ -204,5 +204,6 @@ def _rank(candidate: Candidate, formula: Formula) -> Ranked:
     )
 
 
-def _order(ranked: Ranked) -> tuple[float, Instant, int]:
+def order_of(ranked: Ranked) -> tuple[float, Instant, int]:
+    """By score, newer first among equals."""
     return (-round(ranked.score, 6), -ranked.when, ranked.chunk)

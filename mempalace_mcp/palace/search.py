@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -41,6 +41,7 @@ from mempalace_mcp.palace.chunk_embedder import PENDING_AT_ONCE, ChunkEmbedder
 from mempalace_mcp.palace.parts import read_parts
 from mempalace_mcp.palace.ranking import Candidate, Ranked, rank, sort_by_relevance, spread
 from mempalace_mcp.palace.stores import Stores
+from mempalace_mcp.palace.succession import yield_to_successors
 from mempalace_mcp.palace.timeliness import LINE_CHARACTERS, NOTHING_ASKED, Asked, day_in_beginning
 from mempalace_mcp.palace.token_estimate import estimate_tokens, fitting
 from mempalace_mcp.storage.connection import Connection
@@ -97,7 +98,8 @@ class LexicalMatches:
 class Pool:
     """The candidates of both indexes, with their rows. `is_cut` when an index may have more of them.
 
-    `weighed` has what the words of the query earn, and could.
+    `weighed` has what the words of the query earn, and could. `successors` has what took the place of superseded
+    drawers, by row; None where the filter leaves it out.
     """
 
     candidates: Sequence[Candidate]
@@ -105,6 +107,7 @@ class Pool:
     is_cut: bool
     degraded: str | None = None
     weighed: Weighed = NO_MATCHES
+    successors: Mapping[int, int | None] = field(default_factory=dict)
 
 
 def _again_after_a_move(method: Callable[P, R]) -> Callable[P, R]:
@@ -265,7 +268,8 @@ class SearchOperations:
 
     def _ranked(self, pool: Pool, prepared: PreparedQuery) -> tuple[list[Ranked], int]:
         """The drawers of a pool, best first, and how many of them a wider pool would not change."""
-        ranked = prepared.asked.order(rank(pool.candidates, prepared.mode, pool.weighed.possible, self._stores.weights))
+        ranked = rank(pool.candidates, prepared.mode, pool.weighed.possible, self._stores.weights)
+        ranked = prepared.asked.order(yield_to_successors(ranked, pool.successors))
         if prepared.filter.source_file is not None:
             return ranked, len(ranked)
         return spread(ranked, {chunk: row.source_file for chunk, row in pool.rows.items()})
@@ -288,12 +292,16 @@ class SearchOperations:
             cosines |= index.cosines(connection, prepared.vector, missing)
         chunks = dict.fromkeys([*bm25, *cosines, *timely])
         rows = self._stores.drawers.chunk_rows(connection, list(chunks), prepared.filter)
+        successors, joined = self._successors(connection, prepared, rows)
+        rows += joined
+        if prepared.vector is not None:
+            cosines |= index.cosines(connection, prepared.vector, [row.chunk for row in joined])
         candidates = _candidates(rows, lexical.weighed, cosines)
         if prepared.asked.cares:
             days = self._days(connection, rows)
             candidates = [prepared.asked.weigh(each, days.get(each.drawer, each.when)) for each in candidates]
         degraded = "; ".join(filter(None, (prepared.degraded, lexical.degraded))) or None
-        return Pool(candidates, {row.chunk: row for row in rows}, is_cut, degraded, lexical.weighed)
+        return Pool(candidates, {row.chunk: row for row in rows}, is_cut, degraded, lexical.weighed, successors)
 
     def _with_parts(self, connection: Connection, prepared: PreparedQuery, pool: Pool) -> Pool:
         """The pool with what speaks for the parts that its short drawers stand in."""
@@ -313,6 +321,21 @@ class SearchOperations:
             for each in best
         ]
         return replace(pool, candidates=candidates)
+
+    def _successors(
+        self, connection: Connection, prepared: PreparedQuery, rows: Sequence[ChunkRow]
+    ) -> tuple[dict[int, int | None], list[ChunkRow]]:
+        """Which drawers of a pool took the place of others, by row, and the chunks of those that it lacks."""
+        superseded = {row.drawer_id for row in rows if row.superseded_by is not None}
+        if not superseded:
+            return {}, []
+        drawers = self._stores.drawers
+        newest = drawers.successors(connection, list(superseded))
+        there = {row.drawer_id for row in rows}
+        lacking = drawers.chunks_of(connection, [each for each in set(newest.values()) if each not in there])
+        joined = drawers.chunk_rows(connection, lacking, prepared.filter)
+        known = {row.drawer_id: row.drawer for row in (*rows, *joined)}
+        return {known[old]: known.get(new) for old, new in newest.items()}, joined
 
     def _timely(self, connection: Connection, prepared: PreparedQuery, size: int) -> list[int]:
         """The best chunks of the times that the query names; if it names nothing else, those of the newest drawers."""

@@ -57,9 +57,10 @@ class WakeUpOperations:
         stores = self._stores
         entries = stores.diary.page(connection, agent, None, ENTRIES_SHOWN, None).items if agent else ()
         facts = stores.graph.recent(connection, stores.now(), FACTS_SHOWN)
-        newest = stores.drawers.page(connection, chosen, DRAWERS_SHOWN + len(entries), None).items
+        newest = stores.drawers.page(connection, chosen, 2 * DRAWERS_SHOWN + len(entries), None).items
         shown = {entry.drawer_id for entry in entries}
-        drawers = [drawer for drawer in newest if drawer.drawer_id not in shown][:DRAWERS_SHOWN]
+        others = [drawer for drawer in newest if drawer.drawer_id not in shown]
+        drawers = sorted(others, key=lambda drawer: drawer.superseded_by is not None)[:DRAWERS_SHOWN]
         return [
             list(_places(rooms)) or [_NOTHING if chosen.is_empty else _NOTHING_HERE],
             _headed("Diary, newest first:", map(self._entry, entries)),
@@ -78,7 +79,8 @@ class WakeUpOperations:
 
     def _drawer(self, drawer: Drawer) -> str:
         when = self._date(drawer.occurred_at or drawer.created_at)
-        return f"- {when} {drawer.wing}/{drawer.room} ({drawer.drawer_id}): {drawer.content[:READ_CHARACTERS]}"
+        known = drawer.drawer_id + (f", superseded by {drawer.superseded_by}" if drawer.superseded_by else "")
+        return f"- {when} {drawer.wing}/{drawer.room} ({known}): {drawer.content[:READ_CHARACTERS]}"
 
     def _date(self, instant: Instant) -> str:
         return self._stores.calendar.show_day(instant)

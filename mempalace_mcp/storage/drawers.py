@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mempalace_mcp.core.clock import Instant
-from mempalace_mcp.core.errors import NotFound
+from mempalace_mcp.core.errors import InvalidArgument, NotFound
 from mempalace_mcp.core.ids import DRAWER, new_id
 from mempalace_mcp.core.model import (
+    NOTHING,
     Chunk,
     Drawer,
     DrawerChanges,
@@ -28,6 +29,7 @@ from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.queries import DrawerListing, condition_of, newest
 from mempalace_mcp.storage.query_terms import passage_text
 from mempalace_mcp.storage.rows import PROVENANCE, PlaceRow, ensure_place, find_place
+from mempalace_mcp.storage.successors import verify_link
 from mempalace_mcp.storage.transactions import Transaction
 
 
@@ -42,6 +44,7 @@ class ChunkRow:
     stop: int
     when_at: Instant
     source_file: str | None
+    superseded_by: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class ChunkLog:
         """Those of the chunks whose drawer is live and matches: the join of search with the truth."""
         condition, dialect = condition_of(filter, connection.dialect), connection.dialect
         rows = connection.execute(
-            "SELECT c.id, d.id, d.drawer_id, c.start, c.stop, d.when_at, d.source_file"
+            "SELECT c.id, d.id, d.drawer_id, c.start, c.stop, d.when_at, d.source_file, d.superseded_by"
             f" FROM {dialect.listed(':chunks', 'wanted')} {dialect.ordered_join} chunks c ON c.id = wanted.value"
             f" {dialect.ordered_join} drawers d ON d.id = c.drawer WHERE {condition.sql} ORDER BY wanted.key",
             condition.values | {"chunks": dialect.array(chunk_ids)},
@@ -127,6 +130,16 @@ class ChunkLog:
             f"SELECT c.id FROM {dialect.listed('?', 'wanted')}"
             f" {dialect.ordered_join} chunks c ON c.drawer = wanted.value AND c.ordinal = 0",
             (keys,),
+        )
+        return [chunk for (chunk,) in rows]
+
+    def chunks_of(self, connection: Connection, drawer_ids: Sequence[str]) -> list[int]:
+        """The chunks of drawers."""
+        dialect = connection.dialect
+        rows = connection.execute(
+            f"SELECT c.id FROM {dialect.listed('?', 'wanted', str)} {dialect.ordered_join} drawers d"
+            f" ON d.drawer_id = wanted.value {dialect.ordered_join} chunks c ON c.drawer = d.id",
+            (dialect.array(drawer_ids),),
         )
         return [chunk for (chunk,) in rows]
 
@@ -183,6 +196,8 @@ class _State(Provenance):
         wing, room = changes.wing or self.place.wing, changes.room or self.place.room
         same_place = (wing.key, room.key) == (self.place.wing.key, self.place.room.key)
         provenance = {name: value for name, value in rows.provenance_of(changes).items() if value is not None}
+        if changes.superseded_by == NOTHING:
+            provenance["superseded_by"] = None
         return replace(
             self,
             place=self.place if same_place else Place(wing, room),
@@ -193,7 +208,7 @@ class _State(Provenance):
 
     def reads_like(self, other: _State) -> bool:
         """Are the same words indexed for the same chunks?"""
-        return replace(self, place=other.place, metadata=other.metadata) == other
+        return replace(self, place=other.place, metadata=other.metadata, superseded_by=other.superseded_by) == other
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,14 +230,24 @@ class DrawerStore(DrawerListing, ChunkLog):
         self._lexicon = lexicon
 
     def file(self, tx: Transaction, drawer: NewDrawer, spans: Sequence[Span]) -> Filed:
-        """File a text, cut into chunks at `spans`, unless its room has it already.
+        """File a text, cut into chunks at `spans`, unless its room has it already, and let it take others' place.
 
-        The same bytes with the same source and time are the same drawer. A text that is equal after normalization is
-        filed, and the answer names the drawer it resembles.
+        The same bytes with the same source and time are the same drawer, unless that is superseded: then the text is
+        said anew. A text that is equal after normalization is filed, and the answer names the drawer it resembles.
 
         Raises:
-            InvalidArgument: the metadata is not JSON.
+            InvalidArgument: the metadata is not JSON, or it would supersede itself.
+            NotFound: it would supersede a drawer that is not live.
         """
+        filed = self._file_once(tx, drawer, spans)
+        for number, old in enumerate(drawer.supersedes):
+            try:
+                self.update(tx, old, DrawerChanges(superseded_by=filed.drawer_id), None)
+            except (InvalidArgument, NotFound) as error:
+                raise type(error)(error.message, argument=f"supersedes[{number}]", hint=error.hint) from None
+        return filed
+
+    def _file_once(self, tx: Transaction, drawer: NewDrawer, spans: Sequence[Span]) -> Filed:
         metadata = rows.write_metadata(drawer.metadata)
         place = find_place(tx.connection, drawer.place)
         hashes = _Hashes.of(drawer.content)
@@ -242,10 +267,14 @@ class DrawerStore(DrawerListing, ChunkLog):
         Vectors are lost only when the content changes. An update that changes nothing leaves no trace.
 
         Raises:
-            NotFound: no live drawer has that id.
-            InvalidArgument: the metadata is not JSON.
+            NotFound: no live drawer has that id, or that of the one that shall supersede it.
+            InvalidArgument: the metadata is not JSON, or the other drawer is superseded by this one.
         """
         row, old = _read_state(tx.connection, drawer_id)
+        if changes.superseded_by:
+            if not self.get(tx.connection, [changes.superseded_by]):
+                raise unknown_drawer(changes.superseded_by, "superseded_by")
+            verify_link(tx.connection, drawer_id, changes.superseded_by)
         new = old.changed(changes)
         if new != old:
             _keep_version(tx, row, old)
@@ -372,11 +401,11 @@ class DrawerStore(DrawerListing, ChunkLog):
         connection.execute(f"DELETE FROM chunks WHERE drawer IN {members}", keys)
 
 
-def unknown_drawer(drawer_id: str) -> NotFound:
+def unknown_drawer(drawer_id: str, argument: str = "drawer_id") -> NotFound:
     """The error for an id that no live drawer has."""
     return NotFound(
         f"no live drawer has the id {drawer_id!r}",
-        argument="drawer_id",
+        argument=argument,
         hint="Take ids from search or list_drawers; a deleted drawer can be brought back with restore_drawers.",
     )
 
@@ -384,7 +413,8 @@ def unknown_drawer(drawer_id: str) -> NotFound:
 def _find_same(connection: Connection, drawer: NewDrawer, place: PlaceRow, hashes: _Hashes) -> str | None:
     same = connection.dialect.same
     row = connection.execute(
-        "SELECT drawer_id FROM drawers WHERE content_hash = ? AND room = ? AND deleted_at IS NULL"
+        "SELECT drawer_id FROM drawers"
+        " WHERE content_hash = ? AND room = ? AND deleted_at IS NULL AND superseded_by IS NULL"
         f" AND {same('source_file', '?')} AND {same('occurred_at', '?')} AND content = ? ORDER BY id LIMIT 1",
         (hashes.content, place.room, drawer.source_file, drawer.occurred_at, drawer.content),
     ).fetchone()

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import struct
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mempalace_mcp.core.errors import InvalidArgument
@@ -30,6 +30,7 @@ from mempalace_mcp.core.text import Name, name_key
 from mempalace_mcp.storage import rows
 from mempalace_mcp.storage import rows as places
 from mempalace_mcp.storage.connection import Connection, Dialect
+from mempalace_mcp.storage.successors import newest_successors
 from mempalace_mcp.storage.transactions import Stamp
 
 Position = tuple[int, ...]
@@ -261,11 +262,16 @@ ALL = GREATEST
 
 
 class DrawerListing:
-    """Reads drawers. Newest means latest `occurred_at`, else `created_at`; then latest filed."""
+    """Reads drawers. Newest means latest `occurred_at`, else `created_at`; then latest filed.
+
+    `_within` are the only wings, by key, whose drawers are shown; None means all.
+    """
+
+    _within: tuple[str, ...] | None = None
 
     def get(self, connection: Connection, drawer_ids: Sequence[str], *, deleted: bool = False) -> list[Drawer]:
         """Drawers by id, in the order asked, those not found left out; with `deleted` also those in the trash."""
-        drawers = rows.read_drawers(connection, "drawer_id", drawer_ids)
+        drawers = self._read(connection, "drawer_id", drawer_ids)
         return [drawer for drawer in drawers if deleted or drawer.deleted_at is None]
 
     def page(self, connection: Connection, filter: DrawerFilter, limit: int, cursor: str | None) -> Page[Drawer]:
@@ -277,7 +283,7 @@ class DrawerListing:
         keys = newest(connection, filter, limit + 1, decode_cursor(cursor, filter.question, NEWEST))
         shown = keys[:limit]
         return Page(
-            items=rows.read_drawers(connection, "id", [drawer for _, drawer in shown]),
+            items=self._read(connection, "id", [drawer for _, drawer in shown]),
             total=count_drawers(connection, filter),
             next_cursor=encode_cursor(shown[-1], filter.question) if len(keys) > limit else None,
         )
@@ -309,9 +315,22 @@ class DrawerListing:
             condition.values
             | {"exact": rows.content_hash(content), "normalized": rows.normalized_hash(content), "limit": limit},
         ).fetchall()
-        drawers = rows.read_drawers(connection, "id", [row[0] for row in found])
+        drawers = self._read(connection, "id", [row[0] for row in found])
         kinds = ["exact" if exact else "normalized" for _, exact in found]
         return [Duplicate(drawer, kind, 1.0) for drawer, kind in zip(drawers, kinds, strict=True)]
+
+    def successors(self, connection: Connection, drawer_ids: Sequence[str]) -> dict[str, str]:
+        """The newest live drawers that have taken the place of the drawers that are superseded."""
+        return newest_successors(connection, drawer_ids, self._within)
+
+    def _read(self, connection: Connection, column: str, keys: Sequence[int | str]) -> list[Drawer]:
+        """The drawers of these keys, as they stand to others now."""
+        drawers = rows.read_drawers(connection, column, keys)
+        superseded = [drawer.drawer_id for drawer in drawers if drawer.superseded_by is not None]
+        if not superseded:
+            return drawers
+        newest = self.successors(connection, superseded)
+        return [replace(drawer, superseded_by=newest.get(drawer.drawer_id)) for drawer in drawers]
 
     def taxonomy(self, connection: Connection, wing: str | None) -> list[RoomCount]:
         """Rooms with live drawers, of one wing by key or of all, by name."""

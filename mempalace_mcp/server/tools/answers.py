@@ -61,6 +61,7 @@ def format_place(drawer: Drawer) -> Json:
         "source_file": drawer.source_file,
         "occurred_at": format_optional_instant(drawer.occurred_at),
         "created_at": format_instant(drawer.created_at),
+        "superseded_by": drawer.superseded_by,
     }
 
 

@@ -35,6 +35,7 @@ class DrawerArguments(TypedDict):
     added_by: NotRequired[Annotated[str, Field(description="Who files it")]]
     occurred_at: NotRequired[Annotated[str, Field(description="Date of what it tells")]]
     metadata: NotRequired[Metadata]
+    supersedes: NotRequired[Annotated[list[str], Field(max_length=MAX_IDS, description="Ids of what it corrects")]]
 
 
 class DrawerUpdate(TypedDict):
@@ -46,6 +47,7 @@ class DrawerUpdate(TypedDict):
     source_file: NotRequired[str]
     occurred_at: NotRequired[str]
     metadata: NotRequired[Metadata]
+    superseded_by: NotRequired[Annotated[str, Field(description="Id of its correction, or none")]]
 
 
 class DrawerFilters(TypedDict):
@@ -103,15 +105,13 @@ class UpdateDrawerAnswer(TypedDict):
 
 
 class DeleteDrawersAnswer(TypedDict):
-    """The outcome of a deletion or of its dry run, and the instants as which `since` and `before` were understood."""
+    """The outcome of a deletion or of its dry run."""
 
     matched: NotRequired[int]
     deleted: int
     dry_run: bool
     missing: NotRequired[list[str]]
     sample: NotRequired[list[Json]]
-    since: NotRequired[str]
-    before: NotRequired[str]
     hint: NotRequired[str]
 
 
@@ -232,21 +232,22 @@ def delete_drawers(
         missing=list(deletion.missing),
         sample=[format_preview(drawer) for drawer in deletion.sample],
     )
-    if deletion.since is not None:
-        answer["since"] = format_instant(deletion.since)
-    if deletion.before is not None:
-        answer["before"] = format_instant(deletion.before)
-    if hint := _deletion_hint(deletion):
-        answer["hint"] = hint
-    return answer
+    hint = _deletion_hint(deletion)
+    return {**answer, "hint": hint} if hint else answer
 
 
 def _deletion_hint(deletion: Deletion) -> str | None:
     if deletion.dry_run and deletion.matched:
-        return f"Nothing was deleted. Call again with dry_run false to delete {deletion.matched}."
+        return f"Nothing was deleted. Call again with dry_run false to delete {deletion.matched}{_times(deletion)}."
     if deletion.deleted:
         return "Deleted drawers can be restored by their ids until the trash is emptied."
     return None
+
+
+def _times(deletion: Deletion) -> str:
+    """The instants as which `since` and `before` were understood."""
+    since = "" if deletion.since is None else f" since {format_instant(deletion.since)}"
+    return since if deletion.before is None else f"{since} before {format_instant(deletion.before)}"
 
 
 @tool("Bring deleted drawers back.", effect=Effect.WRITE, within_wings=True)

@@ -201,16 +201,18 @@ def _resolve(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
 def outline(schema: Schema) -> Schema:
     """The schema as `tools/list` shows it: shorter, as every session pays for its tokens.
 
-    Nested objects have names and types alone. A minimum of 1, sizes of texts and large maxima are left out; a refusal
-    names them.
+    Nested objects have names and types alone. A minimum of 0 or 1, sizes of texts and lists, and large maxima are left
+    out; a refusal names them.
     """
     properties = {name: _outline_bounds(_outline_nested(each)) for name, each in schema["properties"].items()}
     return {**schema, "properties": properties}
 
 
 def _outline_bounds(schema: Schema) -> Schema:
-    unsaid = {"maxLength", "maximum"} if schema.get("maximum", 0) > FAR else {"maxLength"}
-    return {key: value for key, value in schema.items() if key not in unsaid and (key, value) != ("minimum", 1)}
+    unsaid = {"maxLength", "maxItems"}
+    unsaid |= {"maximum"} if schema.get("maximum", 0) > FAR else set()
+    unsaid |= {"minimum"} if schema.get("minimum") in (0, 1) else set()
+    return {key: value for key, value in schema.items() if key not in unsaid}
 
 
 def _outline_nested(schema: Schema) -> Schema:
@@ -218,8 +220,12 @@ def _outline_nested(schema: Schema) -> Schema:
         return {**schema, "items": _outline_nested(schema["items"])}
     if "properties" not in schema:
         return schema
-    types = {name: {"type": each["type"]} for name, each in schema["properties"].items()}
+    types = {name: _slim_type(each) for name, each in schema["properties"].items()}
     return {"type": "object", "required": schema["required"], "properties": types}
+
+
+def _slim_type(schema: Schema) -> Schema:
+    return {key: schema[key] for key in ("type", "items") if key in schema}
 
 
 def output_schema(answer: type) -> Schema:

@@ -28,7 +28,7 @@ class SearchFilters(TypedDict):
     wing: NotRequired[Annotated[str, Field(description="Project or person")]]
     room: NotRequired[Annotated[str, Field(description="Topic")]]
     source_file: NotRequired[Annotated[str, Field(description="Where the text is from")]]
-    since: NotRequired[Annotated[str, Field(description="Date or `last week`: it happened, else was filed")]]
+    since: NotRequired[Annotated[str, Field(description="Date, or as `last week`")]]
     before: NotRequired[Annotated[str, Field(description="Exclusive")]]
 
 

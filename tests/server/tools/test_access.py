@@ -233,6 +233,7 @@ def test_an_answer_without_texts_has_no_notice(house: House) -> None:
             WingDrawers,
             DrawerStore,
             {
+                "chunks_of",
                 "forget_vectors",
                 "model_stamp",
                 "pending",

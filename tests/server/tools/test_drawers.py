@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -226,8 +227,9 @@ def test_deleting_by_filter_is_a_dry_run_first(client: Client) -> None:
 def test_a_dry_run_shows_the_instants_that_words_were_taken_for(client: Client) -> None:
     client.add(occurred_at="2024-03-10T12:00Z")
     answer = client.call("delete_drawers", since="March 2024", before="April 2024")
-    assert (answer["matched"], answer["since"][:10], answer["before"][:10]) == (1, "2024-03-01", "2024-04-01")
-    assert "since" not in client.call("delete_drawers", wing="Kitchen")
+    assert answer["matched"] == 1
+    assert re.search("delete 1 since 2024-0(2-29|3-01)T.* before 2024-0(3-31|4-01)T", answer["hint"])
+    assert "since" not in client.call("delete_drawers", wing="Kitchen")["hint"]
     assert client.refuse("delete_drawers", since="some day", dry_run=False)["argument"] == "since"
 
 
