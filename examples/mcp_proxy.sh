@@ -29,8 +29,14 @@ PY
 
 proxy=${MCP_PROXY:-}
 if [ -z "$proxy" ]; then
-    python3 -m venv "$work/proxy"
-    "$work/proxy/bin/pip" install --quiet --disable-pip-version-check "mcp-proxy>=0.13,<0.14"
+    package="mcp-proxy>=0.13,<0.14"
+    if [ -n "$(command -v uv)" ]; then
+        uv venv --quiet --python "$python" "$work/proxy"
+        uv pip install --quiet --python "$work/proxy" "$package"
+    else
+        python3 -m venv "$work/proxy"
+        "$work/proxy/bin/pip" install --quiet --disable-pip-version-check "$package"
+    fi
     proxy=$work/proxy/bin/mcp-proxy
 fi
 

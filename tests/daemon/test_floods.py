@@ -204,7 +204,7 @@ def test_a_flood_of_posts_does_not_keep_a_cancellation_out(palace: Path, deliber
     with served(palace, package=deliberate) as (_, told), SseClient(int(told["address"].rpartition(":")[2])) as client:
         client.greet()
         for number in range(200):
-            assert client.post(call(number, "get_taxonomy", wing="sleep 5")).status == 202
+            assert client.post(call(number, "get_taxonomy", wing="sleep 50")).status == 202
         for number in range(200):
             assert client.post({"jsonrpc": "2.0", "method": CANCELLED, "params": {"requestId": number}}).status == 202
         assert client.ask(request("last", "ping"))["id"] == "last"
