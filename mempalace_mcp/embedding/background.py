@@ -51,6 +51,7 @@ class BackgroundEmbedder:
         self._state = Loading.IDLE
         self._thread: threading.Thread | None = None
         self._embedder: Embedder | None = None
+        self._offered: Embedder | None = None
         self._failure: str | None = None
         self._load_seconds: float | None = None
 
@@ -61,26 +62,27 @@ class BackgroundEmbedder:
                 return
             self._begin()
 
-    def follow(self, stamp: ModelStamp) -> None:
-        """Begin to load again, unless the embedder is of this model, and return at once.
+    def offer(self, embedder: Embedder | None) -> None:
+        """An embedder that is loaded, for `follow` to take if it is of the right model; None takes the offer back."""
+        with self._lock:
+            self._offered = embedder
 
-        Does nothing while it is loading, before `start` and after `close`.
-        Until the new embedder is there, `get` raises EmbedderUnavailable. That of before lives as long as calls use it.
+    def follow(self, stamp: ModelStamp) -> None:
+        """Own the embedder of this model from now on: the present one, the one on offer, or one that is loaded now.
+
+        Returns at once. While it loads, `get` raises EmbedderUnavailable. Does nothing while it is loading, before
+        `start` and after `close`. The embedder of before lives as long as calls use it.
         """
         with self._lock:
-            present = self._embedder.stamp if self._embedder else None
-            if self._state in (Loading.READY, Loading.FAILED) and present != stamp:
-                self._begin()
-
-    def replace(self, embedder: Embedder) -> None:
-        """Own this embedder, which is loaded. That of before lives as long as calls use it."""
-        with self._lock:
-            if self._state is Loading.CLOSED:
-                embedder.close()
+            present, offered = self._embedder, self._offered
+            if self._state in (Loading.IDLE, Loading.CLOSED) or (present and present.stamp == stamp):
                 return
-            self._embedder, self._failure, self._thread = embedder, None, None
-            self._state = Loading.READY
-        self._ended.set()
+            if offered is not None and offered.stamp == stamp:
+                self._embedder, self._offered, self._failure, self._thread = offered, None, None, None
+                self._state = Loading.READY
+                self._ended.set()
+            elif self._state is not Loading.LOADING:
+                self._begin()
 
     def _begin(self) -> None:
         """Start the thread, under the lock."""

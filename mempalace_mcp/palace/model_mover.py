@@ -49,6 +49,7 @@ class ModelMover:
         """Free the memory of the other model."""
         embedder, self._embedder, self._last = self._embedder, None, 0
         if embedder is not None:
+            self._stores.embedder.offer(None)
             embedder.close()
 
     def _loaded(self, stamp: ModelStamp) -> Embedder | None:
@@ -79,9 +80,10 @@ class ModelMover:
 
     def _switch(self, embedder: Embedder) -> int:
         """Let the new vectors answer; in this process they do so at once, since their model is loaded."""
+        self._stores.embedder.offer(embedder)  # to the first search that sees them
         switched = self._stores.writer.write(lambda tx: model_moves.switch_model(tx, embedder.stamp), Deadline())
         if switched:
             self._embedder = None
-            self._stores.embedder.replace(embedder)
+            self._stores.embedder.follow(embedder.stamp)
             logger.info("the palace has moved to the model %s", embedder.stamp.name)
         return 1

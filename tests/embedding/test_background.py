@@ -11,6 +11,7 @@ import pytest
 from mempalace_mcp.core.errors import EmbedderBroken, EmbedderUnavailable
 from mempalace_mcp.embedding.background import BackgroundEmbedder, Loading
 from mempalace_mcp.embedding.encoder import Embedder, MiniLm
+from mempalace_mcp.embedding.models import MODELS
 
 SECONDS = 30.0
 
@@ -156,3 +157,55 @@ def test_after_closing_nothing_starts_and_nobody_waits() -> None:
     background.start()
     assert not background.wait()
     assert not loading.begun.is_set()
+
+
+def test_it_follows_to_another_model() -> None:
+    chosen = ["minilm"]
+    background = BackgroundEmbedder(lambda: MODELS[chosen[-1]].load())
+    background.follow(MODELS["multilingual"].stamp)
+    assert background.statistics().state is Loading.IDLE, "it was not started"
+    background.start()
+    assert background.wait(SECONDS)
+    first = background.get()
+    background.follow(first.stamp)
+    assert background.get() is first
+    chosen.append("multilingual")
+    background.follow(MODELS["multilingual"].stamp)
+    assert background.wait(SECONDS)
+    assert background.get().stamp == MODELS["multilingual"].stamp
+    assert first.embed(["who uses the former one goes on"]).shape == (1, 384)
+    background.close()
+    background.follow(first.stamp)
+    assert background.statistics().state is Loading.CLOSED
+
+
+def test_what_is_on_offer_is_taken_without_loading() -> None:
+    loading = HeldLoading()
+    loading.may_go_on.set()
+    background = BackgroundEmbedder(loading)
+    background.start()
+    assert background.wait(SECONDS)
+    other = MODELS["multilingual"].load()
+    background.offer(other)
+    assert background.get() is loading.loaded[0], "until the palace has its model"
+    background.follow(other.stamp)
+    assert background.get() is other
+    assert len(loading.loaded) == 1
+    background.close()
+    with pytest.raises(EmbedderUnavailable, match="closed"):
+        other.embed(["text"])
+
+
+def test_an_offer_that_was_taken_back_is_not_taken() -> None:
+    loading = HeldLoading()
+    background = BackgroundEmbedder(loading)
+    other = MODELS["multilingual"].load()
+    background.start()
+    background.offer(other)
+    background.offer(None)
+    background.follow(other.stamp)
+    assert background.loading
+    loading.may_go_on.set()
+    assert background.wait(SECONDS)
+    assert background.get() is loading.loaded[0]
+    background.close()
