@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core.errors import SchemaTooNew
-from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.lexical import reword_stale
 from mempalace_mcp.storage.sqlite.connection import SqliteConnection
 from mempalace_mcp.storage.sqlite.database import Database
@@ -32,8 +31,8 @@ TEXTS = {
 """Texts, and questions that find them by the words of this version."""
 
 
-def age(connection: Connection) -> None:
-    """Make the palace one of the version before, as far as words are concerned."""
+def age(connection: SqliteConnection) -> None:
+    """Make the palace one that an earlier version has indexed, and that the step of the schema has just passed over."""
     connection.execute("DROP TABLE passage_words")
     connection.execute("DROP TABLE lexicon")
     connection.execute("DELETE FROM passages")
@@ -41,10 +40,7 @@ def age(connection: Connection) -> None:
         "INSERT INTO passages (rowid, text) SELECT c.id, substr(d.content, c.start + 1, c.stop - c.start)"
         " FROM chunks c JOIN drawers d ON d.id = c.drawer"
     )
-    for table in ("access_tokens", "foreign_ids", "other_model", "other_vectors"):  # of later versions
-        connection.execute(f"DROP TABLE {table}")
-    connection.execute("ALTER TABLE state DROP COLUMN moves")
-    connection.execute(f"PRAGMA user_version = {WORDS.number - 1}")
+    connection.executescript(WORDS.sql)
 
 
 def _sqlite(palace: Cabinet) -> SqliteConnection:
@@ -57,8 +53,7 @@ def aged() -> Iterator[tuple[Cabinet, list[str]]]:
     """A palace of an earlier version that was just brought to the present schema."""
     with cabinet() as palace:
         ids = palace.file_all(list(TEXTS))
-        age(palace.connection)
-        _sqlite(palace).executescript(WORDS.sql)
+        age(_sqlite(palace))
         yield palace, ids
 
 
