@@ -33,7 +33,7 @@ from mempalace_mcp.runtime.health import Limits
 from mempalace_mcp.runtime.issues import Issue, IssueKind, degraded, failing
 from mempalace_mcp.storage.sqlite.connection import SQLITE_VERSION, WAL_BYTES_KEPT, log_of, verify_sqlite
 from mempalace_mcp.storage.sqlite.database import DATABASE_FILE, LOCK_FILE, Database
-from mempalace_mcp.storage.sqlite.inspection import Inspection, damages, inspect
+from mempalace_mcp.storage.sqlite.inspection import Inspection, damages, faulty_token_vectors, inspect
 from mempalace_mcp.storage.sqlite.opening import Exposed, exposed, own_paths
 from mempalace_mcp.storage.vectors.log import MOVE
 from mempalace_mcp.storage.vectors.manifest import directories, discard_files, load_manifest, reason_to_rebuild
@@ -43,6 +43,7 @@ PERMISSIONS = degraded("permissions", "Run `chmod go-rwx` on the palace's direct
 SQLITE_OLD = failing("sqlite_old", "Use a Python with a newer SQLite.")
 MODEL_MISMATCH = degraded("model_mismatch", MOVE)
 EMBEDDINGS_PENDING = degraded("embeddings_pending", "Start a session, or run `mempalace-mcp doctor --fix`.")
+TOKENS_FAULTY = degraded("token_vectors_faulty", "Run `mempalace-mcp doctor --fix`, or `mempalace-mcp reindex`.")
 INDEX_DOUBTFUL = degraded("index_doubtful", "Nothing: the index is rebuilt when it is next needed.")
 DAEMON_SILENT = failing("daemon_silent", "Kill that process. Sessions start another one and lose nothing.")
 STALE_ADDRESS = degraded("stale_address", "Nothing: the next daemon replaces it.")
@@ -248,6 +249,7 @@ def check_vectors(context: DoctorContext) -> Iterator[Issue]:
         yield Issue(issues.EMBEDDER_MISSING, error.message)
     if found is not None:
         yield from _check_embeddings(context, found)
+        yield from _check_tokens(context, found)
         yield from _check_chroma(context, found)
 
 
@@ -260,6 +262,13 @@ def _check_embeddings(context: DoctorContext, found: Inspection) -> Iterator[Iss
         passages = output.count(found.pending, "passage")
         message = f"{passages} can be found by words only, and no process computes their vectors"
         yield Issue(EMBEDDINGS_PENDING, message, partial(_rebuild, context))
+
+
+def _check_tokens(context: DoctorContext, found: Inspection) -> Iterator[Issue]:
+    faulty = faulty_token_vectors(context.directory / DATABASE_FILE) if found.schema == found.newest_schema else 0
+    if faulty:
+        message = f"{output.count(faulty, 'passage')} have faulty token vectors, and search ranks them without"
+        yield Issue(TOKENS_FAULTY, message, partial(_rebuild, context))
 
 
 def _check_chroma(context: DoctorContext, found: Inspection) -> Iterator[Issue]:

@@ -20,6 +20,7 @@ from mempalace_mcp.core.errors import Busy, Forbidden
 from mempalace_mcp.daemon import control
 from mempalace_mcp.runtime.app import App, open_app
 from mempalace_mcp.runtime.issues import Status
+from mempalace_mcp.storage.token_vectors import mend_token_vectors
 from mempalace_mcp.storage.vectors.manifest import discard_files
 from mempalace_mcp.storage.vectors.model import Difference, VectorStatistics
 
@@ -132,6 +133,7 @@ def rebuild(
             with contextlib.suppress(OSError):  # files that stay are not trusted, and removed later
                 discard_files(settings.palace / "index")
         app.stores.writer.write(app.stores.lexicon.table.rebuild, Deadline(COMMAND_SECONDS))
+        app.stores.writer.write(mend_token_vectors, Deadline(COMMAND_SECONDS))
         if vectors:
             app.chunk_embedder.forget_vectors(Deadline(COMMAND_SECONDS))
         app.embedder.start()

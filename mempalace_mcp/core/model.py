@@ -33,6 +33,10 @@ class ModelStamp:
     dimension: int
 
 
+TOKEN_BYTES = 32
+"""What is kept of the vector of one token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """The wing and the room of a drawer."""

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mempalace_mcp.core.model import TOKEN_BYTES
 from mempalace_mcp.core.stop_words import STOP_WORDS
 
 TokenVectors = NDArray[np.float32]
 """One unit vector a row."""
 
-DIMENSION = 64
-TOKEN_BYTES = DIMENSION // 2
+DIMENSION = 2 * TOKEN_BYTES
 
 _RANGE = 0.33
 """The coordinates, whose standard deviation is 1/8, are kept from -0.33 to 0.33 in steps of 0.044."""

@@ -147,15 +147,16 @@ class ChunkEmbedder:
         return self._store(chunks, embedder, deadline) if chunks else 0
 
     def _store(self, chunks: list[Chunk], embedder: Embedder, deadline: Deadline) -> int:
-        vectors = embedder.embed([chunk.text for chunk in chunks])
+        vectors, tokens = embedder.embed_with_tokens([chunk.text for chunk in chunks])
         rows = [(chunk.chunk, vector.tobytes()) for chunk, vector in zip(chunks, vectors, strict=True)]
+        packed = [(chunk.chunk, each) for chunk, each in zip(chunks, tokens, strict=True) if each is not None]
         drawers = self._stores.drawers
 
         def work(tx: Transaction) -> int:
             self.check_model(tx.connection, embedder.stamp)
             if drawers.model_stamp(tx.connection) is None:
                 drawers.set_model_stamp(tx, embedder.stamp)
-            return drawers.store_vectors(tx, rows)
+            return drawers.store_vectors(tx, rows, packed)
 
         return self._stores.writer.write(work, deadline)
 

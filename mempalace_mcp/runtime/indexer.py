@@ -22,6 +22,7 @@ from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
 from mempalace_mcp.palace.model_mover import ModelMover
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.token_cache import TokenCacheFiller
+from mempalace_mcp.palace.token_filler import TokenFiller
 from mempalace_mcp.storage.model_moves import other_vectors
 from mempalace_mcp.storage.transactions import prune
 
@@ -48,12 +49,16 @@ NICENESS = 5
 class IndexerStatistics:
     """Totals since the start, and the state now. `failures` counts since the last success.
 
-    `started`: was the thread started? `pending` are the passages without a vector when it last looked.
+    `started`: was the thread started? `pending` are the passages without a vector when it last looked, `pending_tokens`
+    those that have one and no token vectors.
     """
 
     started: bool
     alive: bool
     pending: int | None = field(metadata=gauge("pending_embeddings", "Passages without a vector."))
+    pending_tokens: int | None = field(
+        metadata=gauge("pending_token_vectors", "Passages from an earlier version whose token vectors are to be made.")
+    )
     embedded: int
     indexed: int
     purged: int
@@ -71,6 +76,7 @@ class Indexer:
         self._chunk_embedder = chunk_embedder
         self._token_cache = TokenCacheFiller(stores)
         self._mover = ModelMover(stores)
+        self._token_filler = TokenFiller(stores, chunk_embedder)
         self._lock = lock
         self._trash_age = trash_age
         self._wake = threading.Event()
@@ -80,6 +86,7 @@ class Indexer:
         self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
         self._pending: int | None = None
         self._moving = False
+        self._pending_tokens: int | None = None
         self._embedded = 0
         self._indexed = 0
         self._purged = 0
@@ -126,6 +133,7 @@ class Indexer:
             started=self._thread.ident is not None,
             alive=self._thread.is_alive(),
             pending=self._pending,
+            pending_tokens=self._pending_tokens,
             embedded=self._embedded,
             indexed=self._indexed,
             purged=self._purged,
@@ -161,7 +169,10 @@ class Indexer:
         return pause
 
     def _step(self) -> float:
-        """Do one piece of work, the most urgent first; the seconds to pause before the next."""
+        """Do one piece of work, the most urgent first; the seconds to pause before the next.
+
+        Nobody waits for the token vectors that an earlier version did not make: they come last, when it is idle.
+        """
         mine = self._has_to_embed()
         if (
             self._prune()
@@ -179,15 +190,18 @@ class Indexer:
         if moved:
             return self._stores.index.rest
         self._note_idle()
+        if (mine and self._token_filler.advance()) or self._token_filler.drop():
+            return 0.0
         return LOOK_SECONDS
 
     def _has_to_embed(self) -> bool:
         """Is anything pending, or a move to another model under way, that this process has to embed?"""
         with self._stores.reader.read() as connection:
             self._pending = self._stores.drawers.pending_count(connection)
+            self._pending_tokens = self._token_filler.left(connection)
             self._moving = other_vectors(connection) is not None
             self._chunk_embedder.follow(connection)
-        if self._pending or self._moving:
+        if self._pending or self._pending_tokens or self._moving:
             return self._lock.held or self._lock.try_acquire()
         if self._lock.held:
             self._lock.release()

@@ -30,6 +30,7 @@ from mempalace_mcp.storage.queries import DrawerListing, condition_of, newest
 from mempalace_mcp.storage.query_terms import passage_text
 from mempalace_mcp.storage.rows import PROVENANCE, PlaceRow, ensure_place, find_place
 from mempalace_mcp.storage.successors import verify_link
+from mempalace_mcp.storage.token_vectors import forget_token_vectors, store_token_vectors
 from mempalace_mcp.storage.transactions import Transaction
 
 
@@ -81,8 +82,11 @@ class ChunkLog:
         )
         return PendingCounts(*row.fetchone())
 
-    def store_vectors(self, tx: Transaction, vectors: Sequence[tuple[int, bytes]]) -> int:
-        """Keep the vectors of chunks that still exist and have none; returns how many."""
+    def store_vectors(
+        self, tx: Transaction, vectors: Sequence[tuple[int, bytes]], tokens: Sequence[tuple[int, bytes]] = ()
+    ) -> int:
+        """Keep the vectors of chunks that still exist and have none, and their packed token vectors; returns how many
+        vectors were stored."""
         connection = tx.connection
         cursor = connection.executemany(
             "INSERT INTO vectors (chunk, embedding) SELECT :chunk, :vector"
@@ -90,6 +94,7 @@ class ChunkLog:
             [{"chunk": chunk, "vector": vector} for chunk, vector in vectors],
         )
         stored = cursor.rowcount
+        store_token_vectors(tx, tokens)
         connection.execute(
             f"DELETE FROM pending WHERE chunk IN {connection.dialect.members('?')}",
             (connection.dialect.array([chunk for chunk, _ in vectors]),),
@@ -99,10 +104,14 @@ class ChunkLog:
         return stored
 
     def forget_vectors(self, tx: Transaction) -> int:
-        """Drop all vectors and the model's stamp; every chunk of a live drawer is pending again. Returns how many."""
+        """Drop all vectors, those of tokens too, and the model's stamp; every chunk of a live drawer is pending again.
+
+        Returns how many are.
+        """
         connection = tx.connection
         tx.mark_changed()
         connection.execute("DELETE FROM vectors")
+        forget_token_vectors(tx)
         connection.execute("DELETE FROM model")
         connection.execute("DELETE FROM pending")
         cursor = connection.execute(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mempalace_mcp.core.model import Chunk, ModelStamp
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.drawers import ChunkLog
+from mempalace_mcp.storage.token_vectors import extend_backlog
 from mempalace_mcp.storage.transactions import Transaction
 
 _MISSING = (
@@ -114,6 +115,7 @@ def switch_model(tx: Transaction, stamp: ModelStamp) -> bool:
     if former is not None:
         _note(connection, OtherVectors(former, wanted=False))
     chunks.set_model_stamp(tx, stamp)
+    extend_backlog(tx)
     return True
 
 

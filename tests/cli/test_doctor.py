@@ -23,7 +23,7 @@ from mempalace_mcp.daemon.ipc import DaemonAddress
 from mempalace_mcp.runtime.issues import IssueKind
 from mempalace_mcp.storage.sqlite.connection import WAL_BYTES_KEPT
 from tests.palace.support import opened
-from tests.storage.support import Child
+from tests.storage.support import Child, connected
 
 ROOT = Path(__file__).parents[2]
 
@@ -146,6 +146,17 @@ def test_passages_that_nobody_embeds(palace: Path) -> None:
         app.palace.add_drawer("w", "r", "filed while nobody embedded")
     assert "1 passage" in examine(palace)["embeddings_pending"]["message"]
     assert examine(palace, fix=True)["embeddings_pending"]["mended"]
+    assert examine(palace) == {}
+
+
+def test_token_vectors_of_a_wrong_size(palace: Path) -> None:
+    with opened(palace) as app:
+        app.palace.add_drawer("w", "r", "a note about herons")
+        assert app.indexer.wait_until_idle(30)
+    with connected(palace / "palace.db") as connection:
+        connection.execute("UPDATE token_vectors SET packed = x'00'")
+    assert "1 passage" in examine(palace)["token_vectors_faulty"]["message"]
+    assert examine(palace, fix=True)["token_vectors_faulty"]["mended"]
     assert examine(palace) == {}
 
 

@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from mempalace_mcp.core.errors import EmbedderUnavailable
+from mempalace_mcp.core.model import TOKEN_BYTES
 from mempalace_mcp.embedding.encoder import BUNDLED, GRAPH, MULTILINGUAL, MiniLm, SentenceEncoder
 from mempalace_mcp.embedding.token_vectors import (
     DIMENSION,
-    TOKEN_BYTES,
     TokenVectors,
     is_telling,
     pack,

@@ -16,6 +16,7 @@ from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.sqlite.connection import Identity, SqliteConnection, explain, is_there, log_of, open_reader
 from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.sqlite.migrations import load_migrations, schema_version
+from mempalace_mcp.storage.token_vectors import count_faults
 from mempalace_mcp.storage.vectors import log
 from mempalace_mcp.storage.vectors.log import Snapshot
 
@@ -68,6 +69,15 @@ def damages(path: Path) -> list[str]:
     check = f"PRAGMA quick_check({DAMAGES_SHOWN})"
     found = ask(path, lambda connection: [str(row[0]) for row in connection.execute(check)])
     return [] if found == ["ok"] else found
+
+
+def faulty_token_vectors(path: Path) -> int:
+    """How many passages have token vectors of a wrong size, or without a vector of the passage; reads all of them.
+
+    Raises:
+        PalaceError: as `inspect`.
+    """
+    return ask(path, count_faults)
 
 
 def ask(path: Path, question: Callable[[SqliteConnection], T]) -> T:
