@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mempalace_mcp.core.bounded import LruMap
 from mempalace_mcp.core.call_context import Deadline
-from mempalace_mcp.core.errors import Busy, EmbedderUnavailable, ModelMismatch, ModelMoved
-from mempalace_mcp.core.model import Chunk, ModelStamp, Priority
+from mempalace_mcp.core.errors import EmbedderUnavailable, ModelMismatch, ModelMoved
+from mempalace_mcp.core.model import Chunk, DrawerFilter, ModelStamp, Priority
 from mempalace_mcp.embedding.encoder import Embedder
 from mempalace_mcp.embedding.models import model_of
 from mempalace_mcp.palace.stores import Stores
-from mempalace_mcp.storage.connection import Connection, DataVersion
+from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.vectors.log import MOVE
 
-PENDING_AT_ONCE = 16
-"""Pending chunks that a search embeds before it begins."""
-FLOOD = 128
-"""With more than `FLOOD * PENDING_AT_ONCE` chunks pending, a search embeds none and leaves them to the indexer.
+Vector = NDArray[np.float32]
 
-So many an agent may have filed just before it searches. With a limit of 64 chunks in all, recall at 10 fell by a point
-(LoCoMo, asked at once). Embedding 16 chunks adds 60 ms to each search for as long as some are pending.
-"""
+NEWEST = 16
+"""So many of the newest pending chunks a search embeds itself, if no more are pending."""
+FLOOD_SHARE = 6
+"""So many chunks it embeds if more are pending: each takes 4 ms of a processor. The indexer is at work on the rest."""
+_KEPT = 1024
+"""Vectors that searches have computed and the indexer has not stored yet."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """A version of the palace's data, and the model of the embedder that looked at it."""
+class EmbeddedChunk:
+    """The vector of a chunk, and its packed token vectors if the model gives any."""
 
-    version: DataVersion
-    stamp: ModelStamp
+    vector: Vector
+    tokens: bytes | None
 
 
 class ChunkEmbedder:
@@ -40,9 +44,8 @@ class ChunkEmbedder:
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
-        self._interactive = threading.Lock()
-        self._nothing_pending: _Seen | None = None
-        self._last_begun = self._last_ended = 0  # numbers of batches that searches embedded; ended ones succeeded
+        self._computing = threading.Lock()
+        self._kept: LruMap[tuple[ModelStamp, int], EmbeddedChunk] = LruMap(_KEPT)
 
     def embed_pending(self, limit: int, priority: Priority, deadline: Deadline) -> int:
         """Embed up to `limit` pending chunks of a priority and commit their vectors; returns how many.
@@ -52,52 +55,43 @@ class ChunkEmbedder:
             ModelMismatch: the palace holds vectors of a model that this version does not have.
             DeadlineExceeded: the embedder or the writer was not free in time.
         """
-        if priority is Priority.BULK:
-            return self._embed(limit, priority, deadline)
-        with self._exclusive(deadline):
-            return self._embed(limit, priority, deadline)
+        embedder = self._stores.embedder.get()
+        with self._stores.reader.read() as connection:
+            chunks = self._stores.drawers.pending(connection, limit, priority)
+            self.check_model(connection, embedder.stamp)
+        return self._store(chunks, embedder, deadline) if chunks else 0
 
-    def embed_recent(self, limit: int, deadline: Deadline) -> int:
-        """Embed up to `limit` pending interactive chunks; returns how many.
+    def embed_fresh(
+        self, connection: Connection, filter: DrawerFilter, promising: Sequence[int]
+    ) -> Mapping[int, EmbeddedChunk]:
+        """The vectors of interactive chunks that are pending: the newest that the filter leaves, and `promising` ones.
 
-        Returns 0 when `FLOOD` times as many are pending. Concurrent callers share a batch: one that began after they
-        called contains everything that was pending then.
+        They are not stored, which is the indexer's work, but kept for it and for the next search. When many are
+        pending, up to `FLOOD_SHARE` are computed: the newest, then promising ones in their order.
 
         Raises:
-            EmbedderUnavailable, ModelMismatch, DeadlineExceeded: as `embed_pending`.
+            EmbedderUnavailable: the model is not loaded.
         """
-        if not 0 < self._recently_pending() <= FLOOD * limit:
-            return 0
-        last_begun = self._last_begun
-        with self._exclusive(deadline):
-            if self._last_ended > last_begun:
-                return 0
-            self._last_begun += 1
-            embedded = self._embed(limit, Priority.INTERACTIVE, deadline)
-            self._last_ended = self._last_begun
-            return embedded
+        drawers = self._stores.drawers
+        pending = drawers.pending_counts(connection).interactive
+        if not pending:
+            return {}
+        newest = drawers.newest_pending(connection, filter, NEWEST)
+        others = drawers.pending_among(connection, promising)
+        half = FLOOD_SHARE // 2
+        wanted = {chunk.chunk: chunk.text for chunk in (*newest[:half], *others, *newest[half:])}
+        return self._fresh_vectors(wanted, NEWEST if pending <= NEWEST else FLOOD_SHARE)
 
-    def _recently_pending(self) -> int:
-        """How many interactive chunks are pending; none is looked for until somebody commits after none was there."""
-        stamp = self._stores.embedder.get().stamp
-        seen = self._nothing_pending
-        version = seen.version if seen is not None and seen.stamp == stamp else None
-        try:
-            found = self._stores.reader.read_if_changed(
-                version, lambda connection: self._count_recent(connection, stamp)
-            )
-        except Busy:  # it does not wait, which a search can
-            with self._stores.reader.read() as connection:
-                return self._count_recent(connection, stamp)
-        if found is None:
-            return 0
-        version, pending = found
-        self._nothing_pending = None if pending else _Seen(version, stamp)
-        return pending
-
-    def _count_recent(self, connection: Connection, stamp: ModelStamp) -> int:
-        self.check_model(connection, stamp)
-        return self._stores.drawers.pending_counts(connection).interactive
+    def _fresh_vectors(self, wanted: Mapping[int, str], most: int) -> dict[int, EmbeddedChunk]:
+        """The vectors of chunks by number, as far as they are known; up to `most` others are computed."""
+        embedder = self._stores.embedder.get()
+        with self._computing:  # searches that come together share the work
+            known = {chunk: self._kept.get((embedder.stamp, chunk)) for chunk in wanted}
+            missing = [chunk for chunk, embedded in known.items() if embedded is None][:most]
+            for chunk, embedded in zip(missing, _embed(embedder, [wanted[chunk] for chunk in missing]), strict=True):
+                self._kept.put((embedder.stamp, chunk), embedded)
+                known[chunk] = embedded
+        return {chunk: embedded for chunk, embedded in known.items() if embedded is not None}
 
     def check_model(self, connection: Connection, stamp: ModelStamp) -> None:
         """Return if the palace has vectors of this model only, or none.
@@ -129,27 +123,14 @@ class ChunkEmbedder:
         """Make every live chunk pending again and forget the model; returns how many."""
         return self._stores.writer.write(self._stores.drawers.forget_vectors, deadline)
 
-    @contextmanager
-    def _exclusive(self, deadline: Deadline) -> Iterator[None]:
-        """Only one thread embeds interactive chunks at a time; it may hold the lock while it waits for the writer."""
-        while not self._interactive.acquire(timeout=deadline.remaining):
-            deadline.check("the embedder, which another call uses")
-        try:
-            yield
-        finally:
-            self._interactive.release()
-
-    def _embed(self, limit: int, priority: Priority, deadline: Deadline) -> int:
-        embedder = self._stores.embedder.get()
-        with self._stores.reader.read() as connection:
-            chunks = self._stores.drawers.pending(connection, limit, priority)
-            self.check_model(connection, embedder.stamp)
-        return self._store(chunks, embedder, deadline) if chunks else 0
-
     def _store(self, chunks: list[Chunk], embedder: Embedder, deadline: Deadline) -> int:
-        vectors, tokens = embedder.embed_with_tokens([chunk.text for chunk in chunks])
-        rows = [(chunk.chunk, vector.tobytes()) for chunk, vector in zip(chunks, vectors, strict=True)]
-        packed = [(chunk.chunk, each) for chunk, each in zip(chunks, tokens, strict=True) if each is not None]
+        known = {chunk.chunk: self._kept.get((embedder.stamp, chunk.chunk)) for chunk in chunks}
+        missing = [chunk for chunk in chunks if known[chunk.chunk] is None]
+        for chunk, embedded in zip(missing, _embed(embedder, [chunk.text for chunk in missing]), strict=True):
+            known[chunk.chunk] = embedded
+        done = [(chunk, embedded) for chunk, embedded in known.items() if embedded is not None]
+        rows = [(chunk, embedded.vector.tobytes()) for chunk, embedded in done]
+        packed = [(chunk, embedded.tokens) for chunk, embedded in done if embedded.tokens is not None]
         drawers = self._stores.drawers
 
         def work(tx: Transaction) -> int:
@@ -159,6 +140,11 @@ class ChunkEmbedder:
             return drawers.store_vectors(tx, rows, packed)
 
         return self._stores.writer.write(work, deadline)
+
+
+def _embed(embedder: Embedder, texts: Sequence[str]) -> list[EmbeddedChunk]:
+    vectors, tokens = embedder.embed_with_tokens(texts)
+    return [EmbeddedChunk(vector, packed) for vector, packed in zip(vectors, tokens, strict=True)]
 
 
 def _describe(stamp: ModelStamp) -> str:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mempalace_mcp.core import text
-from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import (
     EmbedderUnavailable,
@@ -24,7 +23,6 @@ from mempalace_mcp.core.errors import (
     ModelMismatch,
     ModelMoved,
     PalaceCorrupt,
-    PalaceError,
 )
 from mempalace_mcp.core.model import (
     Drawer,
@@ -32,12 +30,13 @@ from mempalace_mcp.core.model import (
     Duplicate,
     DuplicateReport,
     Hit,
+    ModelStamp,
     SearchMode,
     SearchResult,
 )
 from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.arguments import MAX_LIMIT
-from mempalace_mcp.palace.chunk_embedder import PENDING_AT_ONCE, ChunkEmbedder
+from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
 from mempalace_mcp.palace.parts import read_parts
 from mempalace_mcp.palace.ranking import Candidate, Ranked, rank, sort_by_relevance, spread
 from mempalace_mcp.palace.stores import Stores
@@ -59,7 +58,6 @@ POOL = 50
 """Candidates of each index; 30, 50 and 100 rank alike."""
 WIDER_POOL = 500
 DUPLICATE_POOL = 20
-EMBEDDING_SECONDS = 5.0
 LOADING_SECONDS = 1.0
 """How long the first search waits for the model to load; then it goes by words alone."""
 LONG_QUERY = 2000
@@ -76,13 +74,17 @@ NO_MATCHES = Weighed({}, Holders())
 
 @dataclass(frozen=True, slots=True)
 class PreparedQuery:
-    """A query ready to be run. `vector` is None for a search by words alone; `degraded` says why it is not by both."""
+    """A query ready to be run. `vector` is None for a search by words alone; `degraded` says why it is not by both.
+
+    `stamp` is the model of the vector.
+    """
 
     text: str
     mode: SearchMode
     filter: DrawerFilter
     vector: Vector | None
     degraded: str | None
+    stamp: ModelStamp | None = None
     asked: Asked = NOTHING_ASKED
 
 
@@ -163,6 +165,7 @@ class SearchOperations:
         asked = self._asked(query, mode, now)
         prepared = replace(self._prepare(query, mode, drawer_filter, meant), asked=asked)
         with self._stores.search_limiter.turn(), self._stores.reader.read() as connection:
+            prepared = self._verified(connection, prepared)
             hits, degraded = self._best_hits(connection, prepared, limit)
             pending = self._stores.drawers.pending_count(connection)
         kept = hits if max_tokens is None else _fit(hits, max_tokens)
@@ -186,6 +189,7 @@ class SearchOperations:
         mode = SearchMode.HYBRID if spans else SearchMode.KEYWORD
         prepared = self._prepare(beginning, mode, drawer_filter, meant=beginning)
         with self._stores.search_limiter.turn(), self._stores.reader.read() as connection:
+            prepared = self._verified(connection, prepared)
             same = list(self._stores.drawers.duplicates(connection, content, drawer_filter, DUPLICATE_POOL))
             similar = self._similar(connection, prepared, threshold)
         known = {match.drawer.drawer_id for match in same}
@@ -221,17 +225,36 @@ class SearchOperations:
             if mode is SearchMode.SEMANTIC:
                 raise
             return PreparedQuery(query, mode, drawer_filter, None, f"words only: {error.message}")
+        return PreparedQuery(query, mode, drawer_filter, vector, None, embedder.stamp)
+
+    def _verified(self, connection: Connection, prepared: PreparedQuery) -> PreparedQuery:
+        """The query without its vector if the palace has vectors of a model that this version does not have.
+
+        Raises:
+            ModelMoved: the query's vector is of the former model.
+            ModelMismatch: such a palace cannot be searched by meaning alone.
+        """
+        if prepared.stamp is None:
+            return prepared
         try:
-            self._chunk_embedder.embed_recent(PENDING_AT_ONCE, Deadline(EMBEDDING_SECONDS))
-        except ModelMoved:  # the vector is of the former model
+            self._chunk_embedder.check_model(connection, prepared.stamp)
+        except ModelMoved:
             raise
         except ModelMismatch as error:
-            if mode is SearchMode.SEMANTIC:
+            if prepared.mode is SearchMode.SEMANTIC:
                 raise
-            return PreparedQuery(query, mode, drawer_filter, None, f"words only: {error.message}; {error.hint}")
-        except PalaceError as error:
-            return PreparedQuery(query, mode, drawer_filter, vector, f"newest drawers by words only: {error.message}")
-        return PreparedQuery(query, mode, drawer_filter, vector, None)
+            return replace(prepared, vector=None, degraded=f"words only: {error.message}; {error.hint}")
+        return prepared
+
+    def _fresh(self, connection: Connection, prepared: PreparedQuery, promising: Sequence[int]) -> dict[int, float]:
+        """The cosines of chunks that were filed a moment ago and have no vector yet."""
+        if prepared.vector is None:
+            return {}
+        try:
+            fresh = self._chunk_embedder.embed_fresh(connection, prepared.filter, promising)
+        except EmbedderUnavailable:  # it is being closed
+            return {}
+        return {chunk: float(embedded.vector @ prepared.vector) for chunk, embedded in fresh.items()}
 
     def _telling(self, query: str, drawer_filter: DrawerFilter) -> str:
         """The query without words that most of the searched passages hold: they tell none of them from the others."""
@@ -290,6 +313,8 @@ class SearchOperations:
         if prepared.vector is not None:
             missing = [chunk for chunk in dict.fromkeys([*bm25, *timely]) if chunk not in cosines]
             cosines |= index.cosines(connection, prepared.vector, missing)
+            by_words = sorted(bm25, key=bm25.__getitem__, reverse=True)
+            cosines |= self._fresh(connection, prepared, [chunk for chunk in by_words if chunk not in cosines])
         chunks = dict.fromkeys([*bm25, *cosines, *timely])
         rows = self._stores.drawers.chunk_rows(connection, list(chunks), prepared.filter)
         successors, joined = self._successors(connection, prepared, rows)
@@ -379,7 +404,8 @@ class SearchOperations:
         if prepared.vector is None:
             return []
         nearest = self._stores.index.nearest(connection, prepared.vector, DUPLICATE_POOL, prepared.filter)
-        cosines = {each.chunk: each.cosine for each in nearest if each.cosine >= threshold}
+        found = {each.chunk: each.cosine for each in nearest} | self._fresh(connection, prepared, [])
+        cosines = {chunk: cosine for chunk, cosine in found.items() if cosine >= threshold}
         rows = self._stores.drawers.chunk_rows(connection, list(cosines), prepared.filter)
         pool = Pool(_candidates(rows, NO_MATCHES, cosines), {row.chunk: row for row in rows}, is_cut=False)
         ranked = rank(pool.candidates, SearchMode.SEMANTIC)

@@ -10,8 +10,7 @@ import secrets
 
 from mempalace_mcp.core.call_context import Principal
 from mempalace_mcp.core.errors import Busy, ConfigurationError, PalaceError
-from mempalace_mcp.storage.connection import DataVersion
-from mempalace_mcp.storage.database import PalaceDatabase
+from mempalace_mcp.storage.database import DataVersion, PalaceDatabase
 from mempalace_mcp.storage.tokens import WRITE, Token, TokenList, TokenStore
 from mempalace_mcp.storage.tokens_file import FILE, take_over
 

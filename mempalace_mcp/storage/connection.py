@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
-
-T = TypeVar("T")
+from typing import Any, Protocol
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 """Values of the placeholders `?`, in their order, or of `:name`, by name."""
@@ -100,10 +98,6 @@ class Connection(Protocol):
         ...
 
 
-DataVersion = tuple[Connection, int]
-"""A connection, and a number that changes with every commit of another one. Only numbers of one connection compare."""
-
-
 class Reader(Protocol):
     """Gives consistent snapshots of the palace."""
 
@@ -112,14 +106,5 @@ class Reader(Protocol):
 
         Raises:
             PalaceError: the database is gone, unreadable or busy.
-        """
-        ...
-
-    def read_if_changed(
-        self, seen: DataVersion | None, read: Callable[[Connection], T], /
-    ) -> tuple[DataVersion, T] | None:
-        """What `read` finds, and the version of that; None if nobody has committed since the version `seen`.
-
-        It takes microseconds and waits for nothing, so it may run on an event loop.
         """
         ...

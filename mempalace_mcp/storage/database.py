@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from mempalace_mcp.core.figures import counter, gauge
-from mempalace_mcp.storage.connection import Reader
+from mempalace_mcp.storage.connection import Connection, Reader
 from mempalace_mcp.storage.transactions import Unit, Writer
 
 T = TypeVar("T")
@@ -76,10 +76,23 @@ class DatabaseFiles(Protocol):
         ...
 
 
+DataVersion = tuple[Connection, int]
+"""A connection, and a number that changes with every commit of another one. Only numbers of one connection compare."""
+
+
 class PalaceDatabase(Reader, Writer, GroupWriter, Protocol):
     """The palace's database, open. Thread-safe."""
 
     directory: Path
+
+    def read_if_changed(
+        self, seen: DataVersion | None, read: Callable[[Connection], T], /
+    ) -> tuple[DataVersion, T] | None:
+        """What `read` finds, and the version of that; None if nobody has committed since the version `seen`.
+
+        It takes microseconds and waits for nothing, so it may run on an event loop.
+        """
+        ...
 
     def statistics(self, files: FileStatistics | None = None, /) -> DatabaseStatistics:
         """Sizes, waits and counts; never waits for a lock, nor for the disk if the look at the files is given."""

@@ -71,6 +71,29 @@ class ChunkLog:
         )
         return [Chunk(*row) for row in rows]
 
+    def newest_pending(self, connection: Connection, filter: DrawerFilter, limit: int) -> list[Chunk]:
+        """Interactive chunks without a vector that match, the latest first."""
+        condition, join = condition_of(filter, connection.dialect), connection.dialect.ordered_join
+        rows = connection.execute(
+            "SELECT p.chunk, substr(d.content, c.start + 1, c.stop - c.start)"
+            f" FROM pending p {join} chunks c ON c.id = p.chunk {join} drawers d ON d.id = c.drawer"
+            f" WHERE p.bulk = 0 AND {condition.sql} ORDER BY p.chunk DESC LIMIT :limit",
+            condition.values | {"limit": limit},
+        )
+        return [Chunk(*row) for row in rows]
+
+    def pending_among(self, connection: Connection, chunks: Sequence[int]) -> list[Chunk]:
+        """Those of the chunks that are interactive and have no vector, in the given order."""
+        dialect, join = connection.dialect, connection.dialect.ordered_join
+        rows = connection.execute(
+            "SELECT p.chunk, substr(d.content, c.start + 1, c.stop - c.start)"
+            f" FROM {dialect.listed('?', 'wanted')} {join} pending p ON p.chunk = wanted.value"
+            f" {join} chunks c ON c.id = p.chunk {join} drawers d ON d.id = c.drawer"
+            " WHERE p.bulk = 0 ORDER BY wanted.key",
+            (dialect.array(chunks),),
+        )
+        return [Chunk(*row) for row in rows]
+
     def pending_count(self, connection: Connection) -> int:
         """How many chunks have no vector yet."""
         return int(connection.execute("SELECT count(*) FROM pending").fetchone()[0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +16,9 @@ import pytest
 from mempalace_mcp.cli import manage
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.config import load_settings
-from mempalace_mcp.core.errors import DeadlineExceeded, EmbedderUnavailable, InvalidArgument, PalaceCorrupt
+from mempalace_mcp.core.errors import EmbedderUnavailable, InvalidArgument, PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter, Priority, SearchMode
-from mempalace_mcp.palace.chunk_embedder import FLOOD, PENDING_AT_ONCE
+from mempalace_mcp.palace.chunk_embedder import FLOOD_SHARE, NEWEST
 from mempalace_mcp.palace.token_estimate import estimate_tokens
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.storage.lexical import find_verbatim
@@ -95,68 +94,102 @@ def test_a_text_is_found_by_meaning_the_moment_it_is_acknowledged(tmp_path: Path
             assert len(app.palace.search("a", mode=SearchMode.SEMANTIC, limit=50).hits) == number + 1
 
 
-def test_a_search_does_not_pay_for_a_flood_of_others(tmp_path: Path) -> None:
-    with opened(tmp_path, started=False) as app:
-        app.embedder.start()
-        app.embedder.wait()
-        most = PENDING_AT_ONCE * FLOOD
-        for number in range(most + 1):
-            app.palace.add_drawer("w", "r", f"note {number}")
-        assert app.palace.search("of somebody else").pending == most + 1
-        app.chunk_embedder.embed_pending(1, Priority.INTERACTIVE, Deadline())
-        assert app.palace.search("of somebody else").pending == most - PENDING_AT_ONCE
-
-
-def test_searches_that_come_together_embed_once_for_all(tmp_path: Path) -> None:
-    with stuck_writer(tmp_path, 4 * PENDING_AT_ONCE) as (app, leave), ThreadPoolExecutor() as threads:
-        first = threads.submit(app.palace.search, "of the first")
-        while not app.writer.statistics().waiting:  # its batch is to be stored
-            assert not first.done()
-        others = [threads.submit(app.palace.search, f"of {number}") for number in range(3)]
-        while _standing_in("_exclusive") < len(others):
-            assert not any(other.done() for other in others)
-        leave.set()
-        assert first.result().degraded is None
-        assert {other.result().degraded for other in others} == {None}
-        assert app.palace.search("of the last", mode=SearchMode.KEYWORD).pending == 2 * PENDING_AT_ONCE
-
-
-def test_waiting_for_an_embedder_that_cannot_write_is_bounded(tmp_path: Path) -> None:
-    with stuck_writer(tmp_path, 1) as (app, leave), ThreadPoolExecutor() as threads:
-        first = threads.submit(app.palace.search, "of the first")
-        while not app.writer.statistics().waiting:
-            assert not first.done()
-        with pytest.raises(DeadlineExceeded, match="the embedder"):
-            app.chunk_embedder.embed_recent(PENDING_AT_ONCE, Deadline(0.05))
-        leave.set()
-        assert first.result().degraded is None
+def computed(app: App) -> int:
+    """How many texts the model has read."""
+    statistics = app.embedder.statistics().embedder
+    assert statistics is not None
+    return statistics.texts
 
 
 @contextmanager
-def stuck_writer(directory: Path, drawers: int) -> Iterator[tuple[App, threading.Event]]:
-    """A palace with drawers that have no vectors yet, in which nothing is written until the event is set."""
+def unindexed(directory: Path, drawers: int) -> Iterator[App]:
+    """A palace with the model, and with drawers that nobody embeds."""
+    with opened(directory, started=False) as app:
+        app.embedder.start()
+        app.embedder.wait()
+        for number in range(drawers):
+            app.palace.add_drawer("w", "r", f"note {number}")
+        yield app
+
+
+def test_the_newest_is_found_by_meaning_however_much_waits(tmp_path: Path) -> None:
+    with unindexed(tmp_path, 10 * NEWEST) as app:
+        app.palace.add_drawer(*NOTES[0])
+        for number in range(NEWEST):
+            app.palace.add_drawer("other", "r", f"later note {number}")
+        for wing in (None, NOTES[0][0]):
+            if wing is None:
+                app.palace.add_drawer(*NOTES[0][:2], "Peas and beans grow behind the shed.")
+            hits = app.palace.search("vegetables from our own soil", mode=SearchMode.SEMANTIC, wing=wing).hits
+            assert hits[0].drawer.room == NOTES[0][1]
+
+
+@pytest.mark.parametrize("waiting", [1, NEWEST])
+def test_what_waits_is_found_by_meaning_one_and_all(tmp_path: Path, waiting: int) -> None:
+    with unindexed(tmp_path, waiting) as app:
+        result = app.palace.search("of somebody else", mode=SearchMode.SEMANTIC, limit=50)
+        assert (len(result.hits), result.pending) == (waiting, waiting)
+
+
+def test_what_shares_words_with_the_question_is_weighed_by_meaning_too(tmp_path: Path) -> None:
+    with unindexed(tmp_path, 0) as app:
+        app.palace.add_drawer("w", "r", "The heron of the northern lock eats carp.")
+        for number in range(5 * NEWEST):
+            app.palace.add_drawer("w", "r", f"note {number}")
+        hit = app.palace.search("which heron eats carp?").hits[0]
+        assert "heron" in hit.drawer.content
+        assert hit.semantic is not None
+
+
+def test_a_search_pays_for_few_of_a_flood(tmp_path: Path) -> None:
+    with unindexed(tmp_path, 4 * NEWEST) as app:
+        before = computed(app)
+        app.palace.search("of somebody else")
+        assert computed(app) - before == 1 + FLOOD_SHARE
+        app.palace.search("of somebody else")
+        assert computed(app) - before <= 1 + NEWEST + FLOOD_SHARE
+        for number in range(2 * NEWEST):
+            app.palace.search(f"of number {number}")
+        with ThreadPoolExecutor() as threads:
+            before = computed(app)
+            list(threads.map(app.palace.search, ["of the same"] * 8))
+        assert computed(app) - before <= 8 + FLOOD_SHARE
+
+
+def test_what_a_search_has_computed_is_stored_as_it_is(tmp_path: Path) -> None:
+    with unindexed(tmp_path, 4) as app:
+        app.palace.search("of somebody else")
+        before = computed(app)
+        assert app.chunk_embedder.embed_pending(10, Priority.INTERACTIVE, Deadline()) == 4
+        assert computed(app) == before
+        with app.database.read() as connection:
+            stored = connection.execute("SELECT embedding FROM vectors ORDER BY chunk").fetchall()
+        expected = app.embedder.get().embed([f"note {number}" for number in range(4)])
+        assert [row[0] for row in stored] == [vector.tobytes() for vector in expected]
+
+
+def test_a_search_does_not_wait_for_who_writes(tmp_path: Path) -> None:
+    with stuck_writer(tmp_path, 4) as app:
+        result = app.palace.search("of somebody else", mode=SearchMode.SEMANTIC)
+        assert (len(result.hits), result.degraded, result.pending) == (4, None, 4)
+
+
+@contextmanager
+def stuck_writer(directory: Path, drawers: int) -> Iterator[App]:
+    """A palace with drawers that have no vectors yet, in which nothing is written."""
     entered, leave = threading.Event(), threading.Event()
 
     def linger(_transaction: object) -> None:
         entered.set()
         leave.wait()
 
-    with opened(directory, started=False) as app:
-        app.embedder.start()
-        app.embedder.wait()
-        for number in range(drawers):
-            app.palace.add_drawer("w", "r", f"note {number}")
+    with unindexed(directory, drawers) as app:
         app.writer.submit(linger, Deadline())
         entered.wait()
         try:
-            yield app, leave
+            yield app
         finally:
             leave.set()
-
-
-def _standing_in(function: str) -> int:
-    """How many threads wait in the function itself."""
-    return sum(frame.f_code.co_name == function for frame in sys._current_frames().values())
 
 
 def test_without_the_model_words_answer_and_the_answer_says_so(tmp_path: Path) -> None:

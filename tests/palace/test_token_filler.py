@@ -10,7 +10,7 @@ import pytest
 
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.config import MINILM, MULTILINGUAL
-from mempalace_mcp.core.model import SearchMode
+from mempalace_mcp.core.model import Priority, SearchMode
 from mempalace_mcp.embedding.models import MODELS
 from mempalace_mcp.palace.model_mover import ModelMover
 from mempalace_mcp.palace.token_filler import BATCH, TokenFiller
@@ -56,9 +56,14 @@ def app(tmp_path: Path) -> Iterator[App]:
         assert app.embedder.wait(SECONDS)
         for note in NOTES:
             app.palace.add_drawer("Harbour", "log", note)
-        while app.chunk_embedder.embed_recent(len(NOTES), Deadline()):
-            pass
+        embed(app)
         yield app
+
+
+def embed(app: App) -> None:
+    """Give all chunks that wait their vectors, as the indexer does."""
+    while app.chunk_embedder.embed_pending(len(NOTES), Priority.INTERACTIVE, Deadline()):
+        pass
 
 
 def test_what_is_filed_has_token_vectors_as_soon_as_its_vector(app: App) -> None:
@@ -117,10 +122,10 @@ def test_what_is_filed_and_changed_meanwhile_has_them_too(app: App) -> None:
     app.palace.update_drawer(drawers[0].drawer.drawer_id, content="It was a tug, and no ferry.")
     app.palace.delete_drawers(drawer_ids=[drawers[1].drawer.drawer_id])
     app.palace.add_drawer("Harbour", "log", "A new note about the tug.")
-    app.palace.search("tug")
+    embed(app)
     assert sum(iter(filler.advance, 0)) >= 1
     app.palace.restore_drawers([drawers[1].drawer.drawer_id])
-    app.palace.search("tug")
+    embed(app)
     assert len(kept(app)) == len(NOTES) + 1
     with app.database.read() as connection:
         assert count_faults(connection) == 0
@@ -146,7 +151,7 @@ def test_a_model_that_gives_none_has_them_dropped_and_a_move_back_makes_them(app
     assert filler.drop() == len(NOTES)
     assert (kept(app), filler.drop()) == ({}, 0)
     app.palace.add_drawer("Harbour", "log", "Eine neue Notiz.")
-    app.palace.search("Notiz")
+    embed(app)
     assert kept(app) == {}
     move(app, MINILM)
     assert left(app) == len(NOTES) + 1

@@ -113,9 +113,6 @@ class _NoPalace:
     def read(self) -> NoReturn:
         raise PalaceMissing("there is no palace behind these transports")
 
-    def read_if_changed(self, seen: object, read: object) -> NoReturn:
-        self.read()
-
 
 @dataclass
 class EchoServices:

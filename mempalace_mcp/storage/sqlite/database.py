@@ -26,8 +26,8 @@ from mempalace_mcp.core.errors import (
 )
 from mempalace_mcp.core.files import create_directory, create_file
 from mempalace_mcp.core.locks import FileLock
-from mempalace_mcp.storage.connection import Connection, DataVersion
-from mempalace_mcp.storage.database import DatabaseStatistics, FileStatistics, PalaceDatabase
+from mempalace_mcp.storage.connection import Connection
+from mempalace_mcp.storage.database import DatabaseStatistics, DataVersion, FileStatistics, PalaceDatabase
 from mempalace_mcp.storage.sqlite.backup import BackupReport, Progress, back_up
 from mempalace_mcp.storage.sqlite.connection import (
     Backoff,
