@@ -100,8 +100,8 @@ def test_where_more_than_the_lock_is_closed_the_palace_is_read(palace: Path) -> 
 def test_what_may_be_written_again_is_written_by_the_same_session(palace: Path, name: str) -> None:
     with bridge(palace) as client:
         client.greet()
+        use(client, 1, "add_drawer", wing="w", room="r", content="left in the log by a daemon that is killed")
     end_processes_of(palace)
-    assert (palace / "palace.db-shm").exists(), "else the session makes one that is as closed as the database"
     (palace / name).chmod(0o400)
     with bridge(palace, through=HUMBLE) as client:
         client.greet()
