@@ -18,7 +18,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ |= {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1", "PYDANTIC_DISABLE_PLUGINS": "1"}
-# Above: before any import, as the program does.
+# Above: before any import, as the program does. Below: modules are no garbage.
+gc.set_threshold(10_000)
 
 OWN_SETTINGS = ("PALACE_", "AGENT_")
 
