@@ -1,4 +1,7 @@
-"""The commands of the command line. Each opens the palace by itself and shares it with whoever else uses it."""
+"""The commands of the command line. Each opens the palace by itself and shares it with whoever else uses it.
+
+What a command needs is imported when its palace has been found: a wrong path is answered at once.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from mempalace_mcp.core.errors import ConfigurationError, NotFound, PalaceError
 from mempalace_mcp.core.files import is_file
 from mempalace_mcp.core.logs import configure_logging
 from mempalace_mcp.core.place import expand
+from mempalace_mcp.storage.sqlite import DATABASE_FILE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -175,12 +179,13 @@ def import_(palace: str | None, paths: tuple[Path, ...], as_json: bool, **option
     PATHS are files or folders. What they are is recognized. A second run files nothing twice; changed files update what
     they filed.
     """
-    from mempalace_mcp.cli.importing import ImportRequest, run_import
-
     if not paths and not options["agents"]:
         raise click.UsageError("Name files or folders, or use --agents.")
     with reported(as_json):
-        raise SystemExit(run_import(load_settings(os.environ, palace), ImportRequest(paths, **options), as_json))
+        settings = load_settings(os.environ, palace)
+        from mempalace_mcp.cli.importing import ImportRequest, run_import
+
+        raise SystemExit(run_import(settings, ImportRequest(paths, **options), as_json))
 
 
 @commands.command()
@@ -195,10 +200,10 @@ def migrate(palace: str | None, source: Path | None, wing: str | None, dry_run: 
     SOURCE is a palace of MemPalace 3.x, a file of server-memory, a database of mcp-memory-service or claude-mem, a
     project of basic-memory, or a vault of Obsidian. Nothing is changed there. A second run brings only what is new.
     """
-    from mempalace_mcp.cli import migrate as migrating
-
     with reported(as_json):
         settings = load_settings(os.environ, palace)
+        from mempalace_mcp.cli import migrate as migrating
+
         if source is None:
             click.echo(migrating.list_memories(settings, as_json))
         else:
@@ -262,10 +267,11 @@ def setup(
 @json_option
 def search(palace: str | None, query: str, mode: str, as_json: bool, **filters: Any) -> None:
     """Find drawers by meaning and by exact words."""
-    from mempalace_mcp.cli import searching
-
     with reported(as_json):
-        click.echo(searching.search(existing_palace(palace), query, mode, as_json, **filters))
+        settings = existing_palace(palace)
+        from mempalace_mcp.cli import searching
+
+        click.echo(searching.search(settings, query, mode, as_json, **filters))
 
 
 @commands.command()
@@ -273,10 +279,11 @@ def search(palace: str | None, query: str, mode: str, as_json: bool, **filters: 
 @json_option
 def status(palace: str | None, as_json: bool) -> None:
     """Show what the palace holds and how it fares."""
-    from mempalace_mcp.cli import manage
-
     with reported(as_json):
-        click.echo(manage.status(existing_palace(palace), as_json))
+        settings = existing_palace(palace)
+        from mempalace_mcp.cli import manage
+
+        click.echo(manage.status(settings, as_json))
 
 
 @commands.command()
@@ -285,10 +292,11 @@ def status(palace: str | None, as_json: bool) -> None:
 @json_option
 def doctor(palace: str | None, fix: bool, as_json: bool) -> None:
     """Check the palace: say what is wrong and what to do. The exit code is 0 if nothing is."""
-    from mempalace_mcp.cli.doctor import doctor as check
-
     with reported(as_json):
-        told, well = check(load_settings(os.environ, palace), fix, as_json)
+        settings = load_settings(os.environ, palace)
+        from mempalace_mcp.cli.doctor import doctor as check
+
+        told, well = check(settings, fix, as_json)
         click.echo(told)
         raise SystemExit(0 if well else 1)
 
@@ -307,14 +315,15 @@ def reindex(palace: str | None, vectors: bool, model: str | None, as_json: bool)
     if model is not None and vectors:
         raise click.UsageError("--model embeds every text anew by itself; leave out --vectors.")
     with reported(as_json):
+        settings = existing_palace(palace)
         if model is None:
             from mempalace_mcp.cli import manage
 
-            click.echo(manage.reindex(existing_palace(palace), vectors, as_json))
+            click.echo(manage.reindex(settings, vectors, as_json))
         else:
             from mempalace_mcp.cli.moving import move_model
 
-            click.echo(move_model(existing_palace(palace), model, as_json))
+            click.echo(move_model(settings, model, as_json))
 
 
 @commands.command()
@@ -323,10 +332,11 @@ def reindex(palace: str | None, vectors: bool, model: str | None, as_json: bool)
 @json_option
 def backup(palace: str | None, destination: Path, as_json: bool) -> None:
     """Copy the palace to the file DESTINATION while it is in use, and verify the copy."""
-    from mempalace_mcp.cli import manage
-
     with reported(as_json):
-        click.echo(manage.backup(existing_palace(palace), destination, as_json))
+        settings = existing_palace(palace)
+        from mempalace_mcp.cli import manage
+
+        click.echo(manage.backup(settings, destination, as_json))
 
 
 @commands.command()
@@ -347,8 +357,6 @@ def existing_palace(palace: str | None) -> Settings:
         NotFound: there is no palace.
         ConfigurationError, StorageError: the path cannot be one, or cannot be reached.
     """
-    from mempalace_mcp.storage.sqlite.database import DATABASE_FILE
-
     settings = load_settings(os.environ, palace)
     if not is_file(settings.palace / DATABASE_FILE):
         raise NotFound(
@@ -445,10 +453,11 @@ def token_new(palace: str | None, name: str, scope: str, wings: tuple[str, ...],
 @json_option
 def token_list(palace: str | None, as_json: bool) -> None:
     """Show names, scopes and wings of the tokens."""
-    from mempalace_mcp.cli import tokens
-
     with reported(as_json):
-        click.echo(tokens.listed(load_settings(os.environ, palace).palace, as_json))
+        folder = load_settings(os.environ, palace).palace
+        from mempalace_mcp.cli import tokens
+
+        click.echo(tokens.listed(folder, as_json))
 
 
 @token.command("revoke")

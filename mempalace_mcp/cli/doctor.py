@@ -31,8 +31,9 @@ from mempalace_mcp.embedding.models import MODELS, model_of
 from mempalace_mcp.runtime import issues
 from mempalace_mcp.runtime.health import Limits
 from mempalace_mcp.runtime.issues import Issue, IssueKind, degraded, failing
+from mempalace_mcp.storage.sqlite import DATABASE_FILE
 from mempalace_mcp.storage.sqlite.connection import SQLITE_VERSION, WAL_BYTES_KEPT, log_of, verify_sqlite
-from mempalace_mcp.storage.sqlite.database import DATABASE_FILE, LOCK_FILE, Database
+from mempalace_mcp.storage.sqlite.database import LOCK_FILE, Database
 from mempalace_mcp.storage.sqlite.inspection import Inspection, damages, faulty_token_vectors, inspect
 from mempalace_mcp.storage.sqlite.opening import Exposed, exposed, own_paths
 from mempalace_mcp.storage.vectors.log import MOVE

@@ -15,7 +15,8 @@ from mempalace_mcp.core.call_context import COMMAND_SECONDS, Deadline
 from mempalace_mcp.core.errors import NotFound
 from mempalace_mcp.core.files import is_file
 from mempalace_mcp.server.auth import digest_of, new_token
-from mempalace_mcp.storage.sqlite.database import DATABASE_FILE, Database
+from mempalace_mcp.storage.sqlite import DATABASE_FILE
+from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.tokens import Token, TokenStore, validate_token
 from mempalace_mcp.storage.tokens_file import FILE as TOKENS_FILE
 from mempalace_mcp.storage.tokens_file import take_over

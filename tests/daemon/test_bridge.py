@@ -271,6 +271,14 @@ def test_commands_that_only_ask_the_daemon_import_nothing_that_it_runs(palace: P
             assert not loaded & {*HEAVY} - {"click", "dataclasses"}, command
 
 
+@pytest.mark.parametrize("command", ["search words", "status", "reindex", "backup copy.db"])
+def test_a_command_for_a_palace_that_is_not_there_imports_nothing_for_it(palace: Path, command: str) -> None:
+    answer, loaded = modules_of(*command.split(), "--palace", str(palace), "--json")
+    assert json.loads(answer)["error"]["code"] == "not_found"
+    assert "mempalace_mcp.cli.commands" in loaded
+    assert not loaded & {*HEAVY} - {"click", "dataclasses"}
+
+
 def test_the_client_is_written_whole_lines_even_where_writing_does_not_block() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

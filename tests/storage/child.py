@@ -15,7 +15,8 @@ from typing import TypeVar
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.core.locks import FileLock
-from mempalace_mcp.storage.sqlite.database import DATABASE_FILE, LOCK_FILE, Database
+from mempalace_mcp.storage.sqlite import DATABASE_FILE
+from mempalace_mcp.storage.sqlite.database import LOCK_FILE, Database
 from mempalace_mcp.storage.transactions import IdempotentWriter, Transaction, Work
 from tests.storage.support import add_wing, keyed, soon, wings
 

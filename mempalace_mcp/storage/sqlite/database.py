@@ -28,6 +28,7 @@ from mempalace_mcp.core.files import create_directory, create_file
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.database import DatabaseStatistics, DataVersion, FileStatistics, PalaceDatabase
+from mempalace_mcp.storage.sqlite import DATABASE_FILE
 from mempalace_mcp.storage.sqlite.backup import BackupReport, Progress, back_up
 from mempalace_mcp.storage.sqlite.connection import (
     Backoff,
@@ -100,7 +101,6 @@ class Counters:
 
 T = TypeVar("T")
 
-DATABASE_FILE = "palace.db"
 LOCK_FILE = "write.lock"
 
 
