@@ -11,8 +11,9 @@ from mempalace_mcp.core.clock import DAY, UTC_ZONE
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import SearchMode
 from mempalace_mcp.palace.palace import Palace
+from mempalace_mcp.palace.ranking import Ranked
 from mempalace_mcp.palace.time_phrases import Period
-from mempalace_mcp.palace.timeliness import closeness, day_in_beginning
+from mempalace_mcp.palace.timeliness import Asked, closeness, day_in_beginning
 from tests.palace.support import opened
 
 
@@ -123,6 +124,32 @@ def test_a_question_for_how_things_are_now_prefers_the_newest_of_what_is_alike(t
         ):
             assert "4202" in found(app.palace, question)[0]
         assert "noon" not in found(app.palace, "latest rent of the flat")[0]
+
+
+def test_the_newer_ones_are_preferred_only_among_what_is_about_as_relevant() -> None:
+    ranked = [Ranked(n, n, when, score, 0.0, None) for n, (when, score) in enumerate([(2, 0.8), (3, 0.78), (9, 0.5)])]
+    for question, order in (("what is the latest rent", [1, 0, 2]), ("what is the rent", [0, 1, 2])):
+        assert [each.drawer for each in Asked.read(question, 0, UTC_ZONE).order(ranked)] == order
+    assert Asked(latest=True).order([]) == []
+
+
+@pytest.mark.parametrize(
+    ("question", "latest"),
+    [
+        ("What is the current plan?", True),
+        ("which port do we use NOW", True),
+        ("the most recent decision", True),
+        ("Was ist der aktuelle Stand?", True),
+        ("quelle est l'adresse actuelle", True),
+        ("¿cuál es la última versión?", True),
+        ("Now that it rained, what grew?", False),
+        ("the currency of Peru", False),
+        ("I know the actual cost", False),
+        ("the last page", False),
+    ],
+)
+def test_which_questions_ask_for_how_things_are_now(question: str, latest: bool) -> None:
+    assert Asked.read(question, 0, UTC_ZONE).latest is latest
 
 
 def test_without_a_time_in_the_question_nothing_is_different(tmp_path: Path) -> None:
