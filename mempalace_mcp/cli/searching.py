@@ -42,5 +42,6 @@ def format_search(result: dict[str, Any]) -> str:
 def _format_hit(rank: int, hit: dict[str, Any]) -> str:
     when = (hit.get("occurred_at") or hit["created_at"])[:10]
     source = f" · {hit['source_file']}" if hit.get("source_file") else ""
+    source += f" · superseded by {hit['superseded_by']}" if hit.get("superseded_by") else ""
     head = f"{rank}. {hit['wing']} / {hit['room']} · {when}{source} · score {hit['score']:.2f} · {hit['drawer_id']}"
     return f"{output.harmless(head)}\n{output.passage(hit['passage'])}"

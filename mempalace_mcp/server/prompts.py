@@ -15,7 +15,7 @@ from pydantic import Field
 
 from mempalace_mcp.core.clock import format_instant
 from mempalace_mcp.core.errors import InvalidArgument, NotFound, PalaceError
-from mempalace_mcp.core.model import Fact, Hit
+from mempalace_mcp.core.model import Drawer, Fact, Hit
 from mempalace_mcp.core.text import excerpt, name_key, read_entity, read_name
 from mempalace_mcp.palace import search
 from mempalace_mcp.server.services import Services
@@ -307,7 +307,11 @@ def _passage(hit: Hit) -> str:
     when = format_instant(drawer.occurred_at or drawer.created_at)
     whole = len(drawer.content)
     part = "" if len(hit.passage) == whole else f", from character {hit.start:,} of {whole:,}"
-    return f"--- {drawer.wing} / {drawer.room}, {when}, {drawer.drawer_id}{part} ---\n{hit.passage}"
+    return f"--- {drawer.wing} / {drawer.room}, {when}, {drawer.drawer_id}{part}{_successor(drawer)} ---\n{hit.passage}"
+
+
+def _successor(drawer: Drawer) -> str:
+    return f", superseded by {drawer.superseded_by}" if drawer.superseded_by else ""
 
 
 def _fact(fact: Fact) -> str:

@@ -20,6 +20,7 @@ from mempalace_mcp.cli.main import is_session
 from mempalace_mcp.cli.session import SESSION_OPTIONS
 from tests.health import troubles
 from tests.palace.importers.editors import write_lines
+from tests.palace.support import opened
 
 pytestmark = pytest.mark.long
 
@@ -130,6 +131,16 @@ def test_searching(palace: Path) -> None:
     assert run("search", "anything", "--wing", "nowhere", "--palace", palace) == "Nothing found.\n"
     assert run("search", "anything", "--since", "next week", "--palace", palace) == "Nothing found.\n"
     assert run("search", "last week", "--now", "2026-05-20", "--palace", palace).startswith("1. ")
+
+
+def test_what_is_superseded_says_so(tmp_path: Path) -> None:
+    with opened(tmp_path / "palace", started=False) as app:
+        old = app.palace.add_drawer("w", "r", "The rent is 900.").drawer_id
+        new = app.palace.add_drawer("w", "r", "The rent is 950.", supersedes=[old]).drawer_id
+    first, second, *_ = run("search", "rent", "--palace", tmp_path / "palace", "--mode", "keyword").split("\n\n")
+    assert new in first
+    assert "superseded" not in first
+    assert f"superseded by {new}" in second
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])

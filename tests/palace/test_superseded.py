@@ -160,6 +160,15 @@ def test_filing_twice_is_filing_once_but_what_is_superseded_can_be_said_anew(tmp
             file(palace, OLD, [again.drawer_id])
 
 
+def test_a_question_for_a_time_alone_is_answered_with_what_was_said_then(tmp_path: Path) -> None:
+    with opened(tmp_path) as app:
+        old = app.palace.add_drawer("w", "r", OLD, occurred_at="2024-05-03").drawer_id
+        new = file(app.palace, NEW, [old])
+        app.wait_until_indexed()
+        assert order(app.palace, "what did we say on 3 May 2024")[0] == old
+        assert order(app.palace, "which port does the service use since 3 May 2024")[0] == new
+
+
 def test_words_and_vectors_stay_as_they_are(tmp_path: Path) -> None:
     with opened(tmp_path) as app:
         old = file(app.palace, OLD)

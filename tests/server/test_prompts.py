@@ -94,6 +94,14 @@ async def test_recall_shows_what_was_found_and_where_it_stands(tmp_path: Path) -
         assert "Nothing was found" in await get(wire, "recall", query="zeppelin")
 
 
+async def test_recall_says_what_is_superseded(tmp_path: Path) -> None:
+    async with filled(tmp_path) as wire:
+        old = wire.palace.add_drawer("Sea", "log", "The walrus is asleep.").drawer_id
+        new = wire.palace.add_drawer("Sea", "log", "The walrus is awake.", supersedes=[old]).drawer_id
+        told = await get(wire, "recall", query="walrus", limit="2")
+        assert told.index(f"{new} ---") < told.index(f"{old}, superseded by {new} ---")
+
+
 async def test_a_passage_says_which_part_of_the_whole_it_is(tmp_path: Path) -> None:
     async with filled(tmp_path) as wire:
         content = (
