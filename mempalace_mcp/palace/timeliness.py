@@ -58,7 +58,7 @@ class Asked:
         fit = closeness(when, self.times.periods)
         if self.times.are_all and any(_holds(period, when) for period in self.times.periods):
             # Nothing is asked for but the time: what else the words resemble is chance.
-            return replace(candidate, when=when, timely=WHOLE_WEIGHT * fit, bm25=0.0, cosine=None)
+            return Candidate(candidate.chunk, candidate.drawer, when, 0.0, None, timely=WHOLE_WEIGHT * fit)
         return replace(candidate, when=when, timely=WEIGHT * fit)
 
     def order(self, ranked: list[Ranked]) -> list[Ranked]:
