@@ -85,7 +85,7 @@ class Text:
         if self.is_whole:
             return True
         lead = self.lead(match)
-        is_owner = self.text[match.end() : match.end() + 2] in ("'s", "’s")
+        is_owner = self.text.startswith(("'", "’"), match.end())
         return not is_owner and (lead in words.CUES or (lead in words.LOOSE_CUES and self.ends_with(match)))
 
     def ends_with(self, match: re.Match[str]) -> bool:
@@ -169,9 +169,19 @@ def _read_quarter(text: Text, match: re.Match[str]) -> Named | None:
     return _named(match, partial(months_of, first=3 * quarter - 2, count=3), year)
 
 
+def _read_half(text: Text, match: re.Match[str]) -> Named | None:
+    return _named(match, partial(months_of, first=6 * int(match["half"]) - 5, count=6), match["year"])
+
+
+def _read_weekend(text: Text, match: re.Match[str]) -> Named | None:
+    """`Over the weekend`: the latest that has begun."""
+    saturday, sunday = weekday_from(text.today, words.WEEKDAYS["saturday"], 0)
+    return _fixed(match, (saturday, sunday + timedelta(days=1)))
+
+
 def _read_ordinal(text: Text, match: re.Match[str]) -> Named | None:
-    """`The first week of May`, `the second half of 2023`, `the last Monday of August`."""
-    nth, unit = words.ORDINALS[key_of(match["nth"])], key_of(match["unit"])
+    """`The first week of May`, `the second half of 2023`, `the last Monday of August`, `the first of May`."""
+    nth, unit = words.ORDINALS[key_of(match["nth"])], key_of(match["unit"] or words.DAY)
     year = match["year"] or match["only"]
     within = partial(month_of, month=words.MONTHS[match["month"].lower()]) if match["month"] else year_of
     if unit in words.WEEKDAYS:
@@ -304,7 +314,7 @@ _PEOPLE = frozenset({"march", "april", "avril", "abril", "august", "marzo", "jul
 TO_WORDS = (
     r"(?:\s*[-–—]\s*|\s+(?:to|until|till|through|thru|bis|à|au|jusqu'au|hasta|al?)\s+(?:the\s+|zum\s+|el\s+|le\s+)?)"
 )
-AND_WORDS = r"\s+(?:and|und|et|y)\s+(?:the\s+|dem\s+|el\s+|le\s+)?"
+AND_WORDS = r"\s+(?:and|&|und|et|y)\s+(?:the\s+|dem\s+|el\s+|le\s+)?"
 _ANY_JOIN = rf"(?:{TO_WORDS}|{AND_WORDS})"
 _BESIDE_DATE = rf"(?:(?:{WEEKDAY}|{'|'.join(words.SHORT_WEEKDAYS.split())})\.?,?\s+)?(?:(?:the|den|dem|le|el)\s+)?"
 
@@ -315,9 +325,9 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 _LAST_WORDS = compiled(
-    r"(?P<word>[^\W\d_]+(?:['’][^\W\d_]+)?)\s+(?:(?:the|of|le|la|el|den|dem|dieses|month\s+of|year|jahr(?:e)?)\s+)*$"
+    r"(?P<word>[^\W\d_]+(?:['’][^\W\d_]+)?)\s+(?:(?:the|of|le|la|el|den|dem|month\s+of|year|jahre?|année|año)\s+)*$"
 )
-_NOTHING_MORE = compiled(r"\s*(?:$|[?!.,;:)\]\"“”])(?!\d)")
+_NOTHING_MORE = compiled(r"\s*(?:$|[?!.,;:)\]\"“”](?!\w))")
 _RANGE_BEHIND = compiled(rf"{_ANY_JOIN}(?:{_MONTH})(?!\w)")
 _RANGE_BEFORE = compiled(rf"(?<!\w)(?:{_MONTH})(?:\s+{_YEAR})?{_ANY_JOIN}$")
 PART = compiled(
@@ -362,8 +372,8 @@ NAMES: tuple[Pattern, ...] = (
     *DATES,
     (
         compiled(
-            rf"(?<!\w)(?P<nth>{alternatives(words.ORDINALS)})\s+(?P<unit>{UNIT}|{WEEKDAY})\s+"
-            rf"(?:(?:of|in|im|des|du|de|del|von)\s+)?(?:the\s+)?"
+            rf"(?<!\w)(?P<nth>{alternatives(words.ORDINALS)})\s+"
+            rf"(?:of\s+|(?P<unit>{UNIT}|{WEEKDAY})\s+(?:(?:of|in|im|des|du|de|del|von)\s+)?(?:the\s+)?)"
             rf"(?:(?P<month>{_MONTH})(?!\w)(?:,?\s*(?:(?:of|de|del)\s+)?(?P<year>{_YEAR})(?!\w))?|(?P<only>{_YEAR})(?!\w))"
         ),
         _read_ordinal,
@@ -375,6 +385,16 @@ NAMES: tuple[Pattern, ...] = (
         ),
         _read_quarter,
     ),
+    (compiled(rf"(?<![\w/-])H(?P<half>[12])[\s/]*(?P<year>{_YEAR})(?![\w/-])"), _read_half),
+    (
+        compiled(
+            r"(?<!\w)(?:week|KW|CW|semaine|semana)\s*(?P<week>\d\d?),?\s*(?:(?:of|in|de)\s+|/)?"
+            rf"(?P<year>{_YEAR})(?!\w)"
+        ),
+        _read_iso_week,
+    ),
+    (compiled(rf"(?<![\w./#-])(?P<month>0?[1-9]|1[0-2])/(?P<year>{_YEAR})(?![\w/]|[-.:]\d)"), _read_iso_month),
+    (compiled(r"(?<!\w)(?:(?:over|on|at|during)\s+the\s+weekend|am\s+wochenende)(?!\w)"), _read_weekend),
     (compiled(rf"(?<![\w./#-])(?P<year>{_YEAR})-?W(?P<week>\d\d)(?![\w-])"), _read_iso_week),
     (compiled(rf"(?<![\w./#-])(?P<year>{_YEAR})-(?P<month>0[1-9]|1[0-2])(?![\w/]|[-.:]\d)"), _read_iso_month),
     (
