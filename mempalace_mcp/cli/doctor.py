@@ -28,13 +28,14 @@ from mempalace_mcp.daemon import control, ipc
 from mempalace_mcp.daemon.entry import abandoned, runtime_folder, sweep
 from mempalace_mcp.embedding.encoder import verify_bundle
 from mempalace_mcp.embedding.models import MODELS, model_of
+from mempalace_mcp.palace import model_advice
 from mempalace_mcp.runtime import issues
 from mempalace_mcp.runtime.health import Limits
-from mempalace_mcp.runtime.issues import Issue, IssueKind, degraded, failing
+from mempalace_mcp.runtime.issues import Issue, IssueKind, Status, degraded, failing
 from mempalace_mcp.storage.sqlite import DATABASE_FILE
 from mempalace_mcp.storage.sqlite.connection import SQLITE_VERSION, WAL_BYTES_KEPT, log_of, verify_sqlite
 from mempalace_mcp.storage.sqlite.database import LOCK_FILE, Database
-from mempalace_mcp.storage.sqlite.inspection import Inspection, damages, faulty_token_vectors, inspect
+from mempalace_mcp.storage.sqlite.inspection import Inspection, ask, damages, faulty_token_vectors, inspect
 from mempalace_mcp.storage.sqlite.opening import Exposed, exposed, own_paths
 from mempalace_mcp.storage.vectors.log import MOVE
 from mempalace_mcp.storage.vectors.manifest import directories, discard_files, load_manifest, reason_to_rebuild
@@ -43,6 +44,7 @@ PALACE_ABSENT = failing("palace_absent", "Restore a backup, or name the palace w
 PERMISSIONS = degraded("permissions", "Run `chmod go-rwx` on the palace's directory and these files.")
 SQLITE_OLD = failing("sqlite_old", "Use a Python with a newer SQLite.")
 MODEL_MISMATCH = degraded("model_mismatch", MOVE)
+OTHER_LANGUAGES = IssueKind("other_languages", Status.OK, model_advice.REMEDY)
 EMBEDDINGS_PENDING = degraded("embeddings_pending", "Start a session, or run `mempalace-mcp doctor --fix`.")
 TOKENS_FAULTY = degraded("token_vectors_faulty", "Run `mempalace-mcp doctor --fix`, or `mempalace-mcp reindex`.")
 INDEX_DOUBTFUL = degraded("index_doubtful", "Nothing: the index is rebuilt when it is next needed.")
@@ -101,7 +103,7 @@ class CheckResult:
 def doctor(settings: Settings, fix: bool, as_json: bool) -> tuple[str, bool]:
     """Check the palace, with `fix` repair it: the report, and whether all is well now."""
     results = [_repair(issue) if fix else CheckResult(issue) for issue in _find_issues(settings)]
-    well = all(result.repaired is not None for result in results)
+    well = all(result.repaired is not None or result.issue.status is Status.OK for result in results)
     if as_json:
         head = {"palace": str(settings.palace), "well": well, "sqlite": SQLITE_VERSION}
         return json.dumps({**head, "findings": [_as_json(result) for result in results]}, ensure_ascii=False), well
@@ -263,6 +265,8 @@ def _check_embeddings(context: DoctorContext, found: Inspection) -> Iterator[Iss
         passages = output.count(found.pending, "passage")
         message = f"{passages} can be found by words only, and no process computes their vectors"
         yield Issue(EMBEDDINGS_PENDING, message, partial(_rebuild, context))
+    if found.stamp is not None and (advice := ask(context.directory / DATABASE_FILE, model_advice.reason_to_move)):
+        yield Issue(OTHER_LANGUAGES, advice)
 
 
 def _check_tokens(context: DoctorContext, found: Inspection) -> Iterator[Issue]:

@@ -16,6 +16,7 @@ from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.palace.importers import Machine, Reader, histories
+from mempalace_mcp.palace.model_advice import model_advice
 from mempalace_mcp.runtime.app import App, open_app
 
 NOTHING_READ = 1
@@ -44,6 +45,7 @@ def run_import(settings: Settings, request: ImportRequest, as_json: bool) -> int
     paths = list(dict.fromkeys([*request.paths, *(place for _, place in found)]))
     dry_run = request.dry_run
     complete = stopped = False
+    advice = None
     with Interrupts() as interrupts, open_app(settings) as app:
         try:
             if not dry_run:
@@ -53,14 +55,23 @@ def run_import(settings: Settings, request: ImportRequest, as_json: bool) -> int
             if not dry_run:
                 with Progress("embedding", enabled=not as_json) as progress:
                     app.wait_until_indexed(progress.show, interrupts.check)
+                advice = advice_of(app)
         except KeyboardInterrupt:
             stopped = True
             click.echo("Stopped. What was filed is kept; run the same command again to continue.", err=True)
     result = summary.as_dict(complete=complete)
     click.echo(json.dumps(result, ensure_ascii=False) if as_json else format_result(result, dry_run))
+    if advice is not None and not as_json:
+        click.echo(f"Note: {advice}")
     if stopped:
         return INTERRUPTED
     return NOTHING_READ if not result["files"] and (result["skipped"] or not paths) else 0
+
+
+def advice_of(app: App) -> str | None:
+    """What speaks for another model, now that there are texts, and what to do; None if nothing does."""
+    with app.database.read() as connection:
+        return model_advice(connection)
 
 
 def import_quietly(settings: Settings, sources: Sequence[tuple[Path, str | None]]) -> dict[str, Any]:

@@ -79,6 +79,7 @@ def _format_status(app: App, report: dict[str, Any]) -> str:
         f" and {output.size(palace['wal_bytes'] or 0)} of write-ahead log",
         f"index     {index['mode']}",
         f"model     {palace['model'] or 'none yet'}{_describe_move(palace['moving'])}",
+        *([f"          {palace['advice']}"] if palace["advice"] else []),
         f"timezone  {palace['timezone']}",
         f"daemon    {_summarize_daemon(report['daemon'])}",
         f"health    {report['status']}, reported by {'the daemon' if reporter['daemon'] else 'this command'}, "

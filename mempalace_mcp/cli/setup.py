@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from mempalace_mcp.cli import output
-from mempalace_mcp.cli.importing import NOTHING_READ, ImportRequest, file_texts, format_result
+from mempalace_mcp.cli.importing import NOTHING_READ, ImportRequest, advice_of, file_texts, format_result
 from mempalace_mcp.cli.output import INTERRUPTED, Interrupts, Progress
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import PalaceError
@@ -52,6 +52,7 @@ class Report:
     errors: list[dict[str, Any]] = field(default_factory=list)
     imported: dict[str, Any] | None = None
     found: dict[str, Any] | None = None
+    advice: str | None = None
 
     @property
     def is_well(self) -> bool:
@@ -73,6 +74,7 @@ class Report:
             "tools": self.tools,
             "imported": self.imported,
             "search": self.found,
+            "advice": self.advice,
             "errors": self.errors,
         }
 
@@ -202,6 +204,8 @@ def _import(journal: Journal, report: Report, as_json: bool) -> int:
     if not as_json:
         shown = searching.format_search(report.found)
         click.echo(f"\nSearch: {QUESTION!r}\n{shown}\n\nAsk your own: mempalace-mcp search 'QUERY'")
+        if report.advice is not None:
+            click.echo(f"\nNote: {report.advice}")
     return 0
 
 
@@ -224,6 +228,7 @@ def _file(journal: Journal, report: Report, summary: ImportSummary, as_json: boo
                     _note_import(journal, report.settings, history)
             with Progress("embedding", enabled=not as_json) as progress:
                 app.wait_until_indexed(progress.show, interrupts.check)
+            report.advice = advice_of(app)
         except KeyboardInterrupt:
             click.echo("Stopped. What was filed is kept; run setup again to continue.", err=True)
             return True

@@ -17,6 +17,7 @@ from mempalace_mcp import __version__
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.figures import figures_of
 from mempalace_mcp.embedding.background import BackgroundEmbedder
+from mempalace_mcp.palace.model_advice import model_advice
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.runtime import issues
 from mempalace_mcp.runtime.activity import Activity, ActivityStatistics
@@ -355,6 +356,7 @@ def _palace_status(stores: Stores, sizes: DatabaseStatistics, connection: Connec
         "entities": graph.entities,
         "pending": stores.drawers.pending_count(connection),
         "model": None if stamp is None else f"{stamp.name} ({stamp.quantization})",
+        "advice": model_advice(connection),
         "moving": None if move is None else {"model": move.stamp.name, "done": move.done, "total": move.total},
         "database_bytes": sizes.database_bytes,
         "wal_bytes": sizes.log_bytes,

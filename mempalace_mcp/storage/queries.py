@@ -261,6 +261,15 @@ ALL = GREATEST
 """As a limit: everything there is."""
 
 
+def newest_beginnings(connection: Connection, limit: int, characters: int) -> list[str]:
+    """So many characters of each of the drawers that were filed last."""
+    rows = connection.execute(
+        "SELECT substr(content, 1, ?) FROM drawers WHERE deleted_at IS NULL ORDER BY id DESC LIMIT ?",
+        (characters, limit),
+    )
+    return [text for (text,) in rows]
+
+
 class DrawerListing:
     """Reads drawers. Newest means latest `occurred_at`, else `created_at`; then latest filed.
 
