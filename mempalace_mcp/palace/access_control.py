@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from mempalace_mcp.core.errors import Forbidden
 from mempalace_mcp.core.model import (
+    Chunk,
     DiaryEntry,
     Drawer,
     DrawerChanges,
@@ -135,6 +136,10 @@ class WingDrawers(DrawerStore):
     def chunk_rows(self, connection: Connection, chunk_ids: Sequence[int], filter: DrawerFilter) -> list[ChunkRow]:
         """Those of the chunks whose drawer stands in these wings."""
         return super().chunk_rows(connection, chunk_ids, self._limit(filter))
+
+    def newest_pending(self, connection: Connection, filter: DrawerFilter, limit: int) -> list[Chunk]:
+        """Chunks of these wings that wait for their vectors."""
+        return super().newest_pending(connection, self._limit(filter), limit)
 
     def newest_chunks(self, connection: Connection, filter: DrawerFilter, limit: int) -> list[int]:
         """The first chunks of the newest drawers of these wings that match."""

@@ -237,6 +237,7 @@ def test_an_answer_without_texts_has_no_notice(house: House) -> None:
                 "forget_vectors",
                 "model_stamp",
                 "pending",
+                "pending_among",
                 "pending_count",
                 "pending_counts",
                 "purge",
