@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from benchmarks.conversations import Conversation, Text, read_conversations
 from benchmarks.implicit import read_implicit
-from benchmarks.remembered import RememberedQueries
+from benchmarks.remembered import RememberingModel, remembering
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.embedding.background import BackgroundEmbedder
 from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
@@ -52,15 +52,19 @@ Shares = NDArray[np.float64]
 
 BASE = Weights()
 
-_FORMER = replace(BASE, possible=0.0, least_scale=8.0, frequent=1.0, power=1.0, part=0.0)
+_FORMER = Weights(match=0.0, possible=0.0, least_scale=8.0, frequent=1.0, power=1.0, part=0.0)
 _SHARE = replace(_FORMER, possible=1.0, least_scale=0.0)
+_TELLING = replace(_SHARE, frequent=0.5)
+_SQUARED = replace(_TELLING, power=2.0)
 
 VARIANTS: dict[str, Weights] = {
     "words and meaning": _FORMER,
     "+ words as a share": _SHARE,
-    "+ frequent words left out": replace(_SHARE, frequent=0.5),
-    "+ words squared": replace(_SHARE, frequent=0.5, power=2.0),
-    "+ what is said around": BASE,
+    "+ frequent words left out": _TELLING,
+    "+ words squared": _SQUARED,
+    "+ what is said around": replace(_SQUARED, part=0.5),
+    "+ token match": BASE,
+    "token match, alone": replace(BASE, part=0.0),
 }
 """The rankings that are compared, by name; the first is the one that the others are compared with."""
 
@@ -188,9 +192,9 @@ def by_conversation(results: Results) -> Iterator[str]:
         yield f"    {name:32} {len(shares):4} questions  R@k {percent(shares.mean(axis=0))}"
 
 
-def palace_with(app: App, queries: RememberedQueries, weights: Weights) -> Palace:
+def palace_with(app: App, model: RememberingModel, weights: Weights) -> Palace:
     """The palace of an app, with remembered questions, ranked by these weights."""
-    embedder = BackgroundEmbedder(lambda: queries)
+    embedder = BackgroundEmbedder(lambda: model)
     embedder.start()
     embedder.wait()
     stores = replace(app.stores, embedder=embedder, weights=weights)
@@ -203,9 +207,9 @@ def compare(
     """Ask under one protocol with each variant, and print what was found."""
     asked = [each for number, each in enumerate(everything) if not numbers or number in numbers]
     results: dict[str, Results] = {}
-    with filled(cache, protocol, everything) as app, RememberedQueries.kept(cache / "questions.npz") as queries:
+    with filled(cache, protocol, everything) as app, remembering(cache / "questions.pickle") as model:
         for name in variants:
-            palace = palace_with(app, queries, VARIANTS[name])
+            palace = palace_with(app, model, VARIANTS[name])
             ask(palace, protocol, [replace(each, questions=each.questions[:20]) for each in asked])  # warm
             results[name] = ask(palace, protocol, asked)
             if len(results) == 1:

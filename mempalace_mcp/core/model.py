@@ -436,8 +436,10 @@ class SearchMode(StrEnum):
 class Hit:
     """One drawer found, its best passage, which begins at the character `start`, and its scores.
 
-    `semantic` is the cosine of the passage to the query, `lexical` its bm25 divided as the ranking formula says;
-    None where that side did not take part.
+    `semantic` is the cosine of the passage to the query, `lexical` the share of what the query could earn by its words;
+    None where that side did not take part. `confidence` is about how often a hit of such a score is right.
+    `explanation` has what makes up the score, if it was asked for. `copies` are the ids of near copies that are not
+    shown.
     """
 
     drawer: Drawer
@@ -446,17 +448,25 @@ class Hit:
     score: float
     semantic: float | None
     lexical: float | None
+    confidence: float
+    explanation: Mapping[str, float] | None = None
+    copies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The hits of a search. `degraded` says which side is missing, `pending` counts chunks without a vector."""
+    """The hits of a search. `degraded` says which side is missing, `pending` counts chunks without a vector.
+
+    `confidence` is that of the best hit. `nothing_covers` when it is so low that probably nothing filed answers.
+    """
 
     hits: Sequence[Hit]
     mode: SearchMode
     degraded: str | None
     pending: int
     truncated: bool
+    confidence: float = 0.0
+    nothing_covers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

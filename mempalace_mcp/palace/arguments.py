@@ -102,6 +102,15 @@ def read_limit(value: int, argument: str = "limit", most: int = MAX_LIMIT, least
     return value
 
 
+def read_share(value: float, argument: str, hint: str) -> float:
+    """A number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidArgument(
+            f"{argument} must be a number from 0 to 1, not {str(value)[:20]}", argument=argument, hint=hint
+        )
+    return value
+
+
 def read_query(query: str) -> str:
     """A query: not empty, at most 64 KiB."""
     text.verify_text(query, "query", text.MAX_QUERY_BYTES)

@@ -30,15 +30,17 @@ class Parts:
     around: Mapping[int, Sequence[int]]
 
     @property
-    def others(self) -> list[int]:
+    def chunks(self) -> list[int]:
         """The chunks in them."""
         return list({chunk for chunks in self.around.values() for chunk in chunks})
 
     def signals(
-        self, chunk: int, bm25: Mapping[int, float], cosines: Mapping[int, float], match: float | None = None
-    ) -> Signals:
-        """What speaks for the part of a candidate."""
-        chunks = self.around[chunk]
+        self, chunk: int, bm25: Mapping[int, float], cosines: Mapping[int, float], match: float | None
+    ) -> Signals | None:
+        """What speaks for the part of a candidate; None if it has none."""
+        chunks = self.around.get(chunk)
+        if chunks is None:
+            return None
         cosine = max((cosines[each] for each in chunks if each in cosines), default=None)
         return Signals(sum(bm25.get(each, 0.0) for each in chunks), cosine, match)
 

@@ -29,7 +29,8 @@ MOST_OF_ONE_FILE = 3
 LEAST_SHARE = 0.3
 """They must have at least this share of the score of the hits that they displace."""
 LEAST_SHARE_OF_TURNS = 0.8
-"""The same if those are turns of a conversation: the answer is one of them, and others resemble it little less."""
+"""The same if those are turns of a conversation, unless it has most of the candidates: the answer is one of them, and
+turns of others score little less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """The best chunk of a drawer, with its score and the parts of it.
-
-    `relevance` is the score without a bonus. A turn is a short drawer that was judged with those around it.
-    """
+    """The best chunk of a drawer, with its scores. A turn is a short drawer that was judged with those around it."""
 
     chunk: int
     drawer: int
@@ -97,8 +95,6 @@ class Ranked:
     score: float
     lexical: float
     semantic: float | None
-    match: float | None = None
-    relevance: float = 0.0
     is_turn: bool = False
 
 
@@ -107,7 +103,7 @@ def rank(
 ) -> list[Ranked]:
     """Each drawer once, with its best chunk, best first. `possible` is what the question could earn by its words."""
     pool = list(candidates)
-    formula = Formula(mode, scale_of(pool, possible, weights), weights)
+    formula = formula_of(pool, mode, possible, weights)
     best: dict[int, Ranked] = {}
     for candidate in pool:
         ranked = _rank(candidate, formula)
@@ -117,23 +113,34 @@ def rank(
     return sorted(best.values(), key=order_of)
 
 
+def explain(candidate: Candidate, score: float, formula: Formula) -> dict[str, float]:
+    """What makes up a score, by its source; the values add up to it."""
+    parts = formula.shares(candidate)
+    parts["around"] = formula.relevance(candidate) - sum(parts.values())
+    parts["date"] = candidate.timely
+    parts["identifier"] = formula.bonus(candidate)
+    parts["superseded"] = score - sum(parts.values())
+    return parts
+
+
 def sort_by_relevance(
     candidates: Iterable[Candidate], mode: SearchMode, possible: float, weights: Weights
 ) -> list[Candidate]:
     """The candidates, best first."""
     pool = list(candidates)
-    formula = Formula(mode, scale_of(pool, possible, weights), weights)
+    formula = formula_of(pool, mode, possible, weights)
     return sorted(pool, key=lambda each: (-formula.relevance(each), each.chunk))
 
 
-def scale_of(pool: Iterable[Candidate], possible: float, weights: Weights) -> float:
-    """The bm25 that counts as 1."""
-    return max([weights.least_scale, weights.possible * possible, *(each.bm25 for each in pool)]) or 1.0
+def formula_of(pool: Iterable[Candidate], mode: SearchMode, possible: float, weights: Weights) -> Formula:
+    """The formula for these candidates of one search."""
+    scale = max([weights.least_scale, weights.possible * possible, *(each.bm25 for each in pool)])
+    return Formula(mode, scale or 1.0, weights)
 
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """How the signals of one search make a score."""
+    """How the signals of one search make a score. `scale` is the bm25 that counts as 1."""
 
     mode: SearchMode
     scale: float
@@ -151,19 +158,34 @@ class Formula:
         return (own + self.weights.part * self.blend(candidate.part)) / (1 + self.weights.part)
 
     def blend(self, signals: Signals | Candidate) -> float:
-        """The signals as one number.
+        """The signals as one number."""
+        return sum(self.shares(signals).values())
+
+    def shares(self, signals: Signals | Candidate) -> dict[str, float]:
+        """What each of the signals adds to the score.
 
         By words alone without a vector, since a chunk that is not embedded yet must not lose by that.
         """
         words, weights = self.words(signals), self.weights
         if self.mode is SearchMode.KEYWORD or signals.cosine is None:
-            return words
+            return {"words": words}
         if self.mode is SearchMode.SEMANTIC:
-            return signals.cosine
-        counted: float = words**weights.power
+            return {"meaning": signals.cosine}
+        counted = words**weights.power
         if signals.match is None:
-            return weights.words_alone * counted + (1 - weights.words_alone) * signals.cosine
-        return weights.match * signals.match + weights.words * counted + weights.meaning * signals.cosine
+            alone = weights.words_alone
+            return {"words": alone * counted, "meaning": (1 - alone) * signals.cosine}
+        return {
+            "words": weights.words * counted,
+            "meaning": weights.meaning * signals.cosine,
+            "match": weights.match * signals.match,
+        }
+
+    def bonus(self, candidate: Candidate) -> float:
+        """What an identifier of the question adds."""
+        if self.mode is SearchMode.SEMANTIC:
+            return 0.0
+        return IDENTIFIER_BONUS if candidate.holds_identifier else KIN_BONUS if candidate.holds_kin else 0.0
 
 
 def spread(ranked: Sequence[Ranked], sources: Mapping[int, str | None]) -> tuple[list[Ranked], int]:
@@ -181,25 +203,22 @@ def spread(ranked: Sequence[Ranked], sources: Mapping[int, str | None]) -> tuple
         (displaced if source is not None and counts[source] > MOST_OF_ONE_FILE else first).append(each)
     if not displaced:
         return first, len(first)
-    least = (LEAST_SHARE_OF_TURNS if displaced[0].is_turn else LEAST_SHARE) * displaced[0].score
+    worst = displaced[0]
+    crowding = not worst.is_turn or 2 * counts[sources[worst.chunk] or ""] > len(ranked)
+    least = (LEAST_SHARE if crowding else LEAST_SHARE_OF_TURNS) * worst.score
     leading = [each for each in first if each.score >= least]
     mixed = leading + sorted([*displaced, *first[len(leading) :]], key=order_of)
     return mixed, len(leading) if ranked[-1].score >= least else len(mixed)
 
 
 def _rank(candidate: Candidate, formula: Formula) -> Ranked:
-    relevance, bonus = formula.relevance(candidate), 0.0
-    if formula.mode is not SearchMode.SEMANTIC:
-        bonus = IDENTIFIER_BONUS if candidate.holds_identifier else KIN_BONUS if candidate.holds_kin else 0.0
     return Ranked(
         chunk=candidate.chunk,
         drawer=candidate.drawer,
         when=candidate.when,
-        score=relevance + bonus + candidate.timely,
+        score=formula.relevance(candidate) + formula.bonus(candidate) + candidate.timely,
         lexical=formula.words(candidate),
         semantic=candidate.cosine,
-        match=candidate.match,
-        relevance=relevance,
         is_turn=candidate.part is not None,
     )
 

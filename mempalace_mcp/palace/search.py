@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import wraps
+from itertools import chain
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -34,11 +35,14 @@ from mempalace_mcp.core.model import (
     SearchMode,
     SearchResult,
 )
+from mempalace_mcp.embedding.token_vectors import TokenVectors, token_match
 from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.arguments import MAX_LIMIT
-from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
-from mempalace_mcp.palace.parts import read_parts
-from mempalace_mcp.palace.ranking import Candidate, Ranked, rank, sort_by_relevance, spread
+from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder, EmbeddedChunk
+from mempalace_mcp.palace.confidence import COVERED, confidence_of
+from mempalace_mcp.palace.folding import fold
+from mempalace_mcp.palace.parts import Parts, read_parts
+from mempalace_mcp.palace.ranking import Candidate, Ranked, explain, formula_of, rank, sort_by_relevance, spread
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.succession import yield_to_successors
 from mempalace_mcp.palace.timeliness import LINE_CHARACTERS, NOTHING_ASKED, Asked, day_in_beginning
@@ -47,6 +51,7 @@ from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.drawers import ChunkRow
 from mempalace_mcp.storage.lexical import Holders, Weighed, find_verbatim
 from mempalace_mcp.storage.query_terms import is_symbolic, without_words
+from mempalace_mcp.storage.token_vectors import token_vectors_of
 from mempalace_mcp.storage.word_table import WordsUnreadable
 
 P = ParamSpec("P")
@@ -73,6 +78,17 @@ NO_MATCHES = Weighed({}, Holders())
 
 
 @dataclass(frozen=True, slots=True)
+class Matches:
+    """How well tokens of the query are met, by candidate: in its chunk itself, and in the part that it stands in."""
+
+    own: Mapping[int, float]
+    parts: Mapping[int, float]
+
+
+NOT_MATCHED = Matches({}, {})
+
+
+@dataclass(frozen=True, slots=True)
 class PreparedQuery:
     """A query ready to be run. `vector` is None for a search by words alone; `degraded` says why it is not by both.
 
@@ -85,6 +101,7 @@ class PreparedQuery:
     vector: Vector | None
     degraded: str | None
     stamp: ModelStamp | None = None
+    tokens: TokenVectors | None = None
     asked: Asked = NOTHING_ASKED
 
 
@@ -101,7 +118,7 @@ class Pool:
     """The candidates of both indexes, with their rows. `is_cut` when an index may have more of them.
 
     `weighed` has what the words of the query earn, and could. `successors` has what took the place of superseded
-    drawers, by row; None where the filter leaves it out.
+    drawers, by row; None where the filter leaves it out. `fresh` are chunks whose vectors are not stored yet.
     """
 
     candidates: Sequence[Candidate]
@@ -110,6 +127,7 @@ class Pool:
     degraded: str | None = None
     weighed: Weighed = NO_MATCHES
     successors: Mapping[int, int | None] = field(default_factory=dict)
+    fresh: Mapping[int, EmbeddedChunk] = field(default_factory=dict)
 
 
 def _again_after_a_move(method: Callable[P, R]) -> Callable[P, R]:
@@ -149,27 +167,41 @@ class SearchOperations:
         limit: int = 5,
         mode: SearchMode = SearchMode.HYBRID,
         max_tokens: int | None = None,
+        min_score: float | None = None,
+        explain: bool = False,
         now: str | None = None,
     ) -> SearchResult:
         """The best drawers for a query, each with its best passage. `max_tokens` bounds all passages together.
 
-        Times that the query names as `last week` are meant as of `now`.
+        Hits below `min_score` are left out. Times that the query names as `last week` are meant as of `now`.
         """
         query = arguments.read_query(query)
         drawer_filter = self._filter(wing, room, source_file, since, before)
         arguments.read_limit(limit)
         if max_tokens is not None:
             arguments.read_limit(max_tokens, "max_tokens", MAX_TOKENS, MIN_TOKENS)
+        if min_score is not None:
+            arguments.read_share(min_score, "min_score", "0.2 leaves out what probably does not answer.")
         mode = SearchMode(mode)
         meant = query if mode is SearchMode.KEYWORD else self._telling(query, drawer_filter)
         asked = self._asked(query, mode, now)
         prepared = replace(self._prepare(query, mode, drawer_filter, meant), asked=asked)
         with self._stores.search_limiter.turn(), self._stores.reader.read() as connection:
             prepared = self._verified(connection, prepared)
-            hits, degraded = self._best_hits(connection, prepared, limit)
+            found, degraded = self._best_hits(connection, prepared, limit, explained=explain)
             pending = self._stores.drawers.pending_count(connection)
+        best = max((hit.score for hit in found), default=0.0)
+        hits = [hit for hit in found if min_score is None or hit.score >= min_score]
         kept = hits if max_tokens is None else _fit(hits, max_tokens)
-        return SearchResult(kept, prepared.mode, degraded, pending, truncated=kept != hits)
+        return SearchResult(
+            hits=kept,
+            mode=prepared.mode,
+            degraded=degraded,
+            pending=pending,
+            truncated=kept != hits,
+            confidence=confidence_of(best) if found else 0.0,
+            nothing_covers=best < COVERED,
+        )
 
     @_again_after_a_move
     def check_duplicate(
@@ -177,12 +209,7 @@ class SearchOperations:
     ) -> DuplicateReport:
         """Live drawers with the same content, or whose cosine with its beginning is at least `threshold`."""
         text.verify_content(content)
-        if isinstance(threshold, bool) or not 0 <= threshold <= 1:
-            raise InvalidArgument(
-                f"threshold must be a number from 0 to 1, not {threshold!r}",
-                argument="threshold",
-                hint="0.9 finds near copies.",
-            )
+        arguments.read_share(threshold, "threshold", "0.9 finds near copies.")
         drawer_filter = self._filter(wing, room, None, None, None)
         spans = chunking.split(content)
         beginning = content[spans[0].start : spans[0].stop] if spans else ""
@@ -220,12 +247,12 @@ class SearchOperations:
             embedder = self._stores.embedder.get()
             if not embedder.reads(_ends(query)):
                 return self._by_words(query, mode, drawer_filter)
-            vector = embedder.embed_query(_ends(meant))
+            vector, tokens = embedder.embed_query(_ends(meant)), embedder.query_tokens(_ends(meant))
         except EmbedderUnavailable as error:
             if mode is SearchMode.SEMANTIC:
                 raise
             return PreparedQuery(query, mode, drawer_filter, None, f"words only: {error.message}")
-        return PreparedQuery(query, mode, drawer_filter, vector, None, embedder.stamp)
+        return PreparedQuery(query, mode, drawer_filter, vector, None, embedder.stamp, tokens)
 
     def _verified(self, connection: Connection, prepared: PreparedQuery) -> PreparedQuery:
         """The query without its vector if the palace has vectors of a model that this version does not have.
@@ -246,15 +273,16 @@ class SearchOperations:
             return replace(prepared, vector=None, degraded=f"words only: {error.message}; {error.hint}")
         return prepared
 
-    def _fresh(self, connection: Connection, prepared: PreparedQuery, promising: Sequence[int]) -> dict[int, float]:
-        """The cosines of chunks that were filed a moment ago and have no vector yet."""
+    def _fresh(
+        self, connection: Connection, prepared: PreparedQuery, promising: Sequence[int]
+    ) -> Mapping[int, EmbeddedChunk]:
+        """Chunks that were filed a moment ago and have no stored vector yet."""
         if prepared.vector is None:
             return {}
         try:
-            fresh = self._chunk_embedder.embed_fresh(connection, prepared.filter, promising)
+            return self._chunk_embedder.embed_fresh(connection, prepared.filter, promising)
         except EmbedderUnavailable:  # it is being closed
             return {}
-        return {chunk: float(embedded.vector @ prepared.vector) for chunk, embedded in fresh.items()}
 
     def _telling(self, query: str, drawer_filter: DrawerFilter) -> str:
         """The query without words that most of the searched passages hold: they tell none of them from the others."""
@@ -280,14 +308,36 @@ class SearchOperations:
         degraded = "words only: the embedding model knows too few words of this text"
         return PreparedQuery(query, mode, drawer_filter, None, degraded)
 
-    def _best_hits(self, connection: Connection, prepared: PreparedQuery, limit: int) -> tuple[list[Hit], str | None]:
+    def _best_hits(
+        self, connection: Connection, prepared: PreparedQuery, limit: int, *, explained: bool
+    ) -> tuple[list[Hit], str | None]:
         """The best hits, and what may be missing from them."""
-        pool = self._with_parts(connection, prepared, self._pool(connection, prepared, POOL))
+        pool = self._judged(connection, prepared, self._pool(connection, prepared, POOL))
         ranked, settled = self._ranked(pool, prepared)
         if settled < limit and pool.is_cut:
-            pool = self._with_parts(connection, prepared, self._pool(connection, prepared, WIDER_POOL))
+            pool = self._judged(connection, prepared, self._pool(connection, prepared, WIDER_POOL))
             ranked, _ = self._ranked(pool, prepared)
-        return self._hits(connection, ranked[:limit], pool), pool.degraded
+        hits = self._distinct_hits(connection, ranked, pool, limit)
+        return self._explained(hits, prepared, pool) if explained else hits, pool.degraded
+
+    def _distinct_hits(self, connection: Connection, ranked: Sequence[Ranked], pool: Pool, limit: int) -> list[Hit]:
+        """The best hits. Near copies of them are looked for among as many again, and folded."""
+        looked_at = 2 * limit
+        hits = self._hits(connection, ranked[:looked_at], pool)
+        while len(folded := fold(hits)) < limit and looked_at < len(ranked):
+            hits += self._hits(connection, ranked[looked_at : looked_at + limit], pool)
+            looked_at += limit
+        return folded[:limit]
+
+    def _explained(self, hits: Sequence[Hit], prepared: PreparedQuery, pool: Pool) -> list[Hit]:
+        """The hits with what makes up their scores."""
+        formula = formula_of(pool.candidates, prepared.mode, pool.weighed.possible, self._stores.weights)
+        places = {row.chunk: (row.drawer_id, row.start) for row in pool.rows.values()}
+        candidates = {places[each.chunk]: each for each in pool.candidates}
+        return [
+            replace(hit, explanation=explain(candidates[hit.drawer.drawer_id, hit.start], hit.score, formula))
+            for hit in hits
+        ]
 
     def _ranked(self, pool: Pool, prepared: PreparedQuery) -> tuple[list[Ranked], int]:
         """The drawers of a pool, best first, and how many of them a wider pool would not change."""
@@ -304,6 +354,7 @@ class SearchOperations:
         index = self._stores.index
         lexical = LexicalMatches(NO_MATCHES)
         cosines: dict[int, float] = {}
+        fresh: Mapping[int, EmbeddedChunk] = {}
         timely = [] if prepared.asked.times.periods == () else self._timely(connection, prepared, size)
         if prepared.vector is not None:
             nearest = index.nearest(connection, prepared.vector, size, prepared.filter)
@@ -316,7 +367,8 @@ class SearchOperations:
             missing = [chunk for chunk in dict.fromkeys([*bm25, *timely]) if chunk not in cosines]
             cosines |= index.cosines(connection, prepared.vector, missing)
             by_words = sorted(bm25, key=bm25.__getitem__, reverse=True)
-            cosines |= self._fresh(connection, prepared, [chunk for chunk in by_words if chunk not in cosines])
+            fresh = self._fresh(connection, prepared, [chunk for chunk in by_words if chunk not in cosines])
+            cosines |= _cosines_of(fresh, prepared.vector)
         chunks = dict.fromkeys([*bm25, *cosines, *timely])
         rows = self._stores.drawers.chunk_rows(connection, list(chunks), prepared.filter)
         successors, joined = self._successors(connection, prepared, rows)
@@ -328,26 +380,54 @@ class SearchOperations:
             days = self._days(connection, rows)
             candidates = [prepared.asked.weigh(each, days.get(each.drawer, each.when)) for each in candidates]
         degraded = "; ".join(filter(None, (prepared.degraded, lexical.degraded))) or None
-        return Pool(candidates, {row.chunk: row for row in rows}, is_cut, degraded, lexical.weighed, successors)
+        return Pool(candidates, {row.chunk: row for row in rows}, is_cut, degraded, lexical.weighed, successors, fresh)
 
-    def _with_parts(self, connection: Connection, prepared: PreparedQuery, pool: Pool) -> Pool:
-        """The pool with what speaks for the parts that its short drawers stand in."""
+    def _judged(self, connection: Connection, prepared: PreparedQuery, pool: Pool) -> Pool:
+        """The pool with what tells more than the indexes: its tokens, and the parts that short drawers stand in."""
         stores = self._stores
-        if prepared.vector is None or prepared.mode is not SearchMode.HYBRID or not stores.weights.part:
+        if prepared.vector is None or prepared.mode is not SearchMode.HYBRID:
             return pool
         best = sort_by_relevance(pool.candidates, prepared.mode, pool.weighed.possible, stores.weights)
-        parts = read_parts(connection, [pool.rows[each.chunk] for each in best], prepared.filter)
-        if not parts.around:
-            return pool
-        others = [chunk for chunk in parts.others if chunk not in pool.rows]
-        bm25 = {**stores.lexicon.weigh_more(connection, prepared.text, pool.weighed, others), **pool.weighed.bm25}
-        cosines = stores.index.cosines(connection, prepared.vector, others)
-        cosines |= {each.chunk: each.cosine for each in pool.candidates if each.cosine is not None}
+        parts = Parts({})
+        if stores.weights.part:
+            parts = read_parts(connection, [pool.rows[each.chunk] for each in best], prepared.filter)
+        others = [chunk for chunk in parts.chunks if chunk not in pool.rows]
+        matches = self._matches(connection, prepared.tokens, best, parts.around, pool.fresh)
+        bm25, cosines = pool.weighed.bm25, {each.chunk: each.cosine for each in best if each.cosine is not None}
+        if others:
+            cosines |= stores.index.cosines(connection, prepared.vector, others)
+        if others and pool.weighed is not NO_MATCHES:
+            bm25 = {**stores.lexicon.weigh_more(connection, prepared.text, pool.weighed, others), **bm25}
         candidates = [
-            replace(each, part=parts.signals(each.chunk, bm25, cosines)) if each.chunk in parts.around else each
+            replace(
+                each,
+                match=matches.own.get(each.chunk),
+                part=parts.signals(each.chunk, bm25, cosines, matches.parts.get(each.chunk)),
+            )
             for each in best
         ]
         return replace(pool, candidates=candidates)
+
+    def _matches(
+        self,
+        connection: Connection,
+        tokens: TokenVectors | None,
+        candidates: Sequence[Candidate],
+        around: Mapping[int, Sequence[int]],
+        fresh: Mapping[int, EmbeddedChunk],
+    ) -> Matches:
+        """How well candidates and their parts meet the tokens of the query. As long as some of them have no token
+        vectors none is matched: the others would be on another scale."""
+        if tokens is None or not self._stores.weights.match:
+            return NOT_MATCHED
+        own = [each.chunk for each in candidates if each.cosine is not None]
+        packed = token_vectors_of(connection, list({*own, *chain.from_iterable(around.values())}))
+        packed |= {chunk: embedded.tokens for chunk, embedded in fresh.items() if embedded.tokens is not None}
+        if not all(chunk in packed for chunk in own):
+            return NOT_MATCHED
+        united = [b"".join(packed.get(chunk, b"") for chunk in chunks) for chunks in around.values()]
+        scores = token_match(tokens, [*(packed[chunk] for chunk in own), *united]).tolist()
+        return Matches(dict(zip(own, scores, strict=False)), dict(zip(around, scores[len(own) :], strict=True)))
 
     def _successors(
         self, connection: Connection, prepared: PreparedQuery, rows: Sequence[ChunkRow]
@@ -406,7 +486,8 @@ class SearchOperations:
         if prepared.vector is None:
             return []
         nearest = self._stores.index.nearest(connection, prepared.vector, DUPLICATE_POOL, prepared.filter)
-        found = {each.chunk: each.cosine for each in nearest} | self._fresh(connection, prepared, [])
+        found = {each.chunk: each.cosine for each in nearest}
+        found |= _cosines_of(self._fresh(connection, prepared, []), prepared.vector)
         cosines = {chunk: cosine for chunk, cosine in found.items() if cosine >= threshold}
         rows = self._stores.drawers.chunk_rows(connection, list(cosines), prepared.filter)
         pool = Pool(_candidates(rows, NO_MATCHES, cosines), {row.chunk: row for row in rows}, is_cut=False)
@@ -417,6 +498,10 @@ class SearchOperations:
         rows = [pool.rows[each.chunk] for each in ranked]
         drawers = self._stores.drawers.get(connection, [row.drawer_id for row in rows])
         return [_hit(*each) for each in zip(ranked, rows, drawers, strict=True)]
+
+
+def _cosines_of(fresh: Mapping[int, EmbeddedChunk], query: Vector) -> dict[int, float]:
+    return {chunk: float(embedded.vector @ query) for chunk, embedded in fresh.items()}
 
 
 def _ends(query: str) -> str:
@@ -440,7 +525,15 @@ def _candidates(rows: Iterable[ChunkRow], weighed: Weighed, cosines: Mapping[int
 
 
 def _hit(ranked: Ranked, row: ChunkRow, drawer: Drawer) -> Hit:
-    return Hit(drawer, drawer.content[row.start : row.stop], row.start, ranked.score, ranked.semantic, ranked.lexical)
+    return Hit(
+        drawer=drawer,
+        passage=drawer.content[row.start : row.stop],
+        start=row.start,
+        score=ranked.score,
+        semantic=ranked.semantic,
+        lexical=ranked.lexical,
+        confidence=confidence_of(ranked.score),
+    )
 
 
 def _fit(hits: list[Hit], tokens: int) -> list[Hit]:

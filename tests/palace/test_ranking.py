@@ -32,7 +32,7 @@ def drawers(*pool: Candidate, mode: SearchMode = HYBRID) -> list[int]:
 def test_words_and_meaning_weigh_the_same() -> None:
     (ranked,) = rank([Candidate(1, 1, 0, bm25=16.0, cosine=0.5)], HYBRID)
     assert ranked.score == 0.75
-    assert (ranked.lexical, ranked.semantic, ranked.match) == (1.0, 0.5, None)
+    assert (ranked.lexical, ranked.semantic) == (1.0, 0.5)
 
 
 def test_tokens_words_and_meaning_make_one_score() -> None:
@@ -142,9 +142,15 @@ def test_what_does_not_answer_displaces_nothing() -> None:
 
 
 def test_only_what_is_nearly_as_good_displaces_a_turn() -> None:
-    hits = [replace(each, is_turn=True) for each in ranked(0.9, 0.9, 0.9, 0.9, 0.75, 0.7)]
-    mixed, _ = spread(hits, dict.fromkeys(range(1, 5), "a") | {5: "b", 6: "c"})
-    assert [hit.chunk for hit in mixed] == [1, 2, 3, 5, 4, 6]
+    hits = [replace(each, is_turn=True) for each in ranked(0.9, 0.9, 0.9, 0.9, 0.75, 0.7, 0.6, 0.5)]
+    mixed, _ = spread(hits, dict.fromkeys(range(1, 5), "a") | {5: "b", 6: "c", 7: "b", 8: "d"})
+    assert [hit.chunk for hit in mixed] == [1, 2, 3, 5, 4, 6, 7, 8]
+
+
+def test_a_conversation_that_has_most_of_the_candidates_makes_room_like_a_file() -> None:
+    hits = [replace(each, is_turn=True) for each in ranked(0.9, 0.9, 0.9, 0.9, 0.9, 0.4)]
+    mixed, _ = spread(hits, dict.fromkeys(range(1, 6), "a") | {6: "b"})
+    assert [hit.chunk for hit in mixed] == [1, 2, 3, 6, 4, 5]
 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.sampled_from([None, "a", "b", "c"])), max_size=30))

@@ -80,7 +80,12 @@ def test_filters_restrict_and_scores_explain(notes: Path) -> None:
         assert hit.semantic is not None
         assert hit.lexical is not None
         assert 0 < hit.semantic <= 1.001
-        assert hit.score == pytest.approx((hit.lexical**2 + hit.semantic) / 2)
+        (explained,) = search("tomatoes in the bed", limit=1, explain=True).hits
+        assert explained.explanation is not None
+        assert explained.score == hit.score == pytest.approx(sum(explained.explanation.values()))
+        assert explained.explanation["words"] == pytest.approx(0.2 * hit.lexical**2)
+        assert explained.explanation["meaning"] == pytest.approx(0.35 * hit.semantic)
+        assert 0 < explained.explanation["match"] < 0.46
 
 
 def test_a_text_is_found_by_meaning_the_moment_it_is_acknowledged(tmp_path: Path) -> None:
@@ -406,3 +411,22 @@ def test_a_damaged_index_of_words_is_said_and_repaired(notes: Path, tmp_path: Pa
     with opened(tmp_path / "palace") as app:
         assert app.palace.search("tomatoes").degraded is None
         assert [hit.drawer.room for hit in app.palace.search("tomatoes", mode=SearchMode.KEYWORD).hits] == ["garden"]
+
+
+def test_tokens_are_matched_only_where_all_candidates_have_them(notes: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(notes, copy)
+
+    def parts(app: App) -> list[set[str]]:
+        hits = app.palace.search("why do people get signed out?", explain=True).hits
+        assert hits[0].drawer.room == "auth"
+        return [set(hit.explanation or ()) for hit in hits]
+
+    with opened(copy, started=False) as app:
+        app.embedder.start()
+        assert app.embedder.wait()
+        assert all("match" in each for each in parts(app))
+        with closing(sqlite3.connect(copy / "palace.db")) as connection:
+            connection.execute("DELETE FROM token_vectors WHERE chunk = (SELECT min(chunk) FROM token_vectors)")
+            connection.commit()
+        assert not any("match" in each for each in parts(app))

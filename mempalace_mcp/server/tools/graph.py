@@ -113,7 +113,7 @@ class GraphStatisticsAnswer(TypedDict):
 
 @tool(
     "Record a fact that holds from valid_from through valid_to (2026-05-08, 2026-05, 2026, today, now or "
-    "ISO 8601). Returns it; created false if it was known.",
+    "ISO 8601). created is false if it was known.",
     title="Add fact",
     effect=Effect.WRITE,
     bytes_in_writer=_BYTES_IN_WRITER,
@@ -166,7 +166,7 @@ def kg_query(
 
 @tool(
     "Say when a fact ended, by default now; or retract one that never was true (by fact_id if it holds "
-    "repeatedly). Returns it; known_at before still shows it.",
+    "repeatedly). known_at before still shows it.",
     title="End fact",
     effect=Effect.WRITE,
     bytes_in_writer=_BYTES_IN_WRITER,
@@ -177,7 +177,7 @@ def kg_invalidate(call: ToolCall, **end: Unpack[FactEnd]) -> InvalidatedAnswer:
 
 
 @tool(
-    "End a fact and record its successor, at one instant, by default now; a date: at its end. Returns both.",
+    "End a fact and record its successor, at one instant, by default now; a date: at its end.",
     title="Replace fact",
     effect=Effect.WRITE,
     bytes_in_writer=_BYTES_IN_WRITER,

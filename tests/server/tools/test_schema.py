@@ -63,6 +63,7 @@ def test_a_title_says_more_than_the_name() -> None:
 SAY_IT_THEMSELVES = {
     "content", "entity", "entry", "items", "facts", "diary", "limit", "last_n", "max_tokens", "metadata", "mode",
     "query", "subject", "predicate", "object", "old_object", "new_object", "confidence", "direction", "topic",
+    "min_score", "explain",
     "drawer_id",
 }  # fmt: skip
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from tests.server.tools.support import DRAWER, Client
 
 
@@ -12,6 +14,8 @@ def test_a_hit_says_what_was_found_where_and_why(client: Client) -> None:
     assert hit.pop("semantic") > 0
     assert hit.pop("lexical") >= 0
     assert hit.pop("created_at").endswith("Z")
+    assert hit.pop("confidence") == answer["confidence"] > 0.5
+    assert answer["nothing_covers"] is False
     assert hit == {
         "drawer_id": drawer_id,
         "passage": DRAWER["content"],
@@ -115,3 +119,57 @@ def test_check_duplicate_refuses_what_cannot_be_filed(client: Client) -> None:
     assert client.refuse("check_duplicate", content="")["argument"] == "content"
     assert client.refuse("check_duplicate", content="x" * 5_000_000)["argument"] == "content"
     assert client.refuse("check_duplicate", content="a\0b")["argument"] == "content"
+
+
+def test_an_answer_says_how_far_to_trust_it(client: Client) -> None:
+    client.add(content="The invoice AUTH-4127 was paid on Friday.")
+    client.add(content="Seagulls nest on the roof of the town hall.")
+    client.settle()
+    sure = client.call("search", query="AUTH-4127")
+    assert sure["confidence"] == sure["results"][0]["confidence"] > 0.99
+    assert sure["nothing_covers"] is False
+    assert "hint" not in sure
+    lost = client.call("search", query="How many moons has Jupiter?")
+    assert lost["nothing_covers"] is True
+    assert len(lost["results"]) == 2, "the nearest are shown all the same"
+    assert lost["confidence"] < 0.05
+    assert "nearest" in lost["hint"]
+
+
+def test_hits_below_a_score_are_left_out(client: Client) -> None:
+    client.add()
+    client.add(content="Seagulls nest on the roof of the town hall.")
+    client.settle()
+    first, second = client.call("search", query="what does Ada drink?")["results"]
+    between = (first["score"] + second["score"]) / 2
+    answer = client.call("search", query="what does Ada drink?", min_score=between)
+    assert [hit["score"] for hit in answer["results"]] == [first["score"]]
+    none = client.call("search", query="what does Ada drink?", min_score=1)
+    assert (none["results"], none["confidence"]) == ([], answer["confidence"])
+    assert "min_score" in none["hint"]
+    for wrong in (1.5, -0.1, "high"):
+        assert client.refuse("search", query="tea", min_score=wrong)["argument"] == "min_score"
+
+
+def test_a_score_is_explained_when_asked(client: Client) -> None:
+    client.add()
+    client.settle()
+    (hit,) = client.call("search", query="what does Ada drink?", explain=True)["results"]
+    assert sum(hit["explanation"].values()) == pytest.approx(hit["score"], abs=0.001)
+    assert set(hit["explanation"]) == {"words", "meaning", "match"}
+    (named,) = client.call("search", query="Darjeeling", mode="keyword", explain=True)["results"]
+    assert set(named["explanation"]) == {"words"}
+    assert "explanation" not in client.call("search", query="what does Ada drink?")["results"][0]
+
+
+def test_near_copies_are_one_hit_with_their_count(client: Client) -> None:
+    long = "The harbour master closed the eastern quay because the crane began to lean towards the water. " * 3
+    first = client.add(content=long)
+    ids = {first, *(client.add(content=long + end) for end in (" ", "\n", "  \n"))}
+    client.add(content="Seagulls nest on the crane by the quay.")
+    client.settle()
+    hits = client.call("search", query="why was the eastern quay closed?")["results"]
+    assert len(hits) == 2
+    assert hits[0]["copies"] == 3
+    assert {hits[0]["drawer_id"], *hits[0]["copy_ids"]} == ids
+    assert "copies" not in hits[1]
