@@ -36,10 +36,12 @@ class TokenFiller:
         self._chunk_embedder = chunk_embedder
         self._seen = self._left = 0
 
-    def left(self, connection: Connection) -> int:
-        """How many chunks are left; 0 while the model is not loaded, or if it is another one or gives none."""
+    def left(self, connection: Connection) -> int | None:
+        """How many chunks are left, 0 if the palace's model gives none; None while it is not loaded."""
         embedder = self._stores.embedder
-        if not embedder.ready or not self._reads_tokens(connection, embedder.get()):
+        if not embedder.ready:
+            return None
+        if not self._reads_tokens(connection, embedder.get()):
             return 0
         end = backlog_end(connection)
         if end != self._seen:

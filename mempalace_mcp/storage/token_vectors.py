@@ -106,8 +106,9 @@ def mend_token_vectors(tx: Transaction) -> int:
     dropped."""
     connection = tx.connection
     dropped = connection.execute(f"DELETE FROM token_vectors WHERE NOT ({_WHOLE} AND {_OWNED})").rowcount
-    connection.execute(
-        "UPDATE token_backlog SET last = max(last, (SELECT coalesce(max(v.chunk), 0) FROM vectors v"
-        " WHERE NOT EXISTS (SELECT 1 FROM token_vectors t WHERE t.chunk = v.chunk)))"
-    )
+    (missing,) = connection.execute(
+        "SELECT coalesce(max(v.chunk), 0) FROM vectors v"
+        " WHERE NOT EXISTS (SELECT 1 FROM token_vectors t WHERE t.chunk = v.chunk)"
+    ).fetchone()
+    connection.execute("UPDATE token_backlog SET last = ? WHERE last < ?", (missing, missing))
     return dropped
