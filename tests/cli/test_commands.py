@@ -1,4 +1,8 @@
-"""The command line as a person uses it: real processes, real files."""
+"""The command line as a person uses it, on real files.
+
+`run` starts the program; every command is tried so. Where a test is about what a command does, `perform` runs it
+in this process.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from mempalace_mcp.cli.commands import commands
 from mempalace_mcp.cli.main import is_session
 from mempalace_mcp.cli.session import SESSION_OPTIONS
 from tests.health import troubles
@@ -43,30 +49,46 @@ def run(*arguments: str | Path, code: int = 0) -> str:
     return finished.stdout + finished.stderr
 
 
+def perform(*arguments: str | Path, code: int = 0) -> str:
+    """Run a command in this process; what it prints."""
+    previous = os.umask(0o077)  # as the program does
+    try:
+        result = CliRunner(env={"COLUMNS": "100"}).invoke(commands, [*map(str, arguments)], prog_name="mempalace-mcp")
+    finally:
+        os.umask(previous)
+    assert result.exit_code == code, result.output
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    return result.output
+
+
 def run_json(*arguments: str | Path, code: int = 0) -> Any:
     return json.loads(run(*arguments, "--json", code=code))
+
+
+def perform_json(*arguments: str | Path, code: int = 0) -> Any:
+    return json.loads(perform(*arguments, "--json", code=code))
 
 
 @pytest.fixture(scope="module")
 def palace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A palace into which the sample texts were imported by the command."""
     directory = tmp_path_factory.mktemp("imported") / "palace"
-    told = run("import", TEXTS / "notes", TEXTS / "transcripts", "--palace", directory)
-    assert "18 filed, 0 unchanged, 0 updated" in told
+    shown = run("import", TEXTS / "notes", TEXTS / "transcripts", "--palace", directory)
+    assert "18 filed, 0 unchanged, 0 updated" in shown
     return directory
 
 
 def test_importing_twice_adds_nothing(palace: Path) -> None:
-    told = run_json("import", TEXTS / "notes", TEXTS / "transcripts", "--palace", palace)
-    assert (told["filed"], told["unchanged"], told["complete"]) == (0, 18, True)
+    shown = perform_json("import", TEXTS / "notes", TEXTS / "transcripts", "--palace", palace)
+    assert (shown["filed"], shown["unchanged"], shown["complete"]) == (0, 18, True)
 
 
 def test_importing_into_another_wing_says_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "tides.md").write_text("High tide at six.", encoding="utf-8")
-    run("import", tmp_path / "tides.md", "--palace", tmp_path / "palace", "--wing", "harbour")
-    told = run("import", tmp_path / "tides.md", "--palace", tmp_path / "palace", "--wing", "ferry")
-    assert "1 unchanged" in told
-    assert "in another wing and left there: 1 in 'harbour'" in told
+    perform("import", tmp_path / "tides.md", "--palace", tmp_path / "palace", "--wing", "harbour")
+    shown = perform("import", tmp_path / "tides.md", "--palace", tmp_path / "palace", "--wing", "ferry")
+    assert "1 unchanged" in shown
+    assert "in another wing and left there: 1 in 'harbour'" in shown
 
 
 def test_the_histories_of_agents_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,28 +96,28 @@ def test_the_histories_of_agents_are_found(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv(name, str(tmp_path))
     for name in ("CLAUDE_CONFIG_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
-    told = run("import", "--agents", "--palace", tmp_path / "palace", code=1)
-    assert "No histories of agents were found" in told
+    shown = perform("import", "--agents", "--palace", tmp_path / "palace", code=1)
+    assert "No histories of agents were found" in shown
     shutil.copytree(TEXTS / "transcripts", tmp_path / ".claude" / "projects" / "-srv-harbour")
-    told = run("import", "--agents", "--dry-run", "--palace", tmp_path / "palace")
-    assert f"Claude Code: {tmp_path / '.claude' / 'projects'}" in told
-    assert "would be filed" in told
-    assert run_json("import", "--agents", "--palace", tmp_path / "palace")["filed"] > 0
+    shown = perform("import", "--agents", "--dry-run", "--palace", tmp_path / "palace")
+    assert f"Claude Code: {tmp_path / '.claude' / 'projects'}" in shown
+    assert "would be filed" in shown
+    assert perform_json("import", "--agents", "--palace", tmp_path / "palace")["filed"] > 0
     for name in "abcd":
         write_lines(tmp_path / ".copilot" / "session-state" / f"{name}.jsonl", {"type": "session.start"})
-    told = run("import", "--agents", "--dry-run", "--palace", tmp_path / "palace")
-    assert f"GitHub Copilot CLI: 4 places, such as {tmp_path / '.copilot'}" in told
-    assert "Name files or folders, or use --agents" in run("import", "--palace", tmp_path / "palace", code=2)
+    shown = perform("import", "--agents", "--dry-run", "--palace", tmp_path / "palace")
+    assert f"GitHub Copilot CLI: 4 places, such as {tmp_path / '.copilot'}" in shown
+    assert "Name files or folders, or use --agents" in perform("import", "--palace", tmp_path / "palace", code=2)
 
 
 def test_an_export_that_is_not_read_is_no_success(tmp_path: Path) -> None:
     (tmp_path / "conversations.json").write_text('[{"chat_history": []}]', encoding="utf-8")
-    told = run("import", tmp_path / "conversations.json", "--palace", tmp_path / "palace", code=1)
-    assert "conversations.json: a conversation export, which this version does not read" in told
+    shown = perform("import", tmp_path / "conversations.json", "--palace", tmp_path / "palace", code=1)
+    assert "conversations.json: a conversation export, which this version does not read" in shown
 
 
 def test_importing_what_is_not_there_says_so(palace: Path, tmp_path: Path) -> None:
-    assert "missing" in run("import", tmp_path / "missing", "--palace", palace, code=1)
+    assert "missing" in perform("import", tmp_path / "missing", "--palace", palace, code=1)
 
 
 def test_an_interrupted_import_keeps_what_is_done(tmp_path: Path) -> None:
@@ -124,13 +146,13 @@ def test_an_interrupted_import_keeps_what_is_done(tmp_path: Path) -> None:
 
 
 def test_searching(palace: Path) -> None:
-    told = run("search", "why are people signed out?", "--palace", palace, "--limit", "1")
-    assert told.startswith("1. harbour / sessions")
-    found = run_json("search", "rel-2026-05-17-b", "--palace", palace, "--mode", "keyword")
+    shown = perform("search", "why are people signed out?", "--palace", palace, "--limit", "1")
+    assert shown.startswith("1. harbour / sessions")
+    found = perform_json("search", "rel-2026-05-17-b", "--palace", palace, "--mode", "keyword")
     assert "rel-2026-05-17-b" in found["results"][0]["passage"]
-    assert run("search", "anything", "--wing", "nowhere", "--palace", palace) == "Nothing found.\n"
-    assert run("search", "anything", "--since", "next week", "--palace", palace) == "Nothing found.\n"
-    assert run("search", "last week", "--now", "2026-05-20", "--palace", palace).startswith("1. ")
+    assert perform("search", "anything", "--wing", "nowhere", "--palace", palace) == "Nothing found.\n"
+    assert perform("search", "anything", "--since", "next week", "--palace", palace) == "Nothing found.\n"
+    assert perform("search", "last week", "--now", "2026-05-20", "--palace", palace).startswith("1. ")
 
 
 def test_what_is_superseded_says_so(tmp_path: Path) -> None:
@@ -154,21 +176,21 @@ def test_any_encoding_of_the_terminal_will_do(tmp_path: Path, monkeypatch: pytes
 
 
 def test_status(palace: Path) -> None:
-    told = run("status", "--palace", palace)
-    assert "18 in 3 wings" in told
-    assert "boarding-app" in told
+    shown = run("status", "--palace", palace)
+    assert "18 in 3 wings" in shown
+    assert "boarding-app" in shown
     assert run_json("status", "--palace", palace)["palace"]["drawers"] == 18
 
 
 def test_backing_up_and_restoring(palace: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     assert "verified" in run("backup", copy, "--palace", palace)
-    refused = run_json("backup", copy, "--palace", palace, code=1)
+    refused = perform_json("backup", copy, "--palace", palace, code=1)
     assert "exists" in refused["error"]["message"]
     restored = tmp_path / "restored"
     restored.mkdir()
     shutil.copy(copy, restored / "palace.db")
-    assert run_json("status", "--palace", restored)["palace"]["drawers"] == 18
+    assert perform_json("status", "--palace", restored)["palace"]["drawers"] == 18
 
 
 def vectors_stored(palace: Path) -> int:
@@ -182,8 +204,8 @@ def test_reindexing(palace: Path) -> None:
     stored = vectors_stored(palace)
     assert "matches the palace" in run("reindex", "--palace", palace)
     assert vectors_stored(palace) == stored
-    told = run_json("reindex", "--vectors", "--palace", palace)
-    assert told["faults"] == []
+    shown = run_json("reindex", "--vectors", "--palace", palace)
+    assert shown["faults"] == []
     assert vectors_stored(palace) > stored
     assert run_json("status", "--palace", palace)["palace"]["pending"] == 0
 
@@ -202,7 +224,7 @@ def test_an_impossible_palace_is_refused_with_a_remedy(tmp_path: Path, palace_is
     file = tmp_path / "file"
     file.write_text("in the way")
     place = file if palace_is == "a file" else file / "palace"
-    refused = run_json("status", "--palace", place, code=1)["error"]
+    refused = perform_json("status", "--palace", place, code=1)["error"]
     assert str(file) in refused["message"]
     assert refused["hint"]
     assert str(file) in run("--palace", place, code=2)
@@ -218,7 +240,7 @@ def test_an_empty_palace_option_is_refused_by_name(tmp_path: Path, monkeypatch: 
 
 def test_a_palace_that_cannot_be_reached_is_refused_with_a_remedy(tmp_path: Path) -> None:
     for command in ("status", "doctor", "daemon logs"):
-        refused = run_json(*command.split(), "--palace", tmp_path / ("long" * 75), code=1)["error"]
+        refused = perform_json(*command.split(), "--palace", tmp_path / ("long" * 75), code=1)["error"]
         assert "cannot be reached" in refused["message"]
         assert str(tmp_path) in refused["hint"]
 
@@ -246,9 +268,9 @@ def test_serving_beyond_loopback_is_refused(palace: Path) -> None:
 
 
 def test_the_demonstration(tmp_path: Path) -> None:
-    told = run("demo")
+    shown = run("demo")
     for telling in ("Filed 18 drawers", "Search by meaning", "rel-2026-05-17-b", "team Orion", "team Vega"):
-        assert telling in told
+        assert telling in shown
 
 
 @pytest.mark.parametrize("command", ["serve", "import", "search", "status", "reindex", "backup", "demo"])
@@ -265,9 +287,9 @@ def test_options_alone_are_a_session() -> None:
 
 
 def test_a_session_explains_its_options() -> None:
-    told = run("--solo", "--help")
-    assert "Usage: mempalace-mcp" in told
-    assert all(option.name in told and option.help[:20] in told for option in SESSION_OPTIONS)
+    shown = run("--solo", "--help")
+    assert "Usage: mempalace-mcp" in shown
+    assert all(option.name in shown and option.help[:20] in shown for option in SESSION_OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -285,14 +307,17 @@ def test_what_is_wrong_with_the_options_of_a_session_is_printed(arguments: list[
     assert complaint in run(*arguments, code=2)
 
 
-@pytest.mark.parametrize("command", [(), ("--solo",), ("serve", "--port", "0")], ids=["session", "solo", "serve"])
-@pytest.mark.parametrize("prefix", ["my palace.", "p" * 60])
+@pytest.mark.parametrize(
+    ("command", "prefix"),
+    [((), "my palace."), ((), "p" * 60), (("--solo",), "my palace."), (("serve", "--port", "0"), "p" * 60)],
+    ids=["session", "session, long", "solo", "serve, long"],
+)
 def test_a_prefix_that_makes_no_names_refuses_the_start(command: tuple[str, ...], prefix: str, tmp_path: Path) -> None:
-    told = run(
+    shown = run(
         *command, "--tool-prefix", prefix, "--palace", tmp_path / "palace", code=2 if command[:1] != ("serve",) else 1
     )
-    assert prefix in told
-    assert "restore_drawers" in told, "the longest one"
+    assert prefix in shown
+    assert "restore_drawers" in shown, "the longest one"
     assert not (tmp_path / "palace").exists()
 
 
@@ -316,17 +341,17 @@ def test_a_palace_that_nobody_named_is_not_made(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     session = not command or command == ("--solo",)
-    told = run(*command, "--palace", "${workspaceFolder}/palace", code=2 if session else 1)
-    assert "${workspaceFolder}" in told
+    shown = run(*command, "--palace", "${workspaceFolder}/palace", code=2 if session else 1)
+    assert "${workspaceFolder}" in shown
     assert list(tmp_path.iterdir()) == []
 
 
 def test_paths_of_files_are_looked_at_too(palace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert "$BACKUPS" in run("backup", "$BACKUPS/b.db", "--palace", palace, code=2)
-    assert "%USERPROFILE%" in run("import", "%USERPROFILE%", "--palace", palace, code=2)
-    run("backup", "~/b.db", "--palace", palace)
+    assert "$BACKUPS" in perform("backup", "$BACKUPS/b.db", "--palace", palace, code=2)
+    assert "%USERPROFILE%" in perform("import", "%USERPROFILE%", "--palace", palace, code=2)
+    perform("backup", "~/b.db", "--palace", palace)
     assert [path.name for path in tmp_path.iterdir()] == ["b.db"]
 
 
@@ -334,14 +359,14 @@ def test_the_first_token_and_the_last_change_who_comes_in_which_is_said(tmp_path
     palace = tmp_path / "palace"
     new = ("token", "new", "--scope", "write", "--palace", palace)
     assert "your own account too" in run(*new, "laptop")
-    assert len(run(*new, "desk").splitlines()) == 1
+    assert len(perform(*new, "desk").splitlines()) == 1
     assert run("token", "revoke", "desk", "--palace", palace).strip() == "desk opens nothing any more."
-    told = run("token", "revoke", "laptop", "--palace", palace)
-    assert "nobody comes in over HTTP" in told
-    assert "revoke --all" in told
-    assert "Usage" in run("token", "revoke", "--palace", palace, code=2)
-    assert run_json("token", "revoke", "--all", "--palace", palace) == {"revoked": 0}
-    assert "your own account too" in run(*new, "laptop")
-    assert "1 token revoked" in run("token", "revoke", "--all", "--palace", palace)
+    shown = perform("token", "revoke", "laptop", "--palace", palace)
+    assert "nobody comes in over HTTP" in shown
+    assert "revoke --all" in shown
+    assert "Usage" in perform("token", "revoke", "--palace", palace, code=2)
+    assert perform_json("token", "revoke", "--all", "--palace", palace) == {"revoked": 0}
+    assert "your own account too" in perform(*new, "laptop")
+    assert "1 token revoked" in perform("token", "revoke", "--all", "--palace", palace)
     assert run("token", "list", "--palace", palace).strip() == "There are no tokens."
-    assert set(run_json(*new, "laptop")) == {"name", "scope", "wings", "token"}
+    assert set(perform_json(*new, "laptop")) == {"name", "scope", "wings", "token"}
