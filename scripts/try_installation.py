@@ -12,6 +12,7 @@ import pkgutil
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ ROWS = 1100
 """Beyond 1000 Chroma writes its own index files."""
 
 DIMENSION = 384
+MODEL_SECONDS = 60.0
 HEADERS = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 NEW = "2026-07-28"
 META = {
@@ -66,13 +68,23 @@ def serve(palace: Path) -> None:
             address = json.loads(server.stdout.readline())["address"]
             filed = ask(address, "tools/call", "add_drawer", wing="w", room="r", content="the harbour lights are green")
             assert filed["structuredContent"]["created"], filed
-            found = ask(address, "tools/call", "search", query="signals for ships", mode="semantic")
-            assert found["structuredContent"]["results"], found
+            assert search(address, "signals for ships")["structuredContent"]["results"]
             assert ask(address, "tools/list", "")["tools"]
             assert ask(address, "resources/list", "", _meta=META)["resources"]
         finally:
             server.terminate()
     assert server.returncode == 0, server.returncode
+
+
+def search(address: str, query: str) -> dict[str, Any]:
+    """The answer to a search by meaning, which is refused until the model is loaded."""
+    until = time.monotonic() + MODEL_SECONDS
+    while True:
+        found = ask(address, "tools/call", "search", query=query, mode="semantic")
+        if not found["isError"]:
+            return found
+        assert time.monotonic() < until, found
+        time.sleep(0.1)
 
 
 def ask(address: str, method: str, tool: str, **arguments: Any) -> dict[str, Any]:
