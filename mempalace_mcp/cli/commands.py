@@ -22,6 +22,7 @@ from mempalace_mcp.cli.session import PALACE, READ_ONLY, SESSION_OPTIONS, TOOL_P
 from mempalace_mcp.core.config import MINILM, MULTILINGUAL, Settings, load_settings
 from mempalace_mcp.core.errors import ConfigurationError, NotFound, PalaceError
 from mempalace_mcp.core.files import is_file
+from mempalace_mcp.core.loading import loading
 from mempalace_mcp.core.logs import configure_logging
 from mempalace_mcp.core.place import expand
 from mempalace_mcp.storage.sqlite import DATABASE_FILE
@@ -139,11 +140,12 @@ def serve(
     with reported(as_json):
         settings = load_settings(os.environ, palace)
         configure_logging(settings.log_level)
-        from mempalace_mcp.cli.serve import serve_http
-        from mempalace_mcp.cli.tokens import connecting
-        from mempalace_mcp.daemon.daemon_session import ToolSelection
-        from mempalace_mcp.runtime.app import open_app
-        from mempalace_mcp.server.security import ListenSettings
+        with loading():
+            from mempalace_mcp.cli.serve import serve_http
+            from mempalace_mcp.cli.tokens import connecting
+            from mempalace_mcp.daemon.daemon_session import ToolSelection
+            from mempalace_mcp.runtime.app import open_app
+            from mempalace_mcp.server.security import ListenSettings
 
         names = allowed_host or settings.allowed_hosts
         address = settings.host if host is None else host

@@ -50,7 +50,7 @@ def _run(arguments: Sequence[str]) -> None:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     # Before Pydantic is imported: it would read the metadata of every installed package, in search of plugins.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"
-    # Modules are no garbage, but with Python's own threshold they are searched for it 130 times while they are loaded.
+    # A command imports modules and ends: with Python's own threshold they are searched for garbage 130 times.
     gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
     if is_session(arguments):
         from mempalace_mcp.cli.session import run_session

@@ -121,7 +121,10 @@ def run_session(arguments: Sequence[str]) -> int:
     except ValueError:
         options.solo = True  # it explains what is wrong
     if options.solo or not platform.HAS_DAEMON or place.is_read_only(palace):
-        from mempalace_mcp.cli.solo import run_solo
+        from mempalace_mcp.core.loading import loading
+
+        with loading():
+            from mempalace_mcp.cli.solo import run_solo
 
         return run_solo(options)
     from mempalace_mcp.daemon.bridge import Bridge

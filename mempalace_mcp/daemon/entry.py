@@ -28,6 +28,7 @@ from mempalace_mcp import __version__
 from mempalace_mcp.core import platform
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.core.files import is_file
+from mempalace_mcp.core.loading import loading
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.daemon import ipc
 from mempalace_mcp.daemon.ipc import DaemonAddress
@@ -277,10 +278,11 @@ def _only_cause(error: Exception) -> OSError | None:
 
 
 def _serve(palace: str, lock: FileLock | None) -> None:
-    from mempalace_mcp.core.config import load_settings
-    from mempalace_mcp.core.logs import configure_logging
-    from mempalace_mcp.daemon.daemon import run_daemon
-    from mempalace_mcp.runtime.app import open_app
+    with loading():
+        from mempalace_mcp.core.config import load_settings
+        from mempalace_mcp.core.logs import configure_logging
+        from mempalace_mcp.daemon.daemon import run_daemon
+        from mempalace_mcp.runtime.app import open_app
 
     settings = load_settings(os.environ, palace)
     configure_logging(settings.log_level)
