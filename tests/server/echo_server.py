@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 
-from mempalace_mcp.runtime.event_loop import run_loop
-from tests.server.echo_services import echo_services
+from mempalace_mcp.core.loading import loading
+
+with loading():  # as the program does
+    from mempalace_mcp.runtime.event_loop import run_loop
+    from tests.server.echo_services import echo_services
 
 
 def main(transport: str) -> None:
@@ -18,7 +21,8 @@ def main(transport: str) -> None:
 
             run_loop(serve_stdio, services)
         else:
-            from mempalace_mcp.server.http import serve_http
+            with loading():
+                from mempalace_mcp.server.http import serve_http
 
             run_loop(serve_http, services, "127.0.0.1", 0, lambda port: print(port, flush=True))
 
