@@ -183,8 +183,8 @@ class SearchOperations:
         if min_score is not None:
             arguments.read_share(min_score, "min_score", "0.2 leaves out what probably does not answer.")
         mode = SearchMode(mode)
-        meant = query if mode is SearchMode.KEYWORD else self._telling(query, drawer_filter)
         asked = self._asked(query, mode, now)
+        meant = query if mode is SearchMode.KEYWORD else self._telling(query, drawer_filter)
         prepared = replace(self._prepare(query, mode, drawer_filter, meant), asked=asked)
         with self._stores.search_limiter.turn(), self._stores.reader.read() as connection:
             prepared = self._verified(connection, prepared)
@@ -385,7 +385,7 @@ class SearchOperations:
     def _judged(self, connection: Connection, prepared: PreparedQuery, pool: Pool) -> Pool:
         """The pool with what tells more than the indexes: its tokens, and the parts that short drawers stand in."""
         stores = self._stores
-        if prepared.vector is None or prepared.mode is not SearchMode.HYBRID:
+        if prepared.vector is None or prepared.mode is not SearchMode.HYBRID or prepared.asked.times.are_all:
             return pool
         best = sort_by_relevance(pool.candidates, prepared.mode, pool.weighed.possible, stores.weights)
         parts = Parts({})

@@ -18,8 +18,9 @@ from mempalace_mcp.palace.time_words import LATEST
 
 SHORTEST_TAIL, LONGEST_TAIL = 21 * DAY, 31 * DAY
 """The time after a period in which it is still told of: as long as the period itself, within these bounds."""
-WEIGHT = 0.1
-"""What a drawer's score gains by the time that the question names among other things; up to 0.2 recall is the same."""
+WEIGHT = 0.15
+"""What a drawer's score gains by the time that the question names among other things; from 0.1 to 0.2 recall is alike.
+Tokens of a date in the question meet those of other dates half way: less is outweighed by them."""
 WHOLE_WEIGHT = 4.0
 """The same for a drawer of the time, if the question names nothing else: more than any match by words."""
 MOST_WINDOWS = 4
