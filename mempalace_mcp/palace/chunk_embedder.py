@@ -120,8 +120,19 @@ class ChunkEmbedder:
             self.check_model(connection, self._stores.embedder.get().stamp)
 
     def forget_vectors(self, deadline: Deadline) -> int:
-        """Make every live chunk pending again and forget the model; returns how many."""
-        return self._stores.writer.write(self._stores.drawers.forget_vectors, deadline)
+        """Make every live chunk pending again; returns how many.
+
+        The palace keeps its model, unless this version does not have it.
+        """
+
+        def work(tx: Transaction) -> int:
+            stamp = self._stores.drawers.model_stamp(tx.connection)
+            chunks = self._stores.drawers.forget_vectors(tx)
+            if stamp is not None and model_of(stamp) is not None:
+                self._stores.drawers.set_model_stamp(tx, stamp)
+            return chunks
+
+        return self._stores.writer.write(work, deadline)
 
     def _store(self, chunks: list[Chunk], embedder: Embedder, deadline: Deadline) -> int:
         known = {chunk.chunk: self._kept.get((embedder.stamp, chunk.chunk)) for chunk in chunks}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from mempalace_mcp.core.call_context import Deadline
+from mempalace_mcp.core.errors import EmbedderBroken, StorageError
 from mempalace_mcp.core.model import ModelStamp
 from mempalace_mcp.embedding.encoder import Embedder
 from mempalace_mcp.embedding.models import model_of
@@ -34,7 +35,7 @@ class ModelMover:
         """Do the next step; returns on how many passages, 0 when there is nothing to do.
 
         Raises:
-            EmbedderBroken: the other model cannot be loaded.
+            StorageError: the other model cannot be loaded.
             PalaceError: the write failed; the next call tries it again.
         """
         with self._stores.reader.read() as connection:
@@ -57,7 +58,10 @@ class ModelMover:
         if self._embedder is None or self._embedder.stamp != stamp:
             self.close()
             model = model_of(stamp)
-            self._embedder = None if model is None else model.load()
+            try:
+                self._embedder = None if model is None else model.load()
+            except EmbedderBroken as error:  # the present model is well, and search does not suffer
+                raise StorageError(f"the palace cannot move: {error.message}", hint=error.hint) from error
         return self._embedder
 
     def _drop(self) -> int:

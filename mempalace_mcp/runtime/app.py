@@ -29,6 +29,7 @@ from mempalace_mcp.storage.diary import DiaryStore
 from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.graph import GraphStore
 from mempalace_mcp.storage.lexical import Lexicon
+from mempalace_mcp.storage.model_moves import move_progress
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.transactions import IdempotentWriter
@@ -166,8 +167,10 @@ class App:
         )
 
     def _pending(self) -> int:
+        """Passages that are to be embedded, by the present model or by the one that the palace moves to."""
         with self.database.read() as connection:
-            return self.stores.drawers.pending_count(connection)
+            pending, move = self.stores.drawers.pending_count(connection), move_progress(connection)
+        return pending if move is None else pending + move.total - move.done
 
 
 def open_app(settings: Settings) -> App:

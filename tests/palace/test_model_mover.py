@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from mempalace_mcp.embedding.models import MODELS
 from mempalace_mcp.palace.model_mover import ModelMover
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.storage.model_moves import begin_move, move_progress, other_vectors
+from tests.daemon.support import wait_for
 from tests.palace.support import opened
 
 pytestmark = pytest.mark.long
@@ -200,6 +202,34 @@ def test_a_palace_of_an_unknown_model_is_moved_to_a_known_one(app: App) -> None:
     move(app)
     assert room_of(app, "Wer füttert die Katze?") == "late"
     assert room_of(app, "Welche Allergie hat unser Kind?") == "allergy"
+
+
+def test_vectors_that_are_made_anew_are_of_the_same_model(app: App, tmp_path: Path) -> None:
+    move(app)
+    app.close()
+    with opened(tmp_path, started=False) as other:
+        other.chunk_embedder.forget_vectors(Deadline(SECONDS))
+    with opened(tmp_path) as again:
+        assert again.indexer.wait_until_idle(SECONDS)
+        assert stamp_of(again) == MULTILINGUAL.stamp
+        assert room_of(again, "Welche Allergie hat unser Kind?") == "allergy"
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_present_one_at_work(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MODELS, MULTILINGUAL.name, replace(MULTILINGUAL, directory=tmp_path / "nowhere"))
+    assert begin(app)
+    wait_for(lambda: app.indexer.statistics().failures > 0, "a failure that is told")
+    assert "the palace cannot move" in str(app.indexer.statistics().last_error)
+    failures = app.indexer.statistics().failures
+    for _ in range(20):
+        assert room_of(app, "what must our daughter not eat") == "allergy"
+    assert app.indexer.statistics().failures <= failures + 2, "it pauses between attempts"
+    monkeypatch.undo()
+    app.indexer.wake()
+    assert app.indexer.wait_until_idle(SECONDS)
+    assert stamp_of(app) == MULTILINGUAL.stamp
 
 
 def test_vectors_are_those_of_the_model(app: App) -> None:
