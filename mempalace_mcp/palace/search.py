@@ -39,7 +39,7 @@ from mempalace_mcp.embedding.token_vectors import TokenVectors, token_match
 from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.arguments import MAX_LIMIT
 from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder, EmbeddedChunk
-from mempalace_mcp.palace.confidence import COVERED, confidence_of
+from mempalace_mcp.palace.confidence import Scale, confidence_of, scale_of
 from mempalace_mcp.palace.folding import fold
 from mempalace_mcp.palace.parts import Parts, read_parts
 from mempalace_mcp.palace.ranking import Candidate, Ranked, explain, formula_of, rank, sort_by_relevance, spread
@@ -103,6 +103,11 @@ class PreparedQuery:
     stamp: ModelStamp | None = None
     tokens: TokenVectors | None = None
     asked: Asked = NOTHING_ASKED
+
+    @property
+    def scale(self) -> Scale:
+        """How far the scores of its hits can be trusted."""
+        return scale_of(meaning=self.vector is not None, tokens=self.tokens is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +204,8 @@ class SearchOperations:
             degraded=degraded,
             pending=pending,
             truncated=kept != hits,
-            confidence=confidence_of(best) if found else 0.0,
-            nothing_covers=best < COVERED,
+            confidence=confidence_of(best, prepared.scale) if found else 0.0,
+            nothing_covers=best < prepared.scale.covered,
         )
 
     @_again_after_a_move
@@ -317,15 +322,17 @@ class SearchOperations:
         if settled < limit and pool.is_cut:
             pool = self._judged(connection, prepared, self._pool(connection, prepared, WIDER_POOL))
             ranked, _ = self._ranked(pool, prepared)
-        hits = self._distinct_hits(connection, ranked, pool, limit)
+        hits = self._distinct_hits(connection, ranked, pool, limit, prepared.scale)
         return self._explained(hits, prepared, pool) if explained else hits, pool.degraded
 
-    def _distinct_hits(self, connection: Connection, ranked: Sequence[Ranked], pool: Pool, limit: int) -> list[Hit]:
+    def _distinct_hits(
+        self, connection: Connection, ranked: Sequence[Ranked], pool: Pool, limit: int, scale: Scale
+    ) -> list[Hit]:
         """The best hits. Near copies of them are looked for among as many again, and folded."""
         looked_at = 2 * limit
-        hits = self._hits(connection, ranked[:looked_at], pool)
+        hits = self._hits(connection, ranked[:looked_at], pool, scale)
         while len(folded := fold(hits)) < limit and looked_at < len(ranked):
-            hits += self._hits(connection, ranked[looked_at : looked_at + limit], pool)
+            hits += self._hits(connection, ranked[looked_at : looked_at + limit], pool, scale)
             looked_at += limit
         return folded[:limit]
 
@@ -492,12 +499,14 @@ class SearchOperations:
         rows = self._stores.drawers.chunk_rows(connection, list(cosines), prepared.filter)
         pool = Pool(_candidates(rows, NO_MATCHES, cosines), {row.chunk: row for row in rows}, is_cut=False)
         ranked = rank(pool.candidates, SearchMode.SEMANTIC)
-        return [Duplicate(hit.drawer, "similar", hit.score) for hit in self._hits(connection, ranked, pool)]
+        return [
+            Duplicate(hit.drawer, "similar", hit.score) for hit in self._hits(connection, ranked, pool, prepared.scale)
+        ]
 
-    def _hits(self, connection: Connection, ranked: Sequence[Ranked], pool: Pool) -> list[Hit]:
+    def _hits(self, connection: Connection, ranked: Sequence[Ranked], pool: Pool, scale: Scale) -> list[Hit]:
         rows = [pool.rows[each.chunk] for each in ranked]
         drawers = self._stores.drawers.get(connection, [row.drawer_id for row in rows])
-        return [_hit(*each) for each in zip(ranked, rows, drawers, strict=True)]
+        return [_hit(*each, scale) for each in zip(ranked, rows, drawers, strict=True)]
 
 
 def _cosines_of(fresh: Mapping[int, EmbeddedChunk], query: Vector) -> dict[int, float]:
@@ -524,7 +533,7 @@ def _candidates(rows: Iterable[ChunkRow], weighed: Weighed, cosines: Mapping[int
     ]
 
 
-def _hit(ranked: Ranked, row: ChunkRow, drawer: Drawer) -> Hit:
+def _hit(ranked: Ranked, row: ChunkRow, drawer: Drawer, scale: Scale) -> Hit:
     return Hit(
         drawer=drawer,
         passage=drawer.content[row.start : row.stop],
@@ -532,7 +541,7 @@ def _hit(ranked: Ranked, row: ChunkRow, drawer: Drawer) -> Hit:
         score=ranked.score,
         semantic=ranked.semantic,
         lexical=ranked.lexical,
-        confidence=confidence_of(ranked.score),
+        confidence=confidence_of(ranked.score, scale),
     )
 
 
