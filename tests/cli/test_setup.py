@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.languages import read_notes
 from mempalace_mcp.setup.journal import Journal
 from mempalace_mcp.setup.machine import Machine
 from tests.setup.support import snapshot, write
@@ -139,6 +140,30 @@ def test_the_json_of_a_run_has_one_shape(home: Path) -> None:
     assert (hooks["kind"], hooks["file"]) == ("hooks", str(home / ".claude/settings.json"))
     assert done["imported"]["filed"] == 10
     assert len(done["search"]["results"]) == 3
+    assert done["advice"] is None, "the texts are in English"
+
+
+def test_histories_in_another_language_are_offered_the_model_for_it(home: Path) -> None:
+    folder = home / ".claude" / "projects" / "-srv-harbour"
+    shutil.rmtree(folder)
+    notes = [note for note in read_notes() if "de" in note.texts and "de" in note.questions]
+    for number, note in enumerate(notes):
+        said = {"user": note.questions["de"], "assistant": note.texts["de"]}
+        records = [
+            {
+                "type": role,
+                "uuid": f"{number}-{role}",
+                "sessionId": f"s{number}",
+                "cwd": "/srv/harbour",
+                "timestamp": f"2026-05-17T08:{number:02}:00Z",
+                "message": {"role": role, "content": text},
+            }
+            for role, text in said.items()
+        ]
+        write(folder / f"{number}.jsonl", "".join(f"{json.dumps(record)}\n" for record in records))
+    done = run_json(home, "--yes", "--client", "claude-code")
+    assert done["imported"]["filed"] == len(notes)
+    assert "mempalace-mcp reindex --model multilingual" in done["advice"]
 
 
 def test_hooks_and_import_can_be_left_out(home: Path) -> None:
