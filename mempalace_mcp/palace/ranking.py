@@ -26,6 +26,9 @@ KIN_BONUS = 1.0
 """The same for an identifier that is longer or shorter in the chunk."""
 MOST_OF_ONE_FILE = 3
 """After so many hits of one file, those of other files come first."""
+USUAL = 0.7
+"""The rank, from worst to best, of the candidate whose vectors stand for those of a chunk that has none yet. LoCoMo,
+asked when no chunk was embedded, R@1: 65.6 by words alone, 76.8 from 0.5 to 0.7, 74.8 at 0.85."""
 LEAST_SHARE = 0.3
 """They must have at least this share of the score of the hits that they displace."""
 LEAST_SHARE_OF_TURNS = 0.8
@@ -134,17 +137,30 @@ def sort_by_relevance(
 
 def formula_of(pool: Iterable[Candidate], mode: SearchMode, possible: float, weights: Weights) -> Formula:
     """The formula for these candidates of one search."""
-    scale = max([weights.least_scale, weights.possible * possible, *(each.bm25 for each in pool)])
-    return Formula(mode, scale or 1.0, weights)
+    known = list(pool)
+    scale = max([weights.least_scale, weights.possible * possible, *(each.bm25 for each in known)])
+    cosine = _usual(each.cosine for each in known)
+    return Formula(mode, scale or 1.0, weights, cosine, _usual(each.match for each in known))
+
+
+def _usual(values: Iterable[float | None]) -> float | None:
+    """What one of the better candidates has, without which none is proposed; None if none has a value."""
+    known = sorted(value for value in values if value is not None)
+    return known[int(USUAL * len(known))] if known else None
 
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """How the signals of one search make a score. `scale` is the bm25 that counts as 1."""
+    """How the signals of one search make a score. `scale` is the bm25 that counts as 1.
+
+    A chunk that is not embedded yet counts with the `usual_cosine` and the `usual_match` of the others.
+    """
 
     mode: SearchMode
     scale: float
     weights: Weights
+    usual_cosine: float | None = None
+    usual_match: float | None = None
 
     def words(self, signals: Signals | Candidate) -> float:
         """The share of what the question could earn by its words, from 0 to 1."""
@@ -162,24 +178,20 @@ class Formula:
         return sum(self.shares(signals).values())
 
     def shares(self, signals: Signals | Candidate) -> dict[str, float]:
-        """What each of the signals adds to the score.
-
-        By words alone without a vector, since a chunk that is not embedded yet must not lose by that.
-        """
+        """What each of the signals adds to the score; by words alone if no candidate has a vector."""
         words, weights = self.words(signals), self.weights
-        if self.mode is SearchMode.KEYWORD or signals.cosine is None:
+        cosine, match = signals.cosine, signals.match
+        if self.mode is SearchMode.SEMANTIC and cosine is not None:
+            return {"meaning": cosine}
+        if cosine is None:
+            cosine, match = self.usual_cosine, self.usual_match
+        if self.mode is not SearchMode.HYBRID or cosine is None:
             return {"words": words}
-        if self.mode is SearchMode.SEMANTIC:
-            return {"meaning": signals.cosine}
         counted = words**weights.power
-        if signals.match is None:
+        if match is None:
             alone = weights.words_alone
-            return {"words": alone * counted, "meaning": (1 - alone) * signals.cosine}
-        return {
-            "words": weights.words * counted,
-            "meaning": weights.meaning * signals.cosine,
-            "match": weights.match * signals.match,
-        }
+            return {"words": alone * counted, "meaning": (1 - alone) * cosine}
+        return {"words": weights.words * counted, "meaning": weights.meaning * cosine, "match": weights.match * match}
 
     def bonus(self, candidate: Candidate) -> float:
         """What an identifier of the question adds."""

@@ -160,3 +160,14 @@ def test_spreading_loses_no_hit_and_keeps_the_best_first(pool: list[tuple[float,
     mixed, _ = spread(hits, {hit.chunk: source for hit, (_, source) in zip(hits, pool, strict=True)})
     assert sorted(hit.chunk for hit in mixed) == [hit.chunk for hit in hits]
     assert mixed[:1] == hits[:1]
+
+
+def test_a_chunk_that_is_not_embedded_yet_counts_as_a_good_candidate_of_its_words() -> None:
+    known = [Candidate(number, number, 0, bm25=2.0, cosine=number / 10, match=number / 10) for number in range(1, 6)]
+    pending = Candidate(9, 9, 0, bm25=2.0, cosine=None)
+    ranked = {each.drawer: each for each in rank([*known, pending], HYBRID, possible=10.0)}
+    assert ranked[9].score == ranked[4].score
+    assert ranked[9].semantic is None
+    better = replace(pending, bm25=8.0)
+    assert drawers(*known, better)[0] == 9
+    assert rank([pending], HYBRID, possible=10.0)[0].score == pytest.approx(0.2)
