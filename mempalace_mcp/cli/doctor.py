@@ -265,8 +265,13 @@ def _check_embeddings(context: DoctorContext, found: Inspection) -> Iterator[Iss
         passages = output.count(found.pending, "passage")
         message = f"{passages} can be found by words only, and no process computes their vectors"
         yield Issue(EMBEDDINGS_PENDING, message, partial(_rebuild, context))
-    if found.stamp is not None and (advice := ask(context.directory / DATABASE_FILE, model_advice.reason_to_move)):
-        yield Issue(OTHER_LANGUAGES, advice)
+    if found.stamp is not None:
+        setting = context.settings.model
+        advice = ask(
+            context.directory / DATABASE_FILE, lambda connection: model_advice.reason_to_move(connection, setting)
+        )
+        if advice is not None:
+            yield Issue(OTHER_LANGUAGES, advice)
 
 
 def _check_tokens(context: DoctorContext, found: Inspection) -> Iterator[Issue]:

@@ -71,7 +71,7 @@ def run_import(settings: Settings, request: ImportRequest, as_json: bool) -> int
 def advice_of(app: App) -> str | None:
     """What speaks for another model, now that there are texts, and what to do; None if nothing does."""
     with app.database.read() as connection:
-        return model_advice(connection)
+        return model_advice(connection, app.settings.model)
 
 
 def import_quietly(settings: Settings, sources: Sequence[tuple[Path, str | None]]) -> dict[str, Any]:

@@ -328,7 +328,9 @@ def describe(
 ) -> dict[str, Any]:
     """JSON-safe."""
     palace = {"path": str(settings.palace), "timezone": settings.zone.name}
-    return describe_process(settings, stores, report) | {"palace": palace | _palace_status(stores, sizes, connection)}
+    return describe_process(settings, stores, report) | {
+        "palace": palace | _palace_status(settings, stores, sizes, connection)
+    }
 
 
 def describe_process(settings: Settings, stores: Stores, report: HealthReport) -> dict[str, Any]:
@@ -344,7 +346,9 @@ def describe_process(settings: Settings, stores: Stores, report: HealthReport) -
     }
 
 
-def _palace_status(stores: Stores, sizes: DatabaseStatistics, connection: Connection) -> dict[str, Any]:
+def _palace_status(
+    settings: Settings, stores: Stores, sizes: DatabaseStatistics, connection: Connection
+) -> dict[str, Any]:
     rooms = stores.drawers.taxonomy(connection, None)
     graph = stores.graph.statistics(connection, stores.now())
     stamp, move = stores.drawers.model_stamp(connection), move_progress(connection)
@@ -356,7 +360,7 @@ def _palace_status(stores: Stores, sizes: DatabaseStatistics, connection: Connec
         "entities": graph.entities,
         "pending": stores.drawers.pending_count(connection),
         "model": None if stamp is None else f"{stamp.name} ({stamp.quantization})",
-        "advice": model_advice(connection),
+        "advice": model_advice(connection, settings.model),
         "moving": None if move is None else {"model": move.stamp.name, "done": move.done, "total": move.total},
         "database_bytes": sizes.database_bytes,
         "wal_bytes": sizes.log_bytes,

@@ -45,6 +45,20 @@ def test_english_texts_need_nothing_else(tmp_path: Path) -> None:
     assert run_json("doctor", "--palace", palace)["findings"] == []
 
 
+def test_who_sets_the_other_model_for_a_palace_that_is_there_is_told_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    palace = tmp_path / "palace"
+    run("import", write_notes(tmp_path / "notes", "en", 5), "--palace", palace)
+    monkeypatch.setenv("PALACE_MODEL", "multilingual")
+    told = run("status", "--palace", palace)
+    assert "PALACE_MODEL is multilingual, but the palace was made with minilm" in told
+    assert f"Run `{COMMAND}`" in told
+    assert run_json("doctor", "--palace", palace)["findings"][0]["remedy"].startswith(f"Run `{COMMAND}`")
+    run("reindex", "--model", "multilingual", "--palace", palace)
+    assert run_json("status", "--palace", palace)["palace"]["advice"] is None
+
+
 def test_it_is_not_offered_to_a_palace_that_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PALACE_MODEL", "multilingual")
     assert COMMAND not in run("import", write_notes(tmp_path / "notes", "ru", 12), "--palace", tmp_path / "palace")
