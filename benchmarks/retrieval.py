@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from benchmarks.conversations import Conversation, Text, read_conversations
 from benchmarks.implicit import read_implicit
+from benchmarks.recall_plot import draw
 from benchmarks.remembered import RememberingModel, remembering
 from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.embedding.background import BackgroundEmbedder
@@ -64,7 +65,6 @@ VARIANTS: dict[str, Weights] = {
     "+ words squared": _SQUARED,
     "+ what is said around": replace(_SQUARED, part=0.5),
     "+ token match": BASE,
-    "token match, alone": replace(BASE, part=0.0),
 }
 """The rankings that are compared, by name; the first is the one that the others are compared with."""
 
@@ -226,6 +226,7 @@ def main() -> None:
     parser.add_argument("--conversations", default="", help="ask only those of these numbers, for example 0,1")
     parser.add_argument("--protocols", default=",".join(each.name for each in PROTOCOLS))
     parser.add_argument("--variants", default=next(iter(VARIANTS)), help=f"or all: {', '.join(VARIANTS)}")
+    parser.add_argument("--plot", type=Path, help="draw the recall of the variants into this file, as SVG")
     parser.add_argument("--each", action="store_true", help="tell the recall of each conversation too")
     options = parser.parse_args()
     numbers = {int(number) for number in options.conversations.split(",") if number}
@@ -236,13 +237,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         cache = (options.cache or Path(scratch)) / digest
         cache.mkdir(parents=True, exist_ok=True)
+        panels: dict[str, dict[str, list[float]]] = {}
         for protocol in protocols:
             texts, asked = everything, numbers
             if protocol is IMPLICIT:
                 texts, asked = [*everything, read_implicit()], {len(everything)}
             results = compare(cache, protocol, texts, asked, variants)
+            panels[protocol.name] = {
+                name: [100 * share for share in each.shares.mean(axis=0)] for name, each in results.items()
+            }
             if options.each:
                 print("\n".join(by_conversation(results[variants[-1]])))
+        if options.plot:
+            options.plot.write_text(draw(panels, CUTOFFS), encoding="utf-8")
 
 
 if __name__ == "__main__":
