@@ -356,8 +356,7 @@ class Palace(
     """
 
     def __init__(self, stores: Stores, chunk_embedder: ChunkEmbedder) -> None:
-        self._stores = stores
-        self._chunk_embedder = chunk_embedder
+        SearchOperations.__init__(self, stores, chunk_embedder)  # the only part that keeps more than the stores
 
     def import_paths(self, paths: Sequence[Path], **options: Unpack[ImportOptions]) -> Iterator[ImportStep]:
         """File what the paths hold, step by step, as `ImportOperations.import_paths` says."""
