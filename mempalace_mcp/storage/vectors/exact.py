@@ -354,10 +354,13 @@ class ExactIndex:
             self._read_log(connection, snapshot, live=True)
             self._skipped = log.count_after(connection, self.after) - self._metadata.count
 
-    def catch_up(self, connection: Connection, snapshot: Snapshot) -> None:
-        """Load the changes up to a snapshot."""
+    def catch_up(self, connection: Connection, snapshot: Snapshot) -> bool:
+        """Load the changes up to a snapshot; False if it is older than what the matrix can serve."""
         with self._lock:
+            if snapshot.seq < self.since:
+                return False
             self._catch_up(connection, snapshot)
+            return True
 
     def scores(
         self, connection: Connection, snapshot: Snapshot, query: Vectors, row_filter: RowFilter, after: int
@@ -422,13 +425,17 @@ class ExactIndex:
 
     def _read_log(self, connection: Connection, snapshot: Snapshot, *, live: bool) -> None:
         if snapshot.position > self._position:
+            missing = snapshot.position - self._position
             for fields, vectors in log.rows_after(connection, self._position, live=live):
                 if vectors.shape[1] != self._matrix.dimension:
                     raise PalaceCorrupt("the palace holds vectors of different lengths", hint=log.REINDEX)
                 self._matrix.extend(self._metadata.count, vectors)
                 self._metadata.append(fields)
                 self._position = int(fields[0, -1])
+                missing -= fields.shape[1]
             self._position = snapshot.position
+            if missing:  # vectors that came and went in between, which an older snapshot may see
+                self.since = snapshot.seq
 
     def _apply_changes(self, connection: Connection, snapshot: Snapshot) -> None:
         changes = log.changes_after(connection, self._seq)

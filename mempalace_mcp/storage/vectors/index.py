@@ -246,12 +246,11 @@ class VectorIndex:
                 if exact is None or not exact.covers(snapshot, after):
                     exact = self._load(connection, snapshot, after)
                     self._replace_exact(exact)
-        if snapshot.seq < exact.since:
-            older = self._load(connection, snapshot, after)
-            older.close()
-            return older
-        exact.catch_up(connection, snapshot)
-        return exact
+        if exact.catch_up(connection, snapshot):
+            return exact
+        older = self._load(connection, snapshot, after)
+        older.close()
+        return older
 
     def _load(self, connection: Connection, snapshot: Snapshot, after: int) -> ExactIndex:
         exact = ExactIndex(self._directory, snapshot, after)

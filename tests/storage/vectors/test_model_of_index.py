@@ -180,3 +180,17 @@ TestPalace = Palace.TestCase
 TestPalace.settings = of_examples(20)
 TestPalaceWithChroma = PalaceWithChroma.TestCase
 TestPalaceWithChroma.settings = of_examples(4)
+
+
+def test_an_earlier_reader_finds_what_came_and_went_between_two_searches() -> None:
+    palace = Palace()
+    try:
+        palace.fill(advance=False)
+        palace.ask(seed=1, limit=5, drawer_filter=DrawerFilter())
+        palace.reindex(seed=303)
+        palace.keep_a_snapshot()
+        palace.reindex(seed=1901)
+        palace.ask(seed=2, limit=5, drawer_filter=DrawerFilter())
+        palace.ask_earlier(seed=3, limit=5, drawer_filter=DrawerFilter(wing="work"))
+    finally:
+        palace.teardown()
