@@ -128,9 +128,9 @@ class CandidatePools:
         stores = self._stores
         if prepared.vector is None or prepared.mode is not SearchMode.HYBRID or prepared.asked.times.are_all:
             return pool
-        best = sort_by_relevance(pool.candidates, prepared.mode, pool.weighed.possible, stores.weights)
-        parts = Parts({})
-        if stores.weights.part:
+        best, parts = pool.candidates, Parts({})
+        if stores.weights.part and any(row.source_file is not None for row in pool.rows.values()):
+            best = sort_by_relevance(pool.candidates, prepared.mode, pool.weighed.possible, stores.weights)
             parts = read_parts(connection, [pool.rows[each.chunk] for each in best], prepared.filter)
         others = [chunk for chunk in parts.chunks if chunk not in pool.rows]
         matches = self._matches(connection, prepared.tokens, best, parts.around, pool.fresh)

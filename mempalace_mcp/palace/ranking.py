@@ -118,7 +118,7 @@ def rank(
 
 def explain(candidate: Candidate, score: float, formula: Formula) -> dict[str, float]:
     """What makes up a score, by its source; the values add up to it."""
-    parts = formula.shares(candidate)
+    parts = dict(zip(("words", "meaning", "match"), formula.shares(candidate), strict=True))
     parts["around"] = formula.relevance(candidate) - sum(parts.values())
     parts["date"] = candidate.timely
     parts["identifier"] = formula.bonus(candidate)
@@ -175,23 +175,23 @@ class Formula:
 
     def blend(self, signals: Signals | Candidate) -> float:
         """The signals as one number."""
-        return sum(self.shares(signals).values())
+        return sum(self.shares(signals))
 
-    def shares(self, signals: Signals | Candidate) -> dict[str, float]:
-        """What each of the signals adds to the score; by words alone if no candidate has a vector."""
+    def shares(self, signals: Signals | Candidate) -> tuple[float, float, float]:
+        """What words, meaning and match add to the score; by words alone if no candidate has a vector."""
         words, weights = self.words(signals), self.weights
         cosine, match = signals.cosine, signals.match
         if self.mode is SearchMode.SEMANTIC and cosine is not None:
-            return {"meaning": cosine}
+            return 0.0, cosine, 0.0
         if cosine is None:
             cosine, match = self.usual_cosine, self.usual_match
         if self.mode is not SearchMode.HYBRID or cosine is None:
-            return {"words": words}
+            return words, 0.0, 0.0
         counted = words**weights.power
         if match is None:
             alone = weights.words_alone
-            return {"words": alone * counted, "meaning": (1 - alone) * cosine}
-        return {"words": weights.words * counted, "meaning": weights.meaning * cosine, "match": weights.match * match}
+            return alone * counted, (1 - alone) * cosine, 0.0
+        return weights.words * counted, weights.meaning * cosine, weights.match * match
 
     def bonus(self, candidate: Candidate) -> float:
         """What an identifier of the question adds."""
