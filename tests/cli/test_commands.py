@@ -146,7 +146,7 @@ def test_an_interrupted_import_keeps_what_is_done(tmp_path: Path) -> None:
 
 
 def test_searching(palace: Path) -> None:
-    shown = perform("search", "why are people signed out?", "--palace", palace, "--limit", "1")
+    shown = perform("search", "why do people get signed out all the time?", "--palace", palace, "--limit", "1")
     assert shown.startswith("1. harbour / sessions")
     found = perform_json("search", "rel-2026-05-17-b", "--palace", palace, "--mode", "keyword")
     assert "rel-2026-05-17-b" in found["results"][0]["passage"]
