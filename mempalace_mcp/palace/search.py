@@ -193,9 +193,10 @@ class SearchOperations:
     def _ranked(self, pool: Pool, prepared: PreparedQuery) -> tuple[list[Ranked], int]:
         """The drawers of a pool, best first, and how many of them a wider pool would not change."""
         ranked = rank(pool.candidates, prepared.mode, pool.weighed.possible, self._stores.weights)
-        if not prepared.asked.times.are_all:  # what was said then is asked for, whatever came after
-            ranked = yield_to_successors(ranked, pool.successors)
-        ranked = prepared.asked.order(ranked)
+        # A drawer of the time that the question names is what is asked for, whatever came after.
+        asked_for = {each.drawer for each in pool.candidates if each.timely > 0 or prepared.asked.times.are_all}
+        successors = {old: new for old, new in pool.successors.items() if old not in asked_for}
+        ranked = prepared.asked.order(yield_to_successors(ranked, successors))
         if prepared.filter.source_file is not None:
             return ranked, len(ranked)
         return spread(ranked, {chunk: row.source_file for chunk, row in pool.rows.items()})

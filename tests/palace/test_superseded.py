@@ -216,3 +216,16 @@ def test_who_is_limited_to_wings_neither_sees_nor_makes_links_beyond_them(tmp_pa
                 refuse()
             assert "wing" not in str(caught.value)
         assert mine.list_drawers().total == 2
+
+
+@pytest.mark.parametrize("question", ["what was the rent in March", "rent in March 2026", "on 2 March 2026, the rent?"])
+def test_what_was_said_then_is_asked_for_whatever_came_after(tmp_path: Path, question: str) -> None:
+    with opened(tmp_path) as app:
+        old = app.palace.add_drawer("w", "r", "Our rent is 900 euros.", occurred_at="2026-03-02").drawer_id
+        new = app.palace.add_drawer(
+            "w", "r", "Our rent is 980 euros.", occurred_at="2026-09-02", supersedes=[old]
+        ).drawer_id
+        app.wait_until_indexed()
+        assert order(app.palace, question, now="2026-11-29")[:2] == [old, new]
+        assert order(app.palace, "what is the rent", now="2026-11-29")[:2] == [new, old]
+        assert mark_of(app.palace, old) == new
