@@ -193,9 +193,13 @@ class SearchOperations:
     def _ranked(self, pool: Pool, prepared: PreparedQuery) -> tuple[list[Ranked], int]:
         """The drawers of a pool, best first, and how many of them a wider pool would not change."""
         ranked = rank(pool.candidates, prepared.mode, pool.weighed.possible, self._stores.weights)
-        # A drawer of the time that the question names is what is asked for, whatever came after.
-        asked_for = {each.drawer for each in pool.candidates if each.timely > 0 or prepared.asked.times.are_all}
-        successors = {old: new for old, new in pool.successors.items() if old not in asked_for}
+        # A drawer of the time that the question names is what is asked for, if its successor is of another time.
+        of_then = {each.drawer for each in pool.candidates if each.timely > 0}
+        successors = {
+            old: new
+            for old, new in pool.successors.items()
+            if not prepared.asked.times.are_all and (old not in of_then or new in of_then)
+        }
         ranked = prepared.asked.order(yield_to_successors(ranked, successors))
         if prepared.filter.source_file is not None:
             return ranked, len(ranked)
