@@ -436,10 +436,10 @@ class SearchMode(StrEnum):
 class Hit:
     """One drawer found, its best passage, which begins at the character `start`, and its scores.
 
-    `semantic` is the cosine of the passage to the query, `lexical` the share of what the query could earn by its words;
-    None where that side did not take part. `confidence` is about how often a hit of such a score is right.
-    `explanation` has what makes up the score, if it was asked for. `copies` are the ids of near copies that are not
-    shown.
+    The scores are those of the chunk in the passage: `semantic` is its cosine to the query, `lexical` the share of what
+    the query could earn by its words; None where that side did not take part. `confidence` is about how often a hit of
+    such a score is right. `explanation` has what makes up the score, if it was asked for. `copies` are the ids of near
+    copies that are not shown.
     """
 
     drawer: Drawer

@@ -32,15 +32,14 @@ _COSTLY_CHARACTER = re.compile("[^\0-\u036f\u2000-\u206f]")
 _LONGEST_CLUSTER = 32
 
 _TURN = r"> |[-*+•] |\d{1,3}[.)] |[^\W\d_][\w .'’-]{0,39}: "
-_BOUNDARIES = (
-    re.compile(r"^(?=#{1,6} )", re.MULTILINE),
-    re.compile(r"\n[ \t]{0,8}\r?\n"),
-    re.compile(rf"^(?={_TURN})", re.MULTILINE),
-    re.compile(r"[.!?…][\"'”’)\]]{0,3}\s|[。！？｡][」』”’）]{0,3}"),
-    re.compile(r"\n"),
-    re.compile(r"\s"),
-)
-"""Best first: heading, paragraph, turn or list item, sentence, line, word. A cut is at the end of the match."""
+HEADING = re.compile(r"^(?=#{1,6} )", re.MULTILINE)
+PARAGRAPH = re.compile(r"\n[ \t]{0,8}\r?\n")
+TURN = re.compile(rf"^(?={_TURN})", re.MULTILINE)
+"""Or an item of a list."""
+SENTENCE = re.compile(r"[.!?…][\"'”’)\]]{0,3}\s|[。！？｡][」』”’）]{0,3}")
+LINE = re.compile(r"\n")
+_BOUNDARIES = (HEADING, PARAGRAPH, TURN, SENTENCE, LINE, re.compile(r"\s"))
+"""Best first; the last one is a word's. A cut is at the end of the match."""
 
 _FENCE = re.compile(r"^[ \t]{0,12}(`{3,}|~{3,})([^\n]*)", re.MULTILINE)
 _NOT_BLANK = re.compile(r"\S")
@@ -87,9 +86,14 @@ def fenced_blocks(content: str) -> Iterator[Span]:
 def between_characters(content: str, position: int) -> int:
     """The first position from here on that splits neither a combining sequence nor CR LF, if there is one nearby."""
     for candidate in range(position, min(position + _LONGEST_CLUSTER, len(content))):
-        if not _splits_character(content, candidate):
+        if not splits_character(content, candidate):
             return candidate
     return position
+
+
+def cost_of(text: str) -> int:
+    """The units of a text."""
+    return _cumulative_cost(text)[-1]
 
 
 class _Splitter:
@@ -142,7 +146,7 @@ class _Splitter:
     def _may_cut(self, position: int, in_blocks: bool) -> bool:
         if not in_blocks and self._block_around(position):
             return False
-        return not _splits_character(self._content, position)
+        return not splits_character(self._content, position)
 
     def _block_around(self, position: int) -> Span | None:
         """The fenced block, of those to be kept whole, that a cut here would split."""
@@ -171,7 +175,7 @@ def _cumulative_cost(content: str) -> Sequence[int]:
     return array("L", accumulate(costs, initial=0))
 
 
-def _splits_character(content: str, position: int) -> bool:
+def splits_character(content: str, position: int) -> bool:
     """True if a cut here would split a character from its marks, an emoji sequence, a surrogate pair, or CR LF."""
     if not 0 < position < len(content):
         return False

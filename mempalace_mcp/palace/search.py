@@ -14,12 +14,22 @@ from typing import ParamSpec, TypeVar
 
 from mempalace_mcp.core import text
 from mempalace_mcp.core.errors import ModelMismatch, ModelMoved
-from mempalace_mcp.core.model import Drawer, DrawerFilter, Duplicate, DuplicateReport, Hit, SearchMode, SearchResult
+from mempalace_mcp.core.model import (
+    Drawer,
+    DrawerFilter,
+    Duplicate,
+    DuplicateReport,
+    Hit,
+    SearchMode,
+    SearchResult,
+    Span,
+)
 from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.candidate_pool import CandidatePools, Pool
 from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
 from mempalace_mcp.palace.confidence import Scale, confidence_of
 from mempalace_mcp.palace.folding import fold
+from mempalace_mcp.palace.passages import passage_around
 from mempalace_mcp.palace.prepared_query import PreparedQuery, QueryPreparation
 from mempalace_mcp.palace.ranking import Ranked, explain, formula_of, rank, spread
 from mempalace_mcp.palace.stores import Stores
@@ -36,6 +46,8 @@ POOL = 50
 WIDER_POOL = 500
 DUPLICATE_POOL = 20
 MIN_TOKENS = 16
+WIDER_TOKENS = 8000
+"""Without `max_tokens`, hits have more than their chunks as long as all passages together cost no more than this."""
 MAX_TOKENS = 100_000
 
 
@@ -103,7 +115,7 @@ class SearchOperations:
         hits = [hit for hit in found if min_score is None or hit.score >= min_score]
         kept = hits if max_tokens is None else _fit(hits, max_tokens)
         return SearchResult(
-            hits=kept,
+            hits=_widened(kept, WIDER_TOKENS if max_tokens is None else max_tokens),
             mode=prepared.mode,
             degraded=degraded,
             pending=pending,
@@ -241,3 +253,18 @@ def _fit(hits: list[Hit], tokens: int) -> list[Hit]:
         kept.append(hit)
         tokens -= cost
     return kept
+
+
+def _widened(hits: Sequence[Hit], tokens: int) -> list[Hit]:
+    """The hits with more than their chunks, the best first, as long as all passages fit into so many tokens."""
+    left = tokens - sum(estimate_tokens(hit.passage) for hit in hits)
+    widened: list[Hit] = []
+    for hit in hits:
+        content = hit.drawer.content
+        span = passage_around(content, Span(hit.start, hit.start + len(hit.passage)))
+        passage = content[span.start : span.stop]
+        cost = estimate_tokens(passage) - estimate_tokens(hit.passage)
+        fits = cost <= left
+        widened.append(replace(hit, passage=passage, start=span.start) if fits else hit)
+        left -= cost if fits else 0
+    return widened

@@ -201,4 +201,22 @@ def test_a_passage_says_where_it_stands_in_the_whole(client: Client) -> None:
     assert part["content"].startswith(hit["passage"])
     (cut,) = client.call("search", query="walrus", limit=1, max_tokens=16)["results"]
     assert len(cut["passage"]) < len(hit["passage"])
-    assert (cut["characters"], cut["offset"]) == (len(content), hit["offset"])
+    assert cut["characters"] == len(content)
+    assert content[cut["offset"] :].startswith(cut["passage"])
+
+
+def test_a_passage_holds_the_whole_paragraph_if_max_tokens_allows(client: Client) -> None:
+    filler = " ".join(f"Crate {number} is on the quay since the storm." for number in range(22))
+    paragraph = f"{filler} The captain's name is Wilhelmina Oduya."
+    content = "The harbour has two cranes. " * 30 + "\n\n" + paragraph
+    client.add(content=content)
+    client.settle()
+    (hit,) = client.call("search", query="captain Wilhelmina Oduya", limit=1)["results"]
+    assert hit["passage"] == paragraph
+    assert hit["offset"] == content.index(paragraph)
+    answer = client.call("search", query="captain Wilhelmina Oduya", limit=1, max_tokens=270)
+    (narrow,) = answer["results"]
+    assert len(narrow["passage"]) < len(paragraph)
+    assert "Wilhelmina Oduya" in narrow["passage"]
+    assert content[narrow["offset"] :].startswith(narrow["passage"])
+    assert answer["truncated"] is False
