@@ -29,6 +29,9 @@ from mempalace_mcp.storage.word_table import WordsUnreadable
 
 Vector = NDArray[np.float32]
 
+LEADING = 20
+"""Candidates whose neighbours are proposed too; 20 to 40 rank alike."""
+
 NO_MATCHES = Weighed({}, Holders())
 
 
@@ -116,10 +119,7 @@ class CandidatePools:
         rows += joined
         if prepared.vector is not None:
             cosines |= index.cosines(connection, prepared.vector, [row.chunk for row in joined])
-        candidates = _candidates(rows, lexical.weighed, cosines)
-        if prepared.asked.cares:
-            days = self._days(connection, rows)
-            candidates = [prepared.asked.weigh(each, days.get(each.drawer, each.when)) for each in candidates]
+        candidates = self._dated(connection, prepared, rows, _candidates(rows, lexical.weighed, cosines))
         degraded = "; ".join(filter(None, (prepared.degraded, lexical.degraded))) or None
         return Pool(candidates, {row.chunk: row for row in rows}, is_cut, degraded, lexical.weighed, successors, fresh)
 
@@ -131,6 +131,8 @@ class CandidatePools:
         best, parts = pool.candidates, Parts({})
         if stores.weights.part and any(row.source_file is not None for row in pool.rows.values()):
             best = sort_by_relevance(pool.candidates, prepared.mode, pool.weighed.possible, stores.weights)
+            pool = self._with_beside(connection, prepared, replace(pool, candidates=best))
+            best = pool.candidates
             parts = read_parts(connection, [pool.rows[each.chunk] for each in best], prepared.filter)
         others = [chunk for chunk in parts.chunks if chunk not in pool.rows]
         matches = self._matches(connection, prepared.tokens, best, parts.around, pool.fresh)
@@ -148,6 +150,29 @@ class CandidatePools:
             for each in best
         ]
         return replace(pool, candidates=candidates)
+
+    def _with_beside(self, connection: Connection, prepared: PreparedQuery, pool: Pool) -> Pool:
+        """The pool, first of all with what stands right beside its best candidates: the answer to a question that a
+        turn asks may share nothing with it. Superseded drawers and those without a vector are not proposed."""
+        best = [pool.rows[each.chunk] for each in pool.candidates[:LEADING]]
+        beside = read_parts(connection, best, prepared.filter, reach=1)
+        others = [chunk for chunk in beside.chunks if chunk not in pool.rows]
+        if prepared.vector is None or not others:
+            return pool
+        cosines = self._stores.index.cosines(connection, prepared.vector, others)
+        found = self._stores.drawers.chunk_rows(connection, list(cosines), prepared.filter)
+        rows = [row for row in found if row.superseded_by is None]
+        weighed = pool.weighed
+        if weighed is not NO_MATCHES:
+            further = self._stores.lexicon.weigh_more(connection, prepared.text, weighed, others)
+            weighed = replace(weighed, bm25={**further, **weighed.bm25})
+        candidates = self._dated(connection, prepared, rows, _candidates(rows, weighed, cosines))
+        return replace(
+            pool,
+            candidates=[*candidates, *pool.candidates],
+            rows={**pool.rows, **{row.chunk: row for row in rows}},
+            weighed=weighed,
+        )
 
     def _matches(
         self,
@@ -197,6 +222,15 @@ class CandidatePools:
                 found += [each.chunk for each in self._stores.index.nearest(connection, prepared.vector, size, within)]
             found += self._lexical(connection, replace(prepared, filter=within), size, ()).weighed.bm25
         return found
+
+    def _dated(
+        self, connection: Connection, prepared: PreparedQuery, rows: Sequence[ChunkRow], candidates: list[Candidate]
+    ) -> list[Candidate]:
+        """The candidates with what they gain by the time that the question names."""
+        if not prepared.asked.cares:
+            return candidates
+        days = self._days(connection, rows)
+        return [prepared.asked.weigh(each, days.get(each.drawer, each.when)) for each in candidates]
 
     def _days(self, connection: Connection, rows: Sequence[ChunkRow]) -> dict[int, Instant]:
         """The days, by drawer, that the first lines of drawers without a date name."""

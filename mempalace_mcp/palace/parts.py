@@ -19,8 +19,8 @@ from mempalace_mcp.storage.queries import first_chunks, neighbours
 
 REACH = 2
 """Drawers on either side; 1 to 4 rank alike."""
-MOST = 40
-"""Candidates that are looked at, the best first."""
+MOST = 80
+"""Candidates that are looked at: up to 40 that stand beside others, then the best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,14 @@ class Parts:
         return Signals(sum(bm25.get(each, 0.0) for each in chunks), cosine, match)
 
 
-def read_parts(connection: Connection, rows: Sequence[ChunkRow], drawer_filter: DrawerFilter) -> Parts:
+def read_parts(
+    connection: Connection, rows: Sequence[ChunkRow], drawer_filter: DrawerFilter, reach: int = REACH
+) -> Parts:
     """The parts of the candidates among these chunks that stand in one, the first `MOST` of them."""
     sourced = [row for row in rows if row.source_file is not None][:MOST]
     if not sourced:
         return Parts({})
-    beside = neighbours(connection, [row.drawer for row in sourced], REACH)
+    beside = neighbours(connection, [row.drawer for row in sourced], reach)
     chunks = first_chunks(connection, list(set(chain.from_iterable(beside.values()))), drawer_filter)
     around = {}
     for row in sourced:

@@ -9,6 +9,7 @@ import pytest
 from mempalace_mcp.palace.access_control import limited
 from mempalace_mcp.palace.palace import Palace
 from mempalace_mcp.palace.parts import REACH, read_parts
+from mempalace_mcp.palace.search import POOL
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.storage.drawers import ChunkRow
 from tests.palace.support import opened
@@ -90,6 +91,18 @@ def test_an_answer_is_found_by_the_question_before_it(tmp_path: Path) -> None:
         assert app.indexer.wait_until_idle(30)
         found = [hit.drawer.content for hit in app.palace.search("who bought the bakery?", limit=3).hits]
         assert TALK[8] in found
+
+
+def test_what_stands_beside_a_candidate_is_one_too(tmp_path: Path) -> None:
+    with opened(tmp_path) as app:
+        file_turns(app, ("Rosa: Who bought the bakery at the weir?", "Emil: Hm, Kofi Mensah."), "talk.md")
+        for number in range(2 * POOL):
+            file_turns(app, (f"Rosa: I baked bread for {number} guests.",), f"{number}.md")
+        app.palace.add_drawer("talk", "river", "Emil: Hm, Kofi Annan.")
+        assert app.indexer.wait_until_idle(60)
+        found = [hit.drawer.content for hit in app.palace.search("who bought the bakery at the weir?", limit=5).hits]
+        assert "Emil: Hm, Kofi Mensah." in found
+        assert "Emil: Hm, Kofi Annan." not in found
 
 
 def test_what_a_caller_may_not_see_says_nothing_about_what_it_may(tmp_path: Path) -> None:
