@@ -6,7 +6,7 @@ import re
 from datetime import date, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from mempalace_mcp.core import clock
@@ -260,9 +260,13 @@ def test_written_dates_are_read_back(day: date, shape: str, before: str) -> None
     assert read_day(line, UTC_ZONE) == clock.parse(day.isoformat(), "day")
 
 
+@example(date(1995, 1, 1), 1, "Pacific/Kiritimati")
 @given(DAYS, st.integers(1, 900), st.sampled_from(["Pacific/Kiritimati", "Europe/Berlin", "-12:00", "UTC"]))
 def test_days_are_those_of_the_zone(day: date, ago: int, zone_name: str) -> None:
     zone = read_zone(zone_name)
+    # Kiritimati crossed the date line: no clock there has shown the last day of 1994.
+    for each in (day, day - timedelta(days=ago)):
+        assume(clock.day_of(clock.from_datetime(zone.start_of(each)), zone) == each)
     now = clock.from_datetime(zone.start_of(day)) + 12 * 3600 * clock.SECOND
     (period,) = read_times(f"{ago} days ago", now, zone).periods
     assert clock.day_of(period.start, zone) == day - timedelta(days=ago)
@@ -289,3 +293,9 @@ def test_any_words_at_any_time_are_taken(words: list[str], now: int) -> None:
 def test_a_long_question_costs_little() -> None:
     for piece in ("2024 ", "may 3 and ", "1 ", "   ", "the last 3 days before ", "1/1/2024-"):
         assert len(read_times(piece * 10_000, NOW, UTC_ZONE).periods) < 10_000
+
+
+def test_a_day_that_was_skipped_was_at_no_time() -> None:
+    zone = read_zone("Pacific/Kiritimati")
+    now = clock.from_datetime(zone.start_of(date(1995, 1, 1)))
+    assert read_times("1 day ago", now, zone).periods == ()
