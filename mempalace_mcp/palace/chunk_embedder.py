@@ -25,7 +25,7 @@ Vector = NDArray[np.float32]
 
 NEWEST = 16
 """So many of the newest pending chunks a search embeds itself, if no more are pending."""
-FLOOD_SHARE = 6
+FLOOD_SHARE = 4
 """So many chunks it embeds if more are pending: each takes 4 ms of a processor. The indexer is at work on the rest."""
 _KEPT = 1024
 """Vectors that searches have computed and the indexer has not stored yet."""
