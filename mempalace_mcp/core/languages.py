@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 _OTHER_SCRIPT = re.compile("[\u0400-\u04ff\u0600-\u06ff\u0e00-\u0e7f\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]")
 """Letters of Cyrillic, Arabic, Thai, Japanese, Chinese and Korean."""
@@ -31,9 +32,11 @@ _LANGUAGES_OF = {
 
 _LEAST_HITS = 2
 _LEAST_TEXTS = 3
+_REMEMBERED = 256
 ENGLISH = "en"
 
 
+@lru_cache(_REMEMBERED)  # `status` asks about the same texts again and again
 def is_foreign(text: str) -> bool | None:
     """Is a text in another language than English? None if that cannot be told, as for code, or in other scripts."""
     letters = len(_LETTER.findall(text))
