@@ -6,14 +6,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 
+from benchmarks.recall_plot import COLOURS, STYLE
+
 WIDTH, HEIGHT = 640, 340
 LEFT, RIGHT, TOP, BOTTOM = 60, 120, 40, 46
-COLOURS = ("#c2571a", "#2f6fb0", "#2e8b57")
-STYLE = """
-text { font-family: system-ui, sans-serif; font-size: 11px; fill: #1f2933; }
-.title { font-size: 12px; font-weight: 600; } .grid { stroke: #d5dbe1; }
-polyline { stroke-width: 1.5; fill: none; }
-"""
 
 Series = Mapping[str, Mapping[int, float]]
 """By name and number of rows, milliseconds."""
