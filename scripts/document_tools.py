@@ -86,7 +86,7 @@ MEANINGS = {
     "known_at": "what the palace believed then; a date means its end",
     "items": "texts to file",
     "max_tokens": "bounds the answer; in `search` the passages",
-    "now": "as of when the query means times as `last week`; by default, now",
+    "now": "as of when the query, `since` and `before` mean times as `last week`; by default, now",
     "offset": "characters to pass over, of all contents asked for; `next_offset` of the part before",
     "metadata": "any JSON object up to 16 KiB",
     "mode": "rank by both, by meaning alone, or by words alone",

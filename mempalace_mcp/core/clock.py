@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from enum import Enum
 from functools import lru_cache
@@ -249,6 +249,10 @@ class Calendar:
 
     zone: Zone = UTC_ZONE
     now: Callable[[], Instant] = now
+
+    def at(self, instant: Instant) -> Calendar:
+        """The same calendar, as somebody reads it at that instant."""
+        return replace(self, now=lambda: instant)
 
     def read(self, text: str, argument: str, edge: Edge = Edge.START) -> Instant:
         """As `parse`; also `now`, `today`, `yesterday` and `tomorrow`, which are dates but for the first.

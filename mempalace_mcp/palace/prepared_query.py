@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mempalace_mcp.core.clock import Calendar
 from mempalace_mcp.core.errors import EmbedderUnavailable, InvalidArgument, PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter, ModelStamp, SearchMode
 from mempalace_mcp.embedding.token_vectors import TokenVectors
-from mempalace_mcp.palace import arguments
 from mempalace_mcp.palace.confidence import Scale, scale_of
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.timeliness import NOTHING_ASKED, Asked
@@ -56,15 +56,16 @@ class QueryPreparation:
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
 
-    def prepare(self, query: str, mode: SearchMode, filter: DrawerFilter, now: str | None) -> PreparedQuery:
-        """A query to be run. Times that it names are meant as of `now`.
+    def prepare(self, query: str, mode: SearchMode, filter: DrawerFilter, calendar: Calendar) -> PreparedQuery:
+        """A query to be run. Times that it names are those of the calendar.
 
         Raises:
-            InvalidArgument: `now` is no time, or the model knows too few words of a query by meaning alone.
+            InvalidArgument: the model knows too few words of a query by meaning alone.
             EmbedderUnavailable: it is by meaning alone, and the model is not loaded.
         """
         meant = query if mode is SearchMode.KEYWORD else self._telling(query, filter)
-        asked = self._asked(query, mode, now)
+        # A search by meaning or by words alone looks at nothing else.
+        asked = Asked.read(query, calendar.now(), calendar.zone) if mode is SearchMode.HYBRID else NOTHING_ASKED
         return replace(self.embed(query, mode, filter, meant), asked=asked)
 
     def embed(self, query: str, mode: SearchMode, filter: DrawerFilter, meant: str) -> PreparedQuery:
@@ -87,14 +88,6 @@ class QueryPreparation:
                 raise
             return PreparedQuery(query, mode, filter, None, f"words only: {error.message}")
         return PreparedQuery(query, mode, filter, vector, None, embedder.stamp, tokens)
-
-    def _asked(self, query: str, mode: SearchMode, now: str | None) -> Asked:
-        """When what the query asks for happened. A search by meaning or by words alone looks at nothing else."""
-        calendar = self._stores.calendar
-        instant = arguments.read_instant(calendar, now, "now")
-        if mode is not SearchMode.HYBRID:
-            return NOTHING_ASKED
-        return Asked.read(query, calendar.now() if instant is None else instant, calendar.zone)
 
     def _telling(self, query: str, filter: DrawerFilter) -> str:
         """The query without words that most of the searched passages hold: they tell none of them from the others."""

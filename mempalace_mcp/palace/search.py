@@ -13,6 +13,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from mempalace_mcp.core import text
+from mempalace_mcp.core.clock import Calendar
 from mempalace_mcp.core.errors import ModelMismatch, ModelMoved
 from mempalace_mcp.core.model import (
     Drawer,
@@ -96,17 +97,19 @@ class SearchOperations:
     ) -> SearchResult:
         """The best drawers for a query, each with its best passage. `max_tokens` bounds all passages together.
 
-        Hits below `min_score` are left out. Times that the query names as `last week` are meant as of `now`.
+        Hits below `min_score` are left out. Times as `last week`, in the query and in `since` and `before`, are meant
+        as of `now`.
         """
         query = arguments.read_query(query)
-        drawer_filter = self._filter(wing, room, source_file, since, before)
+        calendar = self._calendar(now)
+        drawer_filter = self._filter(calendar, wing, room, source_file, since, before)
         arguments.read_limit(limit)
         if max_tokens is not None:
             arguments.read_limit(max_tokens, "max_tokens", MAX_TOKENS, MIN_TOKENS)
         if min_score is not None:
             arguments.read_share(min_score, "min_score", "0.2 leaves out what probably does not answer.")
         mode = SearchMode(mode)
-        prepared = self._queries.prepare(query, mode, drawer_filter, now)
+        prepared = self._queries.prepare(query, mode, drawer_filter, calendar)
         with self._stores.search_limiter.turn(), self._stores.reader.read() as connection:
             prepared = self._verified(connection, prepared)
             found, degraded = self._best_hits(connection, prepared, limit, explained=explain)
@@ -131,7 +134,7 @@ class SearchOperations:
         """Live drawers with the same content, or whose cosine with its beginning is at least `threshold`."""
         text.verify_content(content)
         arguments.read_share(threshold, "threshold", "0.9 finds near copies.")
-        drawer_filter = self._filter(wing, room, None, None, None)
+        drawer_filter = self._filter(self._stores.calendar, wing, room)
         spans = chunking.split(content)
         beginning = content[spans[0].start : spans[0].stop] if spans else ""
         mode = SearchMode.HYBRID if spans else SearchMode.KEYWORD
@@ -144,11 +147,13 @@ class SearchOperations:
         matches = [*same, *(match for match in similar if match.drawer.drawer_id not in known)]
         return DuplicateReport(matches, prepared.degraded)
 
-    def _filter(
-        self, wing: str | None, room: str | None, source_file: str | None, since: str | None, before: str | None
-    ) -> DrawerFilter:
-        drawer_filter = arguments.read_filter(self._stores.calendar, wing, room, source_file, since, before)
-        return replace(drawer_filter, within=self._stores.within)
+    def _calendar(self, now: str | None) -> Calendar:
+        """The palace's calendar as of `now`, or of the present."""
+        instant = arguments.read_instant(self._stores.calendar, now, "now")
+        return self._stores.calendar if instant is None else self._stores.calendar.at(instant)
+
+    def _filter(self, calendar: Calendar, *names: str | None) -> DrawerFilter:
+        return replace(arguments.read_filter(calendar, *names), within=self._stores.within)
 
     def _verified(self, connection: Connection, prepared: PreparedQuery) -> PreparedQuery:
         """The query without its vector if the palace has vectors of a model that this version does not have.

@@ -214,3 +214,26 @@ def test_what_is_not_understood_is_refused_by_name(tmp_path: Path, argument: str
         assert app.palace.list_drawers().total == 1
         with pytest.raises(InvalidArgument, match="now is not a date"):
             app.palace.search("kept", now=words)
+
+
+@pytest.mark.parametrize(
+    ("since", "before", "wanted"),
+    [
+        ("two days ago", None, ["29", "31"]),
+        ("today", None, ["31"]),
+        (None, "this week", []),
+        ("last month", "today", ["29"]),
+        ("now", None, []),
+    ],
+)
+def test_words_in_filters_are_meant_as_of_the_same_moment_as_the_question(
+    tmp_path: Path, since: str | None, before: str | None, wanted: list[str]
+) -> None:
+    # The clocks of Samoa went from the 29th of December 2011 to the 31st.
+    with opened(tmp_path, PALACE_TIMEZONE="Pacific/Apia") as app:
+        for day in ("2011-12-29", "2011-12-31"):
+            app.palace.add_drawer("w", "r", f"The pump was mended on {day[-2:]}.", occurred_at=day)
+        app.wait_until_indexed()
+        hits = app.palace.search("pump", since=since, before=before, now="2011-12-31T12:00").hits
+        found = sorted(hit.passage[-3:-1] for hit in hits)
+        assert found == wanted
