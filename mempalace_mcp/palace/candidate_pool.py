@@ -261,10 +261,10 @@ class CandidatePools:
         self, connection: Connection, prepared: PreparedQuery, promising: Sequence[int]
     ) -> Mapping[int, EmbeddedChunk]:
         """Chunks that were filed a moment ago and have no stored vector yet."""
-        if prepared.vector is None:
+        if prepared.vector is None or prepared.stamp is None:
             return {}
         try:
-            return self._chunk_embedder.embed_fresh(connection, prepared.filter, promising)
+            return self._chunk_embedder.embed_fresh(connection, prepared.filter, promising, prepared.stamp)
         except EmbedderUnavailable:  # it is being closed
             return {}
 

@@ -62,36 +62,30 @@ class ChunkEmbedder:
         return self._store(chunks, embedder, deadline) if chunks else 0
 
     def embed_fresh(
-        self, connection: Connection, filter: DrawerFilter, promising: Sequence[int]
+        self, connection: Connection, filter: DrawerFilter, promising: Sequence[int], stamp: ModelStamp
     ) -> Mapping[int, EmbeddedChunk]:
         """The vectors of interactive chunks that are pending: the newest that the filter leaves, and `promising` ones.
 
         They are not stored, which is the indexer's work, but kept for it and for the next search. When many are
-        pending, up to `FLOOD_SHARE` are computed: the newest, then promising ones in their order.
+        pending, up to `FLOOD_SHARE` are computed: the newest, then promising ones in their order. None is, if the
+        embedder is not of that model any more.
 
         Raises:
             EmbedderUnavailable: the model is not loaded.
         """
-        drawers = self._stores.drawers
+        embedder, drawers = self._stores.embedder.get(), self._stores.drawers
         pending = drawers.pending_counts(connection).interactive
-        if not pending:
+        if not pending or embedder.stamp != stamp:
             return {}
         newest = drawers.newest_pending(connection, filter, NEWEST)
         others = drawers.pending_among(connection, promising)
         half = FLOOD_SHARE // 2
         wanted = {chunk.chunk: chunk.text for chunk in (*newest[:half], *others, *newest[half:])}
-        return self._fresh_vectors(wanted, NEWEST if pending <= NEWEST else FLOOD_SHARE)
-
-    def _fresh_vectors(self, wanted: Mapping[int, str], most: int) -> dict[int, EmbeddedChunk]:
-        """The vectors of chunks by number, as far as they are known; up to `most` others are computed."""
-        embedder = self._stores.embedder.get()
         with self._computing:  # searches that come together share the work
-            known = {chunk: self._kept.get((embedder.stamp, chunk)) for chunk in wanted}
-            missing = [chunk for chunk, embedded in known.items() if embedded is None][:most]
-            for chunk, embedded in zip(missing, _embed(embedder, [wanted[chunk] for chunk in missing]), strict=True):
-                self._kept.put((embedder.stamp, chunk), embedded)
-                known[chunk] = embedded
-        return {chunk: embedded for chunk, embedded in known.items() if embedded is not None}
+            found = self._embedded(embedder, wanted, NEWEST if pending <= NEWEST else FLOOD_SHARE)
+            for chunk, embedded in found.items():
+                self._kept.put((stamp, chunk), embedded)
+        return found
 
     def check_model(self, connection: Connection, stamp: ModelStamp) -> None:
         """Return if the palace has vectors of this model only, or none.
@@ -135,13 +129,9 @@ class ChunkEmbedder:
         return self._stores.writer.write(work, deadline)
 
     def _store(self, chunks: list[Chunk], embedder: Embedder, deadline: Deadline) -> int:
-        known = {chunk.chunk: self._kept.get((embedder.stamp, chunk.chunk)) for chunk in chunks}
-        missing = [chunk for chunk in chunks if known[chunk.chunk] is None]
-        for chunk, embedded in zip(missing, _embed(embedder, [chunk.text for chunk in missing]), strict=True):
-            known[chunk.chunk] = embedded
-        done = [(chunk, embedded) for chunk, embedded in known.items() if embedded is not None]
-        rows = [(chunk, embedded.vector.tobytes()) for chunk, embedded in done]
-        packed = [(chunk, embedded.tokens) for chunk, embedded in done if embedded.tokens is not None]
+        embedded = self._embedded(embedder, {chunk.chunk: chunk.text for chunk in chunks}, len(chunks))
+        rows = [(chunk, each.vector.tobytes()) for chunk, each in embedded.items()]
+        packed = [(chunk, each.tokens) for chunk, each in embedded.items() if each.tokens is not None]
         drawers = self._stores.drawers
 
         def work(tx: Transaction) -> int:
@@ -152,10 +142,13 @@ class ChunkEmbedder:
 
         return self._stores.writer.write(work, deadline)
 
-
-def _embed(embedder: Embedder, texts: Sequence[str]) -> list[EmbeddedChunk]:
-    vectors, tokens = embedder.embed_with_tokens(texts)
-    return [EmbeddedChunk(vector, packed) for vector, packed in zip(vectors, tokens, strict=True)]
+    def _embedded(self, embedder: Embedder, texts: Mapping[int, str], most: int) -> dict[int, EmbeddedChunk]:
+        """The chunks of these texts, by number, that a search has embedded; up to `most` others are embedded now."""
+        kept = {chunk: self._kept.get((embedder.stamp, chunk)) for chunk in texts}
+        found = {chunk: embedded for chunk, embedded in kept.items() if embedded is not None}
+        missing = [chunk for chunk in texts if chunk not in found][:most]
+        vectors, tokens = embedder.embed_with_tokens([texts[chunk] for chunk in missing])
+        return found | dict(zip(missing, map(EmbeddedChunk, vectors, tokens), strict=True))
 
 
 def _describe(stamp: ModelStamp) -> str:

@@ -13,9 +13,11 @@ import pytest
 
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import ModelMismatch
-from mempalace_mcp.core.model import ModelStamp, SearchMode
+from mempalace_mcp.core.model import DrawerFilter, ModelStamp, Priority, SearchMode
 from mempalace_mcp.embedding.models import MODELS
+from mempalace_mcp.palace.candidate_pool import CandidatePools
 from mempalace_mcp.palace.model_mover import ModelMover
+from mempalace_mcp.palace.prepared_query import QueryPreparation
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.storage.model_moves import begin_move, move_progress, other_vectors
 from tests.daemon.support import wait_for
@@ -242,3 +244,22 @@ def test_vectors_are_those_of_the_model(app: App) -> None:
     embedder = app.embedder.get()
     stored = np.array([np.frombuffer(blob, "<f4") for _, blob in rows])
     assert np.array_equal(stored, embedder.embed([content for content, _ in rows]))
+
+
+def test_a_search_of_before_the_switch_compares_no_vectors_of_two_models(tmp_path: Path) -> None:
+    with opened(tmp_path, started=False) as app:
+        app.embedder.start()
+        assert app.embedder.wait(SECONDS)
+        for room, content in NOTES:
+            app.palace.add_drawer("home", room, content)
+        app.chunk_embedder.embed_pending(len(NOTES), Priority.INTERACTIVE, Deadline())
+        app.palace.add_drawer("home", "new", "The spare key lies below a stone.")
+        prepared = QueryPreparation(app.stores).prepare(
+            "where is the key", SearchMode.HYBRID, DrawerFilter(), app.stores.calendar
+        )
+        with app.database.read() as connection:
+            app.embedder.offer(MULTILINGUAL.load())
+            app.embedder.follow(MULTILINGUAL.stamp)
+            pool = CandidatePools(app.stores, app.chunk_embedder).gather(connection, prepared, 50)
+        cosines = [each.cosine for each in pool.candidates]
+        assert (len(cosines), cosines.count(None)) == (len(NOTES) + 1, 1)
