@@ -6,12 +6,10 @@ import contextlib
 import errno
 import json
 import os
-import random
 import sqlite3
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +29,9 @@ from mempalace_mcp.core.errors import (
 )
 from mempalace_mcp.core.files import foreign_owner, permission_hint
 from mempalace_mcp.storage.connection import Dialect
-from mempalace_mcp.storage.transactions import Stamp, Transaction, Unit
+from mempalace_mcp.storage.group_commit import Outcome, run_units
+from mempalace_mcp.storage.reader_pool import PoolClosed, ReaderPool
+from mempalace_mcp.storage.transactions import Unit
 
 WAL_PAGES_PER_CHECKPOINT = 1000
 WAL_BYTES_KEPT = 64 * 1024 * 1024
@@ -198,6 +198,14 @@ class SqliteConnection(sqlite3.Connection):
         if self.in_transaction:
             self.execute("ROLLBACK")
 
+    def reset(self) -> bool:
+        """As `roll_back`; False if that fails."""
+        try:
+            self.roll_back()
+        except sqlite3.Error:
+            return False
+        return True
+
 
 def open_writer(path: Path) -> SqliteConnection:
     """A connection for writing, in WAL mode. It never waits by itself: the database retries until the deadline.
@@ -272,9 +280,9 @@ def code_of(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & _PRIMARY
 
 
-def is_passing(error: sqlite3.Error) -> bool:
+def is_passing(error: BaseException) -> bool:
     """Is another connection in the way, so that the same transaction may succeed later?"""
-    return code_of(error) in _PASSING
+    return isinstance(error, sqlite3.Error) and code_of(error) in _PASSING
 
 
 def explain(error: sqlite3.Error, path: Path) -> PalaceError:
@@ -318,38 +326,6 @@ def _is_full(directory: Path) -> bool:
     return False
 
 
-_FIRST_PAUSE_SECONDS = 0.001
-_LONGEST_PAUSE_SECONDS = 0.1
-
-
-class TransactionLost(Exception):
-    """Raised when SQLite has ended the transaction by itself, for example on a full disk."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The outcome of a unit. Its caller gets it only when the transaction is durable."""
-
-    unit: Unit[Any]
-    result: Any = None
-    error: BaseException | None = None
-
-
-class Backoff:
-    """Pauses between attempts: exponential with full jitter.
-
-    Formula: Marc Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
-    """
-
-    def __init__(self) -> None:
-        self._longest = _FIRST_PAUSE_SECONDS
-
-    def pause(self) -> None:
-        """Sleep before the next attempt."""
-        time.sleep(random.uniform(0, self._longest))
-        self._longest = min(2 * self._longest, _LONGEST_PAUSE_SECONDS)
-
-
 def commit_units(
     connection: SqliteConnection,
     units: Sequence[Unit[Any]],
@@ -367,7 +343,7 @@ def commit_units(
     connection.execute("BEGIN IMMEDIATE")
     try:
         verify(connection)
-        outcomes = _run(connection, units, now)
+        outcomes = run_units(connection, units, now, is_passing)
         connection.execute("COMMIT" if any(outcome.error is None for outcome in outcomes) else "ROLLBACK")
     except BaseException:  # nothing may stay begun
         connection.roll_back()
@@ -375,92 +351,13 @@ def commit_units(
     return outcomes
 
 
-def _run(connection: SqliteConnection, units: Sequence[Unit[Any]], now: Callable[[], Instant]) -> list[Outcome]:
-    """Run each of them, and save the last stamp of those that did not fail."""
-    run = _run_in_savepoint if len(units) > 1 else _run_alone
-    outcomes: list[Outcome] = []
-    last: Stamp | None = None
-    for unit in units:
-        transaction = Transaction(connection, now, last)
-        outcome = run(connection, unit, transaction)
-        outcomes.append(outcome)
-        if outcome.error is None:
-            last = transaction.last_stamp
-    if last is not None:
-        last.save(connection)
-    return outcomes
-
-
-def _run_alone(connection: SqliteConnection, unit: Unit[Any], transaction: Transaction) -> Outcome:
-    try:
-        outcome = Outcome(unit, result=unit.work(transaction))
-    except BaseException as error:  # noqa: BLE001 (every error is raised in the caller)
-        outcome = Outcome(unit, error=error)
-    connection.close_cursors()
-    _verify_transaction(connection, outcome.error)
-    return outcome
-
-
-def _run_in_savepoint(connection: SqliteConnection, unit: Unit[Any], transaction: Transaction) -> Outcome:
-    point = transaction.set_savepoint()
-    outcome = _run_alone(connection, unit, transaction)
-    if outcome.error is not None:
-        connection.execute(f"ROLLBACK TO {point}")
-    connection.execute(f"RELEASE {point}")
-    return outcome
-
-
-def _verify_transaction(connection: SqliteConnection, error: BaseException | None) -> None:
-    """Verify that the transaction is open: outside it the next statement would commit by itself."""
-    if not connection.in_transaction:
-        raise TransactionLost from error
-    if isinstance(error, sqlite3.Error) and is_passing(error):
-        raise error
-
-
-WAIT_SECONDS = 10.0
-"""How long a thread waits for a connection; longer means that one was never returned."""
-CLOSE_SECONDS = 5.0
-"""How long closing waits for active readers; others close their connection when they are done."""
-
-
-class PoolClosed(Exception):
-    """Raised when a connection is asked of a pool that is closed."""
-
-
-class ReaderPool:
-    """Opens connections when they are first needed and lends each to one thread at a time."""
+class SqliteReaders(ReaderPool[SqliteConnection]):
+    """The connections for reading, and one beside them for reads that must not wait."""
 
     def __init__(self, open_connection: Callable[[], SqliteConnection], limit: int) -> None:
-        self.limit = limit
-        self._open_connection = open_connection
-        self._idle: list[SqliteConnection] = []
-        self._lent = 0
-        self._closed = False
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        super().__init__(open_connection, limit)
         self._reserved: SqliteConnection | None = None
         self._reserving = threading.Lock()
-
-    @property
-    def lent(self) -> int:
-        """How many connections are in use."""
-        return self._lent
-
-    @contextlib.contextmanager
-    def lend(self) -> Iterator[SqliteConnection]:
-        """A connection for the length of a block; a transaction that is left open is rolled back.
-
-        Raises:
-            Busy: all of them have been in use for the whole waiting time.
-            PoolClosed: the pool is closed.
-            sqlite3.Error: no connection can be opened.
-        """
-        connection = self._take()
-        try:
-            yield connection
-        finally:
-            self._give_back(connection)
 
     @contextlib.contextmanager
     def reserved(self) -> Iterator[SqliteConnection]:
@@ -471,7 +368,7 @@ class ReaderPool:
             sqlite3.Error: it cannot be opened.
         """
         with self._reserving:
-            if self._closed:
+            if self.closed:
                 raise PoolClosed
             if self._reserved is None:
                 self._reserved = self._open_connection()
@@ -482,54 +379,9 @@ class ReaderPool:
                 self._reserved.close_cursors()
 
     def close(self) -> None:
-        """Refuse further readers, wait a little for active ones, close the rest. Idempotent."""
-        with self._lock:
-            self._closed = True
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._lent, CLOSE_SECONDS)
-            idle, self._idle = self._idle, []
+        """As the pool's, and close the other one."""
+        super().close()
         with self._reserving:
-            if self._reserved is not None:
-                idle.append(self._reserved)
-                self._reserved = None
-        for connection in idle:
-            connection.close()
-
-    def _take(self) -> SqliteConnection:
-        with self._lock:
-            if not self._is_free() and not self._changed.wait_for(self._is_free, WAIT_SECONDS):
-                raise Busy(f"all {self.limit} connections for reading are in use", hint="Try again.")
-            if self._closed:
-                raise PoolClosed
-            self._lent += 1
-            if self._idle:
-                return self._idle.pop()
-        try:
-            return self._open_connection()
-        except BaseException:  # the place in the pool must become free
-            with self._lock:
-                self._lent -= 1
-                self._changed.notify_all()
-            raise
-
-    def _is_free(self) -> bool:
-        return self._closed or self._lent < self.limit
-
-    def _give_back(self, connection: SqliteConnection) -> None:
-        usable = _rolled_back(connection)
-        with self._lock:
-            self._lent -= 1
-            keep = usable and not self._closed
-            if keep:
-                self._idle.append(connection)
-            self._changed.notify_all()
-        if not keep:
-            connection.close()
-
-
-def _rolled_back(connection: SqliteConnection) -> bool:
-    try:
-        connection.roll_back()
-    except sqlite3.Error:
-        return False
-    return True
+            reserved, self._reserved = self._reserved, None
+        if reserved is not None:
+            reserved.close()

@@ -28,14 +28,12 @@ from mempalace_mcp.core.files import create_directory, create_file
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.database import DatabaseStatistics, DataVersion, FileStatistics, PalaceDatabase
+from mempalace_mcp.storage.group_commit import Backoff, Outcome, TransactionLost
+from mempalace_mcp.storage.reader_pool import PoolClosed
 from mempalace_mcp.storage.sqlite import DATABASE_FILE
 from mempalace_mcp.storage.sqlite.backup import BackupReport, Progress, back_up
 from mempalace_mcp.storage.sqlite.connection import (
-    Backoff,
-    Outcome,
-    PoolClosed,
     SqliteConnection,
-    TransactionLost,
     commit_units,
     data_version,
     explain,

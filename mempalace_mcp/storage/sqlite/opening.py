@@ -25,11 +25,11 @@ from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import Busy, DeadlineExceeded, PalaceCorrupt, StorageError, StorageFull, StorageReadOnly
 from mempalace_mcp.core.files import permission_hint
 from mempalace_mcp.core.locks import FileLock
+from mempalace_mcp.storage.group_commit import Backoff
 from mempalace_mcp.storage.sqlite.connection import (
-    Backoff,
     Identity,
-    ReaderPool,
     SqliteConnection,
+    SqliteReaders,
     is_passing,
     is_there,
     log_of,
@@ -140,7 +140,7 @@ class Opened:
 
     path: Path
     writer: SqliteConnection | None
-    readers: ReaderPool
+    readers: SqliteReaders
     identity: Identity
     refusal: StorageError | None = None
 
@@ -223,7 +223,7 @@ def open_to_write(path: Path, steps: Sequence[Migration], readers: int, now: Ins
                 " ON CONFLICT DO NOTHING",
                 (secrets.token_hex(16), now, now),
             )
-        pool = ReaderPool(partial(open_reader, path), readers)
+        pool = SqliteReaders(partial(open_reader, path), readers)
         return Opened(path, writer, pool, Identity.of(path))
     except BaseException:  # a failed opening must leak no connection
         writer.close()
@@ -324,7 +324,7 @@ def open_to_read(path: Path, steps: Sequence[Migration], readers: int, refusal: 
             continue
         if version < len(steps):
             break
-        pool = ReaderPool(partial(open_reader, path, options), readers)
+        pool = SqliteReaders(partial(open_reader, path, options), readers)
         return Opened(path, None, pool, identity, refusal)
     raise refusal
 

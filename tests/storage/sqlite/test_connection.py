@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.storage.reader_pool import PoolClosed
 from mempalace_mcp.storage.sqlite.connection import (
     OLDEST_SQLITE,
-    PoolClosed,
-    ReaderPool,
     SqliteConnection,
+    SqliteReaders,
     open_reader,
     verify_sqlite,
 )
@@ -42,13 +42,13 @@ def opener(tmp_path: Path) -> Opener:
 
 
 @pytest.fixture
-def pool(opener: Opener) -> Iterator[ReaderPool]:
-    pool = ReaderPool(opener, 2)
+def pool(opener: Opener) -> Iterator[SqliteReaders]:
+    pool = SqliteReaders(opener, 2)
     yield pool
     pool.close()
 
 
-def test_connections_are_opened_when_needed_and_used_again(pool: ReaderPool, opener: Opener) -> None:
+def test_connections_are_opened_when_needed_and_used_again(pool: SqliteReaders, opener: Opener) -> None:
     for _ in range(3):
         with pool.lend():
             assert pool.lent == 1
@@ -59,7 +59,7 @@ def test_connections_are_opened_when_needed_and_used_again(pool: ReaderPool, ope
     assert pool.lent == 0
 
 
-def test_who_finds_none_waits_for_one(pool: ReaderPool, opener: Opener) -> None:
+def test_who_finds_none_waits_for_one(pool: SqliteReaders, opener: Opener) -> None:
     arrived = threading.Event()
 
     def borrow() -> None:
@@ -76,7 +76,7 @@ def test_who_finds_none_waits_for_one(pool: ReaderPool, opener: Opener) -> None:
     assert len(opener.opened) == 2
 
 
-def test_a_transaction_left_open_is_rolled_back(pool: ReaderPool) -> None:
+def test_a_transaction_left_open_is_rolled_back(pool: SqliteReaders) -> None:
     with pool.lend() as connection:
         connection.execute("BEGIN")
         assert connection.in_transaction
@@ -84,7 +84,7 @@ def test_a_transaction_left_open_is_rolled_back(pool: ReaderPool) -> None:
         assert not connection.in_transaction
 
 
-def test_a_connection_that_was_closed_is_replaced(pool: ReaderPool, opener: Opener) -> None:
+def test_a_connection_that_was_closed_is_replaced(pool: SqliteReaders, opener: Opener) -> None:
     with pool.lend() as connection:
         connection.close()
     with pool.lend() as connection:
@@ -92,7 +92,7 @@ def test_a_connection_that_was_closed_is_replaced(pool: ReaderPool, opener: Open
     assert len(opener.opened) == 2
 
 
-def test_a_connection_that_cannot_be_opened_costs_no_place(pool: ReaderPool, opener: Opener) -> None:
+def test_a_connection_that_cannot_be_opened_costs_no_place(pool: SqliteReaders, opener: Opener) -> None:
     opener.path.rename(opener.path.with_name("elsewhere.db"))
     for _ in range(3):
         with pytest.raises(sqlite3.OperationalError), pool.lend():
@@ -103,7 +103,7 @@ def test_a_connection_that_cannot_be_opened_costs_no_place(pool: ReaderPool, ope
         assert pool.lent == 2
 
 
-def test_a_closed_pool(pool: ReaderPool, opener: Opener) -> None:
+def test_a_closed_pool(pool: SqliteReaders, opener: Opener) -> None:
     with pool.lend():
         pass
     pool.close()
@@ -113,7 +113,7 @@ def test_a_closed_pool(pool: ReaderPool, opener: Opener) -> None:
         opener.opened[0].execute("SELECT 1")
 
 
-def test_closing_wakes_who_waits(pool: ReaderPool) -> None:
+def test_closing_wakes_who_waits(pool: SqliteReaders) -> None:
     outcome: list[str] = []
 
     def borrow() -> None:
