@@ -58,6 +58,10 @@ class Dialect(Protocol):
         """What stands behind IN for the values of an `array`."""
         return f"(SELECT value FROM {self.listed(parameter, 'members', kind)})"
 
+    def vector(self, embedding: bytes, /) -> Any:
+        """The value of a parameter that stands for a vector, given as little-endian float32. Read, it is that again."""
+        return embedding
+
     def position(self, text: str, part: str, /) -> str:
         """Where a part first occurs in a text, counted from 1; 0 if it does not."""
         ...

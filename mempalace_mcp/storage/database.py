@@ -76,8 +76,8 @@ class DatabaseFiles(Protocol):
         ...
 
 
-DataVersion = tuple[Connection, int]
-"""A connection, and a number that changes with every commit of another one. Only numbers of one connection compare."""
+DataVersion = tuple[object, int]
+"""What has counted, and a number that changes with every commit. Only numbers of the same origin compare."""
 
 
 class PalaceDatabase(Reader, Writer, GroupWriter, Protocol):

@@ -114,7 +114,7 @@ class ChunkLog:
         cursor = connection.executemany(
             "INSERT INTO vectors (chunk, embedding) SELECT :chunk, :vector"
             " WHERE EXISTS (SELECT 1 FROM chunks WHERE id = :chunk) ON CONFLICT (chunk) DO NOTHING",
-            [{"chunk": chunk, "vector": vector} for chunk, vector in vectors],
+            [{"chunk": chunk, "vector": connection.dialect.vector(vector)} for chunk, vector in vectors],
         )
         stored = cursor.rowcount
         store_token_vectors(tx, tokens)
@@ -211,7 +211,7 @@ def renew_vectors(tx: Transaction, drawers: Sequence[int]) -> None:
     ).fetchall()
     connection.executemany(
         "INSERT INTO vectors (chunk, embedding) VALUES (?, ?)",
-        [(chunk, embedding) for _, chunk, embedding in sorted(renewed)],
+        [(chunk, connection.dialect.vector(embedding)) for _, chunk, embedding in sorted(renewed)],
     )
 
 

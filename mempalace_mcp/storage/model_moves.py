@@ -94,7 +94,7 @@ def store_other_vectors(tx: Transaction, stamp: ModelStamp, vectors: Sequence[tu
     return tx.connection.executemany(
         "INSERT INTO other_vectors (chunk, embedding) SELECT :chunk, :vector"
         " WHERE EXISTS (SELECT 1 FROM chunks WHERE id = :chunk) ON CONFLICT (chunk) DO NOTHING",
-        [{"chunk": chunk, "vector": vector} for chunk, vector in vectors],
+        [{"chunk": chunk, "vector": tx.connection.dialect.vector(vector)} for chunk, vector in vectors],
     ).rowcount
 
 

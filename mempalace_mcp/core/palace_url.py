@@ -1,0 +1,86 @@
+"""The address of a palace that lies in PostgreSQL: `postgresql://user@host/database?schema=name`.
+
+Beside the parameters of libpq it has two of the palace: `schema`, the schema that holds the palace, and `prepare=no`,
+for a pooler that gives each transaction another connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+SCHEMES = ("postgresql", "postgres")
+DEFAULT_SCHEMA = "mempalace"
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_RESERVED = re.compile(r"pg_.*|information_schema|public")
+
+
+@dataclass(frozen=True, slots=True)
+class PalaceUrl:
+    """Where the palace is. `conninfo` is what libpq gets; it may hold a password and is never shown.
+
+    `prepares` is false where connections must not keep prepared statements.
+    """
+
+    conninfo: str = field(repr=False)
+    schema: str
+    prepares: bool
+    shown: str
+
+    @property
+    def key(self) -> str:
+        """The same for every address of this palace that names host, port, database and schema alike."""
+        return hashlib.sha256(self.shown.encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        return self.shown
+
+
+def is_url(text: str) -> bool:
+    """Is it meant as the address of a database, not as a path?"""
+    return text.strip().lower().partition("://")[0] in SCHEMES and "://" in text
+
+
+def read_url(text: str) -> PalaceUrl:
+    """Read an address. Errors do not show it, since it may hold a password.
+
+    Raises:
+        ValueError: it is not the address of a palace.
+    """
+    try:
+        parts = urlsplit(text.strip())
+        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        _ = parts.port if "," not in parts.netloc else None
+    except ValueError as error:
+        raise ValueError("must be postgresql://user@host:port/database?schema=name") from error
+    if parts.scheme.lower() not in SCHEMES:
+        raise ValueError("must begin with postgresql://")
+    schema = options.pop("schema", DEFAULT_SCHEMA)
+    if not _SCHEMA.fullmatch(schema) or _RESERVED.fullmatch(schema):
+        raise ValueError("schema must be a name of its own out of small letters, digits and _, not `public`")
+    prepare = options.pop("prepare", "yes")
+    if prepare not in ("yes", "no"):
+        raise ValueError("prepare must be yes or no")
+    if parts.fragment:
+        raise ValueError("must have no # in it; write %23 in a password")
+    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(options, quote_via=quote), ""))
+    return PalaceUrl(conninfo, schema, prepare == "yes", _shown(parts.netloc, parts.path, options, schema))
+
+
+def _shown(netloc: str, path: str, options: dict[str, str], schema: str) -> str:
+    """The address without user, password and settings."""
+    hosts = netloc.rpartition("@")[2]
+    if not hosts:
+        hosts = ",".join(
+            f"{host}:{port}" if port else host
+            for host, port in _pairs(options.get("host", ""), options.get("port", ""))
+        )
+    database = unquote(path.lstrip("/")) or options.get("dbname", "")
+    return f"postgresql://{hosts or 'localhost'}/{database}?schema={schema}"
+
+
+def _pairs(hosts: str, ports: str) -> list[tuple[str, str]]:
+    found, numbers = hosts.split(","), ports.split(",")
+    return [(host, numbers[place if len(numbers) > place else -1]) for place, host in enumerate(found)]

@@ -1,0 +1,418 @@
+"""The palace's database in PostgreSQL, used by any number of servers at once.
+
+The row of `state` is the palace's write lock: each transaction that writes takes it first and so sees everything that
+was committed before, and `seq` ascends in the order of commits. A reader sees one snapshot and waits for nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+
+from mempalace_mcp.core import clock
+from mempalace_mcp.core.call_context import Deadline
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.errors import Busy, DeadlineExceeded, PalaceError, StorageError
+from mempalace_mcp.core.palace_url import PalaceUrl
+from mempalace_mcp.storage.connection import Connection
+from mempalace_mcp.storage.database import DatabaseStatistics, DataVersion, FileStatistics, PalaceDatabase
+from mempalace_mcp.storage.group_commit import Backoff, Outcome, TransactionLost, run_units
+from mempalace_mcp.storage.postgres.connection import IDLE_SECONDS, READ_SECONDS, PostgresConnection, connect
+from mempalace_mcp.storage.postgres.failures import explain, is_passing, state_of
+from mempalace_mcp.storage.postgres.migrations import load_steps, migrate, verify_server, verify_version
+from mempalace_mcp.storage.postgres.polling import VersionPoll
+from mempalace_mcp.storage.reader_pool import PoolClosed, ReaderPool
+from mempalace_mcp.storage.transactions import Unit, Work
+
+T = TypeVar("T")
+
+RECONNECT_SECONDS = 10.0
+"""How long a reader waits for a server that starts again, or for the standby that takes its place."""
+_MILLISECOND = 1000
+
+
+class PostgresDatabase(PalaceDatabase):
+    """The palace at an address. Thread-safe; each process opens its own.
+
+    `directory` is where this machine keeps the address of its daemon; nothing of the palace is in it.
+
+    Raises:
+        ConfigurationError: address, server, extension or user are wrong.
+        PalaceError: the palace cannot be opened.
+    """
+
+    def __init__(
+        self, url: PalaceUrl, directory: Path, *, now: Callable[[], Instant] = clock.now, readers: int = 8
+    ) -> None:
+        self.url = url
+        self.directory = directory
+        self._now = now
+        self._steps = load_steps()
+        self._process = os.getpid()
+        self._writing = threading.Lock()
+        self._writer: PostgresConnection | None = None
+        self._statistics = replace(_EMPTY, readers_limit=readers)
+        self._closed = False
+        with self._explained():
+            self._writer = self._open_writer()
+        self._readers = ReaderPool(partial(connect, url), readers)
+        self._poll = VersionPoll(self.read)
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[PostgresConnection]:
+        """A connection that sees one consistent snapshot for the length of a block, and cannot write.
+
+        Raises:
+            Busy: all connections were in use for the whole waiting time, or the server cannot be reached.
+            PalaceMissing: the schema is gone.
+            SchemaTooNew, StorageError: it cannot be read.
+        """
+        with self._explained(), contextlib.ExitStack() as stack:
+            yield self._begin_to_read(stack)
+
+    def read_if_changed(
+        self, seen: DataVersion | None, read: Callable[[Connection], T]
+    ) -> tuple[DataVersion, T] | None:
+        """What `read` finds, and the version of that; None if nobody has committed since the version `seen`.
+
+        A thread looks after the palace meanwhile, so that this waits for nothing; what others have committed is noticed
+        a quarter of a second later. Only the first call waits.
+        """
+        return self._poll.read_if_changed(seen, read)
+
+    def write(self, work: Work[T], deadline: Deadline) -> T:
+        """Run the unit in a transaction of its own and return its result once it is durable.
+
+        Raises:
+            PalaceError: refused by the unit itself, or by storage; then nothing of it was written.
+        """
+        unit = Unit(work, deadline)
+        self.write_group([unit])
+        return unit.outcome.result()
+
+    def write_group(self, units: Sequence[Unit[Any]]) -> None:
+        """Commit the units together, and settle every one of them. One that fails does not harm the others."""
+        longest = max((unit.deadline for unit in units), key=lambda deadline: deadline.remaining)
+        try:
+            with self._explained(), self._locked(longest):
+                begun = [unit for unit in units if unit.begin()]
+                if begun:
+                    self._commit(begun)
+        except PalaceError as error:
+            self._refuse(units, error)
+
+    def awaited(self) -> str:
+        """What a write waits for, as error messages name it."""
+        return f"the write lock of {self.url}"
+
+    def integrity(self) -> list[str]:
+        """What is wrong with the palace's tables: PostgreSQL verifies references at each write by itself.
+
+        Raises:
+            PalaceError: as `read`.
+        """
+        with self.read() as connection:
+            invalid = connection.execute(
+                "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+                " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid AND n.nspname = ?",
+                (self.url.schema,),
+            ).fetchall()
+        return [f"the index {name} is not valid" for (name,) in invalid]
+
+    def reopen(self) -> None:
+        """Connect anew. On failure it stays as it was.
+
+        Raises:
+            PalaceError: as opening.
+        """
+        self._verify_open()
+        with self._explained():
+            writer = self._open_writer()
+        with self._writing:
+            former, self._writer = self._writer, writer
+        earlier, self._readers = self._readers, ReaderPool(partial(connect, self.url), self._readers.limit)
+        earlier.close()
+        if former is not None:
+            former.close()
+        self._note(reopened=self._statistics.reopened + 1, last_error=None, damaged=False)
+
+    def files(self) -> FileStatistics:
+        """Whether the server answers, and the size of the palace's tables and indexes."""
+        try:
+            with self.read() as connection:
+                row = connection.execute(
+                    "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c"
+                    " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relkind = 'r'",
+                    (self.url.schema,),
+                ).fetchone()
+        except PalaceError:
+            return FileStatistics(available=False, database_bytes=None, log_bytes=None)
+        return FileStatistics(available=True, database_bytes=row[0] if row else None, log_bytes=None)
+
+    def statistics(self, files: FileStatistics | None = None) -> DatabaseStatistics:
+        """Sizes, waits and counts; does not ask the server if the look at it is given."""
+        files = files or self.files()
+        return replace(
+            self._statistics,
+            available=files.available and not self._closed,
+            database_bytes=files.database_bytes,
+            readers_in_use=self._readers.lent,
+        )
+
+    def close(self) -> None:
+        """Close all connections. Idempotent; does nothing in a forked child."""
+        if self._closed or self._process != os.getpid():
+            return
+        self._closed = True
+        self._poll.close()
+        self._readers.close()
+        with self._writing:
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def _begin_to_read(self, stack: contextlib.ExitStack) -> PostgresConnection:
+        """A connection with a new snapshot. A connection that was lost meanwhile is replaced, for a while."""
+        patience, backoff = Deadline(RECONNECT_SECONDS), Backoff()
+        while True:
+            self._verify_open()
+            try:
+                with contextlib.ExitStack() as attempt:
+                    connection = attempt.enter_context(self._readers.lend())
+                    version = connection.script(
+                        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+                        f"SET LOCAL search_path = {connection.path};"
+                        f"SET LOCAL statement_timeout = {READ_SECONDS * _MILLISECOND};"
+                        "SELECT max(number) FROM schema_steps"
+                    )
+                    verify_version(version[0] if version else 0, len(self._steps))
+                    stack.push(attempt.pop_all())
+                    return connection
+            except PoolClosed:
+                if self._closed:
+                    raise StorageError(f"{self.url} is closed", hint="Connect again.") from None
+            except psycopg.Error as error:
+                if not is_passing(error) or patience.remaining <= 0:
+                    raise
+                backoff.pause()
+
+    def _open_writer(self) -> PostgresConnection:
+        """A connection for writing, to a palace with the newest schema."""
+        writer = connect(self.url)
+        try:
+            verify_server(writer, self.url)
+            if not writer.has_vector:  # it was just made, and connections learn its types when they are made
+                writer.close()
+                writer = connect(self.url)
+            migrate(writer, self._steps, self.url, self._now())
+        except BaseException:  # nothing may stay open
+            writer.close()
+            raise
+        return writer
+
+    def _renew_writer(self) -> PostgresConnection:
+        """Replace the connection for writing, whose state is unknown."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        self._writer = connect(self.url)
+        return self._writer
+
+    @contextlib.contextmanager
+    def _locked(self, deadline: Deadline) -> Iterator[None]:
+        """Take this process's turn at writing; the palace's lock is taken with the transaction."""
+        self._verify_open()
+        if not self._writing.acquire(timeout=deadline.remaining):
+            deadline.check(self.awaited())
+        try:
+            yield
+        finally:
+            self._writing.release()
+
+    def _commit(self, units: Sequence[Unit[Any]]) -> None:
+        """Commit the units together; if the transaction breaks because of one of them, each alone."""
+        try:
+            outcomes = self._attempt(units)
+        except (TransactionLost, psycopg.Error) as error:
+            if len(units) == 1:
+                self._refuse(units, self._explanation(error))
+                return
+            for unit in units:
+                self._commit([unit])
+        else:
+            for outcome in outcomes:
+                self._settle(outcome)
+
+    def _settle(self, outcome: Outcome) -> None:
+        if outcome.error is None:
+            outcome.unit.outcome.set_result(outcome.result)
+        elif isinstance(outcome.error, psycopg.Error):
+            self._refuse([outcome.unit], self._explanation(outcome.error))
+        else:
+            outcome.unit.refuse(outcome.error)
+
+    def _attempt(self, units: Sequence[Unit[Any]]) -> list[Outcome]:
+        """Commit the units, however often the server or another one is in the way, as long as deadlines allow."""
+        backoff = Backoff()
+        while units := [unit for unit in units if unit.in_time(self.awaited())]:
+            patience = max(unit.deadline.remaining for unit in units)
+            try:
+                outcomes = self._commit_once(units, patience)
+            except (TransactionLost, psycopg.Error) as error:
+                cause = error.__cause__ if isinstance(error, TransactionLost) else error
+                if not (is_passing(cause) or cause is None):
+                    raise
+                self._note(retries=self._statistics.retries + 1)
+                backoff.pause()
+            else:
+                done = sum(outcome.error is None for outcome in outcomes)
+                self._note(
+                    last_error=None,
+                    commits=self._statistics.commits + (done > 0),
+                    groups=self._statistics.groups + (done > 1),
+                    largest_group=max(self._statistics.largest_group, done),
+                )
+                self._poll.changed()
+                return outcomes
+        return []
+
+    def _commit_once(self, units: Sequence[Unit[Any]], patience: float) -> list[Outcome]:
+        """One attempt. If the connection is lost in COMMIT, the server is asked what has become of it.
+
+        Raises:
+            TransactionLost, psycopg.Error: nothing of any unit is stored.
+        """
+        writer = self._writer
+        if writer is None or writer.broken or writer.suspect:
+            writer = self._renew_writer()
+        try:
+            transaction = self._begin_to_write(writer, patience)
+            outcomes = run_units(writer, units, self._now, is_passing)
+        except BaseException:
+            if not writer.reset():
+                writer.suspect = True
+            raise
+        if all(outcome.error is not None for outcome in outcomes):
+            writer.reset()
+            return outcomes
+        try:
+            writer.script("COMMIT")
+        except psycopg.Error:
+            if not self._was_committed(transaction, patience):
+                raise
+        return outcomes
+
+    def _begin_to_write(self, writer: PostgresConnection, patience: float) -> str:
+        """Begin a transaction and take the palace's lock; the transaction's number.
+
+        Timeouts end with the transaction. COMMIT is not bound by them: an unfinished one must not be given up.
+        """
+        started = time.monotonic()
+        milliseconds = max(1, round(patience * _MILLISECOND))
+        row = writer.script(
+            "BEGIN ISOLATION LEVEL READ COMMITTED;"
+            f"SET LOCAL search_path = {writer.path};"
+            f"SET LOCAL lock_timeout = {milliseconds}; SET LOCAL statement_timeout = {milliseconds};"
+            f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_SECONDS * _MILLISECOND};"
+            "SET LOCAL synchronous_commit = on;"
+            "SELECT pg_current_xact_id()::text, (SELECT max(number) FROM schema_steps) FROM state FOR UPDATE"
+        )
+        if row is None:
+            raise StorageError(f"the state of the palace at {self.url} is missing", hint="Restore a backup.")
+        verify_version(row[1], len(self._steps))
+        waited = time.monotonic() - started
+        self._note(
+            locks=self._statistics.locks + 1,
+            lock_wait_total=self._statistics.lock_wait_total + waited,
+            lock_wait_max=max(self._statistics.lock_wait_max, waited),
+        )
+        return str(row[0])
+
+    def _was_committed(self, transaction: str, patience: float) -> bool:
+        """Has the transaction whose COMMIT was not answered become durable?
+
+        Raises:
+            DeadlineExceeded: the server cannot be asked in time.
+        """
+        end, backoff = Deadline(max(patience, RECONNECT_SECONDS)), Backoff()
+        while True:
+            try:
+                writer = self._renew_writer()
+                self._begin_to_write(writer, end.remaining)  # waits for the backend that may still be at it
+                row = writer.execute("SELECT pg_xact_status(?::xid8)", (transaction,)).fetchone()
+                writer.reset()
+                return row is not None and row[0] == "committed"
+            except psycopg.Error as error:
+                if end.remaining <= 0:
+                    raise DeadlineExceeded(
+                        f"the connection to {self.url} was lost, and whether this was written is not known",
+                        hint="Try again with the same idempotency key, or look at what is stored.",
+                    ) from error
+                backoff.pause()
+
+    def _verify_open(self) -> None:
+        if self._process != os.getpid():
+            raise StorageError(
+                f"{self.url} was opened by process {self._process} before a fork",
+                hint="Open the palace anew in each process.",
+            )
+        if self._closed:
+            raise StorageError(f"{self.url} is closed", hint="Connect again.")
+
+    def _note(self, **figures: Any) -> None:
+        self._statistics = replace(self._statistics, **figures)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise self._explanation(error) from error
+
+    def _explanation(self, error: BaseException) -> PalaceError:
+        cause: BaseException | None = error
+        while isinstance(cause, TransactionLost):
+            cause = cause.__cause__
+        explained = explain(cause, self.url) if isinstance(cause, psycopg.Error) else None
+        if state_of(cause).startswith("XX"):
+            self._note(damaged=True)
+        return explained or StorageError("the transaction ended early; nothing was written", hint="Try again.")
+
+    def _refuse(self, units: Sequence[Unit[Any]], error: PalaceError) -> None:
+        """Give each caller a copy of the error: the traceback of a shared one would grow in each thread."""
+        if isinstance(error, StorageError | Busy):
+            self._note(last_error=error.code)
+        for unit in units:
+            own = copy(error)
+            own.__cause__ = error
+            unit.refuse(own)
+
+
+_EMPTY = DatabaseStatistics(
+    available=True,
+    writable=True,
+    damaged=False,
+    database_bytes=None,
+    log_bytes=None,
+    commits=0,
+    groups=0,
+    largest_group=0,
+    retries=0,
+    locks=0,
+    lock_wait_total=0.0,
+    lock_wait_max=0.0,
+    readers_in_use=0,
+    readers_limit=0,
+    reopened=0,
+    last_error=None,
+)

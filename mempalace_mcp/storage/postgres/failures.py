@@ -1,0 +1,155 @@
+"""What PostgreSQL's errors mean for the palace, by their SQLSTATE.
+
+Source: PostgreSQL documentation, appendix A, "PostgreSQL Error Codes".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import psycopg
+
+from mempalace_mcp.core.errors import (
+    Busy,
+    ConfigurationError,
+    DeadlineExceeded,
+    PalaceCorrupt,
+    PalaceError,
+    PalaceMissing,
+    StorageError,
+    StorageFull,
+    StorageReadOnly,
+)
+from mempalace_mcp.core.palace_url import PalaceUrl
+
+URL = "PALACE_URL"
+"""The argument that errors about the address name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What some states mean: the error, its message with places for the address and the server's words, the remedy.
+
+    A state is given whole or, with two characters, as a class. `passing` says that the same transaction may succeed
+    later, on another connection.
+    """
+
+    states: Collection[str]
+    error: type[PalaceError]
+    message: str
+    hint: str
+    passing: bool = False
+
+
+_REFUSED = "refused"
+_UNREACHABLE = "unreachable"
+"""What libpq reports without a state: the server does not admit the user, or there is no connection."""
+
+_FAILURES = (
+    Failure(
+        ("55P03", "57014"), DeadlineExceeded, "waited too long for {url} ({text}); nothing was written", "Try again."
+    ),
+    Failure(
+        ("53100", "53200"),
+        StorageFull,
+        "no space left at {url} ({text}); nothing of this call was written",
+        "Free some space on the database's machine, then try again.",
+    ),
+    Failure(("53300",), Busy, "{url} takes no more connections ({text})", "Try again. Or raise max_connections.", True),
+    Failure(
+        ("3F000", "42P01"),
+        PalaceMissing,
+        "the palace is not at {url} any more ({text})",
+        "Restore the schema, then reconnect.",
+    ),
+    Failure(
+        ("XX001", "XX002"),
+        PalaceCorrupt,
+        "PostgreSQL cannot read {url} ({text})",
+        "Restore a backup of the database.",
+    ),
+    Failure(
+        ("26000", "42P05", "08P01"),
+        ConfigurationError,
+        "a pooler before {url} mixes up prepared statements ({text})",
+        "Add prepare=no to the address, as in postgresql://host/database?prepare=no.",
+    ),
+    Failure(
+        ("25006",),
+        StorageReadOnly,
+        "{url} is a standby, which cannot be written",
+        "Name all hosts in the address, as host-a,host-b: the primary is found then.",
+        passing=True,
+    ),
+    Failure(
+        ("42501",),
+        StorageReadOnly,
+        "the user may not do this at {url} ({text})",
+        "As the owner of the database: GRANT CREATE ON DATABASE name TO user. Or let the user own the schema.",
+    ),
+    Failure(
+        ("28", "3D000", _REFUSED),
+        ConfigurationError,
+        "{url} cannot be opened: {text}",
+        "Correct user, password (also in PGPASSFILE) or database in PALACE_URL, or let pg_hba.conf admit the user."
+        " Without certainty about the server, sslmode=verify-full and sslrootcert=FILE tell libpq whom to trust.",
+    ),
+    Failure(
+        ("08", "40001", "40P01", "57P", "25P03", "25P04", "25001", _UNREACHABLE),
+        Busy,
+        "{url} cannot be reached ({text})",
+        "Try again. If it stays so, see whether PostgreSQL runs.",
+        passing=True,
+    ),
+)
+"""The first that fits counts."""
+
+_OF_REFUSALS = ("password", "no pg_hba.conf entry", "role ", "certificate", "SSL", 'database "', "no encryption")
+
+
+def state_of(error: BaseException | None) -> str:
+    """The SQLSTATE; empty where the server has given none, as when the connection breaks."""
+    return (error.sqlstate or "") if isinstance(error, psycopg.Error) else ""
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """May the same transaction succeed later, on another connection?"""
+    failure = _failure_of(error) if isinstance(error, psycopg.Error) else None
+    return failure is not None and failure.passing
+
+
+def explain(error: psycopg.Error, url: PalaceUrl) -> PalaceError:
+    """The palace's error for one of PostgreSQL's about the palace at an address."""
+    failure, state, text = _failure_of(error), state_of(error), _words(error)
+    if failure is not None:
+        kind, message = failure.error, failure.message.format(url=url, text=text)
+        if issubclass(kind, ConfigurationError):
+            return kind(message, argument=URL, hint=failure.hint)
+        return kind(message, hint=failure.hint)
+    if not state:
+        return StorageError(f"{url} cannot be used ({text})", hint="See the log of PostgreSQL.")
+    return PalaceError(
+        f"PostgreSQL refused a statement ({state}: {text})", hint="This is a fault of the program; please report it."
+    )
+
+
+def _failure_of(error: psycopg.Error) -> Failure | None:
+    state = state_of(error) or _state_of_libpq(error)
+    return next((each for each in _FAILURES if any(_fits(state, one) for one in each.states)), None)
+
+
+def _fits(state: str, known: str) -> bool:
+    return state == known or (len(known) < 5 and state.startswith(known))
+
+
+def _state_of_libpq(error: psycopg.Error) -> str:
+    if not isinstance(error, psycopg.OperationalError):
+        return ""
+    return _REFUSED if any(part in str(error) for part in _OF_REFUSALS) else _UNREACHABLE
+
+
+def _words(error: psycopg.Error) -> str:
+    """What the server says. libpq's messages begin with the address, which is left out."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return error.diag.message_primary or lines[0].rpartition("failed: ")[2][:300]

@@ -1,0 +1,144 @@
+"""The schema, as numbered SQL files; the table `schema_steps` tells which of them a palace has seen."""
+
+from __future__ import annotations
+
+import secrets
+from importlib import resources
+
+import psycopg
+
+from mempalace_mcp.core.clock import Instant
+from mempalace_mcp.core.errors import ConfigurationError, PalaceCorrupt, SchemaTooNew
+from mempalace_mcp.core.palace_url import PalaceUrl
+from mempalace_mcp.storage.postgres.connection import PostgresConnection
+
+OLDEST_SERVER = 16
+OLDEST_VECTOR = (0, 8, 4)
+"""Before it, vacuum beside insertions could damage an index of pgvector (its issues 988 and 993)."""
+_LOCK = 0x70616C616365  # "palace"
+
+
+def load_steps() -> tuple[str, ...]:
+    """The SQL of the steps shipped with this version, in order, without a gap."""
+    files = sorted(
+        (file for file in resources.files(__package__).iterdir() if file.name.endswith(".sql")), key=lambda it: it.name
+    )
+    if [int(file.name[:4]) for file in files] != list(range(1, len(files) + 1)):
+        raise RuntimeError(f"migrations must be numbered without a gap: {[file.name for file in files]}")
+    return tuple(file.read_text("utf-8") for file in files)
+
+
+def verify_version(version: int, newest: int) -> None:
+    """Return if this version of the program knows the schema.
+
+    Raises:
+        SchemaTooNew: a newer version has written the palace.
+    """
+    if version > newest:
+        raise SchemaTooNew(
+            f"the palace has schema {version}; this version of the program knows {newest}",
+            hint="Upgrade mempalace-mcp on every machine that serves this palace.",
+        )
+
+
+def migrate(connection: PostgresConnection, steps: tuple[str, ...], url: PalaceUrl, now: Instant) -> None:
+    """Make the schema if it is not there, and bring it to the newest version; each step in its own transaction.
+
+    Servers that come at once take turns. What is up to date is not written to.
+
+    Raises:
+        SchemaTooNew: a newer version has written the palace.
+        PalaceCorrupt: the schema belongs to another program.
+        psycopg.Error: the server refuses, for example because the user has no rights.
+    """
+    if _version(connection) == len(steps):
+        return
+    while True:
+        connection.script(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
+        try:
+            version = _version(connection)
+            verify_version(version, len(steps))
+            if version == len(steps):
+                return
+            if version == 0:
+                _verify_empty(connection, url)
+                connection.script(f"CREATE SCHEMA IF NOT EXISTS {connection.schema}")
+            connection.script(f"SET LOCAL search_path = {connection.path};\n{steps[version]}")
+            if version == 0:
+                _begin_palace(connection, now)
+            connection.execute("INSERT INTO schema_steps (number, applied_at) VALUES (?, ?)", (version + 1, now))
+            connection.script("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.script("ROLLBACK")
+
+
+def _version(connection: PostgresConnection) -> int:
+    there = connection.execute("SELECT to_regclass(?) IS NOT NULL", (f"{connection.schema}.schema_steps",)).fetchone()
+    if not (there and there[0]):
+        return 0
+    row = connection.execute(f"SELECT coalesce(max(number), 0) FROM {connection.schema}.schema_steps").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _begin_palace(connection: PostgresConnection, now: Instant) -> None:
+    connection.script("CREATE TABLE schema_steps (number integer PRIMARY KEY, applied_at bigint NOT NULL)")
+    connection.execute(
+        "INSERT INTO state (id, palace_id, created_at, seq, recorded_at) VALUES (1, ?, ?, 0, ?)",
+        (secrets.token_hex(16), now, now),
+    )
+
+
+def _verify_empty(connection: PostgresConnection, url: PalaceUrl) -> None:
+    row = connection.execute(
+        "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ?",
+        (connection.schema,),
+    ).fetchone()
+    if row and row[0]:
+        raise PalaceCorrupt(
+            f"the schema {connection.schema} at {url} belongs to another program",
+            hint="Give the palace a schema of its own with ?schema=NAME.",
+        )
+
+
+def verify_server(connection: PostgresConnection, url: PalaceUrl) -> None:
+    """Verify the versions of PostgreSQL and pgvector; make the extension where the user may.
+
+    Raises:
+        ConfigurationError: one is too old, or the extension cannot be made.
+    """
+    version = connection.driver.info.server_version // 10_000
+    if version < OLDEST_SERVER:
+        raise ConfigurationError(
+            f"{url} is PostgreSQL {version}, and a palace needs {OLDEST_SERVER} or newer",
+            argument="PALACE_URL",
+            hint="Upgrade the server.",
+        )
+    found = _vector_version(connection) or _make_extension(connection, url)
+    if tuple(map(int, found.split(".")[:3])) < OLDEST_VECTOR:
+        needed = ".".join(map(str, OLDEST_VECTOR))
+        raise ConfigurationError(
+            f"{url} has pgvector {found}, and a palace needs {needed} or newer",
+            argument="PALACE_URL",
+            hint="Install it, then run ALTER EXTENSION vector UPDATE as an administrator of the database.",
+        )
+
+
+def _vector_version(connection: PostgresConnection) -> str | None:
+    row = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()
+    return str(row[0]) if row else None
+
+
+def _make_extension(connection: PostgresConnection, url: PalaceUrl) -> str:
+    try:
+        connection.script(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
+        connection.script("CREATE EXTENSION IF NOT EXISTS vector; COMMIT")
+        found = _vector_version(connection)
+    except psycopg.Error as error:
+        raise ConfigurationError(
+            f"{url} does not have the extension vector, and this user cannot make it ({error.diag.message_primary})",
+            argument="PALACE_URL",
+            hint="Install pgvector on the server, then run CREATE EXTENSION vector there as an administrator.",
+        ) from error
+    assert found is not None
+    return found
