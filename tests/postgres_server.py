@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -136,7 +137,7 @@ class Server:
     def initialize(self) -> None:
         """Make an empty cluster in its folder."""
         command = [str(programs() / "initdb"), "-D", str(self.data), "-U", "postgres", "--auth=trust", "--locale=C"]
-        subprocess.run(  # type: ignore[call-overload]
+        subprocess.run(
             [*command, "--encoding=UTF8", "--no-sync", "--no-instructions"],
             check=True,
             capture_output=True,
@@ -151,7 +152,7 @@ class Server:
             time.sleep(0.02)
 
 
-def _as_another_user() -> dict[str, object]:
+def _as_another_user() -> dict[str, Any]:
     """PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
