@@ -137,12 +137,8 @@ class Server:
     def initialize(self) -> None:
         """Make an empty cluster in its folder."""
         command = [str(programs() / "initdb"), "-D", str(self.data), "-U", "postgres", "--auth=trust", "--locale=C"]
-        subprocess.run(
-            [*command, "--encoding=UTF8", "--no-sync", "--no-instructions"],
-            check=True,
-            capture_output=True,
-            **_as_another_user(),
-        )
+        command += ["--encoding=UTF8", "--no-sync", "--no-instructions"]
+        subprocess.run(command, check=True, capture_output=True, **_as_another_user())
 
     def _wait(self) -> None:
         end = time.monotonic() + _START_SECONDS
