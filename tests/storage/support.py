@@ -1,6 +1,7 @@
 """Databases, disks and other processes for tests: `with fresh_database(tmp_path) as database: ...`.
 
-This is the one place where tests of storage open a store. For another database it takes a parameter here.
+This is the one place where tests of storage open a store. A file of tests that says
+`pytestmark = pytest.mark.usefixtures("each_store")` runs once for each of them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,11 +22,14 @@ from mempalace_mcp.core import clock
 from mempalace_mcp.core.call_context import Deadline, IdempotencyKey
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.storage.connection import Connection
+from mempalace_mcp.storage.database import PalaceDatabase
+from mempalace_mcp.storage.postgres.database import PostgresDatabase
 from mempalace_mcp.storage.sqlite.connection import SqliteConnection
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.sqlite.migrations import load_migrations, migrate
 from mempalace_mcp.storage.transactions import Transaction, Work
+from tests.postgres_server import Palaces, fresh_schema
 
 ROOT = Path(__file__).parents[2]
 DIGEST = b"of the request  "
@@ -41,8 +46,31 @@ def fresh_database(directory: Path, *, now: Callable[[], Instant] = clock.now, r
 
 
 @contextmanager
+def fresh_store(directory: Path, *, now: Callable[[], Instant] = clock.now) -> Iterator[PalaceDatabase]:
+    """A database of the kind that the test runs on, closed at the end."""
+    palaces = POSTGRES.get()
+    if palaces is None:
+        with fresh_database(directory, now=now) as database:
+            yield database
+        return
+    with fresh_schema(palaces.address) as url, closing(PostgresDatabase(url, directory, now=now)) as other:
+        yield other
+
+
+POSTGRES: ContextVar[Palaces | None] = ContextVar("POSTGRES", default=None)
+"""The palaces that are used in place of SQLite; `each_store` sets it."""
+
+
+@contextmanager
 def fresh_connection(path: str = ":memory:", started: Instant = 0) -> Iterator[Connection]:
     """A connection to a new palace's tables, in memory or in a file; `started` is the instant of its last write."""
+    palaces = POSTGRES.get()
+    with _in_sqlite(path, started) if palaces is None else palaces.lend(started) as connection:
+        yield connection
+
+
+@contextmanager
+def _in_sqlite(path: str, started: Instant) -> Iterator[Connection]:
     with connected(path) as connection:
         connection.execute("PRAGMA foreign_keys = ON")
         migrate(connection, load_migrations())
@@ -68,7 +96,7 @@ def word_table() -> FullTextTable:
 @contextmanager
 def unit(connection: Connection, now: Callable[[], Instant]) -> Iterator[Transaction]:
     """A unit of work as the database runs it, rolled back when something is refused."""
-    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("BEGIN IMMEDIATE" if POSTGRES.get() is None else "BEGIN")
     try:
         transaction = Transaction(connection, now)
         yield transaction
@@ -107,7 +135,7 @@ def keyed(key: str, digest: bytes = DIGEST, scope: str = "tests", seconds: float
     return Deadline(seconds, idempotency_key=IdempotencyKey(scope, key, digest))
 
 
-def receipts(database: Database) -> list[tuple[str, str]]:
+def receipts(database: PalaceDatabase) -> list[tuple[str, str]]:
     """Scope and key of all that are kept, by age."""
     with database.read() as connection:
         return connection.execute("SELECT scope, key FROM receipts ORDER BY recorded_at, scope, key").fetchall()
@@ -123,7 +151,7 @@ def add_wing(name: str) -> Work[int]:
     return work
 
 
-def wings(database: Database) -> list[str]:
+def wings(database: PalaceDatabase) -> list[str]:
     """The names of all wings, in the order of their filing."""
     with database.read() as connection:
         return [row[0] for row in connection.execute("SELECT name FROM wings ORDER BY id")]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mempalace_mcp.core.model import DrawerFilter, ModelStamp, Priority
 from mempalace_mcp.storage.drawers import PendingCounts
 from tests.storage.drawer_support import EVERY, Cabinet, cabinet
+
+pytestmark = pytest.mark.usefixtures("each_store")
 
 MODEL = ModelStamp("minilm", "int8", 384)
 VECTOR = b"\0" * 16

@@ -9,6 +9,8 @@ from mempalace_mcp.core.model import DiaryEntry, DrawerFilter
 from mempalace_mcp.core.text import Name
 from tests.storage.drawer_support import START, Cabinet, cabinet, name, whole
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 
 def write(palace: Cabinet, agent: str, entry: str, topic: str = "general", wing: str | None = None) -> DiaryEntry:
     place: Name | None = name(wing) if wing else None

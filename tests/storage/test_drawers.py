@@ -15,6 +15,8 @@ from mempalace_mcp.core.model import DrawerChanges, DrawerFilter, NewDrawer, Roo
 from mempalace_mcp.storage.queries import ALL
 from tests.storage.drawer_support import EVERY, START, Cabinet, cabinet, place, whole
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 AWKWARD = "Line one\r\n\n\ttab  two  spaces \u200b e\u0301 \ufb01 \U0001f600 'quote' \"double\" % _ \\ \x01 end "
 
 

@@ -14,7 +14,9 @@ from mempalace_mcp.storage.graph import GraphStore
 from mempalace_mcp.storage.queries import Names
 from mempalace_mcp.storage.transactions import Transaction
 from tests.storage.graph_support import Graph, day, file_drawer, fresh_graph, named, new_fact
-from tests.storage.support import fresh_database, soon, traced
+from tests.storage.support import fresh_database, soon
+
+pytestmark = pytest.mark.usefixtures("each_store")
 
 
 @pytest.fixture
@@ -125,13 +127,6 @@ class TestAdding:
         fact = graph.add("ada", "works   at", "other").fact
         assert (fact.subject, fact.predicate) == ("Ada", "Works At")
         assert graph.add("acme", "is", "old").fact.subject == "ACME"
-
-    def test_a_fact_is_looked_up_in_one_statement(self, graph: Graph) -> None:
-        """Each statement costs more than what it does: several changes of the thread that runs."""
-        graph.add("Ada", "knows", "Bob")
-        with traced(graph.connection) as statements:
-            graph.add("Bob", "knows", "Cleo")
-        assert sum("SELECT" in statement and "key = " in statement for statement in statements) == 1
 
     @pytest.mark.parametrize(
         ("one", "other", "same"),

@@ -20,7 +20,7 @@ from mempalace_mcp.core.text import name_key
 from mempalace_mcp.storage.transactions import Transaction
 from tests.storage.graph_support import START, Graph, fresh_graph, named, new_fact
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("each_store")]
 
 Instant = int
 Interval = tuple[Instant | None, Instant | None]
@@ -265,7 +265,7 @@ def test_the_table_keeps_its_invariants(history: list[tuple[int, list[Write]]]) 
         assert statistics.current + statistics.future + statistics.ended == statistics.facts
         overlaps = """
             SELECT count(*) FROM facts AS one JOIN facts AS other ON one.fact_id = other.fact_id AND one.id < other.id
-            WHERE one.recorded_at < ifnull(other.retracted_at, 9e18)
-              AND other.recorded_at < ifnull(one.retracted_at, 9e18)
+            WHERE one.recorded_at < coalesce(other.retracted_at, 9e18)
+              AND other.recorded_at < coalesce(one.retracted_at, 9e18)
         """
         assert graph.connection.execute(overlaps).fetchone() == (0,)

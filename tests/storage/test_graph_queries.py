@@ -12,7 +12,8 @@ from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Direction, Fact
 from mempalace_mcp.storage import graph_queries
 from tests.storage.graph_support import Graph, day, fresh_graph, new_fact
-from tests.storage.support import plan, traced
+
+pytestmark = pytest.mark.usefixtures("each_store")
 
 
 @pytest.fixture
@@ -220,28 +221,6 @@ class TestNames:
         with pytest.raises(InvalidArgument) as caught:
             graph.query(asked)
         assert caught.value.argument == "entity"
-
-
-def test_neither_a_write_nor_a_question_reads_a_whole_table(graph: Graph) -> None:
-    graph.add("Ada", "knows", "Bob", day(0))
-    with traced(graph.connection) as statements:
-        graph.add("Ada", "knows", "Eve", day(0))
-        graph.supersede("Ada", "knows", "Eve", "Bob", day(1))
-        graph.invalidate("Ada", "knows", "Bob", day(2))
-        graph.query("Ada", depth=3)
-        graph.query("Ada", as_of=day(1), known_at=day(1), depth=3)
-        graph.store.timeline(graph.connection, "Ada", 10, None)
-    plans = [
-        (detail, statement)
-        for statement in statements
-        if " facts" in statement or " entities" in statement
-        for detail in plan(graph.connection, statement)
-    ]
-    assert len(plans) > 50
-    assert [each for each in plans if each[0].startswith(("SCAN facts", "SCAN entities", "SCAN subjects"))] == []
-    of_a_triple = [detail for detail, statement in plans if "facts.object = " in statement and " facts " in detail]
-    assert of_a_triple
-    assert all("facts_by_triple (subject=? AND predicate=? AND object=?)" in detail for detail in of_a_triple)
 
 
 def pages(graph: Graph, entity: str | None, limit: int) -> list[list[Fact]]:

@@ -13,6 +13,8 @@ from mempalace_mcp.storage.model_moves import OtherVectors
 from mempalace_mcp.storage.vectors import log
 from tests.storage.drawer_support import Cabinet, cabinet
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 OLD = ModelStamp("old", "float32", 2)
 NEW = ModelStamp("new", "float32", 3)
 THIRD = ModelStamp("third", "float32", 4)

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.core.model import Drawer, DrawerChanges, DrawerFilter, NewDrawer, RoomCount
+from mempalace_mcp.core.model import Drawer, DrawerChanges, DrawerFilter, RoomCount
 from mempalace_mcp.core.text import name_key
-from mempalace_mcp.storage.queries import ALL, Names, changes_since, condition_of, conditions_by_room
+from mempalace_mcp.storage.queries import ALL, Names, changes_since
 from mempalace_mcp.storage.transactions import Stamp
-from tests.storage.drawer_support import EVERY, Cabinet, cabinet, name, place, whole
+from tests.storage.drawer_support import EVERY, Cabinet, cabinet, name, whole
 from tests.storage.graph_support import fresh_graph
-from tests.storage.support import plan, traced
+
+pytestmark = pytest.mark.usefixtures("each_store")
 
 
 def walk(palace: Cabinet, filter: DrawerFilter, limit: int) -> list[Drawer]:
@@ -163,39 +164,6 @@ def test_duplicates_are_exact_first_then_normalized_within_the_filter() -> None:
         assert found(DrawerFilter(room="a")) == [(similar, "normalized")]
 
 
-PLANS = [
-    (EVERY, "drawers_by_when"),
-    (DrawerFilter(since=1), "drawers_by_when"),
-    (DrawerFilter(wing="one"), "drawers_by_wing"),
-    (DrawerFilter(wing="one", since=1, before=9), "drawers_by_wing"),
-    (DrawerFilter(wing="one", within=("one",)), "drawers_by_wing"),
-    (DrawerFilter(room="a"), "drawers_by_room"),
-    (DrawerFilter(source_file="x"), "drawers_by_source"),
-    (DrawerFilter(source_file="x", since=1), "drawers_by_source"),
-]
-
-
-@pytest.mark.parametrize(("filter", "index"), PLANS, ids=str)
-def test_listings_and_counts_follow_one_index_and_sort_nothing(filter: DrawerFilter, index: str) -> None:
-    with cabinet() as palace:
-        palace.write(
-            lambda tx: palace.drawers.file(tx, NewDrawer(place("One", "A"), "text", source_file="x"), whole("text"))
-        )
-        (condition,) = conditions_by_room(palace.connection, filter)
-        listed = plan(
-            palace.connection,
-            f"SELECT d.when_at, d.id FROM {condition.source} AND (d.when_at, d.id) < (:after, 1)"
-            " ORDER BY d.when_at DESC, d.id DESC LIMIT 3",
-            condition.values | {"after": 9},
-        )
-        every = condition_of(filter, palace.connection.dialect)
-        counted = plan(palace.connection, f"SELECT count(*) FROM {every.source}", every.values)
-    for found in (listed, counted):
-        steps = " / ".join(found)
-        assert f"INDEX {index} (" in steps
-        assert "TEMP B-TREE" not in steps
-
-
 @pytest.fixture
 def palace() -> Iterator[Cabinet]:
     with cabinet() as palace:
@@ -273,14 +241,6 @@ def test_entities_are_compared_as_they_are_stored() -> None:
         assert entities("")[-1] == "\u00c5sa"
         assert entities("bel") == ["ANNABEL"]
         assert entities("%") == entities("x") == []
-
-
-def test_long_lists_are_not_sorted_as_a_whole(palace: Cabinet) -> None:
-    with traced(palace.connection) as statements:
-        Names().entities(palace.connection, "a", 100)
-    steps = [step for statement in statements for step in plan(palace.connection, statement)]
-    assert any("SEARCH entities" in step and "key>?" in step for step in steps)
-    assert not any("TEMP B-TREE" in step for step in steps)
 
 
 @settings(deadline=None)

@@ -21,7 +21,8 @@ from mempalace_mcp.storage.token_vectors import (
     token_vectors_of,
 )
 from tests.storage.drawer_support import Cabinet, cabinet
-from tests.storage.support import plan
+
+pytestmark = pytest.mark.usefixtures("each_store")
 
 VECTOR = b"\0" * 16
 
@@ -158,16 +159,6 @@ def test_a_backlog_that_another_process_has_changed_is_not_shortened() -> None:
         end_backlog_at(palace, 7)
         palace.write(lambda tx: shorten_backlog(tx, 6, 0))
         assert backlog_end(palace.connection) == 7
-
-
-def test_the_backlog_is_read_by_indexes() -> None:
-    with cabinet() as palace:
-        statement = (
-            "SELECT c.id FROM vectors v CROSS JOIN chunks c ON c.id = v.chunk WHERE v.chunk <= 9"
-            " AND NOT EXISTS (SELECT 1 FROM token_vectors t WHERE t.chunk = v.chunk) ORDER BY v.chunk DESC LIMIT 3"
-        )
-        steps = plan(palace.connection, statement)
-        assert not any("SCAN" in step or "TEMP B-TREE" in step for step in steps), steps
 
 
 @pytest.mark.parametrize("damage", [b"x", bytes(TOKEN_BYTES + 1), bytes(10 * TOKEN_BYTES - 1)])

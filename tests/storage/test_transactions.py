@@ -20,9 +20,11 @@ from mempalace_mcp.core import errors, model
 from mempalace_mcp.core.errors import Busy, NotFound, PalaceError
 from mempalace_mcp.core.model import Changes, CheckpointReport, Deletion, Drawer, Fact, FactAdded, Filed, NewFact
 from mempalace_mcp.core.text import Name
-from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.database import PalaceDatabase
 from mempalace_mcp.storage.transactions import Stamp, Transaction, Unit, decode, encode
-from tests.storage.support import add_wing, fresh_database, soon, traced, wings
+from tests.storage.support import add_wing, fresh_store, soon, wings
+
+pytestmark = pytest.mark.usefixtures("each_store")
 
 Run = Callable[[Callable[[Transaction], Any]], Any]
 DATACLASSES = [kind for kind in vars(model).values() if dataclasses.is_dataclass(kind) and kind is not Changes] + [Name]
@@ -44,13 +46,13 @@ JSON = st.recursive(
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with fresh_database(tmp_path) as database:
+def database(tmp_path: Path) -> Iterator[PalaceDatabase]:
+    with fresh_store(tmp_path) as database:
         yield database
 
 
 @pytest.fixture(params=["alone", "in a group"])
-def run(request: pytest.FixtureRequest, database: Database) -> Run:
+def run(request: pytest.FixtureRequest, database: PalaceDatabase) -> Run:
     """Runs a unit of work, alone or between two others that change nothing."""
 
     def run(work: Callable[[Transaction], Any]) -> Any:
@@ -70,7 +72,7 @@ def refuse(tx: Transaction, *names: str) -> None:
         raise NotFound("nothing")
 
 
-def test_a_part_leaves_alone_what_is_older(run: Run, database: Database) -> None:
+def test_a_part_leaves_alone_what_is_older(run: Run, database: PalaceDatabase) -> None:
     def work(tx: Transaction) -> None:
         refuse(tx, "undone")
         add_wing("first")(tx)
@@ -83,7 +85,7 @@ def test_a_part_leaves_alone_what_is_older(run: Run, database: Database) -> None
     assert wings(database) == ["first", "second"]
 
 
-def test_a_part_at_the_beginning_of_another_is_taken_back_alone(run: Run, database: Database) -> None:
+def test_a_part_at_the_beginning_of_another_is_taken_back_alone(run: Run, database: PalaceDatabase) -> None:
     def work(tx: Transaction) -> None:
         with tx.savepoint():
             refuse(tx, "undone")
@@ -93,7 +95,7 @@ def test_a_part_at_the_beginning_of_another_is_taken_back_alone(run: Run, databa
     assert wings(database) == ["kept"]
 
 
-def test_a_part_takes_back_the_one_at_its_beginning(run: Run, database: Database) -> None:
+def test_a_part_takes_back_the_one_at_its_beginning(run: Run, database: PalaceDatabase) -> None:
     def fail(tx: Transaction) -> None:
         with tx.savepoint():
             with tx.savepoint():
@@ -109,7 +111,7 @@ def test_a_part_takes_back_the_one_at_its_beginning(run: Run, database: Database
     assert wings(database) == []
 
 
-def test_a_part_may_follow_one_that_took_back_others_inside_it(run: Run, database: Database) -> None:
+def test_a_part_may_follow_one_that_took_back_others_inside_it(run: Run, database: PalaceDatabase) -> None:
     def fail(tx: Transaction) -> None:
         with tx.savepoint():
             add_wing("outer")(tx)
@@ -127,7 +129,7 @@ def test_a_part_may_follow_one_that_took_back_others_inside_it(run: Run, databas
     assert wings(database) == ["kept"]
 
 
-def test_a_unit_that_fails_after_a_part_leaves_nothing(run: Run, database: Database) -> None:
+def test_a_unit_that_fails_after_a_part_leaves_nothing(run: Run, database: PalaceDatabase) -> None:
     def work(tx: Transaction) -> None:
         refuse(tx, "undone")
         with tx.savepoint():
@@ -139,23 +141,7 @@ def test_a_unit_that_fails_after_a_part_leaves_nothing(run: Run, database: Datab
     assert wings(database) == []
 
 
-def test_parts_that_begin_at_one_place_have_one_savepoint(run: Run) -> None:
-    """Each statement costs more than what it does: several changes of the thread that runs."""
-
-    def work(tx: Transaction) -> list[str]:
-        with traced(tx.connection) as statements:
-            refuse(tx)
-            refuse(tx, "undone")
-            with tx.savepoint(), tx.savepoint():
-                add_wing("kept")(tx)
-        return statements
-
-    statements = run(work)
-    begun = [statement for statement in statements if statement.startswith("SAVEPOINT")]
-    assert len(begun) <= 1
-
-
-def test_a_savepoint_takes_back_what_is_older_than_one_inside_it(database: Database) -> None:
+def test_a_savepoint_takes_back_what_is_older_than_one_inside_it(database: PalaceDatabase) -> None:
     def fail(tx: Transaction) -> None:
         with tx.savepoint():
             add_wing("outer")(tx)
@@ -172,7 +158,7 @@ def test_a_savepoint_takes_back_what_is_older_than_one_inside_it(database: Datab
     assert wings(database) == ["kept"]
 
 
-def test_a_savepoint_gives_its_stamp_back(database: Database) -> None:
+def test_a_savepoint_gives_its_stamp_back(database: PalaceDatabase) -> None:
     def work(tx: Transaction) -> list[int]:
         refuse(tx, "undone")
         before = tx.stamp.seq

@@ -29,7 +29,7 @@ from mempalace_mcp.storage.database import DatabaseStatistics, DataVersion, File
 from mempalace_mcp.storage.group_commit import Backoff, Outcome, TransactionLost, run_units
 from mempalace_mcp.storage.postgres.connection import IDLE_SECONDS, READ_SECONDS, PostgresConnection, connect
 from mempalace_mcp.storage.postgres.failures import explain, is_passing, state_of
-from mempalace_mcp.storage.postgres.migrations import load_steps, migrate, verify_server, verify_version
+from mempalace_mcp.storage.postgres.migrations import connect_migrated, load_steps, verify_version
 from mempalace_mcp.storage.postgres.polling import VersionPoll
 from mempalace_mcp.storage.reader_pool import PoolClosed, ReaderPool
 from mempalace_mcp.storage.transactions import Unit, Work
@@ -64,7 +64,7 @@ class PostgresDatabase(PalaceDatabase):
         self._statistics = replace(_EMPTY, readers_limit=readers)
         self._closed = False
         with self._explained():
-            self._writer = self._open_writer()
+            self._writer = connect_migrated(self.url, self._steps, self._now())
         self._readers = ReaderPool(partial(connect, url), readers)
         self._poll = VersionPoll(self.read)
 
@@ -137,7 +137,7 @@ class PostgresDatabase(PalaceDatabase):
         """
         self._verify_open()
         with self._explained():
-            writer = self._open_writer()
+            writer = connect_migrated(self.url, self._steps, self._now())
         with self._writing:
             former, self._writer = self._writer, writer
         earlier, self._readers = self._readers, ReaderPool(partial(connect, self.url), self._readers.limit)
@@ -206,20 +206,6 @@ class PostgresDatabase(PalaceDatabase):
                     raise
                 backoff.pause()
 
-    def _open_writer(self) -> PostgresConnection:
-        """A connection for writing, to a palace with the newest schema."""
-        writer = connect(self.url)
-        try:
-            verify_server(writer, self.url)
-            if not writer.has_vector:  # it was just made, and connections learn its types when they are made
-                writer.close()
-                writer = connect(self.url)
-            migrate(writer, self._steps, self.url, self._now())
-        except BaseException:  # nothing may stay open
-            writer.close()
-            raise
-        return writer
-
     def _renew_writer(self) -> PostgresConnection:
         """Replace the connection for writing, whose state is unknown."""
         if self._writer is not None:
@@ -270,7 +256,7 @@ class PostgresDatabase(PalaceDatabase):
                 outcomes = self._commit_once(units, patience)
             except (TransactionLost, psycopg.Error) as error:
                 cause = error.__cause__ if isinstance(error, TransactionLost) else error
-                if not (is_passing(cause) or cause is None):
+                if not is_passing(cause):
                     raise
                 self._note(retries=self._statistics.retries + 1)
                 backoff.pause()

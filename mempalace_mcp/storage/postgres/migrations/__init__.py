@@ -10,7 +10,7 @@ import psycopg
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import ConfigurationError, PalaceCorrupt, SchemaTooNew
 from mempalace_mcp.core.palace_url import PalaceUrl
-from mempalace_mcp.storage.postgres.connection import PostgresConnection
+from mempalace_mcp.storage.postgres.connection import PostgresConnection, connect
 
 OLDEST_SERVER = 16
 OLDEST_VECTOR = (0, 8, 4)
@@ -39,6 +39,25 @@ def verify_version(version: int, newest: int) -> None:
             f"the palace has schema {version}; this version of the program knows {newest}",
             hint="Upgrade mempalace-mcp on every machine that serves this palace.",
         )
+
+
+def connect_migrated(url: PalaceUrl, steps: tuple[str, ...], now: Instant) -> PostgresConnection:
+    """A connection to a palace that has the newest schema, whether it was there or not.
+
+    Raises:
+        ConfigurationError, SchemaTooNew, PalaceCorrupt, psycopg.Error: as `verify_server` and `migrate`.
+    """
+    connection = connect(url)
+    try:
+        verify_server(connection, url)
+        if not connection.has_vector:  # it was just made, and connections learn its types when they are made
+            connection.close()
+            connection = connect(url)
+        migrate(connection, steps, url, now)
+    except BaseException:  # nothing may stay open
+        connection.close()
+        raise
+    return connection
 
 
 def migrate(connection: PostgresConnection, steps: tuple[str, ...], url: PalaceUrl, now: Instant) -> None:
