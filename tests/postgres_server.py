@@ -247,3 +247,9 @@ def fresh_schema(address: str | None = None) -> Iterator[PalaceUrl]:
     yield read_url(f"{base}{'&' if '?' in base else '?'}schema={schema}")
     with psycopg.connect(read_url(base).conninfo, autocommit=True) as connection:
         connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
+
+
+def text_of(url: PalaceUrl) -> str:
+    """An address as a user writes it."""
+    prepare = "" if url.prepares else "&prepare=no"
+    return f"{url.conninfo}{'&' if '?' in url.conninfo else '?'}schema={url.schema}{prepare}"

@@ -160,9 +160,9 @@ def wings(database: PalaceDatabase) -> list[str]:
 class Child:
     """Another process at work on a palace; see `tests.storage.child`. Killed at the end if it still runs."""
 
-    def __init__(self, act: str, *arguments: object) -> None:
+    def __init__(self, act: str, *arguments: object, module: str = "tests.storage.child") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.storage.child", act, *map(str, arguments)],
+            [sys.executable, "-m", module, act, *map(str, arguments)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -17,7 +17,6 @@ from psycopg import sql as driver_sql
 from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Format, TransactionStatus
-from psycopg.types import TypeInfo
 from psycopg.types.numeric import NumericBinaryLoader
 
 from mempalace_mcp.core.palace_url import PalaceUrl
@@ -209,12 +208,11 @@ def connect(url: PalaceUrl) -> PostgresConnection:
     )
     try:
         extension = driver.execute(
-            "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
-            " WHERE e.extname = 'vector'"
+            "SELECT quote_ident(n.nspname), t.oid FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
+            " JOIN pg_type t ON t.typnamespace = n.oid AND t.typname = 'vector' WHERE e.extname = 'vector'"
         ).fetchone()
         places = [_quoted(url.schema)] if extension is None else [_quoted(url.schema), extension[0]]
-        if extension is not None:
-            _adapt(driver, extension[0])
+        _adapt(driver, None if extension is None else extension[1])
     except BaseException:  # nothing may stay open
         driver.close()
         raise
@@ -225,15 +223,16 @@ def _quoted(name: str) -> str:
     return driver_sql.Identifier(name).as_string()
 
 
-def _adapt(driver: Driver[Any], schema: str) -> None:
-    """Teach the connection which values of Python and PostgreSQL stand for each other."""
+def _adapt(driver: Driver[Any], vector: int | None) -> None:
+    """Teach the connection which values of Python and PostgreSQL stand for each other.
+
+    `vector` is the number of pgvector's type, which each database gives anew.
+    """
     driver.adapters.register_loader("numeric", _NumberLoader)
     driver.adapters.register_dumper(bool, _FlagDumper)
-    info = TypeInfo.fetch(driver, f"{schema}.vector")
-    if info is not None:
-        driver.adapters.register_loader(info.oid, _VectorLoader)
-        dumper = type("_VectorDumper", (_VectorDumper,), {"oid": info.oid})
-        driver.adapters.register_dumper(Vector, dumper)
+    if vector is not None:
+        driver.adapters.register_loader(vector, _VectorLoader)
+        driver.adapters.register_dumper(Vector, type("_VectorDumper", (_VectorDumper,), {"oid": vector}))
 
 
 class _NumberLoader(NumericBinaryLoader):
