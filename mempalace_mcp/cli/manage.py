@@ -110,7 +110,7 @@ def reindex(settings: Settings, vectors: bool, as_json: bool) -> str:
         faults = [dataclasses.asdict(difference) for difference in differences]
         return json.dumps({"faults": faults, "index": dataclasses.asdict(statistics)}, ensure_ascii=False)
     verdict = "differs from the palace: " + "; ".join(map(str, differences)) if differences else "matches the palace"
-    return f"The index has been rebuilt ({statistics.chroma_rows:,} vectors in Chroma) and {verdict}."
+    return f"The index has been rebuilt ({statistics.rows_indexed:,} vectors in it) and {verdict}."
 
 
 def rebuild(

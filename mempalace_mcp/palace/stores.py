@@ -15,7 +15,7 @@ from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.graph import GraphStore
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.transactions import Writer
-from mempalace_mcp.storage.vectors.index import VectorIndex
+from mempalace_mcp.storage.vectors.protocol import PalaceVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Stores:
     diary: DiaryStore
     lexicon: Lexicon
     graph: GraphStore
-    index: VectorIndex
+    index: PalaceVectors
     embedder: BackgroundEmbedder
     now: Callable[[], Instant]
     filed: Callable[[], None]

@@ -34,6 +34,7 @@ from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.transactions import IdempotentWriter
 from mempalace_mcp.storage.vectors.index import VectorIndex
+from mempalace_mcp.storage.vectors.protocol import PalaceVectors
 
 EXECUTOR_THREADS = 16
 PROGRESS_SECONDS = 0.2
@@ -48,7 +49,9 @@ class App:
         self.writer = WriterThread(self.database)
         self.exactly_once = IdempotentWriter(self.writer)
         self.embedder = BackgroundEmbedder(self._load_model)
-        self.index = VectorIndex(settings.palace, mode=settings.index, stat_cooldown=settings.stat_cooldown)
+        self.index: PalaceVectors = VectorIndex(
+            settings.palace, mode=settings.index, stat_cooldown=settings.stat_cooldown
+        )
         self.stores = self._compose()
         self.chunk_embedder = ChunkEmbedder(self.stores)
         self.palace = Palace(self.stores, self.chunk_embedder)

@@ -31,8 +31,8 @@ from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.database import DatabaseStatistics, PalaceDatabase
 from mempalace_mcp.storage.model_moves import move_progress
 from mempalace_mcp.storage.transactions import IdempotencyStatistics
-from mempalace_mcp.storage.vectors.index import VectorIndex
-from mempalace_mcp.storage.vectors.model import ChromaState, VectorStatistics
+from mempalace_mcp.storage.vectors.model import ChromaStatistics, IndexState
+from mempalace_mcp.storage.vectors.protocol import PalaceVectors
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ _STATISTICS = (
     DatabaseStatistics,
     DiskStatistics,
     IndexerStatistics,
-    VectorStatistics,
+    ChromaStatistics,
     IdempotencyStatistics,
 )
 _FIELDS = tuple((kind, name, figure) for kind in _STATISTICS for name, figure in figures_of(kind))
@@ -217,7 +217,7 @@ class CheckInputs:
     executor: Executor
     embedder: BackgroundEmbedder
     indexer: Indexer
-    index: VectorIndex
+    index: PalaceVectors
 
 
 def checks(inputs: CheckInputs, limits: Limits | None = None) -> Sequence[Check]:
@@ -309,14 +309,14 @@ def _check_indexer(inputs: CheckInputs, limits: Limits) -> Issue | None:
 
 
 _INDEX_ISSUES = {
-    ChromaState.BUILDING: Issue(issues.INDEX_REBUILDING, "Chroma holds less than half of the vectors"),
-    ChromaState.FOREIGN: Issue(issues.INDEX_REBUILDING, "another program changed Chroma's files; they are rebuilt"),
-    ChromaState.FAILED: Issue(issues.INDEX_FAILING, "Chroma failed and will be tried again"),
+    IndexState.BUILDING: Issue(issues.INDEX_REBUILDING, "the index of vectors is being filled"),
+    IndexState.FOREIGN: Issue(issues.INDEX_REBUILDING, "another program changed Chroma's files; they are rebuilt"),
+    IndexState.FAILED: Issue(issues.INDEX_FAILING, "the index of vectors failed and will be tried again"),
 }
 
 
 def _check_index(inputs: CheckInputs) -> Issue | None:
-    return _INDEX_ISSUES.get(inputs.index.statistics().chroma_state)
+    return _INDEX_ISSUES.get(inputs.index.statistics().state)
 
 
 def describe(

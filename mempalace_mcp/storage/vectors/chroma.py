@@ -35,7 +35,7 @@ from mempalace_mcp.storage.vectors.manifest import (
     sync_files,
     take_stamp,
 )
-from mempalace_mcp.storage.vectors.model import Cause, ChromaState, Difference, Serving
+from mempalace_mcp.storage.vectors.model import Cause, Difference, IndexState, Serving
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class CachedClient:
         self._retry_at = 0.0
         self._closed_because = Cause.START
         self.serving: Serving | None = None
-        self.state = ChromaState.ABSENT
+        self.state = IndexState.ABSENT
         self.generation = 0
         self.last_reopen: Cause | None = None
         self.foreign_writes = 0
@@ -115,14 +115,14 @@ class CachedClient:
             try:
                 taken = self._lock.held or self._lock.try_acquire()
             except StorageError as error:
-                if self.state is not ChromaState.FAILED:
+                if self.state is not IndexState.FAILED:
                     logger.warning("the index cannot be used: %s. %s", error.message, error.hint)
-                self.state = ChromaState.FAILED
+                self.state = IndexState.FAILED
                 return False
             if not taken:
-                self.state = ChromaState.HELD_ELSEWHERE
-            elif self.state is ChromaState.HELD_ELSEWHERE:
-                self.state = ChromaState.ABSENT
+                self.state = IndexState.HELD_ELSEWHERE
+            elif self.state is IndexState.HELD_ELSEWHERE:
+                self.state = IndexState.ABSENT
             return taken
 
     def open(self, snapshot: Snapshot, sample: Sample) -> None:
@@ -194,7 +194,7 @@ class CachedClient:
     def discard(self, cause: Cause) -> None:
         """Close the client and never open its files again."""
         with self._access:
-            self._abandon(ChromaState.ABSENT, cause)
+            self._abandon(IndexState.ABSENT, cause)
 
     def close(self, cause: Cause = Cause.START) -> None:
         """Close the client, leave its files fit to be trusted, and release the lock."""
@@ -220,7 +220,7 @@ class CachedClient:
         store_manifest(self._directory, manifest)
         self._next_check = time.monotonic() + self._stat_cooldown
         self.generation += 1
-        self.state, self._manifest = ChromaState.READY, manifest
+        self.state, self._manifest = IndexState.READY, manifest
         self.serving = Serving(self.generation, manifest.palace, manifest.position, len(self._chunks), snapshot.seq)
 
     def _reopen(self, manifest: Manifest, sample: Sample) -> bool:
@@ -282,7 +282,7 @@ class CachedClient:
     def _close_cleanly(self, process: ChromaProcess, manifest: Manifest) -> None:
         remove_manifest(self._directory)
         self._process = self._manifest = self.serving = None
-        self.state = ChromaState.ABSENT
+        self.state = IndexState.ABSENT
         process.close()
         closed = self._synced(manifest)
         if closed.stamp.sequence == manifest.stamp.sequence:
@@ -320,9 +320,9 @@ class CachedClient:
 
     def _abandon_changed_files(self) -> None:
         self.foreign_writes += 1
-        self._abandon(ChromaState.FOREIGN, Cause.FILES_CHANGED)
+        self._abandon(IndexState.FOREIGN, Cause.FILES_CHANGED)
 
-    def _abandon(self, state: ChromaState, cause: Cause) -> None:
+    def _abandon(self, state: IndexState, cause: Cause) -> None:
         """End the client; without a manifest its files will not be opened again."""
         process = self._process
         self._process = self._manifest = self.serving = None
@@ -341,7 +341,7 @@ class CachedClient:
             logger.warning("vector index: %s failed: %s: %s", attempt, type(error).__name__, error)
             self.failures += 1
             self._retry_at = time.monotonic() + min(_LONGEST_PAUSE, 4.0 ** min(self.failures - 1, 9) - 1)
-            self._abandon(ChromaState.FAILED, Cause.FAILED)
+            self._abandon(IndexState.FAILED, Cause.FAILED)
             return None
 
     def _path(self, manifest: Manifest) -> Path:

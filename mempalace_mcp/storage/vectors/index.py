@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +19,14 @@ from mempalace_mcp.storage.vectors.exact import Candidates, ExactIndex, nearest_
 from mempalace_mcp.storage.vectors.log import RowFilter, Snapshot, Vectors
 from mempalace_mcp.storage.vectors.model import (
     Cause,
-    ChromaState,
+    ChromaStatistics,
     Difference,
+    IndexState,
     Neighbour,
     Reconnection,
     Serving,
-    VectorStatistics,
 )
-
-Read = Callable[[], AbstractContextManager[Connection]]
+from mempalace_mcp.storage.vectors.protocol import PalaceVectors, Read
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ _MOST_ROWS = 800
 _SAMPLE_ROWS = 32
 
 
-class VectorIndex:
+class VectorIndex(PalaceVectors):
     """Nearest neighbours, as of the snapshot of the connection that asks.
 
     Opens nothing until it is used. `nearest` and `cosines` may be called by many threads at once. `advance` is called
@@ -136,7 +134,7 @@ class VectorIndex:
             self._resume_at = finished + (finished - started) * (1 / self._time_share - 1)
             self._maintenance.release()
 
-    def reconnect(self, connection: Connection) -> Reconnection:
+    def reconnect(self, connection: Connection) -> Reconnection[ChromaStatistics]:
         """Close everything, open it again and verify it. Chroma's files are kept if they can be trusted."""
         before = self.statistics()
         with self._maintenance:
@@ -168,11 +166,11 @@ class VectorIndex:
                 *self._chroma.differences(connection, snapshot),
             ]
 
-    def statistics(self) -> VectorStatistics:
+    def statistics(self) -> ChromaStatistics:
         """The present figures, without reading a file."""
         client, serving, exact = self._client, self._client.serving, self._exact
         position = serving.position if serving else 0
-        return VectorStatistics(
+        return ChromaStatistics(
             mode=self._mode,
             rows_exact=exact.rows if exact else 0,
             rows_live=exact.live if exact else 0,
@@ -205,12 +203,12 @@ class VectorIndex:
         finally:
             self._maintenance.release()
 
-    def _state(self, serving: Serving | None) -> ChromaState:
+    def _state(self, serving: Serving | None) -> IndexState:
         if self._mode == "exact":
-            return ChromaState.OFF
+            return IndexState.OFF
         if serving is None:
             return self._client.state
-        return ChromaState.READY if self._is_worthwhile(serving, self._position) else ChromaState.BUILDING
+        return IndexState.READY if self._is_worthwhile(serving, self._position) else IndexState.BUILDING
 
     def _is_worthwhile(self, serving: Serving, position: int) -> bool:
         """Does Chroma hold the larger part? Else scanning everything is faster than asking it and scanning the rest."""

@@ -1,20 +1,21 @@
-"""Values that the vector index returns and reports."""
+"""Values that the vector indexes return and report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
 from enum import StrEnum
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from mempalace_mcp.core.figures import counter, state
 
 
-class ChromaState(StrEnum):
-    """The state of the part that Chroma holds. Searches are exact in every state but `READY`."""
+class IndexState(StrEnum):
+    """The state of the approximate index of a palace. Searches are exact in every state but `READY`."""
 
     OFF = "off"  # by setting
     ABSENT = "absent"  # not opened yet, or too few rows for it
-    BUILDING = "building"  # holds less than half of the rows
+    BUILDING = "building"  # too little of it is there
     READY = "ready"
     FOREIGN = "foreign"  # another program changed, replaced or deleted its files; about to be rebuilt
     HELD_ELSEWHERE = "held elsewhere"  # another process holds index.lock
@@ -43,8 +44,34 @@ class Neighbour:
     cosine: float
 
 
+class VectorStatistics(Protocol):
+    """Figures of a palace's vectors, as a dataclass: these and others of its kind, all of which `status` shows."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def mode(self) -> str:
+        """Which kind of index it is."""
+        ...
+
+    @property
+    def state(self) -> IndexState:
+        """By which health is judged."""
+        ...
+
+    @property
+    def rows_indexed(self) -> int:
+        """How many vectors the approximate index holds."""
+        ...
+
+    @property
+    def rows_live(self) -> int:
+        """How many vectors of live drawers the last thorough look has found."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class VectorStatistics:
+class ChromaStatistics:
     """Figures of the exact matrix and of Chroma.
 
     `rows_exact` are loaded into the exact matrix: `rows_live` of them belong to live drawers, `rows_tail` are not
@@ -56,7 +83,7 @@ class VectorStatistics:
     rows_exact: int
     rows_live: int
     rows_tail: int
-    chroma_state: ChromaState
+    chroma_state: IndexState
     process: int | None
     chroma_rows: int
     chroma_deleted: int
@@ -77,22 +104,35 @@ class VectorStatistics:
     bytes_memory: int
     bytes_chroma: int
 
+    @property
+    def state(self) -> IndexState:
+        """Of the part that Chroma holds."""
+        return self.chroma_state
+
+    @property
+    def rows_indexed(self) -> int:
+        """In Chroma."""
+        return self.chroma_rows
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where a part disagrees with SQLite; `part` is `exact` or `chroma`."""
+    """Where a part disagrees with the palace; `part` is `exact`, `chroma` or `pgvector`."""
 
     part: str
     chunk: int
     problem: str
 
 
+S = TypeVar("S", bound=VectorStatistics, covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class Reconnection:
+class Reconnection(Generic[S]):
     """The figures before and after everything was closed and opened again, and what the check afterwards found."""
 
-    before: VectorStatistics
-    after: VectorStatistics
+    before: S
+    after: S
     differences: Sequence[Difference]
 
 

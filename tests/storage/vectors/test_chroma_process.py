@@ -21,7 +21,7 @@ from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.vectors.chroma_process import ChromaProcess
 from mempalace_mcp.storage.vectors.index import VectorIndex
 from mempalace_mcp.storage.vectors.manifest import DATABASE, take_stamp
-from mempalace_mcp.storage.vectors.model import ChromaState
+from mempalace_mcp.storage.vectors.model import IndexState
 from tests.storage.support import fresh_database
 from tests.storage.vectors.support import (
     ROWS,
@@ -65,7 +65,7 @@ def verify_replacement(index: VectorIndex, database: Database, former: psutil.Pr
     assert not former.is_running()
     verify_answers(index, database)
     advance_all(index, database)
-    assert index.statistics().chroma_state is ChromaState.READY
+    assert index.statistics().chroma_state is IndexState.READY
     assert child_of(index) != former
     verify_answers(index, database)
     assert differences(index, database) == []
@@ -201,7 +201,7 @@ def test_a_child_killed_between_calls_is_replaced(filled: VectorIndex, database:
     former = child_of(filled)
     former.kill()
     verify_answers(filled, database)
-    assert filled.statistics().chroma_state is ChromaState.FAILED
+    assert filled.statistics().chroma_state is IndexState.FAILED
     assert filled.statistics().process is None
     verify_replacement(filled, database, former)
     assert (filled.statistics().failures, filled.statistics().last_reopen) == (1, "failed")
@@ -255,7 +255,7 @@ def test_files_that_crash_chroma_crash_the_child_alone(
     verify_answers(second, database)
     advance_all(second, database)
     statistics = second.statistics()
-    assert (statistics.chroma_state, statistics.failures, statistics.rebuilds) == (ChromaState.READY, 1, 1)
+    assert (statistics.chroma_state, statistics.failures, statistics.rebuilds) == (IndexState.READY, 1, 1)
     assert differences(second, database) == []
     second.close()
 

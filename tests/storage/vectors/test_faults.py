@@ -17,7 +17,7 @@ from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.vectors.index import VectorIndex
 from mempalace_mcp.storage.vectors.log import Vectors
-from mempalace_mcp.storage.vectors.model import ChromaState
+from mempalace_mcp.storage.vectors.model import IndexState
 from tests.storage.support import fresh_database
 from tests.storage.vectors.support import (
     ROWS,
@@ -93,12 +93,12 @@ def test_damage_under_a_live_process_is_noticed_and_repaired(
     verify_answers(filled, database)
     damage(tmp_path)
     verify_answers(filled, database)
-    assert filled.statistics().chroma_state is ChromaState.FOREIGN
+    assert filled.statistics().chroma_state is IndexState.FOREIGN
     world.file(5, seed=8)
     verify_answers(filled, database)
     advance_all(filled, database)
     statistics = filled.statistics()
-    assert (statistics.chroma_state, statistics.chroma_rows) == (ChromaState.READY, ROWS + 5)
+    assert (statistics.chroma_state, statistics.chroma_rows) == (IndexState.READY, ROWS + 5)
     assert (statistics.generation, statistics.failures) == (2, 0)
     assert (statistics.last_reopen, statistics.foreign_writes) == ("files changed", 1)
     verify_answers(filled, database)
@@ -226,7 +226,7 @@ def test_idle_readers_reopen_nothing(tmp_path: Path, filled: VectorIndex, databa
     advance_all(filled, database)
     statistics = filled.statistics()
     assert (statistics.generation, statistics.foreign_writes) == (1, 0)
-    assert statistics.chroma_state is ChromaState.READY
+    assert statistics.chroma_state is IndexState.READY
 
 
 def test_a_foreign_write_is_noticed_by_the_next_query_and_repaired(
@@ -234,7 +234,7 @@ def test_a_foreign_write_is_noticed_by_the_next_query_and_repaired(
 ) -> None:
     assert lines_of("write_chroma", tmp_path) == ["written"]
     verify_answers(filled, database, queries=1)
-    assert (filled.statistics().chroma_state, filled.statistics().foreign_writes) == (ChromaState.FOREIGN, 1)
+    assert (filled.statistics().chroma_state, filled.statistics().foreign_writes) == (IndexState.FOREIGN, 1)
     advance_all(filled, database)
     assert filled.statistics().last_reopen == "files changed"
     verify_answers(filled, database)
@@ -273,7 +273,7 @@ def test_a_foreign_write_in_the_middle_of_an_own_one_is_noticed(
         manifest=client._manifest,
     )
     assert wrote == ["written"]
-    assert (index.statistics().chroma_state, index.statistics().foreign_writes) == (ChromaState.FOREIGN, 1)
+    assert (index.statistics().chroma_state, index.statistics().foreign_writes) == (IndexState.FOREIGN, 1)
 
 
 @pytest.mark.parametrize("damage", [delete_directory, replace_directory])
@@ -285,7 +285,7 @@ def test_deletion_and_replacement_are_noticed_within_the_cooldown(
     advance_all(index, database)
     damage(tmp_path)
     verify_answers(index, database, queries=1)
-    assert index.statistics().chroma_state is ChromaState.FOREIGN
+    assert index.statistics().chroma_state is IndexState.FOREIGN
     index.close()
 
 
@@ -298,14 +298,14 @@ def test_beside_the_holder_of_the_lock_search_is_exact_and_fresh(
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         assert advance_all(index, database) == 0
-        assert index.statistics().chroma_state is ChromaState.HELD_ELSEWHERE
+        assert index.statistics().chroma_state is IndexState.HELD_ELSEWHERE
         for seed in range(5):
             world.file(3, seed=seed)
             verify_answers(index, database)
         process.stdin.close()
         process.wait()
     advance_all(index, database)
-    assert (index.statistics().chroma_state, index.statistics().last_reopen) == (ChromaState.READY, "start")
+    assert (index.statistics().chroma_state, index.statistics().last_reopen) == (IndexState.READY, "start")
     verify_answers(index, database)
     assert differences(index, database) == []
 

@@ -15,7 +15,7 @@ from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.vectors.index import VectorIndex
-from mempalace_mcp.storage.vectors.model import ChromaState
+from mempalace_mcp.storage.vectors.model import IndexState
 from tests.storage.vectors.support import (
     DIMENSION,
     EVERYTHING,
@@ -40,7 +40,7 @@ def test_an_empty_palace_has_no_neighbours(index: VectorIndex, database: Databas
         assert index.cosines(connection, query, [1, 2]) == {}
     assert index.advance(database.read, 100) == 0
     assert differences(index, database) == []
-    assert index.statistics().chroma_state is ChromaState.ABSENT
+    assert index.statistics().chroma_state is IndexState.ABSENT
 
 
 def test_below_the_minimum_chroma_is_not_begun(
@@ -61,7 +61,7 @@ def test_exact_mode_never_begins_chroma(tmp_path: Path, database: Database, worl
     assert not (tmp_path / "index").exists()
     assert not (tmp_path / "index.lock").exists()
     verify_answers(index, database)
-    assert index.statistics().chroma_state is ChromaState.OFF
+    assert index.statistics().chroma_state is IndexState.OFF
     index.close()
 
 
@@ -76,7 +76,7 @@ def test_chroma_and_tail_answer_like_the_plain_way(
     verify_answers(index, database, queries=30)
     world.delete(drawers[: len(drawers) - 3])
     verify_answers(index, database, queries=5)
-    assert index.statistics().chroma_state is ChromaState.READY
+    assert index.statistics().chroma_state is IndexState.READY
 
 
 def test_what_chroma_writes_is_private_whatever_the_umask(tmp_path: Path, database: Database, world: World) -> None:
@@ -158,7 +158,7 @@ def test_a_query_of_another_dimension_is_refused_and_harms_nothing(
                 index.nearest(connection, query, 5, EVERYTHING)
             with pytest.raises(ModelMismatch):
                 index.cosines(connection, query, [1])
-    assert (index.statistics().failures, index.statistics().chroma_state) == (0, ChromaState.READY)
+    assert (index.statistics().failures, index.statistics().chroma_state) == (0, IndexState.READY)
     verify_answers(index, database)
 
 
@@ -239,7 +239,7 @@ def test_rebuild_begins_chroma_anew(tmp_path: Path, index: VectorIndex, database
     advance_all(index, database)
     former = chroma_directory(tmp_path)
     assert index.rebuild()
-    assert index.statistics().chroma_state is ChromaState.ABSENT
+    assert index.statistics().chroma_state is IndexState.ABSENT
     verify_answers(index, database)
     advance_all(index, database)
     assert index.statistics().last_reopen == "rebuild"
