@@ -119,12 +119,16 @@ def conditions_by_room(connection: Connection, drawers: DrawerFilter) -> list[Co
     return [Condition(sql, values | {"one_room": room}, index) for room, _ in rooms_of(connection, drawers)]
 
 
-def count_drawers(connection: Connection, drawers: DrawerFilter) -> int:
-    """How many live drawers match; read off the rooms where only the place matters."""
+def count_drawers(connection: Connection, drawers: DrawerFilter, most: int | None = None) -> int:
+    """How many live drawers match; read off the rooms where only the place matters. Counts no further than `most`."""
     if not _given(_beside_place(drawers)):
         return sum(count for _, count in rooms_of(connection, drawers))
     condition = condition_of(drawers, connection.dialect)
-    row = connection.execute(f"SELECT count(*) FROM {condition.source}", condition.values).fetchone()
+    if most is None:
+        row = connection.execute(f"SELECT count(*) FROM {condition.source}", condition.values).fetchone()
+    else:
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {condition.source} LIMIT :most) AS counted"
+        row = connection.execute(sql, condition.values | {"most": most}).fetchone()
     return int(row[0])
 
 

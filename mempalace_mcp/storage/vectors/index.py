@@ -8,9 +8,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from mempalace_mcp.core.errors import ModelMismatch
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.vectors import log
@@ -90,7 +87,7 @@ class VectorIndex(PalaceVectors):
         with log.snapshot(connection) as snapshot:
             if snapshot.dimension == 0 or limit < 1:
                 return []
-            query = _unit(query, snapshot.dimension)
+            query = log.unit_query(query, snapshot.dimension)
             self._position = max(self._position, snapshot.position)
             serving = self._serving(snapshot) if drawer_filter.is_empty else None
             if serving is not None:
@@ -111,7 +108,7 @@ class VectorIndex(PalaceVectors):
         found, vectors = log.vectors_of(connection, chunks)
         if len(found) == 0:
             return {}
-        return dict(zip(found.tolist(), (vectors @ _unit(query, vectors.shape[1])).tolist(), strict=True))
+        return dict(zip(found.tolist(), (vectors @ log.unit_query(query, vectors.shape[1])).tolist(), strict=True))
 
     @property
     def rest(self) -> float:
@@ -287,18 +284,3 @@ class VectorIndex(PalaceVectors):
             fresh = self._load(connection, snapshot, position if exact.after else 0)
             with self._loading:
                 self._replace_exact(fresh)
-
-
-def _unit(query: Vectors, dimension: int) -> Vectors:
-    """The query at unit length.
-
-    Raises:
-        ModelMismatch: it has another dimension.
-    """
-    if query.shape != (dimension,):
-        raise ModelMismatch(
-            f"the query has {query.size} dimensions, the palace's vectors have {dimension}",
-            hint=f"Use the model that made the palace. Or: {log.REINDEX}",
-        )
-    length = float(np.linalg.norm(query))
-    return np.ascontiguousarray(query / length if length > 0 else query, np.float32)

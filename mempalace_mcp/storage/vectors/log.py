@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mempalace_mcp.core.errors import PalaceCorrupt
+from mempalace_mcp.core.errors import ModelMismatch, PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.queries import condition_of, rooms_of
@@ -179,6 +179,21 @@ def row_filter(connection: Connection, drawer_filter: DrawerFilter) -> RowFilter
             connection.execute("SELECT id FROM drawers WHERE source_file = ?", (drawer_filter.source_file,)).fetchall()
         )
     return RowFilter(wing, rooms, drawers, drawer_filter.since, drawer_filter.before)
+
+
+def unit_query(query: Vectors, dimension: int) -> Vectors:
+    """The query at unit length.
+
+    Raises:
+        ModelMismatch: it has another dimension.
+    """
+    if query.shape != (dimension,):
+        raise ModelMismatch(
+            f"the query has {query.size} dimensions, the palace's vectors have {dimension}",
+            hint=f"Use the model that made the palace. Or: {REINDEX}",
+        )
+    length = float(np.linalg.norm(query))
+    return np.ascontiguousarray(query / length if length > 0 else query, np.float32)
 
 
 def _matrix(blobs: Sequence[bytes]) -> Vectors:

@@ -116,6 +116,28 @@ class ChromaStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class PgvectorStatistics:
+    """Figures of the vectors of a palace in PostgreSQL, as of the last look at its index.
+
+    `rows` is PostgreSQL's estimate of the vectors; -1 where it has none yet. `dimension` is their length, 0 when there
+    are none. `builds` counts the indexes that this process has made, and `failures` its attempts in vain since the last
+    one.
+    """
+
+    mode: str
+    state: IndexState
+    rows: int
+    rows_indexed: int
+    rows_live: int
+    dimension: int
+    bytes_index: int
+    builds: int
+    build_seconds: float | None
+    failures: int
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """Where a part disagrees with the palace; `part` is `exact`, `chroma` or `pgvector`."""
 

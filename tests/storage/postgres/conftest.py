@@ -13,9 +13,9 @@ from mempalace_mcp.storage.postgres.database import PostgresDatabase
 from tests.postgres_server import Server, fresh_schema, shared_address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def address() -> str:
-    """Of the server that the tests share."""
+    """Of the server that the tests share, started before the first one looks at what it leaves behind."""
     return shared_address()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 
 from mempalace_mcp.core.model import DrawerFilter, ModelStamp
 from mempalace_mcp.storage.connection import Connection
+from mempalace_mcp.storage.database import PalaceDatabase
 from mempalace_mcp.storage.drawers import ChunkLog, renew_vectors
 from mempalace_mcp.storage.model_moves import (
     begin_move,
@@ -24,11 +26,11 @@ from mempalace_mcp.storage.model_moves import (
     switch_model,
 )
 from mempalace_mcp.storage.queries import condition_of
-from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.transactions import Transaction, Work
 from mempalace_mcp.storage.vectors.index import VectorIndex
 from mempalace_mcp.storage.vectors.log import Vectors
 from mempalace_mcp.storage.vectors.model import Difference
+from mempalace_mcp.storage.vectors.protocol import PalaceVectors
 from tests.storage.support import soon
 
 DIMENSION = 16
@@ -63,7 +65,7 @@ def index_of(
     )
 
 
-def advance_all(index: VectorIndex, database: Database, limit: int = 500) -> int:
+def advance_all(index: PalaceVectors, database: PalaceDatabase, limit: int = 500) -> int:
     """Advance until there is nothing to do."""
     total = 0
     while moved := index.advance(database.read, limit):
@@ -75,7 +77,7 @@ def advance_all(index: VectorIndex, database: Database, limit: int = 500) -> int
 class World:
     """Writes drawers straight into the tables, as the stores do."""
 
-    database: Database
+    database: PalaceDatabase
 
     def file(
         self,
@@ -99,8 +101,8 @@ class World:
                 cursor = connection.execute(
                     "INSERT INTO drawers (drawer_id, wing, room, occurred_at, created_at, updated_at, seq,"
                     " content_hash, normalized_hash, source_file, content)"
-                    " VALUES (hex(randomblob(12)), ?, ?, ?, 0, 0, ?, x'', x'', ?, 'text') RETURNING id",
-                    (*place, when, transaction.stamp.seq, source),
+                    " VALUES (?, ?, ?, ?, 0, 0, ?, ?, ?, ?, 'text') RETURNING id",
+                    (secrets.token_hex(12), *place, when, transaction.stamp.seq, b"", b"", source),
                 )
                 drawer = int(cursor.fetchone()[0])
                 _add_chunks(connection, drawer, vectors[number * chunks : (number + 1) * chunks])
@@ -167,7 +169,7 @@ class World:
             chunks = [row[0] for row in connection.execute("SELECT chunk FROM vectors ORDER BY chunk")]
             connection.execute("DELETE FROM vectors")
             for chunk, vector in zip(chunks, unit_vectors(len(chunks), seed, dimension), strict=True):
-                connection.execute("INSERT INTO vectors (chunk, embedding) VALUES (?, ?)", (chunk, vector.tobytes()))
+                _add_vector(connection, chunk, vector)
 
         self.do(work)
 
@@ -209,8 +211,8 @@ class World:
 def _deleted(connection: Connection, drawers: Sequence[int]) -> list[int]:
     """Those of the drawers that are in the trash."""
     rows = connection.execute(
-        "SELECT id FROM drawers WHERE deleted_at IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
-        (json.dumps(list(drawers)),),
+        f"SELECT id FROM drawers WHERE deleted_at IS NOT NULL AND id IN {connection.dialect.members('?')} ORDER BY id",
+        (connection.dialect.array(drawers),),
     )
     return [row[0] for row in rows]
 
@@ -230,7 +232,7 @@ def plain_answer(
 
 
 def answer(
-    index: VectorIndex,
+    index: PalaceVectors,
     connection: Connection,
     query: Vectors,
     limit: int,
@@ -240,14 +242,16 @@ def answer(
     return [neighbour.chunk for neighbour in index.nearest(connection, query, limit, drawer_filter)]
 
 
-def verify_answers(index: VectorIndex, database: Database, *, seed: int = 1, queries: int = 8, limit: int = 10) -> None:
+def verify_answers(
+    index: PalaceVectors, database: PalaceDatabase, *, seed: int = 1, queries: int = 8, limit: int = 10
+) -> None:
     """The index and the plain way agree on random queries, now."""
     with database.read() as connection:
         for query in unit_vectors(queries, seed):
             assert answer(index, connection, query, limit) == plain_answer(connection, query, limit)
 
 
-def differences(index: VectorIndex, database: Database) -> list[Difference]:
+def differences(index: PalaceVectors, database: PalaceDatabase) -> list[Difference]:
     """What the index finds wrong with itself."""
     with database.read() as connection:
         return list(index.verify(connection))
@@ -298,9 +302,11 @@ def lines_of(role: str, directory: Path) -> list[str]:
 
 
 def _place(connection: Connection, wing: str, room: str) -> tuple[int, int]:
-    connection.execute("INSERT OR IGNORE INTO wings (key, name) VALUES (?, ?)", (wing, wing))
+    connection.execute("INSERT INTO wings (key, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (wing, wing))
     (wing_id,) = connection.execute("SELECT id FROM wings WHERE key = ?", (wing,)).fetchone()
-    connection.execute("INSERT OR IGNORE INTO rooms (wing, key, name) VALUES (?, ?, ?)", (wing_id, room, room))
+    connection.execute(
+        "INSERT INTO rooms (wing, key, name) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (wing_id, room, room)
+    )
     (room_id,) = connection.execute("SELECT id FROM rooms WHERE wing = ? AND key = ?", (wing_id, room)).fetchone()
     return wing_id, room_id
 
@@ -315,4 +321,9 @@ def _add_chunks(connection: Connection, drawer: int, vectors: Vectors) -> None:
         (chunk,) = connection.execute(
             "INSERT INTO chunks (drawer, ordinal, start, stop) VALUES (?, ?, 0, 4) RETURNING id", (drawer, ordinal)
         ).fetchone()
-        connection.execute("INSERT INTO vectors (chunk, embedding) VALUES (?, ?)", (chunk, vector.tobytes()))
+        _add_vector(connection, chunk, vector)
+
+
+def _add_vector(connection: Connection, chunk: int, vector: Vectors) -> None:
+    embedding = connection.dialect.vector(vector.tobytes())
+    connection.execute("INSERT INTO vectors (chunk, embedding) VALUES (?, ?)", (chunk, embedding))
