@@ -36,6 +36,7 @@ NAMES_SQLITE = {
 IMPORTS_SQLITE3 = {
     "core/disk_set.py": "a temporary file",
     "core/foreign_database.py": "databases of other programs",
+    "storage/tokenizer.py": "FTS5 in memory",
     "storage/vectors/chroma.py": "Chroma's own database",
     "storage/vectors/manifest.py": "Chroma's own database",
 }

@@ -510,12 +510,11 @@ def reword_stale(tx: Transaction, lexicon: Lexicon, limit: int) -> int:
         (dialect.array(list({drawer for _, drawer, _, _ in chunks})),),
     )
     said = {row[0]: row[1:] for row in drawers}
-    old = table.texts(connection, [chunk for chunk, _, _, _ in chunks])
     new: dict[int, str] = {}
     for chunk, drawer, start, stop in chunks:
         content, occurred_at, source_file = said[drawer]
         new[chunk] = passage_text(content, Span(start, stop), occurred_at, source_file, lexicon.zone)
-    changed = [chunk for chunk, text in new.items() if text != old.get(chunk)]
+    changed = table.differing(connection, new)
     table.remove(tx, changed)
     for chunk in changed:
         table.add(tx, chunk, new[chunk])

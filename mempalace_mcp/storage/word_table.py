@@ -22,6 +22,8 @@ from mempalace_mcp.storage.query_terms import Term
 from mempalace_mcp.storage.transactions import Transaction
 
 Counts = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.uint32]
+"""CRC-32 of tokens."""
 
 Scored = tuple[int, float]
 """A chunk and its bm25."""
@@ -188,16 +190,22 @@ class WordTable(Protocol):
         """Only passages up to the number `stale` hold words as earlier versions read them."""
         ...
 
-    def texts(self, connection: Connection, chunks: Sequence[int], /) -> dict[int, str]:
-        """The texts of passages as they are indexed."""
+    def differing(self, connection: Connection, texts: Mapping[int, str], /) -> list[int]:
+        """Those of the passages that do not hold the words of these texts."""
+        ...
+
+    def tokens(self, connection: Connection, chunks: Sequence[int], tokenizer: Tokenizer, /) -> dict[int, bytes]:
+        """The tokens of those passages that are indexed, as `encode_tokens` writes them."""
+        ...
+
+    def starting_with(
+        self, connection: Connection, beginning: str, chunks: Sequence[int], tokenizer: Tokenizer, /
+    ) -> list[str]:
+        """The different tokens that begin so, at least those in the passages."""
         ...
 
     def texts_after(self, connection: Connection, chunk: int, limit: int, /) -> list[tuple[int, str | None]]:
-        """The next passages by number, with the texts of those that have no tokens."""
-        ...
-
-    def tokens(self, connection: Connection, chunks: Iterable[int], /) -> dict[int, bytes]:
-        """The tokens that are kept of passages, as `encode_tokens` writes them."""
+        """The next passages by number, with the texts of those whose tokens are not kept; none where all are."""
         ...
 
     def keep_tokens(self, tx: Transaction, texts: Mapping[int, str], stems: Iterable[Sequence[str]], /) -> None:
@@ -208,26 +216,16 @@ class WordTable(Protocol):
 _NUMBER = np.dtype("<u4")
 
 
-class Passages:
-    """The tokens of some passages in their order, as numbers. Those that are not indexed are left out.
+class TokenRows:
+    """The tokens of some passages in their order, as numbers."""
 
-    To tokenize their texts again would take thirty times as long as scoring.
-    """
-
-    def __init__(self, table: WordTable, connection: Connection, chunks: Iterable[int], tokenizer: Tokenizer) -> None:
-        stored = table.tokens(connection, chunks)
-        missing = [chunk for chunk in chunks if chunk not in stored]
-        if missing:
-            texts = table.texts(connection, missing)
-            stored |= zip(texts, map(encode_tokens, tokenizer.stems(list(texts.values()))), strict=True)
-        self.chunks = list(stored)
-        """Their numbers; counts and lengths are in this order."""
-        self.lengths: Counts = np.array([len(tokens) // _NUMBER.itemsize for tokens in stored.values()], np.int64)
-        self._tokens = np.frombuffer(b"".join(stored.values()), _NUMBER)
-        self._owners = np.repeat(np.arange(len(self.chunks)), self.lengths)
-        self._table = table
-        self._connection = connection
-        self._tokenizer = tokenizer
+    def __init__(self, chunks: Sequence[int], lengths: Counts, tokens: bytes) -> None:
+        """`tokens` are those of all passages, one behind the other, as `encode_tokens` writes them."""
+        self.chunks = chunks
+        """Numbers of the passages; counts and lengths are in this order."""
+        self.lengths = lengths
+        self._tokens = np.frombuffer(tokens, _NUMBER)
+        self._owners = np.repeat(np.arange(len(chunks)), lengths)
 
     def document_counts(self) -> tuple[npt.NDArray[np.uint32], Counts]:
         """The numbers of their tokens, ascending, and how many of the passages hold each."""
@@ -235,22 +233,37 @@ class Passages:
         numbers, counts = np.unique(held.astype(np.uint32), return_counts=True)
         return numbers, counts
 
-    def count(self, stems: Sequence[str], prefix: bool) -> Counts:
-        """How often the tokens follow one another in each passage; with `prefix` the last of them may go on."""
-        places = [self._tokens == number for number in token_numbers(stems)]
-        if prefix:
-            places[-1] = self._places_of_prefix(stems[-1])
-        last = len(places) - 1
-        starts = max(len(self._tokens) - last, 0)
-        found = self._owners[:starts] == self._owners[last:]
+    def occurrences(self, numbers: Numbers, last: Numbers | None = None) -> Counts:
+        """How often the tokens follow one another in each passage; with `last` any of those may stand last."""
+        places = [self._tokens == number for number in numbers]
+        if last is not None:
+            places.append(np.isin(self._tokens, last))
+        if len(places) == 1:
+            return np.bincount(self._owners[places[0]], minlength=len(self.chunks))
+        starts = max(len(self._tokens) - len(places) + 1, 0)
+        found = self._owners[:starts] == self._owners[len(places) - 1 :]
         for offset, place in enumerate(places):
             found &= place[offset : offset + starts]
         return np.bincount(self._owners[:starts][found], minlength=len(self.chunks))
 
-    def _places_of_prefix(self, beginning: str) -> npt.NDArray[np.bool_]:
-        """Where the tokens begin so. Which do is asked of the texts: seldom, and in unspaced scripts only."""
-        texts = self._table.texts(self._connection, self.chunks)
-        return np.isin(self._tokens, token_numbers(self._tokenizer.starting_with(beginning, list(texts.values()))))
+
+class Passages(TokenRows):
+    """The tokens of passages of a table. Those that are not indexed are left out."""
+
+    def __init__(self, table: WordTable, connection: Connection, chunks: Sequence[int], tokenizer: Tokenizer) -> None:
+        stored = table.tokens(connection, chunks, tokenizer)
+        lengths: Counts = np.array([len(tokens) // _NUMBER.itemsize for tokens in stored.values()], np.int64)
+        super().__init__(list(stored), lengths, b"".join(stored.values()))
+        self._table = table
+        self._connection = connection
+        self._tokenizer = tokenizer
+
+    def count(self, stems: Sequence[str], prefix: bool) -> Counts:
+        """How often the tokens follow one another in each passage; with `prefix` the last of them may go on."""
+        if not prefix:
+            return self.occurrences(token_numbers(stems))
+        going_on = self._table.starting_with(self._connection, stems[-1], self.chunks, self._tokenizer)
+        return self.occurrences(token_numbers(stems[:-1]), token_numbers(going_on))
 
 
 def encode_tokens(stems: Sequence[str]) -> bytes:
@@ -258,6 +271,6 @@ def encode_tokens(stems: Sequence[str]) -> bytes:
     return token_numbers(stems).tobytes()
 
 
-def token_numbers(stems: Sequence[str]) -> npt.NDArray[np.uint32]:
+def token_numbers(stems: Sequence[str]) -> Numbers:
     """The CRC-32 of each token."""
     return np.fromiter((crc32(stem.encode()) for stem in stems), _NUMBER, len(stems))

@@ -16,7 +16,7 @@ from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage import lexical
 from mempalace_mcp.storage import lexical as questions
 from mempalace_mcp.storage.query_terms import read_query
-from mempalace_mcp.storage.sqlite.tokenizer import TOKENIZER
+from mempalace_mcp.storage.tokenizer import TOKENIZER
 from tests.storage.drawer_support import EVERY, Cabinet, cabinet
 
 pytestmark = pytest.mark.long

@@ -20,7 +20,7 @@ from mempalace_mcp.storage.query_terms import (
     searchable,
 )
 from mempalace_mcp.storage.sqlite.fulltext import expression_of
-from mempalace_mcp.storage.sqlite.tokenizer import FullTextTokenizer
+from mempalace_mcp.storage.tokenizer import FullTextTokenizer
 
 
 def asked(query: str) -> list[str]:

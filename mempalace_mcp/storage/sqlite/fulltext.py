@@ -12,9 +12,17 @@ from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage.connection import Connection, Parameters
 from mempalace_mcp.storage.query_terms import Term, count_tokens
 from mempalace_mcp.storage.sqlite.connection import is_passing
-from mempalace_mcp.storage.sqlite.tokenizer import FullTextTokenizer
+from mempalace_mcp.storage.tokenizer import FullTextTokenizer
 from mempalace_mcp.storage.transactions import Transaction
-from mempalace_mcp.storage.word_table import Collection, Matching, Scored, WordsUnreadable, WordTable, encode_tokens
+from mempalace_mcp.storage.word_table import (
+    Collection,
+    Matching,
+    Scored,
+    Tokenizer,
+    WordsUnreadable,
+    WordTable,
+    encode_tokens,
+)
 
 _WORD_FIRST = (
     "FROM passages CROSS JOIN chunks c ON c.id = passages.rowid CROSS JOIN drawers d ON d.id = c.drawer"
@@ -61,7 +69,7 @@ class FullTextTable(WordTable):
 
     def remove(self, tx: Transaction, chunks: Sequence[int], /) -> None:
         """Make chunks unfindable; their words stay in the files until the table is compacted."""
-        texts = self.texts(tx.connection, chunks).values()
+        texts = _texts(tx.connection, chunks).values()
         numbers = (_json_array(chunks),)
         tx.connection.execute("DELETE FROM passages WHERE rowid IN (SELECT value FROM json_each(?))", numbers)
         _count_change(tx, -len(texts), -sum(map(count_tokens, texts)))
@@ -89,10 +97,25 @@ class FullTextTable(WordTable):
         """Only passages up to the number `stale` hold words as earlier versions read them."""
         tx.connection.execute("UPDATE lexicon SET stale = ?", (stale,))
 
-    def texts(self, connection: Connection, chunks: Sequence[int], /) -> dict[int, str]:
-        """The texts of passages as they are indexed."""
-        sql = "SELECT rowid, text FROM passages WHERE rowid IN (SELECT value FROM json_each(?))"
-        return dict(_read(connection, sql, (_json_array(chunks),)))
+    def differing(self, connection: Connection, texts: Mapping[int, str], /) -> list[int]:
+        """Those of the passages that were indexed by other texts."""
+        stored = _texts(connection, list(texts))
+        return [chunk for chunk, text in texts.items() if text != stored.get(chunk)]
+
+    def tokens(self, connection: Connection, chunks: Sequence[int], tokenizer: Tokenizer, /) -> dict[int, bytes]:
+        """The tokens of passages. To tokenize a text again takes thirty times as long as scoring."""
+        sql = "SELECT chunk, tokens FROM passage_tokens WHERE chunk IN (SELECT value FROM json_each(?))"
+        stored = dict(_read(connection, sql, (_json_array(chunks),)))
+        if missing := [chunk for chunk in chunks if chunk not in stored]:
+            texts = _texts(connection, missing)
+            stored |= zip(texts, map(encode_tokens, tokenizer.stems(list(texts.values()))), strict=True)
+        return stored
+
+    def starting_with(
+        self, connection: Connection, beginning: str, chunks: Sequence[int], tokenizer: Tokenizer, /
+    ) -> list[str]:
+        """The different tokens of the passages that begin so. The texts are asked: seldom, in unspaced scripts only."""
+        return tokenizer.starting_with(beginning, list(_texts(connection, chunks).values()))
 
     def texts_after(self, connection: Connection, chunk: int, limit: int, /) -> list[tuple[int, str | None]]:
         """The next passages by number, with the texts of those that have no tokens."""
@@ -101,11 +124,6 @@ class FullTextTable(WordTable):
             " ON t.chunk = p.rowid WHERE p.rowid > ? ORDER BY p.rowid LIMIT ?"
         )
         return _read(connection, sql, (chunk, limit))
-
-    def tokens(self, connection: Connection, chunks: Iterable[int], /) -> dict[int, bytes]:
-        """The tokens that are kept of passages."""
-        sql = "SELECT chunk, tokens FROM passage_tokens WHERE chunk IN (SELECT value FROM json_each(?))"
-        return dict(_read(connection, sql, (_json_array(chunks),)))
 
     def keep_tokens(self, tx: Transaction, texts: Mapping[int, str], stems: Iterable[Sequence[str]], /) -> None:
         """Keep the tokens of passages, unless they were removed or changed since their texts were read."""
@@ -158,6 +176,12 @@ def _any_of(terms: Iterable[Term]) -> str:
 
 def _all_of(terms: Iterable[Term]) -> str:
     return " AND ".join(map(expression_of, terms))
+
+
+def _texts(connection: Connection, chunks: Iterable[int]) -> dict[int, str]:
+    """The texts of passages as they are indexed."""
+    sql = "SELECT rowid, text FROM passages WHERE rowid IN (SELECT value FROM json_each(?))"
+    return dict(_read(connection, sql, (_json_array(chunks),)))
 
 
 def _count_change(tx: Transaction, rows: int, tokens: int) -> None:
