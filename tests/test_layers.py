@@ -27,6 +27,8 @@ N = TypeVar("N", bound=ast.AST)
 
 
 SQLITE = "mempalace_mcp.storage.sqlite"
+POSTGRES = "mempalace_mcp.storage.postgres"
+NAMES_POSTGRES = ("runtime/app.py", "cli/")
 NAMES_SQLITE = {
     "runtime/app.py": "composes the palace",
     "cli/commands.py": "is about files",
@@ -111,6 +113,16 @@ def test_another_database_can_stand_beside_sqlite() -> None:
     names = [(module.name, name) for module in others for name in module.imports]
     assert not [each for each in names if each[1].split(".")[0] == "sqlite3" and each[0] not in IMPORTS_SQLITE3]
     assert not [each for each in names if each[1].startswith(SQLITE) and each[0] not in NAMES_SQLITE]
+
+
+def test_postgres_is_known_where_it_is_composed_alone() -> None:
+    """Its library is an extra, and its import takes longer than a palace takes to open."""
+    others = [module for module in MODULES if not module.name.startswith("storage/postgres/")]
+    names = [(module.name, name) for module in others for name in module.imports]
+    assert not [each for each in names if each[1].split(".")[0] == "psycopg"]
+    assert not [each for each in names if each[1].startswith(POSTGRES) and not each[0].startswith(NAMES_POSTGRES)]
+    own = {name for module in MODULES if module not in others for name in module.imports}
+    assert not [name for name in own if name.startswith(SQLITE)]
 
 
 def test_the_core_needs_the_standard_library_alone() -> None:

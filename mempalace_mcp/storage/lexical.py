@@ -17,10 +17,11 @@ import numpy as np
 
 from mempalace_mcp.core.bounded import LruMap
 from mempalace_mcp.core.clock import UTC_ZONE, Zone
-from mempalace_mcp.core.model import DrawerFilter, Span
+from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage.connection import Connection
+from mempalace_mcp.storage.passage_texts import passage_texts
 from mempalace_mcp.storage.queries import condition_of
-from mempalace_mcp.storage.query_terms import Term, fold_case, is_asked, kin_of, passage_text, read_query
+from mempalace_mcp.storage.query_terms import Term, fold_case, is_asked, kin_of, read_query
 from mempalace_mcp.storage.scope_words import LEAST_SAMPLE, ScopeWords
 from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.word_forms import fold
@@ -504,16 +505,7 @@ def reword_stale(tx: Transaction, lexicon: Lexicon, limit: int) -> int:
     chunks = connection.execute(
         "SELECT id, drawer, start, stop FROM chunks WHERE id <= ? ORDER BY id DESC LIMIT ?", (stale, limit)
     ).fetchall()
-    dialect = connection.dialect
-    drawers = connection.execute(
-        f"SELECT id, content, occurred_at, source_file FROM drawers WHERE id IN {dialect.members('?')}",
-        (dialect.array(list({drawer for _, drawer, _, _ in chunks})),),
-    )
-    said = {row[0]: row[1:] for row in drawers}
-    new: dict[int, str] = {}
-    for chunk, drawer, start, stop in chunks:
-        content, occurred_at, source_file = said[drawer]
-        new[chunk] = passage_text(content, Span(start, stop), occurred_at, source_file, lexicon.zone)
+    new = passage_texts(connection, chunks, lexicon.zone)
     changed = table.differing(connection, new)
     table.remove(tx, changed)
     for chunk in changed:

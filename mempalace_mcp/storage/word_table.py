@@ -170,6 +170,10 @@ class WordTable(Protocol):
         """
         ...
 
+    def counts(self, connection: Connection, terms: Sequence[Term], most: int | None = None, /) -> dict[Term, int]:
+        """The same of each of the terms."""
+        ...
+
     def add(self, tx: Transaction, chunk: int, text: str, /) -> None:
         """Make a chunk findable by the words of a text."""
         ...
@@ -200,8 +204,8 @@ class WordTable(Protocol):
 
     def starting_with(
         self, connection: Connection, beginning: str, chunks: Sequence[int], tokenizer: Tokenizer, /
-    ) -> list[str]:
-        """The different tokens that begin so, at least those in the passages."""
+    ) -> Numbers:
+        """The numbers of the tokens that begin so, at least of those in the passages."""
         ...
 
     def texts_after(self, connection: Connection, chunk: int, limit: int, /) -> list[tuple[int, str | None]]:
@@ -263,7 +267,7 @@ class Passages(TokenRows):
         if not prefix:
             return self.occurrences(token_numbers(stems))
         going_on = self._table.starting_with(self._connection, stems[-1], self.chunks, self._tokenizer)
-        return self.occurrences(token_numbers(stems[:-1]), token_numbers(going_on))
+        return self.occurrences(token_numbers(stems[:-1]), going_on)
 
 
 def encode_tokens(stems: Sequence[str]) -> bytes:

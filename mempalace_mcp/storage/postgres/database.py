@@ -33,11 +33,14 @@ from mempalace_mcp.storage.postgres.migrations import connect_migrated, load_ste
 from mempalace_mcp.storage.postgres.polling import VersionPoll
 from mempalace_mcp.storage.reader_pool import PoolClosed, ReaderPool
 from mempalace_mcp.storage.transactions import Unit, Work
+from mempalace_mcp.storage.word_table import WordsUnreadable
 
 T = TypeVar("T")
 
 RECONNECT_SECONDS = 10.0
 """How long a reader waits for a server that starts again, or for the standby that takes its place."""
+BEGINNING = "beginning"
+"""A savepoint before the first statement of a reader. An error of one statement would end the snapshot otherwise."""
 _MILLISECOND = 1000
 
 
@@ -193,6 +196,7 @@ class PostgresDatabase(PalaceDatabase):
                         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
                         f"SET LOCAL search_path = {connection.path};"
                         f"SET LOCAL statement_timeout = {READ_SECONDS * _MILLISECOND};"
+                        f"SAVEPOINT {BEGINNING};"
                         "SELECT max(number) FROM schema_steps"
                     )
                     verify_version(version[0] if version else 0, len(self._steps))
@@ -242,7 +246,7 @@ class PostgresDatabase(PalaceDatabase):
     def _settle(self, outcome: Outcome) -> None:
         if outcome.error is None:
             outcome.unit.outcome.set_result(outcome.result)
-        elif isinstance(outcome.error, psycopg.Error):
+        elif isinstance(outcome.error, psycopg.Error | WordsUnreadable):
             self._refuse([outcome.unit], self._explanation(outcome.error))
         else:
             outcome.unit.refuse(outcome.error)
@@ -362,12 +366,12 @@ class PostgresDatabase(PalaceDatabase):
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except psycopg.Error as error:
+        except (psycopg.Error, WordsUnreadable) as error:
             raise self._explanation(error) from error
 
     def _explanation(self, error: BaseException) -> PalaceError:
         cause: BaseException | None = error
-        while isinstance(cause, TransactionLost):
+        while isinstance(cause, TransactionLost | WordsUnreadable):
             cause = cause.__cause__
         explained = explain(cause, self.url) if isinstance(cause, psycopg.Error) else None
         if state_of(cause).startswith("XX"):

@@ -119,6 +119,11 @@ def is_passing(error: BaseException | None) -> bool:
     return failure is not None and failure.passing
 
 
+def is_damage(error: psycopg.Error) -> bool:
+    """Are there tables or indexes that cannot be read, or are not there?"""
+    return state_of(error).startswith("XX") or state_of(error) == "42P01"
+
+
 def explain(error: psycopg.Error, url: PalaceUrl) -> PalaceError:
     """The palace's error for one of PostgreSQL's about the palace at an address."""
     failure, state, text = _failure_of(error), state_of(error), _words(error)

@@ -17,11 +17,13 @@ from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.word_table import (
     Collection,
     Matching,
+    Numbers,
     Scored,
     Tokenizer,
     WordsUnreadable,
     WordTable,
     encode_tokens,
+    token_numbers,
 )
 
 _WORD_FIRST = (
@@ -61,6 +63,10 @@ class FullTextTable(WordTable):
         sql = "SELECT count(*) FROM (SELECT 1 FROM passages WHERE passages MATCH ? LIMIT ?)"
         ((count,),) = _read(connection, sql, (_any_of(terms), -1 if most is None else most))
         return int(count)
+
+    def counts(self, connection: Connection, terms: Sequence[Term], most: int | None = None, /) -> dict[Term, int]:
+        """How many rows hold each of the terms, counted up to `most`."""
+        return {term: self.count(connection, [term], most) for term in terms}
 
     def add(self, tx: Transaction, chunk: int, text: str, /) -> None:
         """Make a chunk findable by the words of a text."""
@@ -113,9 +119,9 @@ class FullTextTable(WordTable):
 
     def starting_with(
         self, connection: Connection, beginning: str, chunks: Sequence[int], tokenizer: Tokenizer, /
-    ) -> list[str]:
-        """The different tokens of the passages that begin so. The texts are asked: seldom, in unspaced scripts only."""
-        return tokenizer.starting_with(beginning, list(_texts(connection, chunks).values()))
+    ) -> Numbers:
+        """The tokens of the passages that begin so. The texts are asked: seldom, in unspaced scripts only."""
+        return token_numbers(tokenizer.starting_with(beginning, list(_texts(connection, chunks).values())))
 
     def texts_after(self, connection: Connection, chunk: int, limit: int, /) -> list[tuple[int, str | None]]:
         """The next passages by number, with the texts of those that have no tokens."""

@@ -1,0 +1,345 @@
+"""The table of words in PostgreSQL: tokens as numbers in arrays, with an index over their elements (GIN).
+
+PostgreSQL finds the rows; they are scored here, by the formula that FTS5 uses. An index of words that ranks by itself
+would take four times the space, and PostgreSQL's own ranking knows nothing of how rare a word is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+
+from mempalace_mcp.core.bounded import LruMap
+from mempalace_mcp.core.clock import UTC_ZONE, Zone
+from mempalace_mcp.core.errors import PalaceCorrupt
+from mempalace_mcp.core.model import DrawerFilter
+from mempalace_mcp.storage.connection import Connection, Parameters
+from mempalace_mcp.storage.passage_texts import passage_texts
+from mempalace_mcp.storage.postgres.asked_words import Asked, any_of, each_of, signed
+from mempalace_mcp.storage.postgres.database import BEGINNING
+from mempalace_mcp.storage.postgres.failures import is_damage
+from mempalace_mcp.storage.query_terms import Term
+from mempalace_mcp.storage.tokenizer import FullTextTokenizer
+from mempalace_mcp.storage.transactions import Transaction
+from mempalace_mcp.storage.word_table import (
+    Collection,
+    Counts,
+    Matching,
+    Numbers,
+    Scored,
+    Tokenizer,
+    TokenRows,
+    WordsUnreadable,
+    WordTable,
+    encode_tokens,
+    token_numbers,
+)
+
+LONGEST_WORD = 256
+"""Characters of a token by which its beginnings are found."""
+
+LOOKED_AT = 4
+"""Rows per wanted hit that are joined with their drawers at first, and by how much more if too few live."""
+
+REBUILT_AT_ONCE = 500
+SAMPLE = 1_000
+"""Passages by which common words are told from those that may be held by none."""
+
+_ADD = """
+WITH passage AS (INSERT INTO passages (chunk, tokens, raw) VALUES (:chunk, :numbers::int4[], :raw)),
+     vocabulary AS (
+        INSERT INTO words (word, number)
+        SELECT word, number FROM unnest(:words::text[], :their_numbers::int4[]) AS new (word, number)
+        ON CONFLICT DO NOTHING)
+UPDATE lexicon SET passages = passages + 1, tokens = tokens + :count
+"""
+_REMOVE = """
+WITH gone AS (DELETE FROM passages WHERE chunk = ANY(:chunks::bigint[]) RETURNING tokens),
+     loose AS (INSERT INTO loose_words SELECT DISTINCT unnest(tokens) FROM gone ON CONFLICT DO NOTHING)
+UPDATE lexicon SET passages = passages - (SELECT count(*) FROM gone),
+                   tokens = tokens - (SELECT coalesce(sum(cardinality(tokens)), 0) FROM gone)
+"""
+_FORGET_LOOSE = f"""
+WITH recent AS MATERIALIZED (
+        SELECT unnest(tokens) AS number FROM (SELECT tokens FROM passages ORDER BY chunk DESC LIMIT {SAMPLE}) AS last),
+     doubtful AS MATERIALIZED (SELECT number FROM loose_words EXCEPT SELECT number FROM recent)
+DELETE FROM words WHERE number IN (
+    SELECT number FROM doubtful d WHERE NOT EXISTS (SELECT FROM passages p WHERE p.tokens @> ARRAY[d.number]))
+"""
+_NEW = (
+    ("TABLE", "new_passages", "passages"),
+    ("TABLE", "new_words", "words"),
+    ("INDEX", "new_passages_pkey", "passages_pkey"),
+    ("INDEX", "new_passages_tokens_idx", "passages_by_token"),
+    ("INDEX", "new_words_pkey", "words_pkey"),
+)
+"""What is made anew, by the names that PostgreSQL gives at first."""
+_FETCH = """
+SELECT string_agg(int8send(chunk), ''), string_agg(int4send(length(raw) / 4), ''), string_agg(raw, ''),
+       (SELECT passages FROM lexicon), (SELECT tokens FROM lexicon) FROM {source}
+"""
+
+
+class PostgresWords(WordTable):
+    """The tables `passages`, `words`, `loose_words` and `lexicon`. It holds no connection.
+
+    `zone` is the one in which days are words of what happened in them.
+    """
+
+    def __init__(self, zone: Zone = UTC_ZONE) -> None:
+        self._zone = zone
+        self._tokenizer = FullTextTokenizer()
+        self._stems: LruMap[str, tuple[str, ...]] = LruMap(4096)
+
+    def new_tokenizer(self) -> FullTextTokenizer:
+        """That of SQLite's tables: a palace reads words alike, wherever it lies."""
+        return FullTextTokenizer()
+
+    def collection(self, connection: Connection, /) -> Collection:
+        """The totals as of the last commit.
+
+        Raises:
+            PalaceCorrupt: they are missing.
+        """
+        rows = _read(connection, "SELECT passages, tokens, stale FROM lexicon")
+        if not rows:
+            raise PalaceCorrupt("the totals of the index of words are missing", hint="Run `mempalace-mcp reindex`.")
+        return Collection(*rows[0])
+
+    def matching(self, connection: Connection, filter: DrawerFilter, /, *, weigh: bool) -> Matching:
+        """The table as the filter leaves it."""
+        return _ArrayMatching(self, connection, filter, weigh=weigh)
+
+    def count(self, connection: Connection, terms: Iterable[Term], most: int | None = None, /) -> int:
+        """How many rows hold one of the terms, counted up to `most`."""
+        found = any_of(self.look_up(connection, terms))
+        ((count,),) = _read(connection, f"SELECT {_counted(found.sql)}", found.values | {"most": most})
+        return int(count)
+
+    def counts(self, connection: Connection, terms: Sequence[Term], most: int | None = None, /) -> dict[Term, int]:
+        """How many rows hold each of the terms, counted up to `most`."""
+        counts = dict.fromkeys(terms, 0)
+        asked = dict(zip(counts, self.look_up(connection, counts), strict=True))
+        words = {term: each for term, each in asked.items() if each.is_word}
+        others = {term: each for term, each in asked.items() if not each.is_word}
+        listed = connection.dialect.listed(":words", "listed")
+        parts = [f"SELECT key, {_counted('tokens @> ARRAY[value::int4]')} FROM {listed}"]
+        values: dict[str, Any] = {"words": [number for each in words.values() for number in signed(each.numbers)]}
+        for place, each in enumerate(others.values(), len(words) + 1):
+            found = any_of([each], f"of{place}_")
+            parts.append(f"SELECT {place}, {_counted(found.sql)}")
+            values |= found.values
+        rows = _read(connection, " UNION ALL ".join(parts), values | {"most": most})
+        order = [*words, *others]
+        return counts | {order[key - 1]: count for key, count in rows}
+
+    def add(self, tx: Transaction, chunk: int, text: str, /) -> None:
+        """Make a chunk findable by the words of a text."""
+        (stems,) = self._tokenizer.stems([text])
+        tx.connection.execute(_ADD, _row(chunk, stems))
+
+    def remove(self, tx: Transaction, chunks: Sequence[int], /) -> None:
+        """Make chunks unfindable. Words that no passage holds any more stay in `words` until the table is compacted."""
+        tx.connection.execute(_REMOVE, {"chunks": list(chunks)})
+
+    def compact(self, tx: Transaction, /) -> None:
+        """Forget words that no passage holds any more. VACUUM, which PostgreSQL runs by itself, frees their bytes."""
+        tx.connection.execute(_FORGET_LOOSE)
+        tx.connection.execute("DELETE FROM loose_words")
+
+    def rebuild(self, tx: Transaction, /) -> None:
+        """Make the tables and the totals anew out of the drawers. Readers see the former ones meanwhile."""
+        connection = tx.connection
+        for table in ("passages", "words"):
+            connection.execute(f"CREATE TABLE new_{table} (LIKE {table} INCLUDING ALL)")
+        connection.execute("DELETE FROM lexicon")
+        connection.execute("INSERT INTO lexicon (id, passages, tokens, stale) VALUES (1, 0, 0, 0)")
+        connection.execute("DELETE FROM loose_words")
+        add = _ADD.replace("INTO passages", "INTO new_passages").replace("INTO words", "INTO new_words")
+        last = 0
+        while chunks := connection.execute(
+            "SELECT id, drawer, start, stop FROM chunks WHERE id > ? ORDER BY id LIMIT ?", (last, REBUILT_AT_ONCE)
+        ).fetchall():
+            texts = passage_texts(connection, chunks, self._zone)
+            stems = self._tokenizer.stems(list(texts.values()))
+            connection.executemany(add, list(map(_row, texts, stems)))
+            last = chunks[-1][0]
+        connection.execute("DROP TABLE passages, words")
+        for kind, name, final in _NEW:
+            connection.execute(f"ALTER {kind} {name} RENAME TO {final}")
+
+    def set_stale(self, tx: Transaction, stale: int, /) -> None:
+        """Only passages up to the number `stale` hold words as earlier versions read them."""
+        tx.connection.execute("UPDATE lexicon SET stale = ?", (stale,))
+
+    def differing(self, connection: Connection, texts: Mapping[int, str], /) -> list[int]:
+        """Those of the passages that hold other tokens."""
+        stored = self.tokens(connection, list(texts), self._tokenizer)
+        stems = self._tokenizer.stems(list(texts.values()))
+        return [chunk for chunk, new in zip(texts, stems, strict=True) if stored.get(chunk) != encode_tokens(new)]
+
+    def tokens(self, connection: Connection, chunks: Sequence[int], tokenizer: Tokenizer, /) -> dict[int, bytes]:
+        """The tokens of passages."""
+        return dict(
+            _read(connection, "SELECT chunk, raw FROM passages WHERE chunk = ANY(?::bigint[])", (list(chunks),))
+        )
+
+    def starting_with(
+        self, connection: Connection, beginning: str, chunks: Sequence[int], tokenizer: Tokenizer, /
+    ) -> Numbers:
+        """The tokens of all passages that begin so."""
+        return self._starting_with(connection, beginning)
+
+    def texts_after(self, connection: Connection, chunk: int, limit: int, /) -> list[tuple[int, str | None]]:
+        """None: the tokens of all passages are kept."""
+        return []
+
+    def keep_tokens(self, tx: Transaction, texts: Mapping[int, str], stems: Iterable[Sequence[str]], /) -> None:
+        """Nothing: they are kept with the passages."""
+
+    def look_up(self, connection: Connection, terms: Iterable[Term]) -> list[Asked]:
+        """Terms as the table has them, in their order."""
+        return [self._look_up(connection, term, stems) for term, stems in self._stems_of(list(terms))]
+
+    def _look_up(self, connection: Connection, term: Term, stems: Sequence[str]) -> Asked:
+        if not term.prefix or not stems:
+            return Asked(token_numbers(stems))
+        return Asked(token_numbers(stems[:-1]), self._starting_with(connection, stems[-1]))
+
+    def _starting_with(self, connection: Connection, beginning: str) -> Numbers:
+        rows = _read(connection, "SELECT DISTINCT number FROM words WHERE word >= ? AND word < ?", _range(beginning))
+        return np.array(rows, np.int32).reshape(-1).astype(np.uint32)
+
+    def _stems_of(self, terms: Sequence[Term]) -> list[tuple[Term, tuple[str, ...]]]:
+        known = {term.text: self._stems.get(term.text) for term in terms}
+        new = [text for text, stems in known.items() if stems is None]
+        for text, stems in zip(new, self._tokenizer.stems(new) if new else (), strict=True):
+            self._stems.put(text, stems)
+            known[text] = stems
+        return [(term, known[term.text] or ()) for term in terms]
+
+
+class _ArrayMatching(Matching):
+    """Rows that PostgreSQL finds, scored here."""
+
+    def __init__(self, table: PostgresWords, connection: Connection, filter: DrawerFilter, *, weigh: bool) -> None:
+        super().__init__(connection, filter, weigh=weigh)
+        self._table = table
+
+    def best(self, terms: Iterable[Term], limit: int) -> list[Scored]:
+        """Chunks and their bm25, best first; of equals the older first, as FTS5 has them."""
+        asked = list(terms)
+        if self.narrow:
+            counts = self._table.counts(self._connection, asked)
+            return _ranked(self._scored(asked, self._within, [counts[term] for term in asked]))[:limit]
+        ranking = _ranked(self._scored(asked, _among_all))
+        found: list[Scored] = []
+        looked_at = LOOKED_AT * limit
+        while ranking and len(found) < limit:
+            scores = dict(ranking[:looked_at])
+            found += [(chunk, scores[chunk]) for chunk in self.living(list(scores))]
+            ranking, looked_at = ranking[looked_at:], LOOKED_AT * looked_at
+        return found[:limit]
+
+    def newest(self, terms: Iterable[Term], limit: int, *, each: bool) -> list[int]:
+        """Chunks, latest first."""
+        asked = self._table.look_up(self._connection, terms)
+        found = each_of(asked) if each else any_of(asked)
+        sql = f"SELECT chunk FROM {self._within(found.sql)} ORDER BY chunk DESC LIMIT :limit"
+        values = found.values | self._condition.values | {"limit": limit}
+        return [row[0] for row in _read(self._connection, sql, values)]
+
+    def scores(self, terms: Iterable[Term]) -> dict[int, float]:
+        """The bm25 of every chunk that matches."""
+        chunks, scores = self._scored(list(terms), _among_all)
+        return dict(zip(chunks.tolist(), scores.tolist(), strict=True))
+
+    def _scored(
+        self, terms: Sequence[Term], source: Callable[[str], str], counts: Sequence[int] | None = None
+    ) -> tuple[Counts, npt.NDArray[np.float64]]:
+        """The chunks of a source that hold one of the terms, and their bm25; `counts` says how many rows hold each term
+        if the source does not have all of these."""
+        asked = self._table.look_up(self._connection, terms)
+        found = any_of(asked)
+        ((numbers, lengths, tokens, rows, total),) = _read(
+            self._connection, _FETCH.format(source=source(found.sql)), found.values | self._condition.values
+        )
+        chunks = np.frombuffer(numbers or b"", ">i8").astype(np.int64)
+        passages = TokenRows(chunks.tolist(), np.frombuffer(lengths or b"", ">i4").astype(np.int64), tokens or b"")
+        collection = Collection(rows, total)
+        scores = np.zeros(len(chunks))
+        for place, each in enumerate(asked):
+            occurrences = passages.occurrences(each.numbers, each.last)
+            frequency = counts[place] if counts else np.count_nonzero(occurrences)
+            scores += collection.weight(int(frequency)) * collection.saturation(occurrences, passages.lengths)
+        return chunks, scores
+
+    def _within(self, condition: str) -> str:
+        """The rows under a condition that the filter leaves. They are found by their words first."""
+        return (
+            f"(WITH found AS MATERIALIZED (SELECT chunk, raw FROM passages WHERE {condition})"
+            " SELECT found.chunk, found.raw FROM found JOIN chunks c ON c.id = found.chunk"
+            f" JOIN drawers d ON d.id = c.drawer WHERE {self._condition.sql}) AS within"
+        )
+
+
+def _counted(condition: str) -> str:
+    """How many rows there are under a condition, up to `:most`. Without the detour PostgreSQL would look for these one
+    by one, as if they were many."""
+    return (
+        f"(SELECT count(*) FROM (WITH found AS MATERIALIZED (SELECT FROM passages WHERE {condition})"
+        " SELECT FROM found LIMIT :most::bigint) AS counted)"
+    )
+
+
+def _among_all(condition: str) -> str:
+    return f"(SELECT chunk, raw FROM passages WHERE {condition}) AS passages"
+
+
+def _ranked(scored: tuple[Counts, npt.NDArray[np.float64]]) -> list[Scored]:
+    """Best first, of equals the older first."""
+    chunks, scores = scored
+    order = np.lexsort((chunks, -scores))
+    return list(zip(chunks[order].tolist(), scores[order].tolist(), strict=True))
+
+
+def _row(chunk: int, stems: Sequence[str]) -> dict[str, Any]:
+    """The parameters of `_ADD`."""
+    numbers = token_numbers(stems)
+    words = dict(zip([stem[:LONGEST_WORD] for stem in stems], signed(numbers), strict=True))
+    return {
+        "chunk": chunk,
+        "numbers": signed(numbers),
+        "raw": numbers.tobytes(),
+        "words": list(words),
+        "their_numbers": list(words.values()),
+        "count": len(stems),
+    }
+
+
+def _range(beginning: str) -> tuple[str, str]:
+    """From which word to which they begin so."""
+    first = beginning[:LONGEST_WORD]
+    return first, first + chr(0x10FFFF)
+
+
+def _read(connection: Connection, sql: str, parameters: Parameters = ()) -> list[Any]:
+    """The rows of a query. What was read before stays readable after an error.
+
+    Raises:
+        WordsUnreadable: PostgreSQL cannot read the tables.
+        psycopg.Error: the server is in the way.
+    """
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    except psycopg.Error as error:
+        if not is_damage(error):
+            raise
+        with contextlib.suppress(psycopg.Error):  # within a write there is no such point; the write fails
+            connection.execute(f"ROLLBACK TO {BEGINNING}")
+        raise WordsUnreadable from error
