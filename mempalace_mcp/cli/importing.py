@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,8 +16,9 @@ from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.palace.importers import Machine, Reader, histories
-from mempalace_mcp.palace.model_advice import model_advice
-from mempalace_mcp.runtime.app import App, open_app
+
+if TYPE_CHECKING:  # `setup` has nothing to do with a palace before somebody has agreed
+    from mempalace_mcp.runtime.app import App
 
 NOTHING_READ = 1
 PLACES_SHOWN = 3
@@ -38,6 +39,8 @@ class ImportRequest:
 
 def run_import(settings: Settings, request: ImportRequest, as_json: bool) -> int:
     """File, embed and report; Ctrl-C keeps what is filed. Returns the exit code."""
+    from mempalace_mcp.runtime.app import open_app
+
     summary = ImportSummary()
     found = list(histories(Machine.this())) if request.agents else []
     if request.agents and not as_json:
@@ -70,12 +73,16 @@ def run_import(settings: Settings, request: ImportRequest, as_json: bool) -> int
 
 def advice_of(app: App) -> str | None:
     """What speaks for another model, now that there are texts, and what to do; None if nothing does."""
+    from mempalace_mcp.palace.model_advice import model_advice
+
     with app.database.read() as connection:
         return model_advice(connection, app.settings.model)
 
 
 def import_quietly(settings: Settings, sources: Sequence[tuple[Path, str | None]]) -> dict[str, Any]:
     """File and embed everything without output, each path in its wing."""
+    from mempalace_mcp.runtime.app import open_app
+
     summary = ImportSummary()
     with open_app(settings) as app:
         app.start()
