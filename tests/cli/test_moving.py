@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -27,16 +28,23 @@ SOUGHT = "У нашей дочери аллергия на арахис."
 QUESTION = "what is our daughter allergic to?"
 
 
-@pytest.fixture
-def palace(tmp_path: Path) -> Iterator[Path]:
-    """A palace with MiniLM's vectors."""
-    notes = tmp_path / "notes"
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A palace with MiniLM's vectors, which no test changes."""
+    folder = tmp_path_factory.mktemp("imported")
+    notes = folder / "notes"
     notes.mkdir()
     for number in range(PASSAGES):
         (notes / f"{number}.md").write_text(f"Build {number} of the harbour service failed.\n", encoding="utf-8")
     (notes / "allergy.md").write_text(SOUGHT, encoding="utf-8")
-    directory = tmp_path / "palace"
-    run("import", notes, "--palace", directory)
+    run("import", notes, "--palace", folder / "palace")
+    return folder / "palace"
+
+
+@pytest.fixture
+def palace(imported: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of it."""
+    directory = shutil.copytree(imported, tmp_path / "palace")
     yield directory
     end_processes_of(directory)
 
