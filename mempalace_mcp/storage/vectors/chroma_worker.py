@@ -17,14 +17,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import chromadb
-import numpy as np
-from chromadb.config import Settings
-from numpy.typing import NDArray
-
 from mempalace_mcp.core import platform
-from mempalace_mcp.storage.vectors.chroma_process import Channel, ChromaMessage, Kind
-from mempalace_mcp.storage.vectors.log import Integers, Vectors
+from mempalace_mcp.core.loading import loading
+
+with loading():
+    import chromadb
+    import numpy as np
+    from chromadb.config import Settings
+    from numpy.typing import NDArray
+
+    from mempalace_mcp.storage.vectors.chroma_process import Channel, ChromaMessage, Kind
+    from mempalace_mcp.storage.vectors.log import Integers, Vectors
 
 NICENESS = 5
 _UMASK = 0o077
