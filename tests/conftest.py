@@ -38,16 +38,31 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `-m "not long"` leaves out, so that the rest is over in a minute."""
+    """Mark what `-m "not long"` leaves out, so that the rest is over in a minute, and let each worker begin with it."""
     tests = Path(__file__).parent
     for item in items:
         if item.path.relative_to(tests).parts[0] in LONG:
             item.add_marker("long")
+    items[:] = dealt(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """The tests, file by file, in as many shares of about equal length as there are workers.
+
+    The files with long tests come first in each share. What is left when a worker has nothing more to do is short.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    shares: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for file in sorted(files.values(), key=lambda file: not any(item.get_closest_marker("long") for item in file)):
+        min(shares, key=len).extend(file)
+    return [item for share in shares for item in share]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A worker with nothing left takes tests from the others: the slowest ones lie side by side in the same files."""
+    """Each worker begins with its share, and takes tests from the shares of others when it has nothing left."""
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log)
