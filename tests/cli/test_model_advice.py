@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.languages import read_notes
-from tests.cli.test_commands import run, run_json
+from tests.cli.test_commands import perform as run
+from tests.cli.test_commands import perform_json as run_json
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("private_runtime")]
 
