@@ -26,6 +26,7 @@ import yaml
 
 import mempalace_mcp
 from mempalace_mcp.core.config import SETTINGS
+from mempalace_mcp.core.place import URL_VARIABLE
 from mempalace_mcp.server.initialize import SERVER_TITLE
 from mempalace_mcp.server.tools.registry import build_tools
 from mempalace_mcp.setup.clients import NAME
@@ -152,7 +153,8 @@ def codex(project: Project) -> Files:
     yield ".agents/plugins/marketplace.json", written(market)
     yield f"{folder}/.codex-plugin/plugin.json", written(manifest)
     # It keeps its own variables from servers, but not from hooks: both must find the same palace.
-    yield from _plugin(folder, "codex", {"env_vars": [setting.variable for setting in SETTINGS if not setting.secret]})
+    needed = [each.variable for each in SETTINGS if not each.secret or each.variable == URL_VARIABLE]
+    yield from _plugin(folder, "codex", {"env_vars": needed})
 
 
 def gemini(project: Project) -> Files:

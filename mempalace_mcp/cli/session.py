@@ -51,7 +51,11 @@ class Option:
 
 
 PALACE = Option(
-    "--palace", "palace", "The palace (default: $PALACE_PATH or ~/.mempalace-mcp/palace).", metavar="DIRECTORY"
+    "--palace",
+    "palace",
+    "The palace: a directory, or a file with the address of a palace in PostgreSQL"
+    " (default: $PALACE_PATH, $PALACE_URL, $PALACE_URL_FILE or ~/.mempalace-mcp/palace).",
+    metavar="PLACE",
 )
 TOOLS = Option("--tools", "profile", "Which tools to offer.", default="core", choices=PROFILES)
 READ_ONLY = Option("--read-only", "read_only", "Offer no tool that writes.", default=False)
@@ -117,10 +121,10 @@ def run_session(arguments: Sequence[str]) -> int:
 
         verify_prefix(options)
     try:
-        palace = place.palace_of(os.environ, options.palace)
+        found = place.place_of(os.environ, options.palace)
     except ValueError:
         options.solo = True  # it explains what is wrong
-    if options.solo or not platform.HAS_DAEMON or place.is_read_only(palace):
+    if options.solo or not platform.HAS_DAEMON or not place.has_room_for_daemon(found):
         from mempalace_mcp.core.loading import loading
 
         with loading():
@@ -130,6 +134,7 @@ def run_session(arguments: Sequence[str]) -> int:
     from mempalace_mcp.daemon.bridge import Bridge
     from mempalace_mcp.daemon.connector import Connector
 
-    connector = Connector(palace, os.environ, options.profile, options.prefix, options.read_only)
+    found.name_for_children(os.environ)
+    connector = Connector(found, os.environ, options.profile, options.prefix, options.read_only)
     sys.stdout = sys.stderr  # stdout carries the protocol alone
     return Bridge(connector).run()

@@ -15,7 +15,8 @@ from typing import Any
 from mempalace_mcp.core import place
 from mempalace_mcp.core.clock import MACHINE, UTC_ZONE, Zone, read_zone
 from mempalace_mcp.core.errors import ConfigurationError
-from mempalace_mcp.core.place import DEFAULT_PALACE
+from mempalace_mcp.core.palace_url import PalaceUrl
+from mempalace_mcp.core.place import DEFAULT_PALACE, Place
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +25,15 @@ logger = logging.getLogger(__name__)
 class Setting:
     """One variable of the environment: what it means, its default, how it is read, whether a wrong value refuses.
 
-    A `secret` one is never shown, not even when it is wrong.
+    A `secret` one is never shown, not even when it is wrong. Without `read` it says where the palace is, see
+    `core.place`.
     """
 
     variable: str
     field: str
     meaning: str
     default: Any
-    read: Callable[[str], Any]
+    read: Callable[[str], Any] | None
     strict: bool = False
     alias: str | None = None
     secret: bool = False
@@ -44,9 +46,15 @@ MULTILINGUAL = "multilingual"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment and the command line have decided for this process."""
+    """What the environment and the command line have decided for this process.
+
+    `palace` is the palace's directory. Of a palace on a server, at `url`, it is this machine's own, with nothing of the
+    palace in it. `url_file` is the file that gave the address.
+    """
 
     palace: Path
+    url: PalaceUrl | None = None
+    url_file: Path | None = None
     model: str = MINILM
     index: str = "chroma"
     stat_cooldown: float = 5.0
@@ -61,6 +69,11 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     hooks: str = "remind"
     token: str | None = field(default=None, repr=False)
+
+    @property
+    def shown(self) -> str:
+        """The palace as people are shown it."""
+        return str(self.url or self.palace)
 
 
 _LARGEST = 1_000_000
@@ -144,10 +157,6 @@ def _token(text: str) -> str | None:
     return text
 
 
-def _palace(text: str) -> Path:
-    return Path(place.resolve(text))
-
-
 NONE = "none"
 """How to say that there is nothing, where that is the default."""
 
@@ -159,7 +168,24 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?|\[[0-
 _LIKE_AN_ADDRESS = re.compile(r"[0-9.]+|\[.*")
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting(place.VARIABLE, "palace", "directory of the palace", DEFAULT_PALACE, _palace, strict=True),
+    Setting(place.VARIABLE, "palace", "directory of the palace", DEFAULT_PALACE, None, strict=True),
+    Setting(
+        place.URL_VARIABLE,
+        "url",
+        "the palace in PostgreSQL, instead of a directory: `postgresql://user@host/database?schema=name`",
+        NONE,
+        None,
+        strict=True,
+        secret=True,
+    ),
+    Setting(
+        place.URL_FILE_VARIABLE,
+        "url_file",
+        "a file with that address, so that no password stands in the environment",
+        NONE,
+        None,
+        strict=True,
+    ),
     Setting(
         "PALACE_MODEL",
         "model",
@@ -263,33 +289,36 @@ def load_settings(environment: Mapping[str, str], palace: str | None = None) -> 
     Raises:
         ConfigurationError: a setting that identifies or protects the palace is wrong.
     """
-    given = {} if palace is None else {"palace": _strict_value("--palace", _palace, palace, f"={palace!r}")}
-    values = {each.field: _value(each, environment) for each in SETTINGS if each.field not in given}
-    return Settings(**values, **given)
+    found = _place_of(environment, palace)
+    values = {each.field: _value(each, each.read, environment) for each in SETTINGS if each.read is not None}
+    url_file = Path(found.url_file) if found.url_file else None
+    return Settings(palace=Path(found.directory), url=found.url, url_file=url_file, **values)
 
 
-def _value(setting: Setting, environment: Mapping[str, str]) -> Any:
+def _place_of(environment: Mapping[str, str], palace: str | None) -> Place:
+    try:
+        return place.place_of(environment, palace)
+    except place.WrongPlace as error:
+        raise _wrong(error.name, error.shown, error) from error
+
+
+def _value(setting: Setting, read: Callable[[str], Any], environment: Mapping[str, str]) -> Any:
     variable = setting.variable
     if setting.alias and not environment.get(variable):
         variable = setting.alias
     text = environment.get(variable, "").strip()
-    if not text and not setting.strict:
-        return setting.read(setting.default)
-    if not text:  # the default place is in the home directory, and there may be none
-        return _strict_value(variable, setting.read, setting.default, f"={setting.default!r}, the default,")
-    if setting.strict:
-        return _strict_value(variable, setting.read, text, "" if setting.secret else f"={text!r}")
-    try:
-        return setting.read(text)
-    except (ValueError, OverflowError) as error:
-        logger.warning("%s=%r is ignored (%s); using %s", variable, text, error, setting.default)
-        return setting.read(setting.default)
-
-
-def _strict_value(name: str, read: Callable[[str], Any], text: str, shown: str) -> Any:
+    if not text:
+        return read(setting.default)
     try:
         return read(text)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise ConfigurationError(
-            f"{name}{shown} is wrong: {error}", argument=name, hint=f"Correct {name} and start again."
-        ) from error
+    except (ValueError, OverflowError, OSError, RuntimeError) as error:
+        if setting.strict:
+            raise _wrong(variable, "" if setting.secret else f"={text!r}", error) from error
+        logger.warning("%s=%r is ignored (%s); using %s", variable, text, error, setting.default)
+        return read(setting.default)
+
+
+def _wrong(name: str, shown: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"{name}{shown} is wrong: {error}", argument=name, hint=f"Correct {name} and start again."
+    )

@@ -19,11 +19,13 @@ _RESERVED = re.compile(r"pg_.*|information_schema|public")
 
 @dataclass(frozen=True, slots=True)
 class PalaceUrl:
-    """Where the palace is. `conninfo` is what libpq gets; it may hold a password and is never shown.
+    """Where the palace is. `conninfo` is what libpq gets; it may hold a password and is never shown, nor is the `text`
+    of the whole address.
 
     `prepares` is false where connections must not keep prepared statements.
     """
 
+    text: str = field(repr=False)
     conninfo: str = field(repr=False)
     schema: str
     prepares: bool
@@ -36,11 +38,6 @@ class PalaceUrl:
 
     def __str__(self) -> str:
         return self.shown
-
-
-def is_url(text: str) -> bool:
-    """Is it meant as the address of a database, not as a path?"""
-    return text.strip().lower().partition("://")[0] in SCHEMES and "://" in text
 
 
 def read_url(text: str) -> PalaceUrl:
@@ -66,7 +63,9 @@ def read_url(text: str) -> PalaceUrl:
     if parts.fragment:
         raise ValueError("must have no # in it; write %23 in a password")
     conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(options, quote_via=quote), ""))
-    return PalaceUrl(conninfo, schema, prepare == "yes", _shown(parts.netloc, parts.path, options, schema))
+    return PalaceUrl(
+        text.strip(), conninfo, schema, prepare == "yes", _shown(parts.netloc, parts.path, options, schema)
+    )
 
 
 def _shown(netloc: str, path: str, options: dict[str, str], schema: str) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 
 from mempalace_mcp import __version__
 from mempalace_mcp.core.locks import FileLock
+from mempalace_mcp.core.place import Place
 from mempalace_mcp.daemon import ipc
 from mempalace_mcp.daemon.ipc import (
     LOG_FILE,
@@ -78,13 +79,15 @@ class LaunchedDaemon:
             _, self._status = os.waitpid(self.pid, 0)
 
 
-def launch(palace: str, lock: FileLock | None = None) -> LaunchedDaemon:
+def launch(palace: str, lock: FileLock | None = None, *, on_server: bool = False) -> LaunchedDaemon:
     """Start a daemon for the palace that holds the daemon lock, or without one a process for one session alone.
+
+    `palace` is its directory. The address of a palace `on_server` is in the environment.
 
     Raises:
         OSError: no process can be started, or its log cannot be written.
     """
-    options = ["--palace", palace]
+    options = ["--directory" if on_server else "--palace", palace]
     options += ["--private"] if lock is None else ["--seat", str(lock.share())]
     # `-P`: the folder in which a client happens to start us must not lend its modules to the daemon
     isolation = [] if os.path.realpath(_PACKAGE_ROOT) == os.getcwd() else ["-P"]
@@ -151,8 +154,11 @@ class Unavailable(Exception):
 class Connector:
     """Connects one session to its daemon, as often as needed."""
 
-    def __init__(self, palace: str, environment: Mapping[str, str], profile: str, prefix: str, read_only: bool) -> None:
-        self.palace = palace
+    def __init__(
+        self, place: Place, environment: Mapping[str, str], profile: str, prefix: str, read_only: bool
+    ) -> None:
+        palace = self.palace = place.directory
+        self._on_server = place.url is not None
         self._address_file = os.path.join(palace, ipc.ADDRESS_FILE)
         self._lock_file = os.path.join(palace, ipc.LOCK_FILE)
         self._bridge = os.urandom(16).hex()
@@ -212,7 +218,7 @@ class Connector:
     def _ensure_directory(self) -> None:
         if os.path.isdir(self.palace):
             return
-        if self._was_connected:
+        if self._was_connected and not self._on_server:
             raise self._missing()
         from pathlib import Path
 
@@ -271,7 +277,7 @@ class Connector:
             return False
         try:
             ipc.forget(self._address_file)
-            launched = launch(self.palace, lock)
+            launched = launch(self.palace, lock, on_server=self._on_server)
         except PermissionError as error:
             raise self._os_refusal(error, self.palace) from error
         except OSError as error:
@@ -306,7 +312,7 @@ class Connector:
     def _serve_alone(self, reason: str) -> DaemonConnection:
         """Start a process for this session alone, which shares the palace with other processes."""
         try:
-            address = self._await(launch(self.palace))
+            address = self._await(launch(self.palace, on_server=self._on_server))
         except OSError as error:
             raise self._unavailable(f"no process can be started: {error}") from error
         connection = None if address is None else self._try(address)

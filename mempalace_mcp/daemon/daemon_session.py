@@ -329,7 +329,7 @@ _SELECTIONS_KEPT = 16
 _CONTROLS = 8
 """Connections kept free for commands."""
 
-_OWN_SETTINGS = ("palace", "log_level", "token", "host", "port", "allowed_hosts", "hooks")
+_OWN_SETTINGS = ("palace", "url", "url_file", "log_level", "token", "host", "port", "allowed_hosts", "hooks")
 """Settings in which sessions of one palace may differ."""
 
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)

@@ -30,6 +30,7 @@ from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.core.files import is_file
 from mempalace_mcp.core.loading import loading
 from mempalace_mcp.core.locks import FileLock
+from mempalace_mcp.core.place import URL_VARIABLE
 from mempalace_mcp.daemon import ipc
 from mempalace_mcp.daemon.ipc import DaemonAddress
 
@@ -238,7 +239,8 @@ def _refuses(path: Path) -> bool:
 def run(arguments: Sequence[str]) -> int:
     """Be the daemon of a palace, or a process for one session alone, until it leaves; the exit code."""
     options = _parser().parse_args(arguments)
-    lock = None if options.private else _take_lock(options.palace, options.seat)
+    options.directory = options.directory or options.palace
+    lock = None if options.private else _take_lock(options.directory, options.seat)
     if lock is None and not options.private:
         _report({"ready": False})  # another process is the daemon
         return 0
@@ -256,7 +258,7 @@ def _serve_or_report(options: argparse.Namespace, lock: FileLock | None) -> int:
     from mempalace_mcp.core.files import explain_os_error
 
     try:
-        _serve(options.palace, lock)
+        _serve(options, lock)
     except PalaceError as error:
         _report({"error": error.as_dict()})
         with contextlib.suppress(OSError):
@@ -264,7 +266,7 @@ def _serve_or_report(options: argparse.Namespace, lock: FileLock | None) -> int:
         return 1
     except (OSError, ExceptionGroup) as error:
         if (cause := _only_cause(error)) is not None:
-            path = cause.filename if isinstance(cause.filename, str) else options.palace
+            path = cause.filename if isinstance(cause.filename, str) else options.directory
             _report({"error": explain_os_error(cause, Path(path)).as_dict()})
         raise
     return 0
@@ -277,15 +279,19 @@ def _only_cause(error: Exception) -> OSError | None:
     return error if isinstance(error, OSError) else None
 
 
-def _serve(palace: str, lock: FileLock | None) -> None:
+def _serve(options: argparse.Namespace, lock: FileLock | None) -> None:
     with loading():
         from mempalace_mcp.core.config import load_settings
         from mempalace_mcp.core.logs import configure_logging
         from mempalace_mcp.daemon.daemon import run_daemon
         from mempalace_mcp.runtime.app import open_app
 
-    settings = load_settings(os.environ, palace)
+    settings = load_settings(os.environ, options.palace)
     configure_logging(settings.log_level)
+    if settings.url is not None and str(settings.palace) != options.directory:
+        raise ConfigurationError(
+            f"the environment names {settings.shown}, whose directory is not {options.directory}", argument=URL_VARIABLE
+        )
     log = Log(settings.palace / ipc.LOG_FILE)
 
     def ready(address: DaemonAddress) -> None:
@@ -312,7 +318,9 @@ def _report(outcome: Mapping[str, Any]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mempalace-mcp daemon run", allow_abbrev=False)
-    parser.add_argument("--palace", required=True, help="directory of the palace")
+    palace = parser.add_mutually_exclusive_group(required=True)
+    palace.add_argument("--palace", help="directory of the palace")
+    palace.add_argument("--directory", help="this machine's directory for the palace at $PALACE_URL")
     parser.add_argument("--seat", type=int, help="descriptor of the lock, which is held")
     parser.add_argument("--private", action="store_true", help="serve one session alone, and say here at which address")
     return parser

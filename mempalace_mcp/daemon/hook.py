@@ -91,8 +91,10 @@ def _read_arguments(arguments: Sequence[str]) -> tuple[str, str | None, str | No
 def _handle(client: str, option: str | None, payload: str) -> dict[str, object] | None:
     """Hand the event over; the answer, if there is anything to say."""
     mode = os.environ.get(VARIABLE, "").strip().lower() or REMIND
-    palace = place.palace_of(os.environ, option)
-    if mode == OFF or not os.path.isfile(os.path.join(palace, "palace.db")):  # a palace that was removed stays away
+    found = place.place_of(os.environ, option)
+    palace = found.directory
+    sign = palace if found.url else os.path.join(palace, "palace.db")
+    if mode == OFF or not os.path.exists(sign):  # a palace that was removed stays away
         return None
     if mode not in MODES:  # "0" or "no" must not file what somebody said
         wanted = ", ".join(MODES)

@@ -147,7 +147,7 @@ PROFILES = ("core", "full")
 
 _PREFIX = "PALACE_"
 _ALIASES = ("AGENT_HISTORY_LIMIT", "TZ")
-_OWN = ("PALACE_PATH", "PALACE_TOKEN")
+_OWN = ("PALACE_PATH", "PALACE_URL", "PALACE_URL_FILE", "PALACE_TOKEN")
 _LONGEST_SETTING = 4096
 
 
@@ -234,7 +234,7 @@ def identity_of(directory: str) -> tuple[int, int]:
 
 
 def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables that concern palaces, without the path itself and without the token, a secret."""
+    """The environment variables that concern palaces, but for the palace itself and for secrets."""
     return {
         name: value[:_LONGEST_SETTING]
         for name, value in environment.items()

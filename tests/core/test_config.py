@@ -11,7 +11,7 @@ import pytest
 from mempalace_mcp.core.clock import machine_zone
 from mempalace_mcp.core.config import SETTINGS, Settings, load_settings
 from mempalace_mcp.core.errors import ConfigurationError
-from mempalace_mcp.core.place import DEFAULT_PALACE, expand, palace_of
+from mempalace_mcp.core.place import DEFAULT_PALACE, expand, place_of
 
 
 def test_defaults_are_those_of_the_table() -> None:
@@ -82,9 +82,9 @@ def test_an_empty_option_does_not_mean_the_default_palace(tmp_path: Path) -> Non
         with pytest.raises(ConfigurationError, match="must be a path"):
             load_settings({}, nothing)
     with pytest.raises(ValueError, match="must be a path"):
-        palace_of(environment, "")
-    assert palace_of(environment) == str(tmp_path.resolve())
-    assert palace_of({"PALACE_PATH": ""}) == str(load_settings({"PALACE_PATH": ""}).palace)
+        place_of(environment, "")
+    assert place_of(environment).directory == str(tmp_path.resolve())
+    assert place_of({"PALACE_PATH": ""}).directory == str(load_settings({"PALACE_PATH": ""}).palace)
 
 
 def test_the_command_line_wins_and_one_palace_has_one_path(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_path_with_a_variable_that_nobody_expanded_refuses(
         assert caught.value.argument == name
         assert shown in caught.value.message
     with pytest.raises(ValueError, match=re.escape(shown)):
-        palace_of({}, path)
+        place_of({}, path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -134,7 +134,7 @@ def test_a_path_with_a_variable_that_nobody_expanded_refuses(
 def test_other_signs_in_names_are_signs(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     if name != "~":
-        assert palace_of({}, str(path)) == str(path.resolve())
+        assert place_of({}, str(path)).directory == str(path.resolve())
     assert expand("~/" + name.replace("~", "-")) == str(Path.home() / name.replace("~", "-"))
 
 

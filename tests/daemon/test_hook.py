@@ -159,6 +159,7 @@ def test_hooks_can_be_switched_off(palace: Path, transcript: Transcript) -> None
     run_hook(palace, "claude-code", transcript.event("Stop"), environment={VARIABLE: "off"})
     assert Spool(str(palace)).count() == 0
     setting = next(each for each in SETTINGS if each.variable == VARIABLE)
+    assert setting.read is not None
     assert [setting.read(mode) for mode in MODES] == list(MODES)
     assert setting.default == MODES[0]
 
