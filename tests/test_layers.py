@@ -30,10 +30,10 @@ SQLITE = "mempalace_mcp.storage.sqlite"
 POSTGRES = "mempalace_mcp.storage.postgres"
 NAMES_POSTGRES = ("runtime/app.py", "cli/")
 NAMES_SQLITE = {
-    "runtime/app.py": "composes the palace",
-    "cli/commands.py": "is about files",
+    "runtime/backend.py": "composes the palace",
+    "runtime/databases.py": "composes the palace",
     "cli/doctor.py": "is about files",
-    "cli/tokens.py": "is about files",
+    "cli/manage.py": "is about files",
 }
 IMPORTS_SQLITE3 = {
     "core/disk_set.py": "a temporary file",

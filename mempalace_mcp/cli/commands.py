@@ -21,11 +21,10 @@ from mempalace_mcp.cli.output import INTERRUPTED
 from mempalace_mcp.cli.session import PALACE, READ_ONLY, SESSION_OPTIONS, TOOL_PREFIX, TOOLS, Option, Options
 from mempalace_mcp.core.config import MINILM, MULTILINGUAL, Settings, load_settings
 from mempalace_mcp.core.errors import ConfigurationError, NotFound, PalaceError
-from mempalace_mcp.core.files import is_file
 from mempalace_mcp.core.loading import loading
 from mempalace_mcp.core.logs import configure_logging
 from mempalace_mcp.core.place import expand
-from mempalace_mcp.storage.sqlite import DATABASE_FILE
+from mempalace_mcp.runtime.databases import is_there
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -152,8 +151,8 @@ def serve(
         listen_settings = ListenSettings.read(address, names, certificate, key)
 
         def announce(address: str, token: str | None) -> None:
-            announced = {"address": address, "palace": str(settings.palace), "pid": os.getpid()}
-            plain = f"palace {settings.palace}\nserving {address}/mcp, {address}/sse and {address}/health"
+            announced = {"address": address, "palace": settings.shown, "pid": os.getpid()}
+            plain = f"palace {settings.shown}\nserving {address}/mcp, {address}/sse and {address}/health"
             if token is not None:
                 announced["token"] = token
                 plain += f"\n{connecting(address, token)}"
@@ -360,9 +359,9 @@ def existing_palace(palace: str | None) -> Settings:
         ConfigurationError, StorageError: the path cannot be one, or cannot be reached.
     """
     settings = load_settings(os.environ, palace)
-    if not is_file(settings.palace / DATABASE_FILE):
+    if not is_there(settings):
         raise NotFound(
-            f"there is no palace in {settings.palace}",
+            f"there is no palace {'at' if settings.url else 'in'} {settings.shown}",
             argument="--palace",
             hint="Name another with --palace or PALACE_PATH, or make one with `mempalace-mcp import PATH...`.",
         )
@@ -444,7 +443,7 @@ def token_new(palace: str | None, name: str, scope: str, wings: tuple[str, ...],
     from mempalace_mcp.cli import tokens
 
     with reported(as_json):
-        shown, is_first = tokens.make_token(load_settings(os.environ, palace).palace, name, scope, wings, as_json)
+        shown, is_first = tokens.make_token(load_settings(os.environ, palace), name, scope, wings, as_json)
         click.echo(shown)
         if is_first and not as_json:
             click.echo(tokens.FROM_NOW_ON, err=True)
@@ -456,10 +455,10 @@ def token_new(palace: str | None, name: str, scope: str, wings: tuple[str, ...],
 def token_list(palace: str | None, as_json: bool) -> None:
     """Show names, scopes and wings of the tokens."""
     with reported(as_json):
-        folder = load_settings(os.environ, palace).palace
+        settings = load_settings(os.environ, palace)
         from mempalace_mcp.cli import tokens
 
-        click.echo(tokens.listed(folder, as_json))
+        click.echo(tokens.listed(settings, as_json))
 
 
 @token.command("revoke")
@@ -474,8 +473,8 @@ def token_revoke(palace: str | None, name: str | None, everything: bool, as_json
     if (name is None) is not everything:
         raise click.UsageError("Give the name of a token, or --all.")
     with reported(as_json):
-        folder = load_settings(os.environ, palace).palace
-        click.echo(tokens.revoke_all(folder, as_json) if name is None else tokens.revoke(folder, name, as_json))
+        settings = load_settings(os.environ, palace)
+        click.echo(tokens.revoke_all(settings, as_json) if name is None else tokens.revoke(settings, name, as_json))
 
 
 def use_utf8(as_json: bool) -> bool:

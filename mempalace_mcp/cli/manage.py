@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from mempalace_mcp.cli import output
 from mempalace_mcp.cli.output import Interrupts, Progress
 from mempalace_mcp.core.call_context import COMMAND_SECONDS, Deadline
 from mempalace_mcp.core.config import Settings
-from mempalace_mcp.core.errors import Busy, Forbidden
+from mempalace_mcp.core.errors import Busy, ConfigurationError, Forbidden
+from mempalace_mcp.core.palace_url import PalaceUrl
 from mempalace_mcp.daemon import control
 from mempalace_mcp.runtime.app import App, open_app
 from mempalace_mcp.runtime.issues import Status
+from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.token_vectors import mend_token_vectors
 from mempalace_mcp.storage.vectors.manifest import discard_files
 from mempalace_mcp.storage.vectors.model import Difference, VectorStatistics
@@ -147,9 +150,25 @@ def rebuild(
 
 
 def backup(settings: Settings, destination: Path, as_json: bool) -> str:
-    """Copy the palace while it is in use, and verify the copy."""
-    with open_app(settings) as app:
-        report = app.database.backup(destination)
+    """Copy the palace while it is in use, and verify the copy.
+
+    Raises:
+        ConfigurationError: the palace is in PostgreSQL, whose own program makes backups.
+        PalaceError: the palace cannot be opened, or the copy cannot be written.
+    """
+    if settings.url is not None:
+        raise ConfigurationError(
+            f"{settings.url} is copied by PostgreSQL's own program, not by this one",
+            argument="destination",
+            hint=f"Run: {dump_line(settings.url, destination)}",
+        )
+    with contextlib.closing(Database(settings.palace)) as database:
+        report = database.backup(destination)
     if as_json:
         return json.dumps(dataclasses.asdict(report), default=str)
     return f"Backed up to {report.path}: {output.size(report.bytes)}, verified. To restore, see docs/operations.md."
+
+
+def dump_line(url: PalaceUrl, destination: Path) -> str:
+    """The command that copies a palace in PostgreSQL. It asks for the password, or finds it in PGPASSFILE."""
+    return shlex.join(["pg_dump", "-Fc", "-n", url.schema, "-f", str(destination), "-d", url.without_password])

@@ -21,6 +21,7 @@ from mempalace_mcp.palace.migration.items import Options
 from mempalace_mcp.palace.migration.migrating import OUTCOMES, Checked, Migration
 from mempalace_mcp.palace.migration.sources import find_memories, recognize
 from mempalace_mcp.runtime.app import App, open_app
+from mempalace_mcp.runtime.databases import is_there
 
 WRONG = 1
 WINGS_SHOWN = 20
@@ -101,9 +102,9 @@ def run_migration(settings: Settings, path: Path, wing: str | None, dry_run: boo
 def _palace_of(settings: Settings, dry_run: bool) -> Iterator[App]:
     """The palace. A dry run makes none where there is none: it is compared with an empty one."""
     with ExitStack() as stack:
-        if dry_run and not settings.palace.exists():
+        if dry_run and not is_there(settings):
             empty = stack.enter_context(TemporaryDirectory(prefix="mempalace-empty-"))
-            settings = replace(settings, palace=Path(empty))
+            settings = replace(settings, palace=Path(empty), url=None)
         yield stack.enter_context(open_app(settings))
 
 

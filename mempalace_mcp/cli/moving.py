@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 
 from mempalace_mcp.cli import output
@@ -56,8 +55,8 @@ def _verify_room(app: App, stamp: ModelStamp) -> None:
     with app.database.read() as connection:
         (chunks,) = connection.execute("SELECT count(*) FROM vectors").fetchone()
     needed = round(chunks * stamp.dimension * BYTES_A_NUMBER * OVERHEAD)
-    free = shutil.disk_usage(app.settings.palace).free
-    if free < needed + Limits().free_bytes:
+    free = app.database.free_bytes()
+    if free is not None and free < needed + Limits().free_bytes:
         raise StorageFull(
             f"the new vectors need {output.size(needed)}, and {output.size(free)} are left on the palace's disk",
             hint="Free some space and run the command again. The palace keeps the model it has.",

@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 
 from mempalace_mcp.cli import output
 from mempalace_mcp.core.call_context import COMMAND_SECONDS, Deadline
+from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import NotFound
 from mempalace_mcp.core.files import is_file
+from mempalace_mcp.runtime.databases import is_there, open_database
 from mempalace_mcp.server.auth import digest_of, new_token
-from mempalace_mcp.storage.sqlite import DATABASE_FILE
-from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.database import PalaceDatabase
 from mempalace_mcp.storage.tokens import Token, TokenStore, validate_token
 from mempalace_mcp.storage.tokens_file import FILE as TOKENS_FILE
 from mempalace_mcp.storage.tokens_file import take_over
@@ -29,15 +29,15 @@ FROM_NOW_ON = (
 _EVERYTHING = "all"
 
 
-def make_token(palace: Path, name: str, scope: str, wings: Sequence[str], as_json: bool) -> tuple[str, bool]:
+def make_token(settings: Settings, name: str, scope: str, wings: Sequence[str], as_json: bool) -> tuple[str, bool]:
     """Make a token and store its digest; the text is the only place where the token ever appears. True if it is the
     first token of the palace."""
-    with closing(_open_tokens(palace)) as database:
+    with closing(_open_tokens(settings)) as database:
         secret, token, is_first = add_token(database, name, scope, wings)
     return json.dumps({**_described(token), "token": secret}) if as_json else secret, is_first
 
 
-def add_token(database: Database, name: str, scope: str, wings: Sequence[str] = ()) -> tuple[str, Token, bool]:
+def add_token(database: PalaceDatabase, name: str, scope: str, wings: Sequence[str] = ()) -> tuple[str, Token, bool]:
     """Make a token in an open palace: its secret, what is stored of it, and whether it is the first one."""
     secret, store = new_token(), TokenStore()
     token = validate_token(name, digest_of(secret), scope, wings)
@@ -58,11 +58,11 @@ def connecting(address: str, secret: str) -> str:
     )
 
 
-def listed(palace: Path, as_json: bool) -> str:
+def listed(settings: Settings, as_json: bool) -> str:
     """Names, scopes and wings of all tokens."""
     tokens: tuple[Token, ...] = ()
-    if _has_tokens(palace):
-        with closing(_open_tokens(palace)) as database, database.read() as connection:
+    if _has_tokens(settings):
+        with closing(_open_tokens(settings)) as database, database.read() as connection:
             tokens = TokenStore().load(connection).tokens
     if as_json:
         return json.dumps({"tokens": [_described(token) for token in tokens]}, ensure_ascii=False)
@@ -72,11 +72,11 @@ def listed(palace: Path, as_json: bool) -> str:
     return output.table(("name", "scope", "wings"), rows)
 
 
-def revoke(palace: Path, name: str, as_json: bool) -> str:
+def revoke(settings: Settings, name: str, as_json: bool) -> str:
     """Make a token invalid; running servers refuse it from its next request on."""
-    if not _has_tokens(palace):
+    if not _has_tokens(settings):
         raise NotFound(f"there is no token {name[:80]!r}", argument="name", hint="There are no tokens at all.")
-    with closing(_open_tokens(palace)) as database:
+    with closing(_open_tokens(settings)) as database:
         left = database.write(lambda tx: TokenStore().revoke(tx, name), Deadline(COMMAND_SECONDS))
     if as_json:
         return json.dumps({"revoked": name})
@@ -88,11 +88,11 @@ def revoke(palace: Path, name: str, as_json: bool) -> str:
     )
 
 
-def revoke_all(palace: Path, as_json: bool) -> str:
+def revoke_all(settings: Settings, as_json: bool) -> str:
     """Forget all tokens. Running servers refuse them at once, and go on asking for one until they end."""
     count = 0
-    if _has_tokens(palace):
-        with closing(_open_tokens(palace)) as database:
+    if _has_tokens(settings):
+        with closing(_open_tokens(settings)) as database:
             count = database.write(TokenStore().clear, Deadline(COMMAND_SECONDS))
     if as_json:
         return json.dumps({"revoked": count})
@@ -103,16 +103,16 @@ def _described(token: Token) -> dict[str, object]:
     return {"name": token.name, "scope": token.scope, "wings": None if token.wings is None else list(token.wings)}
 
 
-def _has_tokens(palace: Path) -> bool:
+def _has_tokens(settings: Settings) -> bool:
     """May there be tokens? A palace is not made in order to look for them."""
-    return is_file(palace / DATABASE_FILE) or is_file(palace / TOKENS_FILE)
+    return is_there(settings) or is_file(settings.palace / TOKENS_FILE)
 
 
-def _open_tokens(palace: Path) -> Database:
+def _open_tokens(settings: Settings) -> PalaceDatabase:
     """The palace's database, with the tokens of an earlier version in it."""
-    database = Database(palace, readers=1)
+    database = open_database(settings, readers=1)
     try:
-        take_over(palace, database, TokenStore())
+        take_over(settings.palace, database, TokenStore())
     except BaseException:
         database.close()
         raise

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 SCHEMES = ("postgresql", "postgres")
 DEFAULT_SCHEMA = "mempalace"
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_SECRETS = ("password", "sslpassword")
 _RESERVED = re.compile(r"pg_.*|information_schema|public")
 
 
@@ -35,6 +36,15 @@ class PalaceUrl:
     def key(self) -> str:
         """The same for every address of this palace that names host, port, database and schema alike."""
         return hashlib.sha256(self.shown.encode()).hexdigest()[:16]
+
+    @property
+    def without_password(self) -> str:
+        """The address for PostgreSQL's own programs, in a command that a person may be shown."""
+        parts = urlsplit(self.conninfo)
+        user, at, hosts = parts.netloc.rpartition("@")
+        options = [each for each in parse_qsl(parts.query, keep_blank_values=True) if each[0] not in _SECRETS]
+        netloc = f"{user.partition(':')[0]}{at}{hosts}"
+        return urlunsplit((parts.scheme, netloc, parts.path, urlencode(options, quote_via=quote), ""))
 
     def __str__(self) -> str:
         return self.shown

@@ -1,4 +1,4 @@
-"""The composition of a running process: the only place that names concrete stores."""
+"""The composition of a running process."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
 from mempalace_mcp.palace.palace import Palace
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.runtime.activity import Activity
+from mempalace_mcp.runtime.backend import open_backend
 from mempalace_mcp.runtime.event_loop import Heartbeat
 from mempalace_mcp.runtime.executor import Executor
 from mempalace_mcp.runtime.feed import ChangeFeed
@@ -30,11 +31,7 @@ from mempalace_mcp.storage.drawers import DrawerStore
 from mempalace_mcp.storage.graph import GraphStore
 from mempalace_mcp.storage.lexical import Lexicon
 from mempalace_mcp.storage.model_moves import move_progress
-from mempalace_mcp.storage.sqlite.database import Database
-from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.transactions import IdempotentWriter
-from mempalace_mcp.storage.vectors.index import VectorIndex
-from mempalace_mcp.storage.vectors.protocol import PalaceVectors
 
 EXECUTOR_THREADS = 16
 PROGRESS_SECONDS = 0.2
@@ -45,13 +42,12 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.database = Database(settings.palace)
+        self._backend = open_backend(settings)
+        self.database = self._backend.database
         self.writer = WriterThread(self.database)
         self.exactly_once = IdempotentWriter(self.writer)
         self.embedder = BackgroundEmbedder(self._load_model)
-        self.index: PalaceVectors = VectorIndex(
-            settings.palace, mode=settings.index, stat_cooldown=settings.stat_cooldown
-        )
+        self.index = self._backend.index
         self.stores = self._compose()
         self.chunk_embedder = ChunkEmbedder(self.stores)
         self.palace = Palace(self.stores, self.chunk_embedder)
@@ -139,7 +135,7 @@ class App:
         return (model_of(stamp) or MODELS[self.settings.model]).load()
 
     def _compose(self) -> Stores:
-        lexicon = Lexicon(FullTextTable(), zone=self.settings.zone)
+        lexicon = Lexicon(self._backend.words, zone=self.settings.zone)
         drawers = DrawerStore(lexicon)
         return Stores(
             reader=self.database,

@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import logging
 import queue
-import shutil
 import signal
 import sys
 import threading
@@ -142,7 +141,7 @@ class DiskWatch:
     def look(self) -> None:
         """Read now."""
         self._began = time.monotonic()
-        self._files, self._free_bytes = self._database.files(), self._free()
+        self._files, self._free_bytes = self._database.files(), self._database.free_bytes()
         self._began = None
 
     @property
@@ -163,13 +162,6 @@ class DiskWatch:
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
             self.look()
-
-    def _free(self) -> int | None:
-        """Bytes available to this user; None if the directory is gone."""
-        try:
-            return shutil.disk_usage(self._database.directory).free
-        except OSError:
-            return None
 
 
 logger = logging.getLogger(__name__)

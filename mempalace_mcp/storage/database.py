@@ -67,12 +67,14 @@ class GroupWriter(Protocol):
 
 
 class DatabaseFiles(Protocol):
-    """The files of a database that lies in a directory."""
-
-    directory: Path
+    """What a database takes of its disk."""
 
     def files(self) -> FileStatistics:
-        """A look at the files, which takes as long as the file system does."""
+        """A look at the files, which takes as long as the file system does, or the server."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """The space left for it, as far as this user may use it; None where that is not known."""
         ...
 
 
@@ -80,7 +82,7 @@ DataVersion = tuple[object, int]
 """What has counted, and a number that changes with every commit. Only numbers of the same origin compare."""
 
 
-class PalaceDatabase(Reader, Writer, GroupWriter, Protocol):
+class PalaceDatabase(Reader, Writer, GroupWriter, DatabaseFiles, Protocol):
     """The palace's database, open. Thread-safe."""
 
     directory: Path

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mempalace_mcp.core.config import load_settings
+from mempalace_mcp.core.config import Settings, load_settings
 from mempalace_mcp.runtime.app import App, open_app
+from mempalace_mcp.storage.sqlite.database import Database
 
 MODEL_SECONDS = 30.0
 
@@ -20,6 +21,17 @@ def opened(directory: Path, *, started: bool = True, **environment: str) -> Iter
             app.start()
             assert app.embedder.wait(MODEL_SECONDS), app.embedder.failure
         yield app
+
+
+def at(directory: Path) -> Settings:
+    """The settings for a palace in a directory, as a command has them."""
+    return load_settings({}, str(directory))
+
+
+def database_of(app: App) -> Database:
+    """The database of a palace in a directory, with what SQLite alone can do."""
+    assert isinstance(app.database, Database)
+    return app.database
 
 
 def seq_of(app: App) -> int:

@@ -22,7 +22,7 @@ from mempalace_mcp.palace.chunk_embedder import FLOOD_SHARE, NEWEST
 from mempalace_mcp.palace.token_estimate import estimate_tokens
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.storage.lexical import find_verbatim
-from tests.palace.support import opened
+from tests.palace.support import database_of, opened
 
 pytestmark = pytest.mark.long
 
@@ -212,7 +212,7 @@ def test_without_the_model_words_answer_and_the_answer_says_so(tmp_path: Path) -
 
 def test_vectors_of_another_model_are_never_mixed_in(notes: Path, tmp_path: Path) -> None:
     with opened(notes, started=False) as app:
-        app.database.backup(tmp_path / "palace.db")
+        database_of(app).backup(tmp_path / "palace.db")
     with opened(tmp_path, started=False) as app:
         with app.database.read() as connection:
             stored = app.stores.drawers.model_stamp(connection)

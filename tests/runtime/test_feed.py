@@ -12,7 +12,7 @@ from mempalace_mcp.core.model import Changes
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.executor import Executor
 from mempalace_mcp.runtime.feed import ChangeFeed
-from tests.palace.support import opened
+from tests.palace.support import database_of, opened
 
 T = TypeVar("T")
 
@@ -75,13 +75,13 @@ async def test_nobody_hears_of_what_was_written_while_nobody_listened(app: App) 
 
 async def test_another_palace_in_its_place_may_have_changed_anything(app: App, tmp_path: Path) -> None:
     empty = tmp_path / "backup.db"
-    app.database.backup(empty)
+    database_of(app).backup(empty)
     async with watched(app) as feed:
         ear = Ear()
         await feed.join(ear)
         app.palace.add_drawer("a", "r", "text")
         assert await ear.next()
-        app.database.checkpoint()
+        database_of(app).checkpoint()
         for name in ("palace.db-wal", "palace.db-shm"):
             (tmp_path / name).unlink()
         empty.replace(tmp_path / "palace.db")

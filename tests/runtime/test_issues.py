@@ -27,7 +27,7 @@ from mempalace_mcp.runtime.monitor import DiskWatch
 from mempalace_mcp.runtime.writer import WriterThread
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.transactions import Transaction
-from tests.palace.support import opened
+from tests.palace.support import database_of, opened
 from tests.storage.support import Child, add_wing, small_disk, soon
 from tests.storage.vectors.support import World, advance_all, index_of
 
@@ -89,9 +89,9 @@ def test_a_deleted_palace_is_failing_until_another_one_is_opened(tmp_path: Path,
 
 def test_a_damaged_file_is_failing_although_nobody_writes(app: App) -> None:
     app.palace.add_drawer("w", "r", "soon illegible")
-    app.database.checkpoint()
+    database_of(app).checkpoint()
     noise = "import os, sys; os.pwrite(os.open(sys.argv[1], os.O_WRONLY), os.urandom(400_000), 4096)"
-    subprocess.run([sys.executable, "-c", noise, str(app.database.path)], check=True)
+    subprocess.run([sys.executable, "-c", noise, str(database_of(app).path)], check=True)
     with pytest.raises(PalaceCorrupt), app.database.read() as connection:
         connection.execute("SELECT content FROM drawers").fetchall()
     assert codes(app) == ["palace_corrupt"]
@@ -191,17 +191,17 @@ def test_a_full_queue_of_writes(app: App) -> None:
 def test_a_log_that_a_reader_elsewhere_keeps_from_shrinking(app: App) -> None:
     limits = Limits(log_bytes=100_000)
     app.database.write(add_wing("Paris"), soon())
-    app.database.checkpoint()
+    database_of(app).checkpoint()
     with Child("hold_snapshot", app.settings.palace) as child:
         assert child.line() == "reading"
         for number in range(10):
             app.palace.add_drawer("w", "r", f"{number} " * 5_000)
-        assert not app.database.checkpoint().complete
+        assert not database_of(app).checkpoint().complete
         app.disk.look()
         assert codes(app, limits) == ["log_large"]
         child.go()
         assert child.rest() == ["done"]
-    assert app.database.checkpoint().complete
+    assert database_of(app).checkpoint().complete
     app.disk.look()
     assert codes(app, limits) == []
 
@@ -246,7 +246,7 @@ def test_an_indexer_that_fails_and_one_that_has_died(app: App) -> None:
 
 def test_an_index_being_built_and_one_that_cannot_be(app: App) -> None:
     directory = app.settings.palace
-    World(app.database).file(100, seed=1)
+    World(database_of(app)).file(100, seed=1)
     (directory / "index").write_text("in the way")
     index = index_of(directory)
     assert index.advance(app.database.read, 20) == 0
@@ -255,7 +255,7 @@ def test_an_index_being_built_and_one_that_cannot_be(app: App) -> None:
     index.rebuild()
     assert index.advance(app.database.read, 20) == 20
     assert codes(app, index=index) == ["index_rebuilding"]
-    advance_all(index, app.database)
+    advance_all(index, database_of(app))
     assert codes(app, index=index) == []
     index.close()
 

@@ -18,6 +18,7 @@ import pytest
 
 from mempalace_mcp.cli import tokens
 from mempalace_mcp.server.http_connections import account_of, belongs_to_us, can_identify_accounts
+from tests.palace.support import at
 from tests.server.clients import PATIENCE, ROOT, RawHttp, SseClient, call, end, request
 
 T = TypeVar("T")
@@ -208,7 +209,7 @@ def test_a_page_of_the_server_itself_is_no_stranger(port: int, site: dict[str, s
 def test_a_token_that_is_made_counts_from_the_next_request_on(tmp_path: Path) -> None:
     with served(tmp_path / "palace") as announced, RawHttp(announced["port"]) as client:
         assert client.ask("POST", "/mcp", call(1, "status")).status == 200
-        secret = tokens.make_token(tmp_path / "palace", "laptop", "write", [], False)[0]
+        secret = tokens.make_token(at(tmp_path / "palace"), "laptop", "write", [], False)[0]
         assert client.ask("POST", "/mcp", call(1, "status")).status == 401
         bearer = {"Authorization": f"Bearer {secret}", "X-Forwarded-For": "192.0.2.1"}
         assert client.ask("POST", "/mcp", call(1, "status"), bearer).status == 200

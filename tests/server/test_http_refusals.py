@@ -15,6 +15,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from mempalace_mcp.cli import tokens
 from mempalace_mcp.server.lines import MAX_MESSAGE_BYTES
+from tests.palace.support import at
 from tests.server.clients import (
     MODERN_REVISION,
     HttpServer,
@@ -189,7 +190,7 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that has a token."""
     palace = tmp_path_factory.mktemp("guarded") / "palace"
-    tokens.make_token(palace, "laptop", "write", [], False)
+    tokens.make_token(at(palace), "laptop", "write", [], False)
     with served(palace) as announced:
         yield announced["address"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -144,7 +144,7 @@ def filled(value: Any, names: dict[str, str]) -> Any:
 def dump(app: App) -> list[str]:
     """All that is stored, as SQL."""
     with app.database.read() as connection:
-        return list(connection.iterdump())
+        return list(cast(Any, connection).iterdump())
 
 
 def test_every_tool_that_writes_is_tried() -> None:

@@ -14,6 +14,7 @@ from mcp import ClientSession
 from mcp.client.sse import sse_client
 
 from mempalace_mcp.cli import tokens
+from tests.palace.support import at
 from tests.server.clients import HttpServer, SseClient, http_server
 from tests.server.test_accounts import served
 
@@ -39,7 +40,7 @@ class Guarded:
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     palace = tmp_path_factory.mktemp("guarded") / "palace"
-    secret = tokens.make_token(palace, "laptop", "write", [], False)[0]
+    secret = tokens.make_token(at(palace), "laptop", "write", [], False)[0]
     with served(palace) as announced:
         yield Guarded(announced["port"], {"Authorization": f"Bearer {secret}"})
 

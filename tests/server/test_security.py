@@ -24,6 +24,7 @@ from mempalace_mcp.daemon.ipc import settings_of
 from mempalace_mcp.server.auth import digest_of
 from mempalace_mcp.storage.tokens_file import FILE
 from tests.health import troubles
+from tests.palace.support import at
 from tests.server.clients import PATIENCE, ROOT, call, end, request
 from tests.server.test_listen_settings import CERTIFICATE
 
@@ -111,11 +112,11 @@ def served(palace: Path, *options: str, secrets: dict[str, str] | None = None, *
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     palace = tmp_path_factory.mktemp("security") / "palace"
     secrets = {
-        "writer": tokens.make_token(palace, "writer", "write", [], False)[0],
-        "other": tokens.make_token(palace, "other", "write", [], False)[0],
-        "reader": tokens.make_token(palace, "reader", "read", [], False)[0],
-        "cook": tokens.make_token(palace, "cook", "write", ["Kitchen"], False)[0],
-        "guest": tokens.make_token(palace, "guest", "read", [], False)[0],
+        "writer": tokens.make_token(at(palace), "writer", "write", [], False)[0],
+        "other": tokens.make_token(at(palace), "other", "write", [], False)[0],
+        "reader": tokens.make_token(at(palace), "reader", "read", [], False)[0],
+        "cook": tokens.make_token(at(palace), "cook", "write", ["Kitchen"], False)[0],
+        "guest": tokens.make_token(at(palace), "guest", "read", [], False)[0],
     }
     options = ("--certificate", str(CERTIFICATE.file), "--key", str(CERTIFICATE.key), "--allowed-host", "palace.test")
     with served(palace, *options, "--tools", "full", secrets=secrets, PALACE_LOG_LEVEL="debug") as running:
@@ -242,7 +243,7 @@ def test_nobody_posts_to_the_session_of_another(server: Served) -> None:
 
 
 def test_a_stream_ends_before_it_tells_a_revoked_token_anything(server: Served) -> None:
-    server.secrets["listener"] = tokens.make_token(server.palace, "listener", "read", [], False)[0]
+    server.secrets["listener"] = tokens.make_token(at(server.palace), "listener", "read", [], False)[0]
     with server.client("listener") as client, client.stream("GET", "/sse") as stream:
         lines = stream.iter_lines()
         assert next(lines) == "event: endpoint"
@@ -251,7 +252,7 @@ def test_a_stream_ends_before_it_tells_a_revoked_token_anything(server: Served) 
             for number, (method, params) in enumerate(LISTENING):
                 posting.post(path, json=request(number, method, **params)).raise_for_status()
                 assert f'"id":{number},' in next(line for line in lines if line.startswith("data: "))
-            tokens.revoke(server.palace, "listener", False)
+            tokens.revoke(at(server.palace), "listener", False)
             server.tool("writer", "add_drawer", wing="kitchen", room="news", content="Nobody is to hear of it.")
             assert not "".join(lines)
             assert posting.post(path, json=request(9, "ping")).status_code == 401
@@ -261,9 +262,9 @@ def test_a_stream_ends_before_it_tells_a_revoked_token_anything(server: Served) 
 def test_tokens_are_revoked_and_made_while_it_runs(server: Served) -> None:
     with server.client("guest") as client:
         assert client.post("/mcp", json=request(1, "ping")).status_code == 200
-        tokens.revoke(server.palace, "guest", False)
+        tokens.revoke(at(server.palace), "guest", False)
         assert client.post("/mcp", json=request(1, "ping")).status_code == 401
-    server.secrets["guest"] = tokens.make_token(server.palace, "guest", "read", [], False)[0]
+    server.secrets["guest"] = tokens.make_token(at(server.palace), "guest", "read", [], False)[0]
     assert server.ask("guest", request(1, "ping")) == {}
 
 
@@ -278,9 +279,9 @@ def test_a_file_of_tokens_shows_and_changes_nothing_until_it_is_taken_over(serve
         assert late.post("/mcp", json=request(1, "ping")).status_code == 401
         assert client.get("/health").json()["reasons"] == ["tokens_wrong"]
         with pytest.raises(ConfigurationError, match="line 1"):
-            tokens.listed(server.palace, False)
+            tokens.listed(at(server.palace), False)
         file.write_text(good, "utf-8")
-        assert "late" in tokens.listed(server.palace, False)
+        assert "late" in tokens.listed(at(server.palace), False)
         assert late.post("/mcp", json=request(1, "ping")).status_code == 200
         assert not troubles(client.get("/health").json())
     assert str(file) in server.log.read_text(encoding="utf-8")

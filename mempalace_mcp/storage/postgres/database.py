@@ -162,6 +162,10 @@ class PostgresDatabase(PalaceDatabase):
             return FileStatistics(available=False, database_bytes=None, log_bytes=None)
         return FileStatistics(available=True, database_bytes=row[0] if row else None, log_bytes=None)
 
+    def free_bytes(self) -> int | None:
+        """None: a server tells nobody how full its disk is."""
+        return None
+
     def statistics(self, files: FileStatistics | None = None) -> DatabaseStatistics:
         """Sizes, waits and counts; does not ask the server if the look at it is given."""
         files = files or self.files()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -249,6 +250,13 @@ class Database(PalaceDatabase):
         opened = self._opened
         available = opened is not None and opened.is_there()
         return FileStatistics(available, database_bytes=_size(self.path), log_bytes=_size(log_of(self.path)))
+
+    def free_bytes(self) -> int | None:
+        """Bytes available to this user; None if the directory is gone."""
+        try:
+            return shutil.disk_usage(self.directory).free
+        except OSError:
+            return None
 
     def statistics(self, files: FileStatistics | None = None) -> DatabaseStatistics:
         """Sizes, waits and counts; never waits for a lock, nor for the disk if the look at the files is given."""

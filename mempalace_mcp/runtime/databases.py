@@ -1,0 +1,61 @@
+"""The database of a palace: SQLite in its directory, or PostgreSQL on a server. The other one is not imported."""
+
+from __future__ import annotations
+
+from mempalace_mcp.core.config import Settings
+from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.core.files import is_file
+from mempalace_mcp.core.palace_url import PalaceUrl
+from mempalace_mcp.core.place import URL_VARIABLE
+from mempalace_mcp.storage.database import PalaceDatabase
+from mempalace_mcp.storage.sqlite import DATABASE_FILE
+
+READERS = 8
+
+
+def open_database(settings: Settings, readers: int = READERS) -> PalaceDatabase:
+    """Open the palace's database, and make it if it is not there.
+
+    Raises:
+        ConfigurationError: what speaks with PostgreSQL is not installed, or the address is wrong.
+        PalaceError: it cannot be opened.
+    """
+    if settings.url is None:
+        from mempalace_mcp.storage.sqlite.database import Database
+
+        return Database(settings.palace, readers=readers)
+    verify_driver(settings.url)
+    from mempalace_mcp.storage.postgres.database import PostgresDatabase
+
+    return PostgresDatabase(settings.url, settings.palace, readers=readers)
+
+
+def is_there(settings: Settings) -> bool:
+    """Is there a palace? It is not made in order to look.
+
+    Raises:
+        ConfigurationError: as `open_database`.
+        PalaceError: directory or server cannot be reached.
+    """
+    if settings.url is None:
+        return is_file(settings.palace / DATABASE_FILE)
+    verify_driver(settings.url)
+    from mempalace_mcp.storage.postgres import inspection
+
+    return inspection.is_there(settings.url)
+
+
+def verify_driver(url: PalaceUrl) -> None:
+    """Return if what speaks with PostgreSQL can be imported.
+
+    Raises:
+        ConfigurationError: it is not installed, or misses a library.
+    """
+    try:
+        import psycopg  # noqa: F401 - it is only tried
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{url} is in PostgreSQL, and what speaks with it is not installed ({error})",
+            argument=URL_VARIABLE,
+            hint='Install it: pip install "mempalace-mcp[postgres]".',
+        ) from error
