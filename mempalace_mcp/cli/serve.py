@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from mempalace_mcp.cli import tokens
 from mempalace_mcp.core.config import Settings
-from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.core.errors import Busy, ConfigurationError, StorageError
+from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.daemon.control import refuse_if_served, take_daemon_lock
 from mempalace_mcp.daemon.daemon import HttpTransport, run_daemon
 from mempalace_mcp.daemon.daemon_session import ToolSelection, services_of
@@ -59,11 +60,29 @@ def serve_http(
                 url, lambda leaving: http.serve_on(services, listening, ready, leaving, listen_settings, authenticator)
             )
 
-        lock = take_daemon_lock(str(settings.palace))
+        lock = _take_daemon_lock(settings)
         try:
             run_daemon(open_app, lock, lambda _: None, transport)
         finally:
-            lock.close()
+            if lock is not None:
+                lock.close()
+
+
+def _take_daemon_lock(settings: Settings) -> FileLock | None:
+    """The daemon lock of the palace; None if the palace is on a server and the lock another process's to keep.
+
+    Such a palace has as many servers as one likes. The one with the lock serves this machine's stdio sessions too.
+
+    Raises:
+        PalaceError: as `take_daemon_lock`, for a palace in a directory.
+    """
+    try:
+        return take_daemon_lock(str(settings.palace))
+    except (ConfigurationError, StorageError, Busy) as error:
+        if settings.url is None:
+            raise
+        logger.info("sessions over stdio are not served here: %s", error.message)
+        return None
 
 
 def _token_issue(authenticator: Authenticator) -> Issue | None:
@@ -74,5 +93,6 @@ def _listen(settings: Settings, listen_settings: ListenSettings, port: int) -> L
     try:
         return listen(listen_settings, port)
     except ConfigurationError:  # most likely another `serve` of this palace has the port, and is worth more than that
-        refuse_if_served(str(settings.palace))
+        if settings.url is None:
+            refuse_if_served(str(settings.palace))
         raise

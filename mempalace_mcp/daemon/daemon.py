@@ -83,6 +83,8 @@ class IdleMonitor:
 
     def _look_at_files(self) -> str | None:
         """The reason to leave that the files give, if any. Restores the address file and rotates the log."""
+        if self._app.settings.url is not None and self._address.http is not None and not self._has_seat():
+            return None  # this machine's directory for the palace is gone, or a new one there: HTTP needs none
         if not self._palace_is_there():
             return "missing"
         if self._lock is None:
@@ -95,6 +97,9 @@ class IdleMonitor:
         if self._address.http is None:
             self._log.rotate()
         return None
+
+    def _has_seat(self) -> bool:
+        return self._palace_is_there() and (self._lock is None or self._lock.is_current())
 
     def _palace_is_there(self) -> bool:
         try:
@@ -136,7 +141,7 @@ class HttpTransport:
 
 
 class Daemon:
-    """One process that serves a palace; `serve` runs once. Without a lock it serves one session alone."""
+    """One process that serves a palace; `serve` runs once. Without a lock it serves one session alone, or HTTP."""
 
     def __init__(self, app: App, lock: FileLock | None = None, http: HttpTransport | None = None) -> None:
         self.app = app
@@ -168,7 +173,7 @@ class Daemon:
         return {
             "pid": os.getpid(),
             "version": __version__,
-            "palace": str(self.app.settings.palace),
+            "palace": self.app.settings.shown,
             "uptime_seconds": round(time.time() - self._started, 3),
             "http": self._http.url if self._http else None,
             "elected": self._lock is not None,
@@ -202,6 +207,9 @@ class Daemon:
             OSError: it cannot listen.
         """
         palace, url = str(self.app.settings.palace), self._http.url if self._http else None
+        if self._http is not None and self._lock is None:
+            await self._serve_http_alone(self._http)
+            return
         with stop_on_signal() as stop, listening(palace, url) as (listener, address):
             self._server = SocketServer(self, address)
             async with anyio.create_task_group() as connections:
@@ -238,6 +246,14 @@ class Daemon:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.app.health.watch)
                 tasks.start_soon(self.app.feed.watch)
+
+    async def _serve_http_alone(self, http: HttpTransport) -> None:
+        """Serve a palace on a server whose stdio sessions another process serves, or nobody: no disk is needed."""
+        with stop_on_signal() as stop:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._leave_at, stop)
+                await http.serve(self.leaving)
+                tasks.cancel_scope.cancel()
 
     async def _serve_http(self) -> None:
         if self._http is not None:

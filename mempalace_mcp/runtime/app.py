@@ -155,6 +155,7 @@ class App:
     def _gauges(self) -> Sequence[tuple[str, Gauge]]:
         return (
             ("database", lambda: self.database.statistics(self.disk.files)),
+            ("server", lambda: self.database.server),
             ("disk", self.disk.statistics),
             ("writer", self.writer.statistics),
             ("receipts", self.exactly_once.statistics),

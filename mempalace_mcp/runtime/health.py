@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ from mempalace_mcp.runtime.issues import Issue, Status
 from mempalace_mcp.runtime.monitor import DiskStatistics, DiskWatch, ProcessProbe, ProcessStatistics
 from mempalace_mcp.runtime.writer import WriterStatistics, WriterThread
 from mempalace_mcp.storage.connection import Connection
-from mempalace_mcp.storage.database import DatabaseStatistics, PalaceDatabase
+from mempalace_mcp.storage.database import DatabaseStatistics, PalaceDatabase, ServerStatistics
 from mempalace_mcp.storage.model_moves import move_progress
 from mempalace_mcp.storage.transactions import IdempotencyStatistics
 from mempalace_mcp.storage.vectors.model import ChromaStatistics, IndexState
@@ -47,6 +47,7 @@ _STATISTICS = (
     ExecutorStatistics,
     WriterStatistics,
     DatabaseStatistics,
+    ServerStatistics,
     DiskStatistics,
     IndexerStatistics,
     ChromaStatistics,
@@ -205,6 +206,8 @@ class Limits:
     log_bytes: int = 256 * 1024 * 1024
     free_bytes: int = 64 * 1024 * 1024
     indexer_failures: int = 3
+    connection_share: float = 0.9
+    transaction_seconds: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +227,7 @@ def checks(inputs: CheckInputs, limits: Limits | None = None) -> Sequence[Check]
     """All checks, bound to the components of the process."""
     limits = limits or Limits()
     return (
+        partial(_check_server, inputs, limits),
         partial(_check_palace, inputs),
         partial(_check_last_write, inputs),
         partial(_check_writer, inputs, limits),
@@ -237,15 +241,37 @@ def checks(inputs: CheckInputs, limits: Limits | None = None) -> Sequence[Check]
 
 
 def _check_palace(inputs: CheckInputs) -> Issue | None:
-    database = inputs.database.statistics(inputs.disk.files)
+    database, server = inputs.database.statistics(inputs.disk.files), inputs.database.server
     if not database.available:
-        return Issue(issues.PALACE_MISSING, "the palace's files were deleted or replaced")
+        if server is not None and not server.reachable:  # `_check_server` says so
+            return None
+        what = "files were" if server is None else "schema was"
+        return Issue(issues.PALACE_MISSING, f"the palace's {what} deleted or replaced")
     if database.damaged:
-        return Issue(issues.PALACE_CORRUPT, "SQLite finds the palace's file damaged")
+        return Issue(issues.PALACE_CORRUPT, "the database finds what it has stored damaged")
     if not database.writable:
         kind = issues.STORAGE_FULL if database.last_error == "storage_full" else issues.STORAGE_READ_ONLY
         return Issue(kind, "the palace is open for reading only")
     return None
+
+
+def _check_server(inputs: CheckInputs, limits: Limits) -> Issue | None:
+    server = inputs.database.server
+    return None if server is None else next(server_issues(server, limits), None)
+
+
+def server_issues(server: ServerStatistics, limits: Limits) -> Iterator[Issue]:
+    """What is wrong with the server of the database, the worst first."""
+    if not server.reachable:
+        yield Issue(issues.SERVER_UNREACHABLE, server.failure or "the database's server does not answer")
+    if server.unsafe:
+        yield Issue(issues.SERVER_UNSAFE, f"{' and '.join(server.unsafe)} is off at {server.address}")
+    if server.connection_limit and (server.connections or 0) >= limits.connection_share * server.connection_limit:
+        message = f"{server.connections} of {server.connection_limit} connections of {server.address} are in use"
+        yield Issue(issues.CONNECTIONS_LOW, message)
+    if (server.oldest_transaction or 0) > limits.transaction_seconds:
+        message = f"a transaction at {server.address} has been open for {server.oldest_transaction:.0f} s"
+        yield Issue(issues.TRANSACTION_LONG, message)
 
 
 def _check_last_write(inputs: CheckInputs) -> Issue | None:
@@ -271,7 +297,8 @@ def _check_writer(inputs: CheckInputs, limits: Limits) -> Issue | None:
 def _check_disk(inputs: CheckInputs, limits: Limits) -> Issue | None:
     disk = inputs.disk.statistics()
     if disk.look_seconds > limits.look_seconds:
-        return Issue(issues.DISK_SLOW, f"the file system has not answered for {disk.look_seconds:.0f} s")
+        what = "file system" if inputs.database.server is None else "database's server"
+        return Issue(issues.DISK_SLOW, f"the {what} has not answered for {disk.look_seconds:.0f} s")
     if disk.free_bytes is not None and disk.free_bytes < limits.free_bytes:
         return Issue(issues.DISK_LOW, f"{disk.free_bytes // 1024:,} KiB are left on the palace's disk")
     return None
@@ -327,7 +354,7 @@ def describe(
     connection: Connection,
 ) -> dict[str, Any]:
     """JSON-safe."""
-    palace = {"path": str(settings.palace), "timezone": settings.zone.name}
+    palace = {"path": settings.shown, "timezone": settings.zone.name}
     return describe_process(settings, stores, report) | {
         "palace": palace | _palace_status(settings, stores, sizes, connection)
     }

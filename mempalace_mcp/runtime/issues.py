@@ -70,6 +70,8 @@ def degraded(code: str, remedy: str, *, restart_helps: bool = False, refuses: bo
     return IssueKind(code, Status.DEGRADED, remedy, restart_helps, refuses)
 
 
+_HOLDER = "Check the process whose PID is in `write.lock`; in PostgreSQL, that which `pg_blocking_pids` names."
+
 PALACE_MISSING = failing("palace_missing", "Put the palace's files back and call `reconnect`, or restart the server.")
 PALACE_CORRUPT = failing("palace_corrupt", "Stop every server of this palace and restore a backup.")
 SCHEMA_TOO_NEW = failing("schema_too_new", "Upgrade mempalace-mcp and restart the servers of the old version.")
@@ -84,8 +86,18 @@ DISK_SLOW = degraded("disk_slow", "Check the disk: the file system does not answ
 LOG_LARGE = degraded(
     "log_large", "Find the process that keeps reading and end it. Then run `mempalace-mcp doctor --fix`."
 )
-LOCK_HELD = degraded("lock_held", "Check the process whose PID is in `write.lock`.")
-WRITER_WAITING = degraded("writer_waiting", "Check the process whose PID is in `write.lock`.")
+SERVER_UNREACHABLE = failing(
+    "server_unreachable", "Check whether PostgreSQL runs and can be reached. The server continues by itself."
+)
+SERVER_UNSAFE = degraded(
+    "server_unsafe", "Switch it on in postgresql.conf and reload PostgreSQL: without it a crash loses data."
+)
+CONNECTIONS_LOW = degraded("connections_low", "Raise `max_connections` of PostgreSQL, or put a pooler in front of it.")
+TRANSACTION_LONG = degraded(
+    "transaction_long", "Find it in `pg_stat_activity` and end it: nothing that is deleted frees space meanwhile."
+)
+LOCK_HELD = degraded("lock_held", _HOLDER)
+WRITER_WAITING = degraded("writer_waiting", _HOLDER)
 WRITER_FULL = degraded("writer_full", "Send fewer writes at a time. Clients are told to try again.", refuses=True)
 EXECUTOR_FULL = degraded("executor_full", "Send fewer calls at a time. Clients are told to try again.", refuses=True)
 EMBEDDER_MISSING = degraded(
@@ -112,12 +124,16 @@ CHECK_FAILED = degraded("check_failed", "Please report it: this is a bug in memp
 REASONS = (
     PALACE_MISSING,
     PALACE_CORRUPT,
+    SERVER_UNREACHABLE,
     SCHEMA_TOO_NEW,
     WRITER_DEAD,
     EVENT_LOOP_STUCK,
     STORAGE,
     STORAGE_FULL,
     STORAGE_READ_ONLY,
+    SERVER_UNSAFE,
+    CONNECTIONS_LOW,
+    TRANSACTION_LONG,
     DISK_LOW,
     DISK_SLOW,
     LOG_LARGE,

@@ -54,6 +54,33 @@ class DatabaseStatistics:
     last_error: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class ServerStatistics:
+    """What a database's server said of itself when it was last asked; None where it said nothing.
+
+    `failure` says why it cannot be used. `unsafe` are settings with which a crash of its machine loses or damages what
+    was acknowledged. `invalid_indexes` are those whose making was interrupted. The oldest transaction is that of the
+    database, in seconds: what was deleted since then cannot be cleared away.
+    """
+
+    address: str
+    reachable: bool
+    failure: str | None = None
+    version: str | None = None
+    vector_version: str | None = None
+    unsafe: tuple[str, ...] = ()
+    invalid_indexes: tuple[str, ...] = ()
+    connections: int | None = field(
+        default=None, metadata=gauge("server_connections", "Connections to the database's server, by anybody.")
+    )
+    connection_limit: int | None = field(
+        default=None, metadata=gauge("server_connection_limit", "Connections that the server allows.")
+    )
+    oldest_transaction: float | None = field(
+        default=None, metadata=gauge("server_oldest_transaction_seconds", "Age of the oldest transaction there.")
+    )
+
+
 class GroupWriter(Protocol):
     """Commits units of work together."""
 
@@ -86,6 +113,11 @@ class PalaceDatabase(Reader, Writer, GroupWriter, DatabaseFiles, Protocol):
     """The palace's database, open. Thread-safe."""
 
     directory: Path
+
+    @property
+    def server(self) -> ServerStatistics | None:
+        """What was last heard of its server, when `files` was called; None if it has none."""
+        ...
 
     def read_if_changed(
         self, seen: DataVersion | None, read: Callable[[Connection], T], /

@@ -25,10 +25,17 @@ from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import Busy, DeadlineExceeded, PalaceError, StorageError
 from mempalace_mcp.core.palace_url import PalaceUrl
 from mempalace_mcp.storage.connection import Connection
-from mempalace_mcp.storage.database import DatabaseStatistics, DataVersion, FileStatistics, PalaceDatabase
+from mempalace_mcp.storage.database import (
+    DatabaseStatistics,
+    DataVersion,
+    FileStatistics,
+    PalaceDatabase,
+    ServerStatistics,
+)
 from mempalace_mcp.storage.group_commit import Backoff, Outcome, TransactionLost, run_units
 from mempalace_mcp.storage.postgres.connection import IDLE_SECONDS, READ_SECONDS, PostgresConnection, connect
 from mempalace_mcp.storage.postgres.failures import explain, is_passing, state_of
+from mempalace_mcp.storage.postgres.inspection import ServerWatch
 from mempalace_mcp.storage.postgres.migrations import connect_migrated, load_steps, verify_version
 from mempalace_mcp.storage.postgres.polling import VersionPoll
 from mempalace_mcp.storage.reader_pool import PoolClosed, ReaderPool
@@ -70,6 +77,7 @@ class PostgresDatabase(PalaceDatabase):
             self._writer = connect_migrated(self.url, self._steps, self._now())
         self._readers = ReaderPool(partial(connect, url), readers)
         self._poll = VersionPoll(self.read)
+        self._watch = ServerWatch(url)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[PostgresConnection]:
@@ -149,18 +157,14 @@ class PostgresDatabase(PalaceDatabase):
             former.close()
         self._note(reopened=self._statistics.reopened + 1, last_error=None, damaged=False)
 
+    @property
+    def server(self) -> ServerStatistics:
+        """What was last heard of the server."""
+        return self._watch.server
+
     def files(self) -> FileStatistics:
-        """Whether the server answers, and the size of the palace's tables and indexes."""
-        try:
-            with self.read() as connection:
-                row = connection.execute(
-                    "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c"
-                    " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relkind = 'r'",
-                    (self.url.schema,),
-                ).fetchone()
-        except PalaceError:
-            return FileStatistics(available=False, database_bytes=None, log_bytes=None)
-        return FileStatistics(available=True, database_bytes=row[0] if row else None, log_bytes=None)
+        """Ask the server: whether it has the palace, and how large that is."""
+        return self._watch.look()
 
     def free_bytes(self) -> int | None:
         """None: a server tells nobody how full its disk is."""
@@ -182,6 +186,7 @@ class PostgresDatabase(PalaceDatabase):
             return
         self._closed = True
         self._poll.close()
+        self._watch.close()
         self._readers.close()
         with self._writing:
             writer, self._writer = self._writer, None

@@ -245,6 +245,11 @@ class Database(PalaceDatabase):
         self._counters.last_error = None
         self._counters.damaged = False
 
+    @property
+    def server(self) -> None:
+        """None: nothing stands between this process and the files."""
+        return None
+
     def files(self) -> FileStatistics:
         """A look at the files, which takes as long as the file system does."""
         opened = self._opened
