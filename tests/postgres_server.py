@@ -191,6 +191,7 @@ class UsedAgain:
         """Remove all that was written."""
         connection = self.connection
         connection.reset()
+        connection.execute("SET session_replication_role = DEFAULT")
         tables = self._tables()
         used = connection.execute(
             " UNION ALL ".join(f"SELECT '{each}' WHERE EXISTS (SELECT 1 FROM {each})" for each in tables)
@@ -210,6 +211,7 @@ class UsedAgain:
 
     def remove(self) -> None:
         """Remove the schema."""
+        self.connection.reset()
         self.connection.script(f"DROP SCHEMA {self.url.schema} CASCADE")
         self.connection.close()
 
@@ -229,7 +231,11 @@ class Palaces:
     def lend(self, started: int) -> Iterator[PostgresConnection]:
         """A connection to an empty palace."""
         palace = self._free.pop() if self._free else UsedAgain(self.address)
-        yield palace.begin(started)
+        try:
+            yield palace.begin(started)
+        except BaseException:  # a test that fails leaves it in any state
+            palace.remove()
+            raise
         palace.empty()
         self._free.append(palace)
 

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from unittest import SkipTest
 
 from mempalace_mcp.core import clock
@@ -24,11 +24,13 @@ from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.database import PalaceDatabase
 from mempalace_mcp.storage.postgres.database import PostgresDatabase
+from mempalace_mcp.storage.postgres.words import PostgresWords
 from mempalace_mcp.storage.sqlite.connection import SqliteConnection
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.sqlite.migrations import load_migrations, migrate
 from mempalace_mcp.storage.transactions import Transaction, Work
+from mempalace_mcp.storage.word_table import WordTable
 from tests.postgres_server import Palaces, fresh_schema
 
 ROOT = Path(__file__).parents[2]
@@ -88,9 +90,9 @@ def connected(path: str | Path) -> Iterator[SqliteConnection]:
         yield connection
 
 
-def word_table() -> FullTextTable:
+def word_table() -> WordTable:
     """The table of words of such a connection."""
-    return FullTextTable()
+    return FullTextTable() if POSTGRES.get() is None else PostgresWords()
 
 
 @contextmanager
@@ -123,6 +125,24 @@ def traced(connection: Connection) -> Iterator[list[str]]:
 def plan(connection: Connection, statement: str, values: dict[str, object] | None = None) -> list[str]:
     """How SQLite would run a statement, step by step."""
     return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values or {})]
+
+
+def broken_references(connection: Connection) -> list[Any]:
+    """Rows that refer to nothing. PostgreSQL lets none be written."""
+    return connection.execute("PRAGMA foreign_key_check").fetchall() if POSTGRES.get() is None else []
+
+
+def verify_words(connection: Connection) -> None:
+    """Fail if FTS5 finds its index damaged. PostgreSQL's is one of a table."""
+    if POSTGRES.get() is None:
+        connection.execute("INSERT INTO passages (passages) VALUES ('integrity-check')")
+
+
+def ignore_references(connection: Connection) -> None:
+    """Let rows be written that refer to nothing, as damage leaves them."""
+    connection.execute(
+        "PRAGMA foreign_keys = OFF" if POSTGRES.get() is None else "SET session_replication_role = replica"
+    )
 
 
 def soon() -> Deadline:

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.usefixtures("each_store")
 
 MODEL = ModelStamp("minilm", "int8", 384)
 VECTOR = b"\0" * 16
+OTHER = bytes(len(VECTOR))
 
 
 def pending(palace: Cabinet, limit: int = 100, priority: Priority | None = None) -> list[str]:
@@ -47,7 +48,7 @@ def test_vectors_are_kept_once_and_only_for_chunks_that_exist() -> None:
     with cabinet() as palace:
         palace.file("one two", size=3)
         chunks = palace.drawers.pending(palace.connection, 10)
-        rows = [(chunks[0].chunk, VECTOR), (chunks[0].chunk, b"other"), (10**9, VECTOR)]
+        rows = [(chunks[0].chunk, VECTOR), (chunks[0].chunk, OTHER), (10**9, VECTOR)]
         assert palace.write(lambda tx: palace.drawers.store_vectors(tx, rows)) == 1
         assert palace.row("SELECT chunk, embedding FROM vectors") == (chunks[0].chunk, VECTOR)
         seq = palace.seq()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from mempalace_mcp.core.ids import DRAWER, is_id
 from mempalace_mcp.core.model import DrawerChanges, DrawerFilter, NewDrawer, RoomCount
 from mempalace_mcp.storage.queries import ALL
 from tests.storage.drawer_support import EVERY, START, Cabinet, cabinet, place, whole
+from tests.storage.support import broken_references, verify_words
 
 pytestmark = pytest.mark.usefixtures("each_store")
 
@@ -275,33 +275,6 @@ def test_chunk_ids_are_never_used_again() -> None:
         assert palace.row("SELECT min(id) FROM chunks")[0] > first
 
 
-def test_purged_text_is_gone_from_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "palace.db"
-    with cabinet(str(path)) as palace:
-        palace.connection.execute("PRAGMA journal_mode = WAL")
-        palace.connection.execute("PRAGMA secure_delete = ON")
-        palace.file_all([f"ordinary note number {n} about nothing in particular" for n in range(400)])
-        secret = "xylophonist quibbling zephyr"
-        filed = palace.file(f"{secret} {'padding ' * 2000} {secret}", size=800, source_file="kumquat.txt")
-        palace.update(filed.drawer_id, content=f"second {secret} state")
-        palace.file_all([f"later note number {n}" for n in range(400)])
-        palace.tokenize()
-        (tokens,) = palace.row(
-            "SELECT tokens FROM passage_tokens t JOIN chunks c ON c.id = t.chunk JOIN drawers d ON d.id = c.drawer"
-            " WHERE d.drawer_id = ?",
-            filed.drawer_id,
-        )
-        palace.delete(filed.drawer_id)
-        palace.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        assert b"xylophonist" in path.read_bytes()
-        assert tokens in path.read_bytes()
-        palace.purge()
-        palace.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        left = path.read_bytes()
-    for word in (b"xylophonist", b"ylophonist", b"quibbling", b"quibbl", b"zephyr", b"ephyr", b"kumquat", tokens):
-        assert word not in left, word
-
-
 Operation = tuple[str, int, int]
 
 OPERATIONS = st.lists(
@@ -384,8 +357,8 @@ def test_whatever_happens_counters_words_and_pending_chunks_equal_the_truth(oper
             }
         assert palace.drawers.pending_count(palace.connection) == len(live)
         assert palace.row("SELECT count(*) FROM passages")[0] == len(model.drawers)
-        assert palace.connection.execute("PRAGMA foreign_key_check").fetchall() == []
-        palace.connection.execute("INSERT INTO passages (passages) VALUES ('integrity-check')")
+        assert broken_references(palace.connection) == []
+        verify_words(palace.connection)
 
 
 def test_a_unit_that_fails_halfway_leaves_nothing() -> None:

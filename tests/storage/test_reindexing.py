@@ -81,7 +81,7 @@ def test_indexing_anew_keeps_totals_and_what_was_said(aged: tuple[Cabinet, list[
         pass
     assert palace.seq() == before + 3, "nobody hears of it"
     kept = palace.words.collection(palace.connection)
-    palace.write(palace.words.count_anew)
+    palace.write(FullTextTable().count_anew)
     assert kept == palace.words.collection(palace.connection)
     assert palace.found("елка") == [new]
     assert palace.get(ids[0]).content == "зелёный маяк"
@@ -145,7 +145,7 @@ def test_a_kill_in_the_middle_costs_nothing(tmp_path: Path) -> None:
             for question in ("елка", "oil store", "n7"):
                 assert set(palace.found(question, limit=count)) >= {ids[7]}
             kept = palace.words.collection(connection)
-            palace.write(palace.words.count_anew)
+            palace.write(FullTextTable().count_anew)
             assert kept == palace.words.collection(connection)
             palace.lexicon.close()
         assert database.integrity() == []

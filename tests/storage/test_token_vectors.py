@@ -21,6 +21,7 @@ from mempalace_mcp.storage.token_vectors import (
     token_vectors_of,
 )
 from tests.storage.drawer_support import Cabinet, cabinet
+from tests.storage.support import ignore_references
 
 pytestmark = pytest.mark.usefixtures("each_store")
 
@@ -178,7 +179,7 @@ def test_rows_of_no_chunk_with_a_vector_are_dropped() -> None:
     with cabinet() as palace:
         palace.file("abcd", size=2)
         chunks = embed(palace)
-        palace.connection.execute("PRAGMA foreign_keys = OFF")
+        ignore_references(palace.connection)
         palace.connection.execute("INSERT INTO token_vectors (chunk, packed) VALUES (77, ?)", (tokens(1),))
         palace.connection.execute("DELETE FROM vectors WHERE chunk = ?", (chunks[0],))
         assert count_faults(palace.connection) == 2

@@ -48,8 +48,8 @@ class PostgresDialect(Dialect):
     ordered_join = "JOIN"
 
     def array(self, values: Sequence[Any], /) -> list[Any]:
-        """The values as an array."""
-        return list(values)
+        """The values as an array. Texts that cannot be stored equal none that is: they are left out."""
+        return [value for value in values if not isinstance(value, str) or is_storable(value)]
 
     def listed(self, parameter: str, alias: str, kind: type[int] | type[str] = int, /) -> str:
         """A call of `unnest`, with the columns named."""
@@ -77,6 +77,12 @@ class Vector(bytes):
     """A vector as little-endian float32, which is stored as pgvector's type."""
 
 
+def is_storable(text: str) -> bool:
+    """Is it without lone surrogates and NUL?"""
+    return not _UNSTORABLE.search(text)
+
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _PARTS = re.compile(
     r"""
       '(?:[^']|'')*'                        # a literal

@@ -12,6 +12,7 @@ import pytest
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.vectors.manifest import directories
+from tests.storage.drawer_support import cabinet
 
 OTHERS = 0o077
 
@@ -101,3 +102,30 @@ def test_a_folder_called_index_is_not_the_index(tmp_path: Path, no_mask: None, i
     Database(tmp_path).close()
     assert index.stat().st_mode & 0o777 == 0o777
     assert directories(index) == [], "nor is anything in it thrown away with the index"
+
+
+def test_purged_text_is_gone_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "palace.db"
+    with cabinet(str(path)) as palace:
+        palace.connection.execute("PRAGMA journal_mode = WAL")
+        palace.connection.execute("PRAGMA secure_delete = ON")
+        palace.file_all([f"ordinary note number {n} about nothing in particular" for n in range(400)])
+        secret = "xylophonist quibbling zephyr"
+        filed = palace.file(f"{secret} {'padding ' * 2000} {secret}", size=800, source_file="kumquat.txt")
+        palace.update(filed.drawer_id, content=f"second {secret} state")
+        palace.file_all([f"later note number {n}" for n in range(400)])
+        palace.tokenize()
+        (tokens,) = palace.row(
+            "SELECT tokens FROM passage_tokens t JOIN chunks c ON c.id = t.chunk JOIN drawers d ON d.id = c.drawer"
+            " WHERE d.drawer_id = ?",
+            filed.drawer_id,
+        )
+        palace.delete(filed.drawer_id)
+        palace.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert b"xylophonist" in path.read_bytes()
+        assert tokens in path.read_bytes()
+        palace.purge()
+        palace.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        left = path.read_bytes()
+    for word in (b"xylophonist", b"ylophonist", b"quibbling", b"quibbl", b"zephyr", b"ephyr", b"kumquat", tokens):
+        assert word not in left, word
