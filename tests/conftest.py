@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -78,6 +79,26 @@ def long_lived_objects_are_not_collected_again() -> Iterator[None]:
     gc.freeze()
     yield
     gc.collect()
+
+
+@functools.cache
+def opened_once() -> dict[str, Any]:
+    """What reads the files of the models, with a memory of what it has made of them."""
+    from mempalace_mcp.embedding import encoder
+
+    return {name: functools.cache(getattr(encoder, name)) for name in ("_open_session", "open_tokenizer")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models_are_opened_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A process has one palace, but a process of tests has hundreds, and to open the model of each takes a tenth of a
+    second. The files are verified each time. The tests of this layer open what they try.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        if Path(__file__).with_name("embedding") not in request.path.parents:
+            for name, function in opened_once().items():
+                patched.setattr(f"mempalace_mcp.embedding.encoder.{name}", function)
+        yield
 
 
 @pytest.fixture(autouse=True)
