@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -22,6 +22,8 @@ from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.vectors.log import MOVE
 
 Vector = NDArray[np.float32]
+Claim = Callable[[Connection, int, Priority], list[Chunk]]
+"""Gives chunks that nobody else embeds meanwhile."""
 
 NEWEST = 16
 """So many of the newest pending chunks a search embeds itself, if no more are pending."""
@@ -47,8 +49,10 @@ class ChunkEmbedder:
         self._computing = threading.Lock()
         self._kept: LruMap[tuple[ModelStamp, int], EmbeddedChunk] = LruMap(_KEPT)
 
-    def embed_pending(self, limit: int, priority: Priority, deadline: Deadline) -> int:
+    def embed_pending(self, limit: int, priority: Priority, deadline: Deadline, claim: Claim | None = None) -> int:
         """Embed up to `limit` pending chunks of a priority and commit their vectors; returns how many.
+
+        With `claim` it is those that this process may embed; without it, those that have been waiting longest.
 
         Raises:
             EmbedderUnavailable: the model is not loaded, or the palace has moved to another.
@@ -57,8 +61,8 @@ class ChunkEmbedder:
         """
         embedder = self._stores.embedder.get()
         with self._stores.reader.read() as connection:
-            chunks = self._stores.drawers.pending(connection, limit, priority)
-            self.check_model(connection, embedder.stamp)
+            self.check_model(connection, embedder.stamp)  # what is claimed and not embedded waits for a minute
+            chunks = (claim or self._stores.drawers.pending)(connection, limit, priority)
         return self._store(chunks, embedder, deadline) if chunks else 0
 
     def embed_fresh(

@@ -22,8 +22,8 @@ DROPPED_AT_ONCE = 500
 class ModelMover:
     """Does a move step by step, and drops the vectors that no model answers with any more. For one thread.
 
-    Only the process that holds `embed.lock` uses it, and only while it moves does it load the other model. Each step
-    is committed: a move that ends with its process goes on where it was.
+    Only one process at a time uses it, and only while it moves does it load the other model. Each step is
+    committed: a move that ends with its process goes on where it was.
     """
 
     def __init__(self, stores: Stores) -> None:

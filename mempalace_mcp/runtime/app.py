@@ -10,7 +10,6 @@ from mempalace_mcp.core import clock
 from mempalace_mcp.core.clock import Calendar
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.limits import ConcurrencyLimiter
-from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.embedding.background import BackgroundEmbedder
 from mempalace_mcp.embedding.encoder import Embedder
 from mempalace_mcp.embedding.models import MODELS, model_of
@@ -54,7 +53,7 @@ class App:
         self.indexer = Indexer(
             self.stores,
             self.chunk_embedder,
-            FileLock(settings.palace / "embed.lock"),
+            self._backend.turns,
             trash_age=round(settings.trash_days * clock.DAY),
         )
         self.executor = Executor(EXECUTOR_THREADS)

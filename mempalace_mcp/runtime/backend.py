@@ -5,21 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mempalace_mcp.core.config import Settings
-from mempalace_mcp.core.errors import ConfigurationError
-from mempalace_mcp.core.place import URL_VARIABLE
+from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.runtime.databases import open_database
 from mempalace_mcp.storage.database import PalaceDatabase
+from mempalace_mcp.storage.turns import LockedTurns, Turns
 from mempalace_mcp.storage.vectors.protocol import PalaceVectors
 from mempalace_mcp.storage.word_table import WordTable
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The database, the table of words in it, and the index of vectors."""
+    """The database, the table of words in it, the index of vectors, and the division of work between processes."""
 
     database: PalaceDatabase
     words: WordTable
     index: PalaceVectors
+    turns: Turns
 
 
 def open_backend(settings: Settings) -> Backend:
@@ -33,5 +34,12 @@ def open_backend(settings: Settings) -> Backend:
         from mempalace_mcp.storage.vectors.index import VectorIndex
 
         index = VectorIndex(settings.palace, mode=settings.index, stat_cooldown=settings.stat_cooldown)
-        return Backend(open_database(settings), FullTextTable(), index)
-    raise ConfigurationError(f"{settings.url} can hold a palace, and nothing searches in it yet", argument=URL_VARIABLE)
+        turns = LockedTurns(FileLock(settings.palace / "embed.lock"))
+        return Backend(open_database(settings), FullTextTable(), index, turns)
+    database = open_database(settings)
+    from mempalace_mcp.storage.postgres.turns import LeasedTurns
+    from mempalace_mcp.storage.postgres.vectors import PostgresVectors
+    from mempalace_mcp.storage.postgres.words import PostgresWords
+
+    vectors = PostgresVectors(settings.url, indexed=settings.index != "exact")
+    return Backend(database, PostgresWords(settings.zone), vectors, LeasedTurns(settings.url))

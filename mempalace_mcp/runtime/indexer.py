@@ -16,7 +16,6 @@ from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import EmbedderUnavailable, ModelMismatch, PalaceError
 from mempalace_mcp.core.figures import gauge
 from mempalace_mcp.core.limits import wait_for_end
-from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.core.model import Priority
 from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
 from mempalace_mcp.palace.model_mover import ModelMover
@@ -25,6 +24,7 @@ from mempalace_mcp.palace.token_cache import TokenCacheFiller
 from mempalace_mcp.palace.token_filler import TokenFiller
 from mempalace_mcp.storage.model_moves import other_vectors
 from mempalace_mcp.storage.transactions import prune
+from mempalace_mcp.storage.turns import Task, Turns
 
 logger = logging.getLogger(__name__)
 
@@ -69,15 +69,15 @@ class IndexerStatistics:
 
 
 class Indexer:
-    """Owns one thread from `start` to `close`. Only the process that holds `embed.lock` embeds."""
+    """Owns one thread from `start` to `close`. `turns` say what of the palace's work this process does."""
 
-    def __init__(self, stores: Stores, chunk_embedder: ChunkEmbedder, lock: FileLock, trash_age: Instant) -> None:
+    def __init__(self, stores: Stores, chunk_embedder: ChunkEmbedder, turns: Turns, trash_age: Instant) -> None:
         self._stores = stores
         self._chunk_embedder = chunk_embedder
         self._token_cache = TokenCacheFiller(stores)
         self._mover = ModelMover(stores)
         self._token_filler = TokenFiller(stores, chunk_embedder)
-        self._lock = lock
+        self._turns = turns
         self._trash_age = trash_age
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -125,7 +125,7 @@ class Indexer:
         if wait_for_end(self._thread, CLOSE_SECONDS):
             self._token_cache.close()
             self._mover.close()
-            self._lock.close()
+            self._turns.close()
 
     def statistics(self) -> IndexerStatistics:
         """The figures now, read without a lock."""
@@ -173,13 +173,13 @@ class Indexer:
 
         Nobody waits for the token vectors that an earlier version did not make: they come last, when it is idle.
         """
-        mine = self._has_to_embed()
+        self._look()
         if (
             self._prune()
-            or (mine and self._embed(Priority.INTERACTIVE, INTERACTIVE_BATCH))
+            or self._embed(Priority.INTERACTIVE, INTERACTIVE_BATCH)
             or self._token_cache.advance()  # ahead of imports, whose vectors take far longer
-            or (mine and self._embed(Priority.BULK, BULK_BATCH))
-            or (mine and self._mover.advance())
+            or self._embed(Priority.BULK, BULK_BATCH)
+            or self._move()
             or self._purge()
         ):
             return 0.0
@@ -190,26 +190,25 @@ class Indexer:
         if moved:
             return self._stores.index.rest
         self._note_idle()
-        if (mine and self._token_filler.advance()) or self._token_filler.drop():
+        if self._fill_tokens():
             return 0.0
         return LOOK_SECONDS
 
-    def _has_to_embed(self) -> bool:
-        """Is anything pending, or a move to another model under way, that this process has to embed?"""
+    def _look(self) -> None:
+        """See what is to be embedded: what is pending, for token vectors, or for a move to another model."""
         with self._stores.reader.read() as connection:
             self._pending = self._stores.drawers.pending_count(connection)
             self._pending_tokens = self._token_filler.left(connection)
             self._moving = other_vectors(connection) is not None
             self._chunk_embedder.follow(connection)
-        if self._pending or self._pending_tokens or self._moving:
-            return self._lock.held or self._lock.try_acquire()
-        if self._lock.held:
-            self._lock.release()
-        return False
+        if not (self._pending or self._pending_tokens or self._moving):
+            self._turns.release()
 
     def _embed(self, priority: Priority, batch: int) -> int:
+        if not self._pending:
+            return 0
         try:
-            embedded = self._chunk_embedder.embed_pending(batch, priority, Deadline())
+            embedded = self._chunk_embedder.embed_pending(batch, priority, Deadline(), self._turns.claim)
         except ModelMismatch:
             if not self._moving:
                 raise
@@ -217,8 +216,22 @@ class Indexer:
         self._embedded += embedded
         return embedded
 
+    def _move(self) -> int:
+        if self._moving and self._turns.lead(Task.MOVE):
+            return self._mover.advance()
+        self._mover.close()  # another process has gone on with it, or finished it
+        return 0
+
+    def _fill_tokens(self) -> int:
+        if self._pending_tokens and self._turns.lead(Task.TOKENS):
+            return self._token_filler.advance()
+        return self._token_filler.drop() if self._turns.lead(Task.TIDY) else 0
+
     def _purge(self) -> int:
         if time.monotonic() < self._next_purge:
+            return 0
+        if not self._turns.lead(Task.TIDY):
+            self._next_purge = time.monotonic() + PRUNE_SECONDS
             return 0
         oldest_kept = clock.now() - self._trash_age
         purged = self._stores.writer.write(
@@ -233,6 +246,8 @@ class Indexer:
         if time.monotonic() < self._next_prune:
             return 0
         self._next_prune = time.monotonic() + PRUNE_SECONDS
+        if not self._turns.lead(Task.TIDY):
+            return 0
         pruned = self._stores.writer.write(lambda tx: prune(tx, clock.now(), PRUNE_BATCH), Deadline())
         self._pruned += pruned
         if pruned == PRUNE_BATCH:

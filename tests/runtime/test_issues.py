@@ -238,6 +238,7 @@ def test_a_model_whose_files_were_moved_away(app: App, tmp_path: Path) -> None:
 def test_an_indexer_that_fails_and_one_that_has_died(app: App) -> None:
     (app.settings.palace / "embed.lock").mkdir()
     app.palace.add_drawer("w", "r", "to be embedded")
+    app.embedder.start()
     app.indexer.start()
     wait_for(lambda: codes(app, Limits(indexer_failures=1)) == ["indexer_failing"])
     app.indexer.close()

@@ -31,6 +31,8 @@ TURN_SECONDS = 60.0
 """How long others wait for a server that has died. A batch of passages takes a few seconds."""
 RENEWED_AFTER = 1 / 3
 """Of that time a lease is renewed, so that a slow step does not lose it."""
+ASKED_AFTER = 1 / 12
+"""Of that time a server that was refused a lease asks again."""
 _STATEMENT_SECONDS = 10
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
@@ -160,6 +162,7 @@ class LeasedTurns(Turns):
         self._desk = Desk(url)
         self._seconds = seconds
         self._leases = {task: Lease(self._desk, task, seconds) for task in Task}
+        self._ask_at: dict[Task, float] = {}
 
     def claim(self, connection: Connection, limit: int, priority: Priority) -> list[Chunk]:
         """The oldest ones that nobody has claimed. What is not stored when the time is over is free again."""
@@ -171,8 +174,14 @@ class LeasedTurns(Turns):
         return [Chunk(*row) for row in self._desk.run(_CLAIM, values)]
 
     def lead(self, task: Task) -> bool:
-        """While the lease is held here."""
-        return self._leases[task].take()
+        """While the lease is held here. A server that does not have it asks now and then."""
+        now = time.monotonic()
+        if now < self._ask_at.get(task, 0.0):
+            return False
+        taken = self._leases[task].take()
+        if not taken:
+            self._ask_at[task] = now + self._seconds * ASKED_AFTER
+        return taken
 
     def release(self) -> None:
         """Give back the leases for what takes long. That for tidying is kept, so that servers do not take turns at
