@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from operator import itemgetter
 
 import numpy as np
@@ -78,12 +79,12 @@ class Proposal:
                 return everything
         pool = dict.fromkeys(chunk for chunk, _ in self.ranked(size))
         groups = list(self._groups(size))
-        for group in groups:
-            pool |= dict.fromkeys(self._matching.newest(group, size, each=True))
+        for found in self._matching.newest(groups, size):
+            pool |= dict.fromkeys(found)
         for group in self._relaxed(groups):
             if len(pool) >= size:
                 break
-            pool |= dict.fromkeys(self._matching.newest(group, size, each=True))
+            pool |= dict.fromkeys(*self._matching.newest([group], size))
         return list(pool)
 
     def _groups(self, size: int) -> Iterator[list[Term]]:
@@ -176,36 +177,22 @@ def find_holders(table: WordTable, connection: Connection, question: Question, f
     if not question.exact and not question.names:
         return Holders()
     matching = table.matching(connection, filter, weigh=False)
-
-    def rare_holders(groups: Iterable[Sequence[Term]]) -> frozenset[int]:
-        """Chunks that hold a term of a group which few chunks hold."""
-        found: set[int] = set()
-        for group in groups:
-            if group and 0 < table.count(connection, group, RARE + 1) <= RARE:
-                found.update(matching.newest(group, RARE, each=False))
-        return frozenset(found)
-
-    whole, kin = rare_holders([term] for term in question.exact), rare_holders(map(kin_of, question.names))
-    return Holders(whole, kin - whole)
+    groups = [*([term] for term in question.exact), *map(kin_of, question.names)]
+    found = matching.rare(groups, RARE)
+    whole = frozenset(chain.from_iterable(found[: len(question.exact)]))
+    return Holders(whole, frozenset(chain.from_iterable(found[len(question.exact) :])) - whole)
 
 
 def _rarities(table: WordTable, connection: Connection, terms: Iterable[Term]) -> dict[Term, int]:
     """How many rows hold each term, as far as that is counted. A phrase of nothing but common words counts as absent:
     to look for it takes long."""
-    words: dict[str, int] = {}
-
-    def count(term: Term) -> int:
-        if " " not in term.text:
-            return table.count(connection, [term], RARITY_COUNTED)
-        for word in term.text.split():
-            if word not in words:
-                words[word] = table.count(connection, [Term(word)], RARITY_COUNTED)
-            if not words[word]:
-                return 0
-        rarest = min(words[word] for word in term.text.split())
-        return table.count(connection, [term], RARITY_COUNTED) if rarest < RARITY_COUNTED else 0
-
-    return {term: count(term) for term in terms}
+    words = dict.fromkeys(Term(word) for term in terms for word in term.text.split())
+    counts = table.counts(connection, list(words), RARITY_COUNTED)
+    rarest = {term: min((counts[Term(word)] for word in term.text.split()), default=0) for term in terms}
+    phrases = [term for term, count in rarest.items() if " " in term.text and 0 < count < RARITY_COUNTED]
+    beginnings = [term for term in terms if " " not in term.text and term.prefix]
+    plain = {term: count for term, count in rarest.items() if " " not in term.text}
+    return dict.fromkeys(terms, 0) | plain | table.counts(connection, [*phrases, *beginnings], RARITY_COUNTED)
 
 
 SMALL_TABLE = 5_000
@@ -473,17 +460,18 @@ class Lexicon:
     def _frequencies_of(
         self, connection: Connection, terms: Sequence[_Term], collection: Collection, *, estimated: bool = False
     ) -> dict[Term, int]:
-        return {each.term: self._frequency(connection, each.term, collection.rows, estimated) for each in terms}
-
-    def _frequency(self, connection: Connection, term: Term, rows: int, estimated: bool) -> int:
-        """How many rows hold a term. A count that takes no time may be remembered only as an estimate."""
-        known = self._frequencies.get(term)
-        is_good = known is not None and abs(rows - known.rows) <= DRIFT * known.rows
-        if known is not None and is_good and (estimated or known.count >= COMMON):
-            return known.count
-        count = self.table.count(connection, [term])
-        self._frequencies.put(term, _Frequency(count, rows))
-        return count
+        """How many rows hold the terms. A count that takes no time may be remembered only as an estimate."""
+        rows = collection.rows
+        counts: dict[Term, int] = {}
+        for each in terms:
+            known = self._frequencies.get(each.term)
+            is_good = known is not None and abs(rows - known.rows) <= DRIFT * known.rows
+            if known is not None and is_good and (estimated or known.count >= COMMON):
+                counts[each.term] = known.count
+        new = self.table.counts(connection, [each.term for each in terms if each.term not in counts])
+        for term, count in new.items():
+            self._frequencies.put(term, _Frequency(count, rows))
+        return counts | new
 
     def _count_search(self, partial: bool) -> None:
         with self._lock:

@@ -101,8 +101,17 @@ class Matching(ABC):
         """
 
     @abstractmethod
-    def newest(self, terms: Iterable[Term], limit: int, *, each: bool) -> list[int]:
-        """Chunks within the filter that hold one of the terms, or `each` of them, latest first.
+    def newest(self, groups: Sequence[Sequence[Term]], limit: int) -> list[list[int]]:
+        """For each group of terms the chunks within the filter that hold all of it, latest first.
+
+        Raises:
+            WordsUnreadable: the table is damaged.
+        """
+
+    @abstractmethod
+    def rare(self, groups: Sequence[Sequence[Term]], most: int) -> list[frozenset[int]]:
+        """For each group of terms the chunks within the filter that hold one of them; none if more than `most` rows do,
+        in the trash or not.
 
         Raises:
             WordsUnreadable: the table is damaged.

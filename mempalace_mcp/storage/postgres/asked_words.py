@@ -52,13 +52,13 @@ def any_of(asked: Sequence[Asked], prefix: str = "") -> Found:
     return _joined(parts, " OR ")
 
 
-def each_of(asked: Sequence[Asked]) -> Found:
+def each_of(asked: Sequence[Asked], prefix: str = "") -> Found:
     """Rows that hold all of the terms."""
     words = [each.numbers for each in asked if each.is_word]
     parts: list[Found] = []
     if words:
-        parts.append(Found("tokens @> :all::int4[]", {"all": signed(np.concatenate(words))}))
-    parts += [any_of([each], f"each{place}_") for place, each in enumerate(asked) if not each.is_word]
+        parts.append(Found(f"tokens @> :{prefix}all::int4[]", {f"{prefix}all": signed(np.concatenate(words))}))
+    parts += [any_of([each], f"{prefix}each{place}_") for place, each in enumerate(asked) if not each.is_word]
     return _joined(parts, " AND ")
 
 

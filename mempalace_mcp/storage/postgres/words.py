@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, islice
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from mempalace_mcp.core.errors import PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage.connection import Connection, Parameters
 from mempalace_mcp.storage.passage_texts import passage_texts
-from mempalace_mcp.storage.postgres.asked_words import Asked, any_of, each_of, signed
+from mempalace_mcp.storage.postgres.asked_words import Asked, Found, any_of, each_of, signed
 from mempalace_mcp.storage.postgres.database import BEGINNING
 from mempalace_mcp.storage.postgres.failures import is_damage
 from mempalace_mcp.storage.query_terms import Term
@@ -43,8 +45,11 @@ from mempalace_mcp.storage.word_table import (
 LONGEST_WORD = 256
 """Characters of a token by which its beginnings are found."""
 
+MARGIN = 1.25
+"""Rows per wanted hit that are joined with their drawers at first, as if the filter took its share of them."""
+
 LOOKED_AT = 4
-"""Rows per wanted hit that are joined with their drawers at first, and by how much more if too few live."""
+"""How many times more are joined if too few live."""
 
 REBUILT_AT_ONCE = 500
 SAMPLE = 1_000
@@ -79,6 +84,10 @@ _NEW = (
     ("INDEX", "new_words_pkey", "words_pkey"),
 )
 """What is made anew, by the names that PostgreSQL gives at first."""
+_STARTING = """
+SELECT DISTINCT key, number FROM unnest(?::text[], ?::text[]) WITH ORDINALITY AS asked (first, after, key)
+JOIN words ON word >= first COLLATE "C" AND word < after COLLATE "C"
+"""
 _FETCH = """
 SELECT string_agg(int8send(chunk), ''), string_agg(int4send(length(raw) / 4), ''), string_agg(raw, ''),
        (SELECT passages FROM lexicon), (SELECT tokens FROM lexicon) FROM {source}
@@ -126,15 +135,13 @@ class PostgresWords(WordTable):
         counts = dict.fromkeys(terms, 0)
         asked = dict(zip(counts, self.look_up(connection, counts), strict=True))
         words = {term: each for term, each in asked.items() if each.is_word}
-        others = {term: each for term, each in asked.items() if not each.is_word}
+        others = [term for term in asked if term not in words]
+        found = [any_of([asked[term]], f"of{place}_") for place, term in enumerate(others)]
         listed = connection.dialect.listed(":words", "listed")
         parts = [f"SELECT key, {_counted('tokens @> ARRAY[value::int4]')} FROM {listed}"]
-        values: dict[str, Any] = {"words": [number for each in words.values() for number in signed(each.numbers)]}
-        for place, each in enumerate(others.values(), len(words) + 1):
-            found = any_of([each], f"of{place}_")
-            parts.append(f"SELECT {place}, {_counted(found.sql)}")
-            values |= found.values
-        rows = _read(connection, " UNION ALL ".join(parts), values | {"most": most})
+        parts += [f"SELECT {place}, {_counted(each.sql)}" for place, each in enumerate(found, len(words) + 1)]
+        values = {"words": [number for each in words.values() for number in signed(each.numbers)], "most": most}
+        rows = _read(connection, " UNION ALL ".join(parts), _together(found, values)) if asked else ()
         order = [*words, *others]
         return counts | {order[key - 1]: count for key, count in rows}
 
@@ -193,7 +200,7 @@ class PostgresWords(WordTable):
         self, connection: Connection, beginning: str, chunks: Sequence[int], tokenizer: Tokenizer, /
     ) -> Numbers:
         """The tokens of all passages that begin so."""
-        return self._starting_with(connection, beginning)
+        return self._starting_with(connection, [beginning])[beginning]
 
     def texts_after(self, connection: Connection, chunk: int, limit: int, /) -> list[tuple[int, str | None]]:
         """None: the tokens of all passages are kept."""
@@ -202,18 +209,30 @@ class PostgresWords(WordTable):
     def keep_tokens(self, tx: Transaction, texts: Mapping[int, str], stems: Iterable[Sequence[str]], /) -> None:
         """Nothing: they are kept with the passages."""
 
+    def look_up_groups(self, connection: Connection, groups: Sequence[Sequence[Term]]) -> list[list[Asked]]:
+        """Groups of terms as the table has them."""
+        asked = iter(self.look_up(connection, chain.from_iterable(groups)))
+        return [list(islice(asked, len(group))) for group in groups]
+
     def look_up(self, connection: Connection, terms: Iterable[Term]) -> list[Asked]:
         """Terms as the table has them, in their order."""
-        return [self._look_up(connection, term, stems) for term, stems in self._stems_of(list(terms))]
+        known = self._stems_of(list(terms))
+        beginnings = dict.fromkeys(stems[-1] for term, stems in known if term.prefix and stems)
+        going_on = self._starting_with(connection, list(beginnings)) if beginnings else {}
+        return [
+            Asked(token_numbers(stems[:-1]), going_on[stems[-1]])
+            if term.prefix and stems
+            else Asked(token_numbers(stems))
+            for term, stems in known
+        ]
 
-    def _look_up(self, connection: Connection, term: Term, stems: Sequence[str]) -> Asked:
-        if not term.prefix or not stems:
-            return Asked(token_numbers(stems))
-        return Asked(token_numbers(stems[:-1]), self._starting_with(connection, stems[-1]))
-
-    def _starting_with(self, connection: Connection, beginning: str) -> Numbers:
-        rows = _read(connection, "SELECT DISTINCT number FROM words WHERE word >= ? AND word < ?", _range(beginning))
-        return np.array(rows, np.int32).reshape(-1).astype(np.uint32)
+    def _starting_with(self, connection: Connection, beginnings: Sequence[str]) -> dict[str, Numbers]:
+        first = [each[:LONGEST_WORD] for each in beginnings]
+        rows = _read(connection, _STARTING, (first, [each + chr(0x10FFFF) for each in first]))
+        numbers: list[list[int]] = [[] for _ in beginnings]
+        for place, number in rows:
+            numbers[place - 1].append(number)
+        return {each: np.array(own, np.int32).astype(np.uint32) for each, own in zip(beginnings, numbers, strict=True)}
 
     def _stems_of(self, terms: Sequence[Term]) -> list[tuple[Term, tuple[str, ...]]]:
         known = {term.text: self._stems.get(term.text) for term in terms}
@@ -239,20 +258,29 @@ class _ArrayMatching(Matching):
             return _ranked(self._scored(asked, self._within, [counts[term] for term in asked]))[:limit]
         ranking = _ranked(self._scored(asked, _among_all))
         found: list[Scored] = []
-        looked_at = LOOKED_AT * limit
+        looked_at = ceil(MARGIN * limit / self.share)
         while ranking and len(found) < limit:
             scores = dict(ranking[:looked_at])
             found += [(chunk, scores[chunk]) for chunk in self.living(list(scores))]
             ranking, looked_at = ranking[looked_at:], LOOKED_AT * looked_at
         return found[:limit]
 
-    def newest(self, terms: Iterable[Term], limit: int, *, each: bool) -> list[int]:
-        """Chunks, latest first."""
-        asked = self._table.look_up(self._connection, terms)
-        found = each_of(asked) if each else any_of(asked)
-        sql = f"SELECT chunk FROM {self._within(found.sql)} ORDER BY chunk DESC LIMIT :limit"
-        values = found.values | self._condition.values | {"limit": limit}
-        return [row[0] for row in _read(self._connection, sql, values)]
+    def newest(self, groups: Sequence[Sequence[Term]], limit: int) -> list[list[int]]:
+        """Chunks that hold all of a group, latest first."""
+        asked = self._table.look_up_groups(self._connection, groups)
+        found = [each_of(group, f"of{place}_") for place, group in enumerate(asked)]
+        parts = [f"SELECT chunk FROM {self._within(each.sql)} ORDER BY chunk DESC LIMIT :limit" for each in found]
+        return _by_group(self._connection, parts, found, self._condition.values | {"limit": limit})
+
+    def rare(self, groups: Sequence[Sequence[Term]], most: int) -> list[frozenset[int]]:
+        """Chunks that hold a term of a group, if few do."""
+        asked = self._table.look_up_groups(self._connection, groups)
+        found = [any_of(group, f"of{place}_") for place, group in enumerate(asked)]
+        parts = [f"SELECT chunk FROM {_first_found(each.sql)}" for each in found]
+        rows = _by_group(self._connection, parts, found, {"most": most + 1})
+        few = [frozenset(chunks if len(chunks) <= most else ()) for chunks in rows]
+        living = frozenset(self.living(list(frozenset().union(*few)))) if any(few) else frozenset()
+        return [chunks & living for chunks in few]
 
     def scores(self, terms: Iterable[Term]) -> dict[int, float]:
         """The bm25 of every chunk that matches."""
@@ -288,13 +316,34 @@ class _ArrayMatching(Matching):
         )
 
 
-def _counted(condition: str) -> str:
-    """How many rows there are under a condition, up to `:most`. Without the detour PostgreSQL would look for these one
-    by one, as if they were many."""
+def _first_found(condition: str) -> str:
+    """The chunks under a condition, up to `:most`. Without the detour PostgreSQL would look for these one by one, as if
+    they were many."""
     return (
-        f"(SELECT count(*) FROM (WITH found AS MATERIALIZED (SELECT FROM passages WHERE {condition})"
-        " SELECT FROM found LIMIT :most::bigint) AS counted)"
+        f"(WITH found AS MATERIALIZED (SELECT chunk FROM passages WHERE {condition})"
+        " SELECT chunk FROM found LIMIT :most::bigint) AS first"
     )
+
+
+def _counted(condition: str) -> str:
+    """How many rows there are under a condition, up to `:most`."""
+    return f"(SELECT count(*) FROM {_first_found(condition)})"
+
+
+def _by_group(
+    connection: Connection, parts: Sequence[str], found: Sequence[Found], values: dict[str, Any]
+) -> list[list[int]]:
+    """The chunks that each of the queries finds, in one statement."""
+    chunks: list[list[int]] = [[] for _ in parts]
+    numbered = [f"SELECT {place} AS part, chunk FROM ({part}) AS part{place}" for place, part in enumerate(parts)]
+    sql = " UNION ALL ".join(numbered)
+    for place, chunk in _read(connection, sql, _together(found, values)) if parts else ():
+        chunks[place].append(chunk)
+    return chunks
+
+
+def _together(found: Iterable[Found], values: dict[str, Any]) -> dict[str, Any]:
+    return values | {name: value for each in found for name, value in each.values.items()}
 
 
 def _among_all(condition: str) -> str:
@@ -320,12 +369,6 @@ def _row(chunk: int, stems: Sequence[str]) -> dict[str, Any]:
         "their_numbers": list(words.values()),
         "count": len(stems),
     }
-
-
-def _range(beginning: str) -> tuple[str, str]:
-    """From which word to which they begin so."""
-    first = beginning[:LONGEST_WORD]
-    return first, first + chr(0x10FFFF)
 
 
 def _read(connection: Connection, sql: str, parameters: Parameters = ()) -> list[Any]:

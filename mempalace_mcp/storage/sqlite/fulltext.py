@@ -60,9 +60,7 @@ class FullTextTable(WordTable):
 
     def count(self, connection: Connection, terms: Iterable[Term], most: int | None = None, /) -> int:
         """How many rows hold one of the terms, counted up to `most`."""
-        sql = "SELECT count(*) FROM (SELECT 1 FROM passages WHERE passages MATCH ? LIMIT ?)"
-        ((count,),) = _read(connection, sql, (_any_of(terms), -1 if most is None else most))
-        return int(count)
+        return _count(connection, terms, -1 if most is None else most)
 
     def counts(self, connection: Connection, terms: Sequence[Term], most: int | None = None, /) -> dict[Term, int]:
         """How many rows hold each of the terms, counted up to `most`."""
@@ -156,10 +154,22 @@ class _FullTextMatching(Matching):
         sql = f"SELECT passages.rowid, -rank {self._source} ORDER BY {self._rank} LIMIT :limit"
         return _read(self._connection, sql, self._values(_any_of(terms), limit))
 
-    def newest(self, terms: Iterable[Term], limit: int, *, each: bool) -> list[int]:
-        """Chunks, latest first."""
+    def newest(self, groups: Sequence[Sequence[Term]], limit: int) -> list[list[int]]:
+        """Chunks that hold all of a group, latest first."""
+        return [self._newest(_all_of(group), limit) for group in groups]
+
+    def rare(self, groups: Sequence[Sequence[Term]], most: int) -> list[frozenset[int]]:
+        """Chunks that hold a term of a group, if few do."""
+        return [
+            frozenset(self._newest(_any_of(group), most) if group and self._are_few(group, most) else ())
+            for group in groups
+        ]
+
+    def _are_few(self, group: Sequence[Term], most: int) -> bool:
+        return 0 < _count(self._connection, group, most + 1) <= most
+
+    def _newest(self, expression: str, limit: int) -> list[int]:
         sql = f"SELECT passages.rowid {self._source} ORDER BY passages.rowid DESC LIMIT :limit"
-        expression = _all_of(terms) if each else _any_of(terms)
         return [row[0] for row in _read(self._connection, sql, self._values(expression, limit))]
 
     def scores(self, terms: Iterable[Term]) -> dict[int, float]:
@@ -182,6 +192,12 @@ def _any_of(terms: Iterable[Term]) -> str:
 
 def _all_of(terms: Iterable[Term]) -> str:
     return " AND ".join(map(expression_of, terms))
+
+
+def _count(connection: Connection, terms: Iterable[Term], most: int) -> int:
+    sql = "SELECT count(*) FROM (SELECT 1 FROM passages WHERE passages MATCH ? LIMIT ?)"
+    ((count,),) = _read(connection, sql, (_any_of(terms), most))
+    return int(count)
 
 
 def _texts(connection: Connection, chunks: Iterable[int]) -> dict[int, str]:
