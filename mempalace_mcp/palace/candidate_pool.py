@@ -136,20 +136,28 @@ class CandidatePools:
             parts = read_parts(connection, [pool.rows[each.chunk] for each in best], prepared.filter)
         others = [chunk for chunk in parts.chunks if chunk not in pool.rows]
         matches = self._matches(connection, prepared.tokens, best, parts.around, pool.fresh)
-        bm25, cosines = pool.weighed.bm25, {each.chunk: each.cosine for each in best if each.cosine is not None}
+        weighed, cosines = pool.weighed, {each.chunk: each.cosine for each in best if each.cosine is not None}
         if others:
             cosines |= stores.index.cosines(connection, prepared.vector, others)
-        if others and pool.weighed is not NO_MATCHES:
-            bm25 = {**stores.lexicon.weigh_more(connection, prepared.text, pool.weighed, others), **bm25}
+        if parts.around and weighed.possible:
+            weighed = self._weighed_among(connection, prepared, weighed, [*pool.rows, *others])
         candidates = [
             replace(
                 each,
+                bm25=weighed.bm25.get(each.chunk, 0.0),
                 match=matches.own.get(each.chunk),
-                part=parts.signals(each.chunk, bm25, cosines, matches.parts.get(each.chunk)),
+                part=parts.signals(each.chunk, weighed.bm25, cosines, matches.parts.get(each.chunk)),
             )
             for each in best
         ]
-        return replace(pool, candidates=candidates)
+        return replace(pool, candidates=candidates, weighed=weighed)
+
+    def _weighed_among(
+        self, connection: Connection, prepared: PreparedQuery, weighed: Weighed, chunks: Sequence[int]
+    ) -> Weighed:
+        """What the words of the query earn among the candidates and what stands around them."""
+        among = self._stores.lexicon.weigh_among(connection, prepared.text, chunks)
+        return weighed if among is None else replace(weighed, bm25=among.bm25, possible=among.possible)
 
     def _with_beside(self, connection: Connection, prepared: PreparedQuery, pool: Pool) -> Pool:
         """The pool, first of all with what stands right beside its best candidates: the answer to a question that a

@@ -2,7 +2,8 @@
 
 A turn seldom answers alone: the question before it names what it is about. So a drawer of one chunk is also judged by
 the part of its source that it stands in, the drawers before and after it. A part has the words and tokens of all of
-them, and the cosine of the nearest one.
+them, and the cosine of the nearest one. Words weigh the more, the fewer of the candidates hold them: what is rare in a
+palace may be what all of a conversation is about.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ USUAL = 0.7
 asked when no chunk was embedded, R@1: 65.6 by words alone, 76.8 from 0.5 to 0.7, 74.8 at 0.85."""
 LEAST_SHARE = 0.3
 """They must have at least this share of the score of the hits that they displace."""
-LEAST_SHARE_OF_TURNS = 0.8
+LEAST_SHARE_OF_TURNS = 0.9
 """The same if those are turns of a conversation, unless it has most of the candidates: the answer is one of them, and
 turns of others score little less."""
 

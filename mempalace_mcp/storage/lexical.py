@@ -15,6 +15,7 @@ from itertools import chain
 from operator import itemgetter
 
 import numpy as np
+import numpy.typing as npt
 
 from mempalace_mcp.core.bounded import LruMap
 from mempalace_mcp.core.clock import UTC_ZONE, Zone
@@ -26,7 +27,7 @@ from mempalace_mcp.storage.query_terms import Term, fold_case, is_asked, kin_of,
 from mempalace_mcp.storage.scope_words import LEAST_SAMPLE, ScopeWords
 from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.word_forms import fold
-from mempalace_mcp.storage.word_table import Collection, Matching, Passages, Scored, WordTable
+from mempalace_mcp.storage.word_table import Collection, Matching, Passages, Scored, WordTable, rarity_among
 
 RANKED_SHARE = 0.08
 """How many of a table's rows FTS5 may rank for one search: its bm25() costs a microsecond for each.
@@ -237,6 +238,17 @@ class Weighed:
 
 
 @dataclass(frozen=True, slots=True)
+class Among:
+    """The bm25 of some chunks, whose words weigh the more, the fewer of these chunks hold them; and what it could be.
+
+    What is rare in a palace may be all that one conversation is about.
+    """
+
+    bm25: dict[int, float]
+    possible: float
+
+
+@dataclass(frozen=True, slots=True)
 class LexiconStatistics:
     """Searches since the start, those of them that looked at part of the matches only, and what is remembered."""
 
@@ -326,6 +338,20 @@ class Lexicon:
         if weighed.all_matches is not None:
             return weighed.all_matches
         return self.scores(connection, query, chunks)
+
+    def weigh_among(self, connection: Connection, query: str, chunks: Sequence[int]) -> Among | None:
+        """The bm25 of chunks as if there were no others; None if the query has no words."""
+        collection = self.table.collection(connection)
+        parsed = self._parse(connection, query, collection)
+        if not parsed.terms:
+            return None
+        scores, possible = np.zeros(len(chunks)), 0.0
+        for each, earned in zip(parsed.terms, self._earned(connection, parsed.terms, collection, chunks), strict=True):
+            holders = int(np.count_nonzero(earned))
+            weight = rarity_among(len(chunks), holders)
+            scores += weight * earned
+            possible += weight if holders or each in parsed.words else 0.0
+        return Among(dict(zip(chunks, scores.tolist(), strict=True)), possible)
 
     def frequent_words(self, connection: Connection, query: str, filter: DrawerFilter, share: float) -> frozenset[str]:
         """Words of a query that more than such a share of the passages within the filter hold; none if these are more
@@ -419,6 +445,24 @@ class Lexicon:
             earned = collection.saturation(occurrences, passages.lengths)
             scores += collection.weight(frequencies[each.term]) * earned
         return dict(zip(passages.chunks, scores.tolist(), strict=True))
+
+    def _earned(
+        self, connection: Connection, terms: Sequence[_Term], collection: Collection, chunks: Sequence[int]
+    ) -> Iterator[npt.NDArray[np.float64]]:
+        """For each term the share of its weight that it earns in each chunk; 0 where it does not occur."""
+        if collection.rows > SMALL_TABLE:
+            passages = Passages(self.table, connection, chunks, self._tokenizer)
+            places = {chunk: place for place, chunk in enumerate(chunks)}
+            indexed = [places[chunk] for chunk in passages.chunks]
+            for each in terms:
+                earned = np.zeros(len(chunks))
+                earned[indexed] = collection.saturation(passages.count(each.stems, each.term.prefix), passages.lengths)
+                yield earned
+            return
+        matching = self.table.matching(connection, DrawerFilter(), weigh=False)  # no tokens are kept of a small table
+        for each in terms:
+            scores = matching.scores([each.term])
+            yield np.array([scores.get(chunk, 0.0) for chunk in chunks]) / collection.weight(len(scores))
 
     def _parse(self, connection: Connection, query: str, collection: Collection) -> _ParsedQuery:
         """The query as it is looked up.

@@ -66,6 +66,15 @@ class Collection:
         return saturation
 
 
+UNSEEN = 20
+"""Of few passages all words weigh about the same: as if so many others had been seen, one of which holds the word."""
+
+
+def rarity_among(passages: int, holders: int) -> float:
+    """The weight of a word that so many of some passages hold."""
+    return math.log1p((passages + UNSEEN - holders - 0.5) / (holders + 1.5))
+
+
 class Tokenizer(Protocol):
     """Splits texts as the table does. Thread-safe."""
 

@@ -105,6 +105,18 @@ def test_what_stands_beside_a_candidate_is_one_too(tmp_path: Path) -> None:
         assert "Emil: Hm, Kofi Annan." not in found
 
 
+def test_words_of_turns_weigh_by_how_many_of_them_hold_them(tmp_path: Path) -> None:
+    with opened(tmp_path) as app:
+        file_turns(app, tuple(f"Rosa: the marimba, take {number}" for number in range(9)), "talk.md")
+        file_turns(app, ("Emil: back to the garden",), "talk.md")
+        for number in range(40):  # the garden is common in the palace, and rare in the talk
+            app.palace.add_drawer("notes", "r", f"garden {number}")
+        assert app.indexer.wait_until_idle(30)
+        hits = app.palace.search("marimba garden", wing="talk", limit=20, explain=True).hits
+        words = {hit.drawer.content: (hit.explanation or {})["words"] for hit in hits}
+        assert words["Emil: back to the garden"] > words["Rosa: the marimba, take 4"]
+
+
 def test_what_a_caller_may_not_see_says_nothing_about_what_it_may(tmp_path: Path) -> None:
     with opened(tmp_path) as app:
         app.palace.add_drawer("open", "r", "Emil: To a chain from Graz.", source_file="talk.md")

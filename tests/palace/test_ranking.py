@@ -142,7 +142,7 @@ def test_what_does_not_answer_displaces_nothing() -> None:
 
 
 def test_only_what_is_nearly_as_good_displaces_a_turn() -> None:
-    hits = [replace(each, is_turn=True) for each in ranked(0.9, 0.9, 0.9, 0.9, 0.75, 0.7, 0.6, 0.5)]
+    hits = [replace(each, is_turn=True) for each in ranked(0.9, 0.9, 0.9, 0.9, 0.85, 0.8, 0.7, 0.5)]
     mixed, _ = spread(hits, dict.fromkeys(range(1, 5), "a") | {5: "b", 6: "c", 7: "b", 8: "d"})
     assert [hit.chunk for hit in mixed] == [1, 2, 3, 5, 4, 6, 7, 8]
 

@@ -458,3 +458,27 @@ def test_compacting_takes_removed_words_out_of_the_index(palace: Cabinet) -> Non
     palace.purge()
     assert b"unwant" not in index()
     assert tokens(palace).keys() == {row[0] for row in palace.connection.execute("SELECT rowid FROM passages")}
+
+
+def test_words_among_chunks_earn_the_same_by_the_index_and_by_tokens(
+    palace: Cabinet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    palace.file_all(["the weir and the weir", "a heron at the weir", "a weir of stone", "a heron of stone", "東京都"])
+    chunks = [chunk for (chunk,) in palace.connection.execute("SELECT id FROM chunks WHERE id <= 5 ORDER BY id DESC")]
+    palace.file_all(["heron"] * 30)  # common in the palace, rare among the five
+
+    def among(query: str) -> tuple[dict[int, float], float]:
+        found = palace.lexicon.weigh_among(palace.connection, query, chunks)
+        assert found is not None
+        return found.bm25, found.possible
+
+    queries = ("weir", "heron at the weir", "京都 stone", "nothing of it")
+    by_index = [among(query) for query in queries]
+    monkeypatch.setattr(lexical, "SMALL_TABLE", 0)
+    for query, (bm25, possible) in zip(queries, by_index, strict=True):
+        by_tokens = among(query)
+        assert by_tokens[0] == pytest.approx(bm25)
+        assert by_tokens[1] == pytest.approx(possible)
+    bm25, _ = by_index[1]
+    assert bm25[4] > bm25[3] > 0  # the heron of two tells more than the weir of three
+    assert palace.lexicon.weigh_among(palace.connection, "?!", chunks) is None
