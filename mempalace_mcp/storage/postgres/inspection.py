@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import closing
 from dataclasses import dataclass
 
-import psycopg
-
+from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.core.palace_url import PalaceUrl
 from mempalace_mcp.storage.database import FileStatistics, ServerStatistics
-from mempalace_mcp.storage.postgres.connection import PostgresConnection, connect
-from mempalace_mcp.storage.postgres.failures import explain
-
-LOOK_SECONDS = 5
-"""How long the server may take to tell of itself."""
+from mempalace_mcp.storage.postgres.connection import PostgresConnection
+from mempalace_mcp.storage.postgres.turns import Desk
 
 _MUST_BE_ON = ("fsync", "full_page_writes")
 """What else may be off is switched on in each transaction that writes."""
@@ -45,17 +40,13 @@ class Inspection:
 
 
 def inspect(connection: PostgresConnection, url: PalaceUrl) -> Inspection:
-    """Ask the server.
+    """Ask the server, within a transaction.
 
     Raises:
         psycopg.Error: it does not answer.
     """
     settings = ", ".join(f"'{name}'" for name in _MUST_BE_ON)
-    found = connection.script(
-        f"BEGIN READ ONLY; SET LOCAL statement_timeout = {LOOK_SECONDS * 1000};"
-        + _QUESTIONS.format(schema=url.schema, settings=settings)
-        + "; COMMIT"
-    )
+    found = connection.script(_QUESTIONS.format(schema=url.schema, settings=settings))
     assert found is not None
     there, version, vector, unsafe, invalid, connections, limit, oldest, size = found
     return Inspection(
@@ -80,51 +71,22 @@ class ServerWatch:
 
     def __init__(self, url: PalaceUrl) -> None:
         self._url = url
-        self._connection: PostgresConnection | None = None
-        self._asking = threading.Lock()
-        self._closed = False
+        self._desk = Desk(url)
         self.server = ServerStatistics(str(url), reachable=True)
 
     def look(self) -> FileStatistics:
-        """Ask now."""
-        with self._asking:
-            try:
-                found = self._inspect()
-            except psycopg.Error as error:
-                failure = explain(error, self._url).message
-                self.server = ServerStatistics(str(self._url), reachable=False, failure=failure)
-                return FileStatistics(available=False, database_bytes=None, log_bytes=None)
+        """Ask now. A connection that was lost is made anew: the server may just have restarted."""
+        try:
+            found = self._desk.do(lambda connection: inspect(connection, self._url))
+        except PalaceError as error:
+            self.server = ServerStatistics(str(self._url), reachable=False, failure=error.message)
+            return FileStatistics(available=False, database_bytes=None, log_bytes=None)
         self.server = found.server
         return FileStatistics(available=found.is_there, database_bytes=found.bytes, log_bytes=None)
 
     def close(self) -> None:
         """Close the connection."""
-        with self._asking:
-            self._closed = True
-            self._drop()
-
-    def _inspect(self) -> Inspection:
-        """What the server says. A connection that was lost is made anew, once: the server may just have restarted."""
-        if self._connection is not None:
-            try:
-                return inspect(self._connection, self._url)
-            except psycopg.Error:
-                self._drop()
-        connection = connect(self._url)
-        try:
-            found = inspect(connection, self._url)
-        except psycopg.Error:
-            connection.close()
-            raise
-        self._connection = connection
-        if self._closed:
-            self._drop()
-        return found
-
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        self._desk.close()
 
 
 def is_there(url: PalaceUrl) -> bool:
@@ -133,8 +95,5 @@ def is_there(url: PalaceUrl) -> bool:
     Raises:
         PalaceError: the server cannot be asked.
     """
-    try:
-        with closing(connect(url)) as connection:
-            return inspect(connection, url).is_there
-    except psycopg.Error as error:
-        raise explain(error, url) from error
+    with closing(Desk(url)) as desk:
+        return desk.do(lambda connection: inspect(connection, url)).is_there
