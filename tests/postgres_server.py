@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -226,6 +226,8 @@ class Palaces:
     def __init__(self, address: str) -> None:
         self.address = address
         self._free: list[UsedAgain] = []
+        self._places: dict[Path, PalaceUrl] = {}
+        self._schemas = ExitStack()
 
     @contextmanager
     def lend(self, started: int) -> Iterator[PostgresConnection]:
@@ -239,8 +241,15 @@ class Palaces:
         palace.empty()
         self._free.append(palace)
 
+    def at(self, directory: Path) -> PalaceUrl:
+        """The palace that stands for one in a directory, not there when it is first asked for."""
+        if directory not in self._places:
+            self._places[directory] = self._schemas.enter_context(fresh_schema(self.address))
+        return self._places[directory]
+
     def close(self) -> None:
         """Remove them all."""
+        self._schemas.close()
         for palace in self._free:
             palace.remove()
 

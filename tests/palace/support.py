@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from mempalace_mcp.core.config import Settings, load_settings
 from mempalace_mcp.runtime.app import App, open_app
 from mempalace_mcp.storage.sqlite.database import Database
+from tests.postgres_server import text_of
+from tests.storage.support import POSTGRES
 
 MODEL_SECONDS = 30.0
 
@@ -16,16 +19,20 @@ MODEL_SECONDS = 30.0
 @contextmanager
 def opened(directory: Path, *, started: bool = True, **environment: str) -> Iterator[App]:
     """The running process of a palace; `started` also loads the model and waits for it."""
-    with open_app(load_settings(environment, str(directory))) as app:
+    with open_app(at(directory, **environment)) as app:
         if started:
             app.start()
             assert app.embedder.wait(MODEL_SECONDS), app.embedder.failure
         yield app
 
 
-def at(directory: Path) -> Settings:
-    """The settings for a palace in a directory, as a command has them."""
-    return load_settings({}, str(directory))
+def at(directory: Path, **environment: str) -> Settings:
+    """The settings for a palace in a directory, or for the one on a server that stands for it (`each_store`)."""
+    palaces = POSTGRES.get()
+    if palaces is None:
+        return load_settings(environment, str(directory))
+    settings = load_settings({**environment, "PALACE_URL": text_of(palaces.at(directory))})
+    return replace(settings, palace=directory)
 
 
 def database_of(app: App) -> Database:

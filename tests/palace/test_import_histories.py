@@ -26,7 +26,7 @@ from tests.palace.earlier import record, said, write
 from tests.palace.support import opened
 from tests.palace.test_importing import run
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("each_store")]
 
 REPOSITORY = Path(__file__).parents[2]
 

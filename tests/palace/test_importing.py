@@ -13,6 +13,8 @@ from mempalace_mcp.palace.import_report import ImportSummary
 from mempalace_mcp.runtime.app import App
 from tests.palace.support import opened, seq_of
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 EXAMPLES = Path(__file__).parents[2] / "examples" / "texts"
 
 

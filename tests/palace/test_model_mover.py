@@ -23,7 +23,7 @@ from mempalace_mcp.storage.model_moves import begin_move, move_progress, other_v
 from tests.daemon.support import wait_for
 from tests.palace.support import opened
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("each_store")]
 
 MINILM, MULTILINGUAL = MODELS["minilm"], MODELS["multilingual"]
 SECONDS = 50.0

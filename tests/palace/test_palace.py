@@ -16,6 +16,8 @@ from mempalace_mcp.runtime.app import App
 from mempalace_mcp.runtime.context import AppContext
 from tests.palace.support import opened, seq_of
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 TEXTS = ("Plain.", "Zeilen\r\nmit\tTab\r\n", "绿茶 🍵 é e\u0301", "  spaces kept  ", "\ufeffwith a mark", "x" * 100_000)
 
 UNKNOWN = "d_" + "0" * 24

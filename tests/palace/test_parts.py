@@ -15,7 +15,7 @@ from mempalace_mcp.storage.drawers import ChunkRow
 from tests.palace.support import opened
 from tests.storage.drawer_support import EVERY
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("each_store")]
 
 TALK = (
     "Rosa: Did you see the heron at the weir this morning?",

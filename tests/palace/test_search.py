@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -15,16 +14,17 @@ import pytest
 
 from mempalace_mcp.cli import manage
 from mempalace_mcp.core.call_context import Deadline
-from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import EmbedderUnavailable, InvalidArgument, PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter, Priority, SearchMode
 from mempalace_mcp.palace.chunk_embedder import FLOOD_SHARE, NEWEST
 from mempalace_mcp.palace.token_estimate import estimate_tokens
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.storage.lexical import find_verbatim
-from tests.palace.support import database_of, opened
+from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.transactions import Transaction
+from tests.palace.support import at, opened
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("each_store")]
 
 NOTES = (
     ("home", "garden", "The tomatoes stand in the bed behind the shed and want water every morning."),
@@ -40,9 +40,13 @@ def texts(result: object) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def notes(each_store: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A palace with the notes in it."""
-    directory = tmp_path_factory.mktemp("notes")
+    return filled(tmp_path_factory.mktemp("notes"))
+
+
+def filled(directory: Path) -> Path:
+    """A new palace with the notes in it."""
     with opened(directory) as app:
         for wing, room, content in NOTES:
             app.palace.add_drawer(wing, room, content, source_file=f"{room}.md")
@@ -210,18 +214,14 @@ def test_without_the_model_words_answer_and_the_answer_says_so(tmp_path: Path) -
         assert app.palace.search("tomatoes", mode=SearchMode.KEYWORD).degraded is None
 
 
-def test_vectors_of_another_model_are_never_mixed_in(notes: Path, tmp_path: Path) -> None:
-    with opened(notes, started=False) as app:
-        database_of(app).backup(tmp_path / "palace.db")
-    with opened(tmp_path, started=False) as app:
+def test_vectors_of_another_model_are_never_mixed_in(tmp_path: Path) -> None:
+    with opened(filled(tmp_path), started=False) as app:
         with app.database.read() as connection:
             stored = app.stores.drawers.model_stamp(connection)
         assert stored is not None
 
         def pretend(tx: object) -> None:
             tx.connection.execute("UPDATE model SET name = 'another model'")  # type: ignore[attr-defined]
-
-        from mempalace_mcp.core.call_context import Deadline
 
         app.writer.write(pretend, Deadline())
         app.embedder.start()
@@ -394,39 +394,37 @@ def test_a_long_question_is_taken_and_its_rare_words_decide(tmp_path: Path) -> N
                 assert texts(app.palace.search(query, mode=mode))[0] == wanted
 
 
-def test_a_damaged_index_of_words_is_said_and_repaired(notes: Path, tmp_path: Path) -> None:
-    shutil.copytree(notes, tmp_path / "palace")
-    with opened(tmp_path / "palace") as app:
+def test_a_damaged_index_of_words_is_said_and_repaired(tmp_path: Path) -> None:
+    with opened(filled(tmp_path / "palace")) as app:
         app.database.write(lambda tx: tx.connection.execute("DELETE FROM lexicon").rowcount, Deadline())
         result = app.palace.search("where do we grow vegetables?")
         assert result.hits[0].drawer.room == "garden"
         assert "words is damaged" in str(result.degraded)
         with pytest.raises(PalaceCorrupt, match="words"):
             app.palace.search("tomatoes", mode=SearchMode.KEYWORD)
-    with closing(sqlite3.connect(tmp_path / "palace" / "palace.db", isolation_level=None)) as connection:
-        connection.execute("UPDATE passages_data SET block = zeroblob(3)")
+    if isinstance(app.database, Database):
+        with closing(sqlite3.connect(tmp_path / "palace" / "palace.db", isolation_level=None)) as connection:
+            connection.execute("UPDATE passages_data SET block = zeroblob(3)")
     with opened(tmp_path / "palace") as app:
         assert "words is damaged" in str(app.palace.search("tomatoes").degraded)
-    manage.rebuild(load_settings({}, str(tmp_path / "palace")))
+    manage.rebuild(at(tmp_path / "palace"))
     with opened(tmp_path / "palace") as app:
         assert app.palace.search("tomatoes").degraded is None
         assert [hit.drawer.room for hit in app.palace.search("tomatoes", mode=SearchMode.KEYWORD).hits] == ["garden"]
 
 
-def test_tokens_are_matched_only_where_all_candidates_have_them(notes: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(notes, copy)
+def test_tokens_are_matched_only_where_all_candidates_have_them(tmp_path: Path) -> None:
+    def drop_one(tx: Transaction) -> None:
+        tx.connection.execute("DELETE FROM token_vectors WHERE chunk = (SELECT min(chunk) FROM token_vectors)")
 
     def parts(app: App) -> list[set[str]]:
         hits = app.palace.search("why do people get signed out?", explain=True).hits
         assert hits[0].drawer.room == "auth"
         return [{name for name, part in (hit.explanation or {}).items() if part} for hit in hits]
 
-    with opened(copy, started=False) as app:
+    with opened(filled(tmp_path), started=False) as app:
         app.embedder.start()
         assert app.embedder.wait()
         assert all("match" in each for each in parts(app))
-        with closing(sqlite3.connect(copy / "palace.db")) as connection:
-            connection.execute("DELETE FROM token_vectors WHERE chunk = (SELECT min(chunk) FROM token_vectors)")
-            connection.commit()
+        app.database.write(drop_one, Deadline())
         assert not any("match" in each for each in parts(app))

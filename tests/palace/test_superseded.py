@@ -14,6 +14,8 @@ from mempalace_mcp.palace.palace import Palace
 from mempalace_mcp.runtime.app import App
 from tests.palace.support import opened
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 OLD = "The service listens on port 4001."
 NEW = "Since the move it is 4777, for all of them."
 

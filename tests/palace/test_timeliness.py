@@ -16,6 +16,8 @@ from mempalace_mcp.palace.time_phrases import Period
 from mempalace_mcp.palace.timeliness import Asked, closeness, day_in_beginning
 from tests.palace.support import opened
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 
 def found(palace: Palace, query: str, **options: object) -> list[str]:
     return [hit.drawer.content for hit in palace.search(query, **options).hits]  # type: ignore[arg-type]

@@ -19,6 +19,8 @@ from mempalace_mcp.storage.model_moves import begin_move
 from mempalace_mcp.storage.token_vectors import backlog_end, count_faults, forget_token_vectors, token_vectors_of
 from tests.palace.support import opened, seq_of
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 SECONDS = 30.0
 NOTES = [
     f"On day {day} the {what} was seen from the pier."

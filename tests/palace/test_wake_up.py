@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mempalace_mcp.palace.token_estimate import estimate_tokens
 from tests.palace.support import opened
+
+pytestmark = pytest.mark.usefixtures("each_store")
 
 
 def test_an_empty_palace_says_so(tmp_path: Path) -> None:

@@ -2,22 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+from tests.stores import each_store
 
-import pytest
-
-from tests.postgres_server import Palaces, shared_address
-from tests.storage.support import POSTGRES
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def each_store(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Run the tests of a file once on each store."""
-    if request.param == "sqlite":
-        yield
-        return
-    with closing(Palaces(shared_address())) as palaces:
-        token = POSTGRES.set(palaces)
-        yield
-        POSTGRES.reset(token)
+__all__ = ["each_store"]
