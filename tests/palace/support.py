@@ -35,6 +35,14 @@ def at(directory: Path, **environment: str) -> Settings:
     return replace(settings, palace=directory)
 
 
+def environment_of(directory: Path) -> dict[str, str]:
+    """What a program's environment says of that palace."""
+    palaces = POSTGRES.get()
+    if palaces is None:
+        return {"PALACE_PATH": str(directory)}
+    return {"PALACE_URL": text_of(palaces.at(directory)), "HOME": str(directory)}
+
+
 def database_of(app: App) -> Database:
     """The database of a palace in a directory, with what SQLite alone can do."""
     assert isinstance(app.database, Database)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from base64 import b64encode
@@ -23,7 +24,7 @@ from mempalace_mcp.core.model import Drawer
 from mempalace_mcp.runtime.app import App
 from mempalace_mcp.storage.transactions import Transaction
 from tests.palace.earlier import record, said, write
-from tests.palace.support import opened
+from tests.palace.support import environment_of, opened
 from tests.palace.test_importing import run
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("each_store")]
@@ -330,14 +331,16 @@ def test_two_processes_that_import_forks_at_once_double_nothing(tmp_path: Path) 
     write(tmp_path / "a.jsonl", session(*range(1, count)))
     write(tmp_path / "b.jsonl", session(*range(1, count), name="s-2"))
     script = (
-        "import sys\nfrom pathlib import Path\nfrom tests.palace.support import opened\n"
-        "with opened(Path(sys.argv[1]), started=False) as app:\n"
+        "import os, sys\nfrom pathlib import Path\nfrom mempalace_mcp.core.config import load_settings\n"
+        "from mempalace_mcp.runtime.app import open_app\n"
+        "with open_app(load_settings(os.environ)) as app:\n"
         "    print('ready', flush=True)\n    sys.stdin.readline()\n"
-        "    print(sum(step.filed for step in app.palace.import_paths([Path(sys.argv[2])])))\n"
+        "    print(sum(step.filed for step in app.palace.import_paths([Path(sys.argv[1])])))\n"
     )
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path / "palace"), str(tmp_path / name)],
+            [sys.executable, "-c", script, str(tmp_path / name)],
+            env=os.environ | environment_of(tmp_path / "palace"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
