@@ -1,8 +1,7 @@
-"""Search by words: everything that holds a word is found, whatever the query holds, however large the table."""
+"""Search by words: everything that holds a word is found, whatever the query holds."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -16,38 +15,15 @@ from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage import lexical
 from mempalace_mcp.storage import lexical as questions
 from mempalace_mcp.storage.query_terms import read_query
-from mempalace_mcp.storage.tokenizer import TOKENIZER
 from tests.storage.drawer_support import EVERY, Cabinet, cabinet
 
-pytestmark = pytest.mark.long
-
-LARGE = lexical.SMALL_TABLE + 5_000
-VOCABULARY = [f"{first}{second}ning" for first in "bdfgklmnprstvz" for second in ("a", "e", "i", "o", "u")]
-WORDS_PER_TEXT = 18
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("each_store")]
 
 
 @pytest.fixture
-def palace() -> Iterator[Cabinet]:
+def palace(each_store: None) -> Iterator[Cabinet]:
     with cabinet() as palace:
         yield palace
-
-
-@pytest.fixture(scope="module")
-def large() -> Iterator[Cabinet]:
-    """Texts of common words, each of which a fifth of them hold, with one unique marker each."""
-    chooser = random.Random(7)
-    with cabinet() as palace:
-        texts = [f"{' '.join(chooser.choices(VOCABULARY, k=WORDS_PER_TEXT))} zq{n:06d}x" for n in range(LARGE)]
-        palace.file_all(texts[: LARGE // 2], room="Large")
-        palace.file_all(texts[LARGE // 2 : -500], room="Other")
-        palace.file_all(texts[-500:-40], room="Small")
-        palace.file_all(texts[-40:], room="Tiny")
-        palace.tokenize()
-        yield palace
-
-
-def test_the_tokenizer_is_the_table_s(palace: Cabinet) -> None:
-    assert TOKENIZER in palace.row("SELECT sql FROM sqlite_master WHERE name = 'passages'")[0]
 
 
 @pytest.mark.parametrize(
@@ -195,155 +171,6 @@ def test_a_text_is_found_by_itself(text: str) -> None:
             assert palace.found(text) == [filed.drawer_id]
 
 
-TEXTS = st.lists(
-    st.lists(
-        st.sampled_from(["red", "wine", "glass", "PROJ-12", "東京都", "猫", "猫耳", "黒猫がいる", "running"]),
-        min_size=1,
-        max_size=12,
-    ),
-    min_size=2,
-    max_size=12,
-)
-ASKED = ["red wine", '"red wine"', "PROJ-12", "proj glass run", "東京都", "東京 猫", "猫", '"red 猫"', '"wine 猫" 東']
-
-
-@settings(max_examples=150, deadline=None)
-@given(TEXTS, st.sampled_from(ASKED))
-def test_scores_are_those_of_fts5(texts: list[list[str]], query: str) -> None:
-    with cabinet() as palace:
-        for words in texts:
-            palace.file(" ".join(words))
-        connection = palace.connection
-        hits = {hit.chunk: hit.bm25 for hit in palace.lexicon.search(connection, query, 100, EVERY)}
-        every = [row[0] for row in connection.execute("SELECT id FROM chunks")]
-        for tokenized in (False, True):
-            if tokenized:
-                palace.tokenize()
-            assert bool(tokens(palace)) == tokenized
-            scores = palace.lexicon.scores(connection, query, [*every, 10**9])
-            assert {chunk: score for chunk, score in scores.items() if score} == pytest.approx(hits)
-            assert scores.keys() == set(every)
-
-
-def tokens(palace: Cabinet) -> dict[int, bytes]:
-    """The tokens kept, by chunk."""
-    return dict(palace.connection.execute("SELECT chunk, tokens FROM passage_tokens"))
-
-
-def test_filing_and_changing_leave_no_tokens(palace: Cabinet) -> None:
-    filed = palace.file("red wine")
-    assert tokens(palace) == {}
-    palace.tokenize()
-    assert tokens(palace).keys() == {1}
-    palace.update(filed.drawer_id, occurred_at=10)
-    assert tokens(palace) == {}, "the words of the same chunk have changed"
-    palace.tokenize()
-    palace.update(filed.drawer_id, content="a glass")
-    assert tokens(palace) == {}
-
-
-def test_passages_without_tokens_score_the_same(palace: Cabinet) -> None:
-    filed = [palace.file(text) for text in ("red wine in red glasses", "a glass", "wine, red", "nothing of the kind")]
-    every = list(range(1, len(filed) + 1))
-
-    def scores() -> list[dict[int, float]]:
-        return [palace.lexicon.scores(palace.connection, query, every) for query in ("red wine", '"red wine" glass')]
-
-    without = scores()
-    palace.tokenize()
-    assert scores() == without
-    palace.connection.execute("DELETE FROM passage_tokens WHERE chunk % 2")
-    assert scores() == without
-
-
-def test_tokens_of_texts_that_changed_meanwhile_are_not_kept(palace: Cabinet) -> None:
-    kept, dated, gone = (palace.file(text).drawer_id for text in ("red wine", "red glass", "red secret"))
-    palace.file("red herring")
-    before = dict(palace.words.texts_after(palace.connection, 0, 3))
-    read = {chunk: text for chunk, text in before.items() if text is not None}
-    assert read == {1: "red wine", 2: "red glass", 3: "red secret"}
-    palace.update(dated, occurred_at=clock.parse("2024-06-09", "at"))
-    palace.delete(gone)
-    palace.purge()
-    for _ in range(2):
-        palace.write(lambda tx: palace.words.keep_tokens(tx, read, [text.split() for text in read.values()]))
-    assert tokens(palace).keys() == {1}
-    assert palace.words.texts_after(palace.connection, 0, 2) == [
-        (1, None),
-        (2, "9 June 2024 Sunday 2024-06-09\nred glass"),
-    ]
-    scores = palace.lexicon.scores(palace.connection, "june", [1, 2, 3])
-    assert scores[2] > scores[1] == 0.0
-    assert palace.found("wine") == [kept]
-
-
-def test_a_large_table_always_yields_the_rare_word_first(large: Cabinet) -> None:
-    chooser = random.Random(3)
-    for _ in range(30):
-        number = chooser.randrange(LARGE)
-        query = " ".join([*chooser.sample(VOCABULARY, 4), f"zq{number:06d}x"])
-        best = large.lexicon.search(large.connection, query, 5, EVERY)[0]
-        assert f"zq{number:06d}x" in large.row("SELECT text FROM passages WHERE rowid = ?", best.chunk)[0]
-        assert large.lexicon.weigh(large.connection, query, 5, EVERY).holders.whole == {best.chunk}
-
-
-def _exactly(palace: Cabinet, query: str, limit: int, filter: DrawerFilter) -> dict[int, float]:
-    """The hits of a search that scores every row."""
-    found = palace.words.matching(palace.connection, filter, weigh=False).best(read_query(query), limit)
-    return dict(found)
-
-
-@pytest.mark.parametrize("room", [None, "other", "small", "tiny"])
-@pytest.mark.parametrize("words", [1, 2, 5, 12])
-def test_a_large_table_is_searched_in_part_and_scored_in_full(large: Cabinet, words: int, room: str | None) -> None:
-    chosen = DrawerFilter(room=room)
-    before = large.lexicon.statistics()
-    chooser = random.Random(words)
-    gained, best = 0.0, 0.0
-    for _ in range(5):
-        query = " ".join(chooser.sample(VOCABULARY, words))
-        hits = large.lexicon.search(large.connection, query, 20, chosen)
-        exact = _exactly(large, query, LARGE, chosen)
-        assert len(hits) == min(20, len(exact))
-        for hit in hits:
-            assert hit.bm25 == pytest.approx(exact[hit.chunk])
-        assert [hit.bm25 for hit in hits] == sorted((hit.bm25 for hit in hits), reverse=True)
-        gained += sum(hit.bm25 for hit in hits)
-        best += sum(sorted(exact.values(), reverse=True)[:20])
-    after = large.lexicon.statistics()
-    assert after.searches == before.searches + 5
-    assert gained >= 0.85 * best
-    if words > 2 and room is None:
-        assert after.partial_searches == before.partial_searches + 5
-    if room == "tiny":
-        assert gained == pytest.approx(best), "few chunks are scored one and all"
-
-
-def test_a_large_table_of_nothing_but_words_that_all_texts_hold() -> None:
-    with cabinet() as palace:
-        palace.file_all([f"always ever n{n}" for n in range(LARGE)])
-        hits = palace.lexicon.search(palace.connection, "always ever", 10, EVERY)
-        assert len(hits) == 10
-        newest = palace.row("SELECT max(id) FROM chunks")[0]
-        assert hits[0].chunk == newest, "newer first among equals"
-
-
-def test_common_words_that_never_meet_are_found_one_by_one() -> None:
-    with cabinet() as palace:
-        palace.file_all([f"{word} n{n}" for n in range(LARGE // 3) for word in ("harbour", "meadow", "quarry")])
-        hits = palace.lexicon.search(palace.connection, "harbour meadow quarry", 10, EVERY)
-        assert len(hits) == 10
-        assert palace.lexicon.statistics().partial_searches == 1
-
-
-def test_a_word_that_appears_after_it_was_asked_for_is_found_at_once(large: Cabinet) -> None:
-    query = "kumquat " + " ".join(VOCABULARY[:4])
-    connection = large.connection
-    large.lexicon.search(connection, query, 5, EVERY)
-    filed = large.file("a kumquat")
-    assert large.found(query, limit=5)[0] == filed.drawer_id
-
-
 def test_an_identifier_that_many_hold_singles_none_out(palace: Cabinet) -> None:
     palace.file_all([f"PROJ-1 and PROJ-{n}" for n in range(2, questions.RARE + 10)])
     identifiers = palace.lexicon.weigh(palace.connection, "PROJ-1 PROJ-7", 50, EVERY).holders.whole
@@ -387,40 +214,6 @@ def test_who_holds_the_whole_is_told_from_who_holds_more_or_less(palace: Cabinet
     )
 
 
-def test_the_rarest_words_of_a_long_question_decide(large: Cabinet) -> None:
-    filed = large.file("an unmoorable boat lies at the quay")
-    chooser = random.Random(5)
-    frames = [
-        f'File "/usr/lib/{chooser.choice(VOCABULARY)}{n}.py", line {n}, in {chooser.choice(VOCABULARY)}'
-        for n in range(900)
-    ]
-    for question in (" ".join([*frames, "unmoorable"]), " ".join(["unmoorable", *frames])):
-        assert len(read_query(question)) > questions.MAX_TERMS
-        assert large.found(question, limit=3)[0] == filed.drawer_id
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    st.lists(
-        st.text(st.characters(exclude_categories=["Cs", "Cn"], exclude_characters="\0"), min_size=1, max_size=60),
-        min_size=1,
-        max_size=6,
-    ),
-    st.data(),
-)
-def test_the_totals_are_those_of_fts5(texts: list[str], data: st.DataObject) -> None:
-    with cabinet() as palace:
-        ids = palace.file_all(texts)
-        gone = data.draw(st.sets(st.sampled_from(ids)))
-        palace.delete(*gone)
-        palace.purge()
-        kept = palace.words.collection(palace.connection)
-        palace.write(palace.words.rebuild)
-        counted = palace.words.collection(palace.connection)
-        assert kept.rows == counted.rows == len({*ids}) - len(gone)
-        assert kept.tokens == pytest.approx(counted.tokens, abs=2), "but for letters that SQLite does not know yet"
-
-
 def test_missing_totals_are_damage_and_not_an_empty_answer(palace: Cabinet) -> None:
     palace.file("a lantern")
     palace.connection.execute("DELETE FROM lexicon")
@@ -431,33 +224,10 @@ def test_missing_totals_are_damage_and_not_an_empty_answer(palace: Cabinet) -> N
     assert len(palace.found("lantern")) == 1
 
 
-def test_what_the_lexicon_remembers_is_bounded(large: Cabinet) -> None:
-    with closing(lexical.Lexicon(large.words, frequencies=3, queries=2)) as small:
-        for word in VOCABULARY[:10]:
-            small.search(large.connection, word, 5, EVERY)
-        statistics = small.statistics()
-    assert (statistics.searches, statistics.frequencies, statistics.frequencies_limit) == (10, 3, 3)
-
-
 def test_an_empty_palace_finds_nothing(palace: Cabinet) -> None:
     assert palace.lexicon.search(palace.connection, "anything", 5, EVERY) == []
     assert palace.lexicon.scores(palace.connection, "anything", [1]) == {}
     assert palace.lexicon.scores(palace.connection, "", [1]) == {}
-
-
-def test_compacting_takes_removed_words_out_of_the_index(palace: Cabinet) -> None:
-    palace.file_all([f"word{n}" for n in range(50)])
-    gone = palace.file("unwanted").drawer_id
-
-    def index() -> bytes:
-        return b"".join(row[0] for row in palace.connection.execute("SELECT block FROM passages_data"))
-
-    palace.tokenize()
-    palace.delete(gone)
-    assert b"unwant" in index()
-    palace.purge()
-    assert b"unwant" not in index()
-    assert tokens(palace).keys() == {row[0] for row in palace.connection.execute("SELECT rowid FROM passages")}
 
 
 def test_words_among_chunks_earn_the_same_by_the_index_and_by_tokens(

@@ -11,12 +11,14 @@ from mempalace_mcp.storage import scope_words
 from mempalace_mcp.storage.query_terms import without_words
 from tests.storage.drawer_support import EVERY, Cabinet, cabinet
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 HALF = 0.5
 TALK = DrawerFilter(wing="talk")
 
 
 @pytest.fixture
-def palace() -> Iterator[Cabinet]:
+def palace(each_store: None) -> Iterator[Cabinet]:
     """In the wing Talk everybody names Ottokar; in the wing Work nobody does, and there is five times as much of it."""
     with cabinet() as palace:
         palace.file_all(
