@@ -65,12 +65,18 @@ def free_port() -> int:
 
 
 class Server:
-    """One PostgreSQL at a free port of this machine, its data in a folder of its own. The user is `postgres`."""
+    """One PostgreSQL at a free port of this machine, its data in a folder of its own. The user is `postgres`.
 
-    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
+    `folder` is where its programs are, if not those of the wheel.
+    """
+
+    def __init__(
+        self, *, durable: bool = False, settings: Mapping[str, str] | None = None, folder: Path | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="palace-postgres-"))
         self.data = self.folder / "data"
         self.port = free_port()
+        self.programs = folder or programs()
         self._settings = {**_SMALL, **({} if durable else _QUICK), **(settings or {})}
         self._watcher: subprocess.Popen[str] | None = None
         self.pid = 0
@@ -83,7 +89,7 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""
-        command = [str(programs() / "postgres"), "-D", str(self.data), "-p", str(self.port)]
+        command = [str(self.programs / "postgres"), "-D", str(self.data), "-p", str(self.port)]
         command += ["-h", "127.0.0.1", "-k", str(self.folder)]
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
@@ -122,7 +128,7 @@ class Server:
     def run(self, program: str, *arguments: str) -> str:
         """Run one of PostgreSQL's programs against it; what it prints."""
         done = subprocess.run(
-            [programs() / program, "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", *arguments],
+            [self.programs / program, "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -139,13 +145,13 @@ class Server:
 
     def initialize(self) -> None:
         """Make an empty cluster in its folder."""
-        command = [str(programs() / "initdb"), "-D", str(self.data), "-U", "postgres", "--auth=trust", "--locale=C"]
+        command = [str(self.programs / "initdb"), "-D", str(self.data), "-U", "postgres", "--auth=trust", "--locale=C"]
         command += ["--encoding=UTF8", "--no-sync", "--no-instructions"]
         subprocess.run(command, check=True, capture_output=True, **_as_another_user())
 
     def _wait(self) -> None:
         end = time.monotonic() + _START_SECONDS
-        command = [str(programs() / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        command = [str(self.programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         while subprocess.run(command, check=False).returncode:
             assert time.monotonic() < end, (self.folder / "log").read_text()
             time.sleep(0.02)

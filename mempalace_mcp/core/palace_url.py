@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 SCHEMES = ("postgresql", "postgres")
 DEFAULT_SCHEMA = "mempalace"
@@ -42,9 +42,11 @@ class PalaceUrl:
         """The address for PostgreSQL's own programs, in a command that a person may be shown."""
         parts = urlsplit(self.conninfo)
         user, at, hosts = parts.netloc.rpartition("@")
-        options = [each for each in parse_qsl(parts.query, keep_blank_values=True) if each[0] not in _SECRETS]
+        options = {
+            name: value for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in _SECRETS
+        }
         netloc = f"{user.partition(':')[0]}{at}{hosts}"
-        return urlunsplit((parts.scheme, netloc, parts.path, urlencode(options, quote_via=quote), ""))
+        return _joined(netloc, parts.path, options)
 
     def __str__(self) -> str:
         return self.shown
@@ -72,10 +74,15 @@ def read_url(text: str) -> PalaceUrl:
         raise ValueError("prepare must be yes or no")
     if parts.fragment:
         raise ValueError("must have no # in it; write %23 in a password")
-    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(options, quote_via=quote), ""))
+    conninfo = _joined(parts.netloc, parts.path, options)
     return PalaceUrl(
         text.strip(), conninfo, schema, prepare == "yes", _shown(parts.netloc, parts.path, options, schema)
     )
+
+
+def _joined(netloc: str, path: str, options: dict[str, str]) -> str:
+    # `urlunsplit` leaves out the slashes where no host stands, as before the path of a socket.
+    return f"postgresql://{netloc}{path}{'?' if options else ''}{urlencode(options, quote_via=quote)}"
 
 
 def _shown(netloc: str, path: str, options: dict[str, str], schema: str) -> str:

@@ -5,6 +5,7 @@ Source: PostgreSQL documentation, appendix A, "PostgreSQL Error Codes".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -42,9 +43,13 @@ class Failure:
     passing: bool = False
 
 
+_FULL = "53300"
 _REFUSED = "refused"
+_UNENCRYPTED = "unencrypted"
+_MISNAMED = "misnamed"
 _UNREACHABLE = "unreachable"
-"""What libpq reports without a state: the server does not admit the user, or there is no connection."""
+"""What libpq reports without a state: the server does not admit the user, the two do not agree how to encrypt, the
+address makes no sense, or there is no connection."""
 
 _FAILURES = (
     Failure(
@@ -56,7 +61,14 @@ _FAILURES = (
         "no space left at {url} ({text}); nothing of this call was written",
         "Free some space on the database's machine, then try again.",
     ),
-    Failure(("53300",), Busy, "{url} takes no more connections ({text})", "Try again. Or raise max_connections.", True),
+    Failure(
+        (_FULL,),
+        Busy,
+        "{url} takes no more connections ({text})",
+        "Try again. If it stays so, raise max_connections (or the limit of the user, the database or the pooler), or"
+        " put a pooler in front of PostgreSQL and add prepare=no to the address.",
+        passing=True,
+    ),
     Failure(
         ("3F000", "42P01"),
         PalaceMissing,
@@ -92,20 +104,42 @@ _FAILURES = (
         ("28", "3D000", _REFUSED),
         ConfigurationError,
         "{url} cannot be opened: {text}",
-        "Correct user, password (also in PGPASSFILE) or database in PALACE_URL, or let pg_hba.conf admit the user."
-        " Without certainty about the server, sslmode=verify-full and sslrootcert=FILE tell libpq whom to trust.",
+        "Correct user, password (also in PGPASSFILE) or database in PALACE_URL, or let pg_hba.conf admit the user.",
+    ),
+    Failure(
+        (_UNENCRYPTED,),
+        ConfigurationError,
+        "{url} cannot be opened: {text}",
+        "Where the server demands encryption, add sslmode=verify-full to the address, and sslrootcert=FILE with the"
+        " certificate of its authority (or sslrootcert=system). Where it offers none, switch ssl on there. Its"
+        " pg_hba.conf says whom it admits, and how.",
+    ),
+    Failure(
+        (_MISNAMED,),
+        ConfigurationError,
+        "{url} cannot be opened: {text}",
+        "Correct host, port or parameters in PALACE_URL. They are those of libpq, and schema and prepare.",
     ),
     Failure(
         ("08", "40001", "40P01", "57P", "25P03", "25P04", "25001", _UNREACHABLE),
         Busy,
         "{url} cannot be reached ({text})",
-        "Try again. If it stays so, see whether PostgreSQL runs.",
+        "Try again. If it stays so, see whether PostgreSQL runs, and whether PALACE_URL names its host and port.",
         passing=True,
     ),
 )
 """The first that fits counts."""
 
-_OF_REFUSALS = ("password", "no pg_hba.conf entry", "role ", "certificate", "SSL", 'database "', "no encryption")
+_OF_LIBPQ = (
+    (_FULL, ("too many c", "connection slots are reserved", "no more connections allowed")),
+    (_UNENCRYPTED, ("no encryption", "certificate", "not support SSL", "SSL off", "SSL on", "SSL error: unsupported")),
+    (_MISNAMED, ("invalid response to SSL", "expected authentication request", "connection is bad: invalid")),
+    (_MISNAMED, ("unrecognized configuration parameter", "unsupported startup parameter", "definition of service")),
+    (_REFUSED, ("password", "authentication failed", "pg_hba.conf", "role ", 'database "', "no such user")),
+)
+"""Parts of its messages, and those of servers that speak English. The first that fits counts."""
+
+_BEFORE_WORDS = re.compile(r".*(?:failed: |connection is bad: )")
 
 
 def state_of(error: BaseException | None) -> str:
@@ -149,12 +183,17 @@ def _fits(state: str, known: str) -> bool:
 
 
 def _state_of_libpq(error: psycopg.Error) -> str:
+    if isinstance(error, psycopg.ProgrammingError):  # psycopg reads the address before it connects
+        return _MISNAMED
     if not isinstance(error, psycopg.OperationalError):
         return ""
-    return _REFUSED if any(part in str(error) for part in _OF_REFUSALS) else _UNREACHABLE
+    text = str(error)
+    return next((state for state, parts in _OF_LIBPQ if any(part in text for part in parts)), _UNREACHABLE)
 
 
 def _words(error: psycopg.Error) -> str:
-    """What the server says. libpq's messages begin with the address, which is left out."""
+    """What the server says, or each server. libpq's messages begin with the address, which is left out."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return error.diag.message_primary or lines[0].rpartition("failed: ")[2][:300]
+    each_host = [line for line in lines if line.startswith("- host: ")]
+    said = dict.fromkeys(_BEFORE_WORDS.sub("", line) for line in each_host or lines[:1])
+    return error.diag.message_primary or "; ".join(said)[:300]
