@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import psycopg
 
-from mempalace_mcp.core.errors import PalaceCorrupt
+from mempalace_mcp.core.errors import ModelMoved, PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.core.palace_url import PalaceUrl
 from mempalace_mcp.storage.connection import Connection
@@ -40,12 +40,14 @@ _DATA_EXCEPTION = "22000"
 
 _JOINED = "drawers d JOIN chunks c ON c.drawer = d.id JOIN vectors v ON v.chunk = c.id"
 
+# Names mean the tables of the present moment, all else is read as of the snapshot: also what the table was called.
 # To compile a statement takes longer than to run any of these.
 _LOOK = """
     SELECT coalesce((SELECT vector_dims(embedding) FROM vectors LIMIT 1), 0),
            (SELECT reltuples::bigint FROM pg_class WHERE oid = 'vectors'::regclass),
            (SELECT c.reltuples / greatest(d.reltuples, 1) FROM pg_class c, pg_class d
             WHERE c.oid = 'chunks'::regclass AND d.oid = 'drawers'::regclass),
+           (SELECT relname = 'vectors' FROM pg_class WHERE oid = 'vectors'::regclass),
            ARRAY (SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
                   WHERE i.indrelid = 'vectors'::regclass AND i.indisvalid AND starts_with(c.relname, 'nearest_')),
            set_config('jit', 'off', true)
@@ -89,17 +91,25 @@ _MOST_LIKE = """
 @dataclass(frozen=True, slots=True)
 class _Look:
     """What a search must know: the length of the vectors, PostgreSQL's estimates of their number and of the passages
-    of a drawer, and the indexes that can be used."""
+    of a drawer, whether the vectors are those of the snapshot, and the indexes that can be used."""
 
     dimension: int
     rows: int
     passages: float
+    are_present: bool
     indexes: Sequence[str]
 
     @classmethod
     def of(cls, connection: Connection) -> _Look:
-        """A look, after which statements of the transaction are not compiled."""
-        return cls(*connection.execute(_LOOK).fetchone()[:4])
+        """A look, after which statements of the transaction are not compiled.
+
+        Raises:
+            ModelMoved: the palace has moved to another model since the snapshot was taken.
+        """
+        look = cls(*connection.execute(_LOOK).fetchone()[:5])
+        if not look.are_present:
+            raise ModelMoved("the palace has just moved to another model", hint="Try again.")
+        return look
 
     @property
     def is_indexed(self) -> bool:
@@ -126,6 +136,7 @@ class PostgresVectors(PalaceVectors):
         """The `limit` live chunks nearest to a query that match the filter, best first.
 
         Raises:
+            ModelMoved: the palace has moved to another model since the snapshot was taken.
             ModelMismatch: the query has another dimension than the palace's vectors.
             PalaceCorrupt: the palace's vectors differ in length.
         """

@@ -28,6 +28,7 @@ class PalaceVectors(Protocol):
         """The `limit` live chunks nearest to a query that match the filter, best first.
 
         Raises:
+            ModelMoved: the palace has moved to another model since the snapshot was taken; not every index can tell.
             ModelMismatch: the query has another dimension than the palace's vectors.
             PalaceCorrupt: the palace's vectors differ in length.
         """

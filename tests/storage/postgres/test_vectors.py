@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mempalace_mcp.core.errors import ModelMismatch, PalaceCorrupt
+from mempalace_mcp.core.errors import ModelMismatch, ModelMoved, PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter, ModelStamp
 from mempalace_mcp.core.palace_url import PalaceUrl
 from mempalace_mcp.storage.database import PalaceDatabase
@@ -499,3 +499,16 @@ def test_a_snapshot_stays_as_it_was(vectors: PostgresVectors, database: Postgres
         assert answer(vectors, connection, query, 10) == before
     with database.read() as connection:
         assert len(set(answer(vectors, connection, query, 60)) - set(before)) == 50
+
+
+def test_a_snapshot_of_before_a_move_is_not_answered_with_vectors_of_after_it(
+    vectors: PostgresVectors, database: PostgresDatabase, world: World
+) -> None:
+    world.file(20, seed=1)
+    (query,) = unit_vectors(1, 8)
+    with database.read() as connection:
+        world.change_model(seed=5)  # whose vectors are as long
+        with pytest.raises(ModelMoved):
+            vectors.nearest(connection, query, 5, EVERYTHING)
+    with database.read() as connection:
+        assert answer(vectors, connection, query, 5) == plain_answer(connection, query, 5)
