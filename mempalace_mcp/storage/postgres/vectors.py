@@ -45,7 +45,7 @@ _JOINED = "drawers d JOIN chunks c ON c.drawer = d.id JOIN vectors v ON v.chunk 
 _LOOK = """
     SELECT coalesce((SELECT vector_dims(embedding) FROM vectors LIMIT 1), 0),
            (SELECT reltuples::bigint FROM pg_class WHERE oid = 'vectors'::regclass),
-           (SELECT c.reltuples / greatest(d.reltuples, 1) FROM pg_class c, pg_class d
+           (SELECT greatest(c.reltuples / greatest(d.reltuples, 1), 1) FROM pg_class c, pg_class d
             WHERE c.oid = 'chunks'::regclass AND d.oid = 'drawers'::regclass),
            (SELECT relname = 'vectors' FROM pg_class WHERE oid = 'vectors'::regclass),
            ARRAY (SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -53,9 +53,18 @@ _LOOK = """
            set_config('jit', 'off', true)
 """
 _EXACT = """
-    WITH scored AS MATERIALIZED (SELECT v.chunk, v.embedding <#> :query AS distance FROM {joined} WHERE {condition})
+    WITH scored AS MATERIALIZED (SELECT v.chunk, v.embedding <#> :query AS distance FROM {joined})
     SELECT chunk, -distance FROM scored ORDER BY distance, chunk LIMIT :limit
 """
+# The planner does not know which wing is meant, takes it for an average one and reads all vectors. OFFSET 0 keeps it
+# from doing so: the vectors of each drawer are looked up.
+_OF_FEW = """
+    drawers d
+    CROSS JOIN LATERAL (SELECT id FROM chunks WHERE drawer = d.id OFFSET 0) AS c
+    CROSS JOIN LATERAL (SELECT chunk, embedding FROM vectors WHERE chunk = c.id OFFSET 0) AS v
+    WHERE {condition}
+"""
+_OF_MANY = f"{_JOINED} WHERE {{condition}}"
 _APPROXIMATE = """
     WITH found AS MATERIALIZED (
         SELECT v.chunk, v.embedding <#> :query AS distance FROM {joined}
@@ -144,11 +153,14 @@ class PostgresVectors(PalaceVectors):
         if look.dimension == 0 or limit < 1:
             return []
         query = unit_query(query, look.dimension)
-        if self._indexed and look.is_indexed and self._are_many(connection, look, drawer_filter):
+        is_indexed = self._indexed and look.is_indexed
+        most = self._exact_rows if is_indexed else look.rows / 2  # no need to count further
+        rows = look.passages * count_drawers(connection, drawer_filter, int(most / look.passages) + 1)
+        if is_indexed and rows > self._exact_rows:
             found = _approximate(connection, look, query, limit, drawer_filter)
             if len(found) == limit:
                 return found
-        return _exact(connection, query, limit, drawer_filter)
+        return _exact(connection, query, limit, drawer_filter, are_few=2 * rows <= look.rows)
 
     def cosines(self, connection: Connection, query: Vectors, chunks: Sequence[int]) -> dict[int, float]:
         """The cosine to the query of those of the chunks that have a vector.
@@ -212,17 +224,15 @@ class PostgresVectors(PalaceVectors):
         """Close what is open. An index that is being made is finished by PostgreSQL alone."""
         self._keeper.close()
 
-    def _are_many(self, connection: Connection, look: _Look, drawer_filter: DrawerFilter) -> bool:
-        """Does the filter leave more rows than are compared one by one, as far as is known?"""
-        drawers = int(self._exact_rows / max(1.0, look.passages))
-        return count_drawers(connection, drawer_filter, drawers + 1) > drawers
 
-
-def _exact(connection: Connection, query: Vectors, limit: int, drawer_filter: DrawerFilter) -> list[Neighbour]:
+def _exact(
+    connection: Connection, query: Vectors, limit: int, drawer_filter: DrawerFilter, *, are_few: bool
+) -> list[Neighbour]:
     condition = condition_of(drawer_filter, connection.dialect)
     values = condition.values | {"query": _value(connection, query), "limit": limit}
+    joined = (_OF_FEW if are_few else _OF_MANY).format(condition=condition.sql)
     try:
-        rows = connection.execute(_EXACT.format(joined=_JOINED, condition=condition.sql), values).fetchall()
+        rows = connection.execute(_EXACT.format(joined=joined), values).fetchall()
     except psycopg.Error as error:
         if state_of(error) == _DATA_EXCEPTION:
             raise _differing() from error

@@ -42,18 +42,6 @@ time.sleep(60)
 
 
 @pytest.fixture
-def url() -> Iterator[PalaceUrl]:
-    with fresh_schema() as url:
-        yield url
-
-
-@pytest.fixture
-def database(url: PalaceUrl, tmp_path: Path) -> Iterator[PostgresDatabase]:
-    with closing(PostgresDatabase(url, tmp_path)) as database:
-        yield database
-
-
-@pytest.fixture
 def servers(url: PalaceUrl, database: PostgresDatabase) -> Iterator[Callable[..., LeasedTurns]]:
     """Makes the turns of one more server."""
     with ExitStack() as stack:
@@ -243,20 +231,15 @@ def test_a_connection_that_was_lost_is_replaced(
     assert claim(turns, 2) == chunks[2:]
 
 
-def test_without_a_server_it_is_said(tmp_path: Path) -> None:
-    server = Server()
-    try:
-        server.start()
-        with fresh_schema(server.address) as url, closing(PostgresDatabase(url, tmp_path)) as database:
-            file_pending(database, 4)
-            turns = LeasedTurns(url)
-            assert turns.lead(Task.TIDY)
-            server.kill()
-            with pytest.raises(Busy):
-                claim(turns, 2)
-            turns.close()
-            server.start()
-            assert len(claim(turns, 2)) == 2
-            turns.close()
-    finally:
-        server.remove()
+def test_without_a_server_it_is_said(own_server: Server, tmp_path: Path) -> None:
+    with fresh_schema(own_server.address) as url, closing(PostgresDatabase(url, tmp_path)) as database:
+        file_pending(database, 4)
+        turns = LeasedTurns(url)
+        assert turns.lead(Task.TIDY)
+        own_server.kill()
+        with pytest.raises(Busy):
+            claim(turns, 2)
+        turns.close()
+        own_server.start()
+        assert len(claim(turns, 2)) == 2
+        turns.close()

@@ -21,7 +21,6 @@ from mempalace_mcp.storage.postgres.database import PostgresDatabase
 from mempalace_mcp.storage.postgres.vectors import PostgresVectors
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.vectors.model import IndexState
-from tests.postgres_server import fresh_schema
 from tests.storage.support import soon
 from tests.storage.vectors.support import (
     DIMENSION,
@@ -38,19 +37,6 @@ from tests.storage.vectors.support import (
 FEW = 200
 """From so many vectors on there is an index, here."""
 WAIT_SECONDS = 30
-
-
-@pytest.fixture
-def url() -> Iterator[PalaceUrl]:
-    with fresh_schema() as url:
-        yield url
-
-
-@pytest.fixture
-def database(url: PalaceUrl, tmp_path: Path) -> Iterator[PostgresDatabase]:
-    database = PostgresDatabase(url, tmp_path)
-    yield database
-    database.close()
 
 
 @pytest.fixture
@@ -160,6 +146,8 @@ def test_both_stores_find_the_same(seed: int, tmp_path: Path, database: Postgres
     for world in (World(palace), World(database)):
         for number, (wing, room) in enumerate([("w", "r"), ("other", "r"), ("other", "s")]):
             world.file(60, seed=number, chunks=2, wing=wing, room=room, when=300 * number)
+    if seed % 2:  # then the size of the tables is known, and rows of few drawers are looked up
+        administer(url, "ANALYZE {schema}.vectors, {schema}.chunks, {schema}.drawers")
     for _ in range(8):
         operation, draw = choice.choice(OPERATIONS), choice.randrange(1000)
         for world in (World(palace), World(database)):
@@ -230,7 +218,7 @@ def test_the_index_answers_and_the_order_is_the_true_one(
 
 
 def uses(connection: PostgresConnection) -> int:
-    """How often an index of vectors was used in this transaction."""
+    """How often an index of vectors was used, here and in a few transactions before."""
     return int(
         connection.execute(
             "SELECT coalesce(sum(pg_stat_get_xact_numscans(c.oid)), 0) FROM pg_class c"
@@ -238,6 +226,12 @@ def uses(connection: PostgresConnection) -> int:
             (connection.schema,),
         ).fetchone()[0]  # type: ignore[index]
     )
+
+
+def rows_read(connection: PostgresConnection) -> int:
+    """How many vectors were read but not looked up, here and in a few transactions before."""
+    row = connection.execute("SELECT pg_stat_get_xact_tuples_returned('vectors'::regclass)").fetchone()
+    return int(row[0]) if row else 0
 
 
 def test_few_rows_are_compared_one_by_one(vectors: PostgresVectors, database: PostgresDatabase, world: World) -> None:
@@ -270,6 +264,21 @@ def test_drawers_of_many_passages_count_as_many(
     with database.read() as connection:
         vectors.nearest(connection, unit_vectors(1, 1)[0], 20, DrawerFilter(wing="w"))
         assert uses(connection) == 1
+
+
+def test_for_few_drawers_the_other_vectors_are_not_read(
+    vectors: PostgresVectors, database: PostgresDatabase, world: World, url: PalaceUrl
+) -> None:
+    world.file(400, seed=1)
+    world.file(100, seed=2, wing="small", chunks=2)
+    administer(url, "ANALYZE {schema}.vectors, {schema}.chunks, {schema}.drawers")
+    (query,) = unit_vectors(1, 5)
+    with database.read() as connection:
+        expected = plain_answer(connection, query, 20, DrawerFilter(wing="small"))
+    with database.read() as connection:
+        before = rows_read(connection)
+        assert answer(vectors, connection, query, 20, DrawerFilter(wing="small")) == expected
+        assert rows_read(connection) < before + 10
 
 
 def test_when_the_index_finds_too_few_all_are_compared(
