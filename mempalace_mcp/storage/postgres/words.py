@@ -7,7 +7,7 @@ would take four times the space, and PostgreSQL's own ranking knows nothing of h
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import chain, islice
 from math import ceil
 from typing import Any
@@ -51,17 +51,32 @@ MARGIN = 1.25
 LOOKED_AT = 4
 """How many times more are joined if too few live."""
 
+REMEMBERED_WORDS = 20_000
+"""Most tokens of a text are among so many; they take two megabytes."""
+
 REBUILT_AT_ONCE = 500
 SAMPLE = 1_000
 """Passages by which common words are told from those that may be held by none."""
 
 _ADD = """
 WITH passage AS (INSERT INTO passages (chunk, tokens, raw) VALUES (:chunk, :numbers::int4[], :raw)),
-     vocabulary AS (
-        INSERT INTO words (word, number)
-        SELECT word, number FROM unnest(:words::text[], :their_numbers::int4[]) AS new (word, number)
-        ON CONFLICT DO NOTHING)
-UPDATE lexicon SET passages = passages + 1, tokens = tokens + :count
+     new AS MATERIALIZED (SELECT * FROM unnest(:words::text[], :their_numbers::int4[]) AS new (word, number)),
+     vocabulary AS (INSERT INTO words (word, number) SELECT word, number FROM new ON CONFLICT DO NOTHING),
+     totals AS (UPDATE lexicon SET passages = passages + 1, tokens = tokens + :count RETURNING forgotten)
+SELECT 'words'::regclass::oid::bigint, forgotten,
+       ARRAY(SELECT new.word FROM new JOIN words w ON w.word = new.word AND w.number = new.number
+             WHERE w.xmin::text::bigint < pg_snapshot_xmin(pg_current_snapshot())::text::bigint % 4294967296)
+FROM totals
+"""
+"""The words that come back are committed: no transaction as old as theirs is still open. Near the end of a round of
+transaction numbers too few come back, which costs time and nothing else."""
+_ADD_WORDS = """
+INSERT INTO {table} (word, number) SELECT * FROM unnest(:words::text[], :their_numbers::int4[]) ON CONFLICT DO NOTHING
+"""
+_ADD_NEW = "INSERT INTO new_passages (chunk, tokens, raw) VALUES (:chunk, :numbers::int4[], :raw)"
+_COUNT_ANEW = """
+INSERT INTO lexicon (id, passages, tokens, stale) SELECT 1, count(*), coalesce(sum(cardinality(tokens)), 0), 0
+FROM passages
 """
 _REMOVE = """
 WITH gone AS (DELETE FROM passages WHERE chunk = ANY(:chunks::bigint[]) RETURNING tokens),
@@ -104,6 +119,7 @@ class PostgresWords(WordTable):
         self._zone = zone
         self._tokenizer = FullTextTokenizer()
         self._stems: LruMap[str, tuple[str, ...]] = LruMap(4096)
+        self._vocabulary = _Vocabulary(None)
 
     def new_tokenizer(self) -> FullTextTokenizer:
         """That of SQLite's tables: a palace reads words alike, wherever it lies."""
@@ -148,7 +164,15 @@ class PostgresWords(WordTable):
     def add(self, tx: Transaction, chunk: int, text: str, /) -> None:
         """Make a chunk findable by the words of a text."""
         (stems,) = self._tokenizer.stems([text])
-        tx.connection.execute(_ADD, _row(chunk, stems))
+        vocabulary = self._vocabulary
+        values = _passage(chunk, stems) | _words(stems, vocabulary.words) | {"count": len(stems)}
+        row = tx.connection.execute(_ADD, values).fetchone()
+        state, committed = (row[:2], row[2]) if row else (None, ())
+        if state == vocabulary.state:
+            vocabulary.remember(committed)
+        else:
+            tx.connection.execute(_ADD_WORDS.format(table="words"), _words(stems))
+            self._vocabulary = _Vocabulary(state)
 
     def remove(self, tx: Transaction, chunks: Sequence[int], /) -> None:
         """Make chunks unfindable. Words that no passage holds any more stay in `words` until the table is compacted."""
@@ -158,27 +182,28 @@ class PostgresWords(WordTable):
         """Forget words that no passage holds any more. VACUUM, which PostgreSQL runs by itself, frees their bytes."""
         tx.connection.execute(_FORGET_LOOSE)
         tx.connection.execute("DELETE FROM loose_words")
+        tx.connection.execute("UPDATE lexicon SET forgotten = forgotten + 1")
 
     def rebuild(self, tx: Transaction, /) -> None:
         """Make the tables and the totals anew out of the drawers. Readers see the former ones meanwhile."""
         connection = tx.connection
         for table in ("passages", "words"):
             connection.execute(f"CREATE TABLE new_{table} (LIKE {table} INCLUDING ALL)")
-        connection.execute("DELETE FROM lexicon")
-        connection.execute("INSERT INTO lexicon (id, passages, tokens, stale) VALUES (1, 0, 0, 0)")
-        connection.execute("DELETE FROM loose_words")
-        add = _ADD.replace("INTO passages", "INTO new_passages").replace("INTO words", "INTO new_words")
         last = 0
         while chunks := connection.execute(
             "SELECT id, drawer, start, stop FROM chunks WHERE id > ? ORDER BY id LIMIT ?", (last, REBUILT_AT_ONCE)
         ).fetchall():
             texts = passage_texts(connection, chunks, self._zone)
             stems = self._tokenizer.stems(list(texts.values()))
-            connection.executemany(add, list(map(_row, texts, stems)))
+            connection.executemany(_ADD_NEW, list(map(_passage, texts, stems)))
+            connection.execute(_ADD_WORDS.format(table="new_words"), _words(chain.from_iterable(stems)))
             last = chunks[-1][0]
         connection.execute("DROP TABLE passages, words")
         for kind, name, final in _NEW:
             connection.execute(f"ALTER {kind} {name} RENAME TO {final}")
+        connection.execute("DELETE FROM loose_words")
+        connection.execute("DELETE FROM lexicon")
+        connection.execute(_COUNT_ANEW)
 
     def set_stale(self, tx: Transaction, stale: int, /) -> None:
         """Only passages up to the number `stale` hold words as earlier versions read them."""
@@ -241,6 +266,21 @@ class PostgresWords(WordTable):
             self._stems.put(text, stems)
             known[text] = stems
         return [(term, known[term.text] or ()) for term in terms]
+
+
+class _Vocabulary:
+    """Words that are in the table `words` for certain, as long as it is in a state: which table it is, and how often
+    words were dropped. Most words of a passage are among them, and need not be looked for."""
+
+    def __init__(self, state: tuple[int, int] | None) -> None:
+        self.state = state
+        self.words: set[str] = set()
+
+    def remember(self, words: Iterable[str]) -> None:
+        """Take in words that are committed."""
+        if len(self.words) > REMEMBERED_WORDS:
+            self.words.clear()
+        self.words.update(word for word in words if len(word) < LONGEST_WORD)
 
 
 class _ArrayMatching(Matching):
@@ -357,18 +397,16 @@ def _ranked(scored: tuple[Counts, npt.NDArray[np.float64]]) -> list[Scored]:
     return list(zip(chunks[order].tolist(), scores[order].tolist(), strict=True))
 
 
-def _row(chunk: int, stems: Sequence[str]) -> dict[str, Any]:
-    """The parameters of `_ADD`."""
+def _passage(chunk: int, stems: Sequence[str]) -> dict[str, Any]:
+    """A row of `passages`, as parameters."""
     numbers = token_numbers(stems)
-    words = dict(zip([stem[:LONGEST_WORD] for stem in stems], signed(numbers), strict=True))
-    return {
-        "chunk": chunk,
-        "numbers": signed(numbers),
-        "raw": numbers.tobytes(),
-        "words": list(words),
-        "their_numbers": list(words.values()),
-        "count": len(stems),
-    }
+    return {"chunk": chunk, "numbers": signed(numbers), "raw": numbers.tobytes()}
+
+
+def _words(stems: Iterable[str], known: Container[str] = ()) -> dict[str, Any]:
+    """Rows of `words`, as parameters, without those that are known."""
+    new = list(dict.fromkeys(stem for stem in stems if stem not in known))
+    return {"words": [stem[:LONGEST_WORD] for stem in new], "their_numbers": signed(token_numbers(new))}
 
 
 def _read(connection: Connection, sql: str, parameters: Parameters = ()) -> list[Any]:

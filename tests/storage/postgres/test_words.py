@@ -290,19 +290,41 @@ def test_what_is_purged_leaves_no_word(shelf: Shelf) -> None:
         assert shelf.rows("SELECT count(*) FROM loose_words") == [(0,)]
     assert shelf.chunks("harbour ferry") == [1]
     assert shelf.ask(shelf.words.collection).rows == len(kept)
-    numbers = shelf.rows("SELECT DISTINCT unnest(tokens) FROM passages")
-    assert {number for (number,) in numbers} == {number for (number,) in shelf.rows("SELECT number FROM words")}
+    assert _words_are_complete(shelf)
 
 
 def test_a_write_that_is_refused_leaves_no_word(shelf: Shelf) -> None:
-    def work(tx: Transaction) -> None:
-        shelf.drawers.file(tx, NewDrawer(place(), "an unspeakable harbour"), [Span(0, 22)])
-        raise PalaceCorrupt("refused", hint="")
-
     with pytest.raises(PalaceCorrupt):
-        shelf.write(work)
+        shelf.write(lambda tx: _refused(shelf, tx, "an unspeakable harbour"))
     assert shelf.rows("SELECT count(*) FROM words") == [(0,)]
     assert shelf.ask(shelf.words.collection).rows == 0
+
+
+def _words_are_complete(shelf: Shelf) -> bool:
+    held = shelf.rows("SELECT DISTINCT unnest(tokens) FROM passages")
+    return {*held} == {*shelf.rows("SELECT number FROM words")}
+
+
+def test_what_a_server_remembers_of_words_is_never_too_much(shelf: Shelf) -> None:
+    other = Shelf(shelf.database, PostgresWords())  # as another server has it
+    with closing(other.lexicon):
+        for turn in range(4):
+            first = shelf.file([f"kumquat harbour n{turn}"])
+            kept = shelf.file([f"kumquat quay m{turn}"])  # its words are known to be there
+            assert _words_are_complete(shelf)
+            if turn == 2:
+                shelf.write(other.words.rebuild)
+            other.delete([*first, *kept])
+            other.purge()
+            assert shelf.rows("SELECT count(*) FROM words") == [(0,)]
+            with pytest.raises(PalaceCorrupt):
+                shelf.write(lambda tx: _refused(shelf, tx, "kumquat harbour"))
+
+
+def _refused(shelf: Shelf, tx: Transaction, text: str) -> None:
+    for n in range(3):
+        shelf.drawers.file(tx, NewDrawer(place(), f"{text} n{n}"), [Span(0, len(text))])
+    raise PalaceCorrupt("refused", hint="")
 
 
 def test_missing_totals_are_damage_and_rebuilding_mends_it(shelf: Shelf) -> None:

@@ -21,9 +21,10 @@ CREATE TABLE loose_words (  -- tokens of removed passages: the next purge drops 
 );
 
 CREATE TABLE lexicon (  -- totals by which words are weighed, kept in the transaction that changes the passages
-    id       integer PRIMARY KEY CHECK (id = 1),
-    passages bigint NOT NULL,
-    tokens   bigint NOT NULL,
-    stale    bigint NOT NULL  -- passages up to this number hold words as earlier versions read them
+    id        integer PRIMARY KEY CHECK (id = 1),
+    passages  bigint NOT NULL,
+    tokens    bigint NOT NULL,
+    stale     bigint NOT NULL,  -- passages up to this number hold words as earlier versions read them
+    forgotten bigint NOT NULL DEFAULT 0  -- how often words were dropped: servers remember which ones are there
 ) WITH (fillfactor = 10);
 INSERT INTO lexicon (id, passages, tokens, stale) VALUES (1, 0, 0, 0);
