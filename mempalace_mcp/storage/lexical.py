@@ -376,8 +376,8 @@ class Lexicon:
         return self._scores(connection, terms, frequencies, collection, chunks)
 
     def scores_by_tokens(self, connection: Connection) -> bool:
-        """Is the table so large that searches score passages by their tokens?"""
-        return self.table.collection(connection).rows > SMALL_TABLE
+        """Is the table so large that tokens must be kept, by which searches score passages?"""
+        return not self.table.keeps_tokens and self.table.collection(connection).rows > SMALL_TABLE
 
     def statistics(self) -> LexiconStatistics:
         """Searches and what is remembered."""
@@ -450,7 +450,7 @@ class Lexicon:
         self, connection: Connection, terms: Sequence[_Term], collection: Collection, chunks: Sequence[int]
     ) -> Iterator[npt.NDArray[np.float64]]:
         """For each term the share of its weight that it earns in each chunk; 0 where it does not occur."""
-        if collection.rows > SMALL_TABLE:
+        if collection.rows > SMALL_TABLE or self.table.keeps_tokens:
             passages = Passages(self.table, connection, chunks, self._tokenizer)
             places = {chunk: place for place, chunk in enumerate(chunks)}
             indexed = [places[chunk] for chunk in passages.chunks]

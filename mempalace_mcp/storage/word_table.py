@@ -165,6 +165,11 @@ class WordTable(Protocol):
     What reads it raises `WordsUnreadable` if it is damaged.
     """
 
+    @property
+    def keeps_tokens(self) -> bool:
+        """Are the tokens of every passage kept from its first moment on?"""
+        ...
+
     def new_tokenizer(self) -> Tokenizer:
         """A tokenizer for one user."""
         ...

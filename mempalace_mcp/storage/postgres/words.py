@@ -115,6 +115,8 @@ class PostgresWords(WordTable):
     `zone` is the one in which days are words of what happened in them.
     """
 
+    keeps_tokens = True
+
     def __init__(self, zone: Zone = UTC_ZONE) -> None:
         self._zone = zone
         self._tokenizer = FullTextTokenizer()

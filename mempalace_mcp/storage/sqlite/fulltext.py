@@ -39,6 +39,8 @@ _FILTER_FIRST = (
 class FullTextTable(WordTable):
     """The tables `passages`, `passage_tokens` and `lexicon`. It holds no connection."""
 
+    keeps_tokens = False
+
     def new_tokenizer(self) -> FullTextTokenizer:
         """FTS5's own."""
         return FullTextTokenizer()
