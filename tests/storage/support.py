@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from unittest import SkipTest
 
 from mempalace_mcp.core import clock
@@ -23,15 +23,15 @@ from mempalace_mcp.core.call_context import Deadline, IdempotencyKey
 from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.database import PalaceDatabase
-from mempalace_mcp.storage.postgres.database import PostgresDatabase
-from mempalace_mcp.storage.postgres.words import PostgresWords
 from mempalace_mcp.storage.sqlite.connection import SqliteConnection
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.sqlite.fulltext import FullTextTable
 from mempalace_mcp.storage.sqlite.migrations import load_migrations, migrate
 from mempalace_mcp.storage.transactions import Transaction, Work
 from mempalace_mcp.storage.word_table import WordTable
-from tests.postgres_server import Palaces, fresh_schema
+
+if TYPE_CHECKING:  # what imports the client of PostgreSQL costs each of the processes of tests a tenth of a second
+    from tests.postgres_server import Palaces
 
 ROOT = Path(__file__).parents[2]
 DIGEST = b"of the request  "
@@ -55,6 +55,9 @@ def fresh_store(directory: Path, *, now: Callable[[], Instant] = clock.now) -> I
         with fresh_database(directory, now=now) as database:
             yield database
         return
+    from mempalace_mcp.storage.postgres.database import PostgresDatabase
+    from tests.postgres_server import fresh_schema
+
     with fresh_schema(palaces.address) as url, closing(PostgresDatabase(url, directory, now=now)) as other:
         yield other
 
@@ -92,7 +95,11 @@ def connected(path: str | Path) -> Iterator[SqliteConnection]:
 
 def word_table() -> WordTable:
     """The table of words of such a connection."""
-    return FullTextTable() if POSTGRES.get() is None else PostgresWords()
+    if POSTGRES.get() is None:
+        return FullTextTable()
+    from mempalace_mcp.storage.postgres.words import PostgresWords
+
+    return PostgresWords()
 
 
 @contextmanager
