@@ -19,8 +19,10 @@ from typing import Any
 
 from mempalace_mcp.core import platform
 from mempalace_mcp.core.loading import loading
+from mempalace_mcp.storage.vectors.lean_import import leave_out
 
 with loading():
+    leave_out()
     import chromadb
     import numpy as np
     from chromadb.config import Settings

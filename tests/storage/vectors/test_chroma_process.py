@@ -20,6 +20,7 @@ from mempalace_mcp.core.errors import StorageError
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.vectors.chroma_process import ChromaProcess
 from mempalace_mcp.storage.vectors.index import VectorIndex
+from mempalace_mcp.storage.vectors.lean_import import EXPORTER
 from mempalace_mcp.storage.vectors.manifest import DATABASE, take_stamp
 from mempalace_mcp.storage.vectors.model import IndexState
 from tests.storage.support import fresh_database
@@ -189,12 +190,28 @@ def test_the_child_has_nothing_of_its_parent(tmp_path: Path, filled: VectorIndex
     ("module", "foreign"),
     [
         ("mempalace_mcp.storage.vectors.index", ["chromadb", "onnxruntime", "mcp"]),
-        ("mempalace_mcp.storage.vectors.chroma_worker", ["onnxruntime", "tokenizers", "mcp"]),
+        (
+            "mempalace_mcp.storage.vectors.chroma_worker",
+            ["onnxruntime", "tokenizers", "mcp", "grpc", "pygments.lexers", "rich.console"],
+        ),
     ],
 )
 def test_each_side_imports_what_it_needs(module: str, foreign: list[str]) -> None:
     program = f"import sys, {module}; print([name for name in {foreign} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
+
+
+def test_what_sends_traces_is_imported_when_somebody_makes_one() -> None:
+    program = f"""
+import sys
+from mempalace_mcp.storage.vectors.lean_import import leave_out
+leave_out()
+from {EXPORTER} import OTLPSpanExporter
+assert "grpc" not in sys.modules
+exporter = OTLPSpanExporter(endpoint="http://127.0.0.1:1", insecure=True)
+print(type(exporter).__module__)
+"""
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == f"{EXPORTER}\n"
 
 
 def test_a_child_killed_between_calls_is_replaced(filled: VectorIndex, database: Database) -> None:
