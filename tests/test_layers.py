@@ -28,7 +28,7 @@ N = TypeVar("N", bound=ast.AST)
 
 SQLITE = "mempalace_mcp.storage.sqlite"
 POSTGRES = "mempalace_mcp.storage.postgres"
-NAMES_POSTGRES = ("runtime/app.py", "cli/")
+NAMES_POSTGRES = ("runtime/backend.py", "runtime/databases.py", "cli/")
 NAMES_SQLITE = {
     "runtime/backend.py": "composes the palace",
     "runtime/databases.py": "composes the palace",

@@ -105,14 +105,15 @@ def _described(token: Token) -> dict[str, object]:
 
 def _has_tokens(settings: Settings) -> bool:
     """May there be tokens? A palace is not made in order to look for them."""
-    return is_there(settings) or is_file(settings.palace / TOKENS_FILE)
+    return is_there(settings) or (settings.url is None and is_file(settings.palace / TOKENS_FILE))
 
 
 def _open_tokens(settings: Settings) -> PalaceDatabase:
     """The palace's database, with the tokens of an earlier version in it."""
     database = open_database(settings, readers=1)
     try:
-        take_over(settings.palace, database, TokenStore())
+        if settings.url is None:
+            take_over(settings.palace, database, TokenStore())
     except BaseException:
         database.close()
         raise

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from mempalace_mcp.core.config import Settings
-from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.core.files import is_file
-from mempalace_mcp.core.palace_url import PalaceUrl
-from mempalace_mcp.core.place import URL_VARIABLE
 from mempalace_mcp.storage.database import PalaceDatabase
 from mempalace_mcp.storage.sqlite import DATABASE_FILE
 
@@ -24,6 +21,8 @@ def open_database(settings: Settings, readers: int = READERS) -> PalaceDatabase:
         from mempalace_mcp.storage.sqlite.database import Database
 
         return Database(settings.palace, readers=readers)
+    from mempalace_mcp.storage.postgres.driver import verify_driver
+
     verify_driver(settings.url)
     from mempalace_mcp.storage.postgres.database import PostgresDatabase
 
@@ -39,23 +38,9 @@ def is_there(settings: Settings) -> bool:
     """
     if settings.url is None:
         return is_file(settings.palace / DATABASE_FILE)
+    from mempalace_mcp.storage.postgres.driver import verify_driver
+
     verify_driver(settings.url)
     from mempalace_mcp.storage.postgres import inspection
 
     return inspection.is_there(settings.url)
-
-
-def verify_driver(url: PalaceUrl) -> None:
-    """Return if what speaks with PostgreSQL can be imported.
-
-    Raises:
-        ConfigurationError: it is not installed, or misses a library.
-    """
-    try:
-        import psycopg  # noqa: F401 - it is only tried
-    except ImportError as error:
-        raise ConfigurationError(
-            f"{url} is in PostgreSQL, and what speaks with it is not installed ({error})",
-            argument=URL_VARIABLE,
-            hint='Install it: pip install "mempalace-mcp[postgres]".',
-        ) from error

@@ -39,7 +39,7 @@ class Authenticator:
     """The valid tokens at this moment. Used from the event loop alone.
 
     The tokens of an earlier version's file are taken over first. If that fails the file is a `problem`, and callers
-    must show a token nevertheless: the file may hold some.
+    must show a token nevertheless: the file may hold some. A palace on a server has never had such a file.
 
     Raises:
         ConfigurationError: callers must show a token, and there is none.
@@ -49,7 +49,7 @@ class Authenticator:
     def __init__(self, database: PalaceDatabase, environment_token: str | None = None) -> None:
         self.problem: str | None = None
         self._database = database
-        self._file = str(database.directory / FILE)
+        self._file = str(database.directory / FILE) if database.server is None else None
         self._store = TokenStore()
         self._own = () if environment_token is None else (_environment_token(environment_token),)
         self._list = TokenList()
@@ -57,7 +57,8 @@ class Authenticator:
         self._guarding = bool(self._own)
         failure: PalaceError | None = None
         try:
-            take_over(database.directory, database, self._store)
+            if self._file is not None:
+                take_over(database.directory, database, self._store)
         except PalaceError as error:
             failure = error
             logger.warning("%s. %s", error.message, error.hint)
@@ -101,7 +102,9 @@ class Authenticator:
             raise
         except PalaceError as error:
             problem = f"{error.message}; the tokens that were read last count"
-        if os.path.lexists(self._file):  # an earlier version of the program may have made it by now
+        if self._file is not None and os.path.lexists(
+            self._file
+        ):  # an earlier version of the program may have made it by now
             self._guarding = True
             problem = problem or f"{self._file_problem}; its tokens do not count"
         if problem != self.problem and problem is not None:
