@@ -72,8 +72,8 @@ def read_url(text: str) -> PalaceUrl:
     prepare = options.pop("prepare", "yes")
     if prepare not in ("yes", "no"):
         raise ValueError("prepare must be yes or no")
-    if parts.fragment:
-        raise ValueError("must have no # in it; write %23 in a password")
+    if parts.fragment or "@" in parts.path + parts.query:
+        raise ValueError("must have no / ? # in user and password: write %2F %3F %23")
     conninfo = _joined(parts.netloc, parts.path, options)
     return PalaceUrl(
         text.strip(), conninfo, schema, prepare == "yes", _shown(parts.netloc, parts.path, options, schema)

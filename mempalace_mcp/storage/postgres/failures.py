@@ -131,6 +131,7 @@ _FAILURES = (
 """The first that fits counts."""
 
 _OF_LIBPQ = (
+    ("25006", ("session is read-only", "server is in hot standby mode")),
     (_FULL, ("too many c", "connection slots are reserved", "no more connections allowed")),
     (_UNENCRYPTED, ("no encryption", "certificate", "not support SSL", "SSL off", "SSL on", "SSL error: unsupported")),
     (_MISNAMED, ("invalid response to SSL", "expected authentication request", "connection is bad: invalid")),
@@ -196,4 +197,5 @@ def _words(error: psycopg.Error) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     each_host = [line for line in lines if line.startswith("- host: ")]
     said = dict.fromkeys(_BEFORE_WORDS.sub("", line) for line in each_host or lines[:1])
-    return error.diag.message_primary or "; ".join(said)[:300]
+    # libpq shows what it cannot decode, which may be a part of a password.
+    return error.diag.message_primary or "; ".join(said).partition("encoded token:")[0][:300]
