@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -105,20 +105,28 @@ def doctor(settings: Settings, fix: bool, as_json: bool) -> tuple[str, bool]:
     results = [_repair(issue) if fix else CheckResult(issue) for issue in _find_issues(settings)]
     well = all(result.repaired is not None or result.issue.status is Status.OK for result in results)
     if as_json:
-        head = {"palace": str(settings.palace), "well": well, "sqlite": SQLITE_VERSION}
+        head = {"palace": settings.shown, "well": well, "sqlite": SQLITE_VERSION}
         return json.dumps({**head, "findings": [_as_json(result) for result in results]}, ensure_ascii=False), well
-    verdict = f"{settings.palace} is healthy." if well else f"{settings.palace} needs attention."
+    verdict = f"{settings.shown} is healthy." if well else f"{settings.shown} needs attention."
     return "\n\n".join([*map(_as_text, results), verdict]), well
 
 
 def _find_issues(settings: Settings) -> Iterator[Issue]:
     """All issues, each code once: the daemon may report what a check here has found already."""
     context, seen = DoctorContext.of(settings), set[str]()
-    for check in CHECKS:
+    for check in _checks_of(settings):
         for issue in check(context):
             if issue.code not in seen:
                 seen.add(issue.code)
                 yield issue
+
+
+def _checks_of(settings: Settings) -> Sequence[Check]:
+    if settings.url is None:
+        return CHECKS
+    from mempalace_mcp.cli import doctor_of_server
+
+    return doctor_of_server.CHECKS
 
 
 def _repair(issue: Issue) -> CheckResult:
@@ -147,7 +155,7 @@ def _as_text(result: CheckResult) -> str:
     return f"\n{output.INDENT}".join(lines)
 
 
-def _with_remedy(kind: IssueKind, remedy: str | None) -> IssueKind:
+def with_remedy(kind: IssueKind, remedy: str | None) -> IssueKind:
     """The kind with the remedy for this one case, if there is a better one than usual."""
     return replace(kind, remedy=remedy) if remedy else kind
 
@@ -174,7 +182,7 @@ def _check_permissions(directory: Path) -> Iterator[Issue]:
     if closed := [path for path in own_paths(directory) if not os.access(path, os.R_OK | os.W_OK)]:
         yield Issue(issues.STORAGE_READ_ONLY, f"this user cannot write {_names(closed)}")
     if found := list(exposed(directory)):
-        kind = _with_remedy(PERMISSIONS, f"Run `chmod go-rwx` on {directory} and these files.")
+        kind = with_remedy(PERMISSIONS, f"Run `chmod go-rwx` on {directory} and these files.")
         message = f"other users have access to {_names(each.path for each in found)}"
         yield Issue(kind, message, partial(_close_to_others, found))
 
@@ -197,7 +205,7 @@ def check_database(context: DoctorContext) -> Iterator[Issue]:
     try:
         verify_sqlite()
     except ConfigurationError as error:
-        yield Issue(_with_remedy(SQLITE_OLD, error.hint), error.message)
+        yield Issue(with_remedy(SQLITE_OLD, error.hint), error.message)
         return
     try:
         found, damaged = inspect(path), damages(path)
@@ -245,15 +253,20 @@ def check_vectors(context: DoctorContext) -> Iterator[Issue]:
     with suppress(PalaceError):
         verify_sqlite()
         found = inspect(context.directory / DATABASE_FILE)
-    model = (found and model_of(found.stamp)) or MODELS[context.settings.model]
-    try:
-        verify_bundle(model.directory)
-    except EmbedderBroken as error:
-        yield Issue(issues.EMBEDDER_MISSING, error.message)
+    yield from check_model(context, found.stamp if found else None)
     if found is not None:
         yield from _check_embeddings(context, found)
         yield from _check_tokens(context, found)
         yield from _check_chroma(context, found)
+
+
+def check_model(context: DoctorContext, stamp: ModelStamp | None = None) -> Iterator[Issue]:
+    """The files of the palace's model, or of the one of the settings."""
+    model = model_of(stamp) or MODELS[context.settings.model]
+    try:
+        verify_bundle(model.directory)
+    except EmbedderBroken as error:
+        yield Issue(issues.EMBEDDER_MISSING, error.message)
 
 
 def _check_embeddings(context: DoctorContext, found: Inspection) -> Iterator[Issue]:
@@ -323,7 +336,7 @@ def _is_free(context: DoctorContext, name: str) -> bool:
 def check_daemon(context: DoctorContext) -> Iterator[Issue]:
     """Its health as it reports it, and files left by earlier daemons."""
     if context.daemon_error is not None:
-        yield Issue(_with_remedy(DAEMON_SILENT, context.daemon_error.hint), context.daemon_error.message)
+        yield Issue(with_remedy(DAEMON_SILENT, context.daemon_error.hint), context.daemon_error.message)
     if context.daemon is not None:
         for reason in context.daemon.get("health", {}).get("reasons", ()):
             message = f"process {context.daemon['pid']} reports: {reason['message']}"

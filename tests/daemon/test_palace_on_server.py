@@ -15,8 +15,9 @@ import pytest
 from mempalace_mcp.core.palace_url import PalaceUrl
 from tests.daemon.server_support import HttpServer, environment_of, run, serving, session, told
 from tests.daemon.support import answer_to, kill, use, wait_for
-from tests.postgres_server import fresh_schema, shared_address
-from tests.server.clients import call, request
+from tests.health import troubles
+from tests.postgres_server import Server, fresh_schema, shared_address
+from tests.server.clients import call, initialize, request
 
 SECRET = "correct-horse"
 
@@ -209,3 +210,54 @@ def test_a_killed_daemon_loses_nothing(env: dict[str, str]) -> None:
         client.send(call(3, "add_drawer", wing="w", room="r", content="after"))
         assert answer_to(client, 3)["result"]["structuredContent"]["created"]
         assert use(client, 4, "get_taxonomy")["taxonomy"] == {"w": {"r": 2}}
+
+
+def test_a_server_of_postgresql_that_goes_and_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    postgres = Server(durable=True)
+    try:
+        postgres.start()
+        env = environment_of(f"{postgres.address}?schema=lasting", tmp_path / "home")
+        with serving(env) as server, session(env) as client:
+            client.greet()
+            use(client, 1, "add_drawer", wing="w", room="r", content="before the restart")
+            postgres.kill()
+            wait_for(lambda: "server_unreachable" in troubles(server.get("/health").json()), "what is wrong")
+            assert server.get("/readyz").status_code == 503
+            assert server.get("/livez").status_code == 200
+            refused = server.post(call(1, "search", query="restart"))
+            assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
+            client.send(call("gone", "add_drawer", wing="w", room="r", content="lost"))
+            error = answer_to(client, "gone")["result"]["structuredContent"]["error"]
+            assert error["retryable"]
+            assert error["code"] in ("busy", "deadline_exceeded")
+            postgres.start()
+            wait_for(lambda: "server_unreachable" not in troubles(server.get("/health").json()), "its end")
+            use(client, 2, "add_drawer", wing="w", room="r", content="after the restart")
+            found = use(client, 3, "search", query="restart", mode="keyword")["results"]
+            assert {hit["passage"] for hit in found} == {"before the restart", "after the restart"}
+            postgres.kill()
+            postgres.start()
+            assert server.tool("add_drawer", wing="w", room="r", content="at once after another one")["created"]
+            told(env, "daemon", "stop")
+    finally:
+        postgres.remove()
+
+
+def test_a_server_that_is_down_when_a_session_begins(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    postgres = Server()
+    try:
+        env = environment_of(f"{postgres.address}?schema=late", tmp_path / "home")
+        assert run(env, "serve", "--port", "0").returncode == 1
+        with session(env) as client:
+            client.send(initialize())
+            refused = client.receive()
+            assert "cannot be reached" in json.dumps(refused)
+            postgres.start()
+            with session(env) as later:
+                later.greet()
+                assert use(later, 1, "add_drawer", wing="w", room="r", content="text")["created"]
+        told(env, "daemon", "stop")
+    finally:
+        postgres.remove()

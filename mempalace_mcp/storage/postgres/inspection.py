@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeVar
 
-from mempalace_mcp.core.errors import PalaceError
+from mempalace_mcp.core.errors import ConfigurationError, PalaceError
 from mempalace_mcp.core.palace_url import PalaceUrl
 from mempalace_mcp.storage.database import FileStatistics, ServerStatistics
 from mempalace_mcp.storage.postgres.connection import PostgresConnection
+from mempalace_mcp.storage.postgres.migrations import load_steps, verify_versions, version_of
 from mempalace_mcp.storage.postgres.turns import Desk
+
+T = TypeVar("T")
 
 _MUST_BE_ON = ("fsync", "full_page_writes")
 """What else may be off is switched on in each transaction that writes."""
@@ -89,11 +94,85 @@ class ServerWatch:
         self._desk.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Examination(Inspection):
+    """What the doctor wants to know beside that. `schema` is 0 without a palace.
+
+    `misfit` says what is too old, `forbidden` what the user may not do. `is_pooled`: does a pooler stand between?
+    """
+
+    schema: int
+    newest_schema: int
+    misfit: ConfigurationError | None
+    forbidden: str | None
+    is_pooled: bool
+
+
+def examine(url: PalaceUrl) -> Examination:
+    """Ask the server all that the doctor wants to know.
+
+    Raises:
+        PalaceError: the server cannot be asked.
+    """
+    return ask(url, lambda connection: _examine(connection, url))
+
+
+def _examine(connection: PostgresConnection, url: PalaceUrl) -> Examination:
+    found = inspect(connection, url)
+    schema, newest = version_of(connection), len(load_steps())
+    forbidden = _forbidden(connection, url) if found.is_there else _forbidden_to_make(connection)
+    # A pooler tells clients numbers of its own for the processes of the server.
+    (process,) = connection.execute("SELECT pg_backend_pid()").fetchone() or (0,)
+    return Examination(
+        found.server,
+        found.is_there,
+        found.bytes,
+        schema,
+        newest,
+        _misfit(connection, url, found.server.vector_version),
+        forbidden,
+        process != connection.driver.info.backend_pid,
+    )
+
+
+def _misfit(connection: PostgresConnection, url: PalaceUrl, vector: str | None) -> ConfigurationError | None:
+    try:
+        verify_versions(connection, url, vector)
+    except ConfigurationError as error:
+        return error
+    return None
+
+
+def _forbidden(connection: PostgresConnection, url: PalaceUrl) -> str | None:
+    row = connection.execute(
+        "SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relkind = 'r' AND NOT ("
+        " has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')"
+        " AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))",
+        (url.schema,),
+    ).fetchone()
+    return f"read and write {row[0]} in the schema {url.schema}" if row and row[0] else None
+
+
+def _forbidden_to_make(connection: PostgresConnection) -> str | None:
+    row = connection.execute("SELECT has_database_privilege(current_database(), 'CREATE')").fetchone()
+    return None if row and row[0] else "make a schema in this database"
+
+
+def ask(url: PalaceUrl, question: Callable[[PostgresConnection], T]) -> T:
+    """The answer of the server, on a connection of its own, within a transaction.
+
+    Raises:
+        PalaceError: the server cannot be asked.
+    """
+    with closing(Desk(url)) as desk:
+        return desk.do(question)
+
+
 def is_there(url: PalaceUrl) -> bool:
     """Is there a palace at the address?
 
     Raises:
         PalaceError: the server cannot be asked.
     """
-    with closing(Desk(url)) as desk:
-        return desk.do(lambda connection: inspect(connection, url)).is_there
+    return ask(url, lambda connection: inspect(connection, url)).is_there

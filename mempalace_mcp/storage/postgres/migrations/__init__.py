@@ -70,12 +70,12 @@ def migrate(connection: PostgresConnection, steps: tuple[str, ...], url: PalaceU
         PalaceCorrupt: the schema belongs to another program.
         psycopg.Error: the server refuses, for example because the user has no rights.
     """
-    if _version(connection) == len(steps):
+    if version_of(connection) == len(steps):
         return
     while True:
         connection.script(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
         try:
-            version = _version(connection)
+            version = version_of(connection)
             verify_version(version, len(steps))
             if version == len(steps):
                 return
@@ -92,7 +92,8 @@ def migrate(connection: PostgresConnection, steps: tuple[str, ...], url: PalaceU
                 connection.script("ROLLBACK")
 
 
-def _version(connection: PostgresConnection) -> int:
+def version_of(connection: PostgresConnection) -> int:
+    """The step that the schema has reached; 0 without a palace."""
     there = connection.execute("SELECT to_regclass(?) IS NOT NULL", (f"{connection.schema}.schema_steps",)).fetchone()
     if not (there and there[0]):
         return 0
@@ -126,6 +127,18 @@ def verify_server(connection: PostgresConnection, url: PalaceUrl) -> None:
     Raises:
         ConfigurationError: one is too old, or the extension cannot be made.
     """
+    found = vector_version(connection)
+    verify_versions(connection, url, found)
+    if found is None:
+        verify_versions(connection, url, _make_extension(connection, url))
+
+
+def verify_versions(connection: PostgresConnection, url: PalaceUrl, vector: str | None) -> None:
+    """Return if PostgreSQL and pgvector, of the version `vector` if it is there, are new enough.
+
+    Raises:
+        ConfigurationError: one is too old.
+    """
     version = connection.driver.info.server_version // 10_000
     if version < OLDEST_SERVER:
         raise ConfigurationError(
@@ -133,17 +146,17 @@ def verify_server(connection: PostgresConnection, url: PalaceUrl) -> None:
             argument="PALACE_URL",
             hint="Upgrade the server.",
         )
-    found = _vector_version(connection) or _make_extension(connection, url)
-    if tuple(map(int, found.split(".")[:3])) < OLDEST_VECTOR:
+    if vector is not None and tuple(map(int, vector.split(".")[:3])) < OLDEST_VECTOR:
         needed = ".".join(map(str, OLDEST_VECTOR))
         raise ConfigurationError(
-            f"{url} has pgvector {found}, and a palace needs {needed} or newer",
+            f"{url} has pgvector {vector}, and a palace needs {needed} or newer",
             argument="PALACE_URL",
             hint="Install it, then run ALTER EXTENSION vector UPDATE as an administrator of the database.",
         )
 
 
-def _vector_version(connection: PostgresConnection) -> str | None:
+def vector_version(connection: PostgresConnection) -> str | None:
+    """The version of pgvector in this database; None if it is not there."""
     row = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()
     return str(row[0]) if row else None
 
@@ -152,7 +165,7 @@ def _make_extension(connection: PostgresConnection, url: PalaceUrl) -> str:
     try:
         connection.script(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
         connection.script("CREATE EXTENSION IF NOT EXISTS vector; COMMIT")
-        found = _vector_version(connection)
+        found = vector_version(connection)
     except psycopg.Error as error:
         raise ConfigurationError(
             f"{url} does not have the extension vector, and this user cannot make it ({error.diag.message_primary})",
