@@ -204,10 +204,10 @@ def test_reindexing(palace: Path) -> None:
     stored = vectors_stored(palace)
     assert "matches the palace" in run("reindex", "--palace", palace)
     assert vectors_stored(palace) == stored
-    shown = run_json("reindex", "--vectors", "--palace", palace)
+    shown = perform_json("reindex", "--vectors", "--palace", palace)
     assert shown["faults"] == []
     assert vectors_stored(palace) > stored
-    assert run_json("status", "--palace", palace)["palace"]["pending"] == 0
+    assert perform_json("status", "--palace", palace)["palace"]["pending"] == 0
 
 
 @pytest.mark.parametrize("command", ["search words", "status", "reindex", "backup copy.db"])
