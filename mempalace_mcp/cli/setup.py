@@ -22,6 +22,7 @@ from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.errors import PalaceError
 from mempalace_mcp.daemon.hook_spool import noted
 from mempalace_mcp.palace.import_report import ImportSummary
+from mempalace_mcp.setup.address import keep_address, named_by_commands
 from mempalace_mcp.setup.changes import TakenBack, make, take_back
 from mempalace_mcp.setup.clients import CLIENTS, Launch, launch_of
 from mempalace_mcp.setup.files import read_settings
@@ -65,7 +66,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """The documented shape."""
         return {
-            "palace": str(self.settings.palace),
+            "palace": self.settings.shown,
             "command": list(self.launch),
             "applied": self.applied,
             "ok": self.is_well,
@@ -96,7 +97,7 @@ def run_setup(settings: Settings, wish: Wish, *, yes: bool, dry_run: bool, as_js
     """
     machine = Machine.this()
     journal = Journal(machine)
-    planner = Planner(machine, settings.palace, tuple(journal.records()), journal.imports(), wish)
+    planner = Planner(machine, named_by_commands(settings), tuple(journal.records()), journal.imports(), wish)
     report = Report(settings, planner.launch, planner.plan(), planner.histories())
     if not as_json:
         click.echo(_format_plan(report, machine))
@@ -110,6 +111,7 @@ def run_setup(settings: Settings, wish: Wish, *, yes: bool, dry_run: bool, as_js
         return _end(report, as_json, 0)
     if not yes and not _is_confirmed(as_json):
         return _end(report, as_json, UNCONFIRMED)
+    keep_address(settings)
     report.applied = True
     with journal.alone():
         _change(machine, journal, report, as_json)
@@ -119,7 +121,7 @@ def run_setup(settings: Settings, wish: Wish, *, yes: bool, dry_run: bool, as_js
         try:
             code = _import(journal, report, as_json)
         except PalaceError as error:  # what was connected stays connected, and is told
-            report.errors.append({**error.as_dict(), "client": None, "file": str(settings.palace)})
+            report.errors.append({**error.as_dict(), "client": None, "file": settings.shown})
             if not as_json:
                 click.echo(f"Import: {error.message}. {error.hint or ''}".rstrip(), err=True)
     return _end(report, as_json, code or (0 if report.is_well else 1))
@@ -238,7 +240,7 @@ def _file(journal: Journal, report: Report, summary: ImportSummary, as_json: boo
 def _note_import(journal: Journal, settings: Settings, history: History) -> None:
     journal.note_import(
         history.agent,
-        palace=str(settings.palace),
+        palace=str(named_by_commands(settings)),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         until=history.last.isoformat(),
         files=history.files,
@@ -290,11 +292,11 @@ def run_status(settings: Settings, clients: tuple[str, ...], as_json: bool) -> i
     """
     machine = Machine.this()
     journal = Journal(machine)
-    planner = Planner(machine, settings.palace, tuple(journal.records()), wish=Wish(clients=clients))
+    planner = Planner(machine, named_by_commands(settings), tuple(journal.records()), wish=Wish(clients=clients))
     known, heard, found = journal.imports(), noted(str(settings.palace)), planner.histories()
     rows = [_status_of(plan, known, heard, found) for plan in planner.plan()]
     if as_json:
-        shown = {"palace": str(settings.palace), "command": list(planner.launch), "clients": rows}
+        shown = {"palace": settings.shown, "command": list(planner.launch), "clients": rows}
         click.echo(json.dumps(shown, ensure_ascii=False))
         return 0
     cells = [_status_cells(row) for row in rows]

@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ import pytest
 from benchmarks.languages import read_notes
 from mempalace_mcp.setup.journal import Journal
 from mempalace_mcp.setup.machine import Machine
+from tests.postgres_server import fresh_schema, shared_address
 from tests.setup.support import snapshot, write
 
 pytestmark = pytest.mark.long
@@ -38,6 +40,12 @@ def home(tmp_path: Path) -> Path:
     write(home / ".config/zed/settings.json", '// Zed\n{\n  "theme": "One", // mine\n}\n')
     write(home / ".config/goose/config.yaml", "# Goose\nGOOSE_MODEL: x\n")
     return home
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> str:
+    """A server of PostgreSQL, started before the first test looks at what it leaves behind."""
+    return shared_address()
 
 
 def environment(home: Path) -> Mapping[str, str]:
@@ -261,3 +269,43 @@ def test_a_server_that_does_not_start_is_reported(home: Path, tmp_path: Path) ->
     done = run_json(home, "--yes", "--no-import", "--client", "zed", code=1)
     assert done["tools"] is None
     assert "does not start" in done["errors"][0]["message"]
+
+
+def test_a_palace_on_a_server_is_named_by_a_file(home: Path, tmp_path: Path) -> None:
+    secret = "correct-horse"
+    with fresh_schema(shared_address().replace("postgres@", f"postgres:{secret}@")) as url:
+        env = {**environment(home), "PALACE_URL": url.text}
+        done = subprocess.run(
+            [*SETUP, "--yes", "--json"],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        report = json.loads(done.stdout)
+        assert report["ok"], report
+        assert report["palace"] == url.shown
+        assert report["imported"]["filed"]
+        assert report["search"]["results"]
+        assert report["tools"]
+        file = Path(report["command"][-1])
+        assert report["command"][-2] == "--palace"
+        assert file.read_text() == f"{url.text}\n"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        written = [each for each in home.rglob("*") if each.is_file() and each != file]
+        holding = [each for each in written if secret.encode() in each.read_bytes()]
+        assert not holding
+        assert str(file) in (home / ".config/zed/settings.json").read_text()
+        hooks = (home / ".claude/settings.json").read_text()
+        assert str(file) in hooks
+        again = subprocess.run(
+            [*SETUP, "--yes", "--palace", str(file)],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        assert b"nothing to do" in again.stdout
+        stop = [sys.executable, "-m", "mempalace_mcp", "daemon", "stop"]
+        subprocess.run(stop, env=env, check=True, capture_output=True)
