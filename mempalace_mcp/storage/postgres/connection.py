@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+import time
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import psycopg
 from psycopg import Connection as Driver
 from psycopg import sql as driver_sql
+from psycopg.abc import PQGen
 from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Format, TransactionStatus
@@ -25,6 +27,8 @@ from mempalace_mcp.storage.connection import Dialect, Parameters
 CONNECT_SECONDS = 5
 READ_SECONDS = 45
 """Statements of readers are ended after that: it is what a tool call has."""
+ANSWER_SECONDS = 5
+"""So much later than it must be an answer may come. Then the connection is given up."""
 IDLE_SECONDS = 10
 """A server that is stopped, or cut off, inside a transaction keeps the palace's lock no longer than this."""
 PREPARED_AFTER = 3
@@ -110,12 +114,43 @@ def translated(sql: str) -> str:
     return _PARTS.sub(replace, sql)
 
 
+class PatientDriver(Driver[Any]):
+    """A connection that is given up when the server does not answer in time.
+
+    The system notices a dead network by itself, but not a pooler, a balancer or a firewall that swallows what is sent.
+    """
+
+    patience: float | None = None
+    """Seconds until each answer, if there is a limit."""
+
+    def wait(self, gen: PQGen[Any], *arguments: Any, **options: Any) -> Any:
+        """Wait until the generator of psycopg has ended; what it returns.
+
+        Raises:
+            psycopg.OperationalError: the server has not answered.
+        """
+        return super().wait(gen if self.patience is None else self._limited(gen, self.patience), *arguments, **options)
+
+    def _limited(self, gen: PQGen[Any], patience: float) -> PQGen[Any]:
+        end = time.monotonic() + patience
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > end:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"no answer for {patience:.0f} s")
+                wanted = gen.send(ready)
+        except StopIteration as stop:
+            return stop.value
+
+
 class PostgresConnection:
     """A connection that runs portable SQL. It commits each statement unless a transaction was begun."""
 
     dialect = PostgresDialect()
 
-    def __init__(self, driver: Driver[Any], schema: str, path: str, has_vector: bool) -> None:
+    def __init__(self, driver: PatientDriver, schema: str, path: str, has_vector: bool) -> None:
         """`path` is the list of schemas in which names are looked up, written as SQL."""
         self.driver = driver
         self.schema = schema
@@ -126,6 +161,10 @@ class PostgresConnection:
         """Must it be closed? After an error within a pipeline psycopg takes statements for prepared that are not."""
         self._changes = 0
         self._cursors: list[psycopg.Cursor[Any]] = []
+
+    def expect(self, seconds: float) -> None:
+        """From now on the server has so many seconds for a statement. More are waited, as an answer has a way to go."""
+        self.driver.patience = seconds + ANSWER_SECONDS
 
     @property
     def in_transaction(self) -> bool:
@@ -183,6 +222,7 @@ class PostgresConnection:
         """End the transaction if there is one; False if the connection cannot be used again."""
         if self.broken or self.suspect:
             return False
+        self.expect(0)
         try:
             if self.in_transaction:
                 self.driver.execute(b"ROLLBACK")
@@ -209,7 +249,7 @@ def connect(url: PalaceUrl) -> PostgresConnection:
     _OF_PSYCOPG.setLevel(logging.ERROR)
     name = f"mempalace-mcp {socket.gethostname()}:{os.getpid()}"
     options: dict[str, Any] = {**_CONNECTION_DEFAULTS, "application_name": name, **conninfo_to_dict(url.conninfo)}
-    driver = psycopg.connect(
+    driver = PatientDriver.connect(
         make_conninfo(**options), autocommit=True, prepare_threshold=PREPARED_AFTER if url.prepares else None
     )
     try:
@@ -229,7 +269,7 @@ def _quoted(name: str) -> str:
     return driver_sql.Identifier(name).as_string()
 
 
-def _adapt(driver: Driver[Any], vector: int | None) -> None:
+def _adapt(driver: PatientDriver, vector: int | None) -> None:
     """Teach the connection which values of Python and PostgreSQL stand for each other.
 
     `vector` is the number of pgvector's type, which each database gives anew.

@@ -46,6 +46,8 @@ T = TypeVar("T")
 
 RECONNECT_SECONDS = 10.0
 """How long a reader waits for a server that starts again, or for the standby that takes its place."""
+RESTED_SECONDS = 5.0
+"""After so long a rest the connection for writing is tried before it waits for the lock."""
 BEGINNING = "beginning"
 """A savepoint before the first statement of a reader. An error of one statement would end the snapshot otherwise."""
 _MILLISECOND = 1000
@@ -71,6 +73,7 @@ class PostgresDatabase(PalaceDatabase):
         self._process = os.getpid()
         self._writing = threading.Lock()
         self._writer: PostgresConnection | None = None
+        self._written_at = time.monotonic()
         self._statistics = replace(_EMPTY, readers_limit=readers)
         self._closed = False
         with self._explained():
@@ -201,6 +204,7 @@ class PostgresDatabase(PalaceDatabase):
             try:
                 with contextlib.ExitStack() as attempt:
                     connection = attempt.enter_context(self._readers.lend())
+                    connection.expect(0)
                     version = connection.script(
                         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
                         f"SET LOCAL search_path = {connection.path};"
@@ -208,6 +212,7 @@ class PostgresDatabase(PalaceDatabase):
                         f"SAVEPOINT {BEGINNING};"
                         "SELECT max(number) FROM schema_steps"
                     )
+                    connection.expect(READ_SECONDS)
                     verify_version(version[0] if version else 0, len(self._steps))
                     stack.push(attempt.pop_all())
                     return connection
@@ -304,6 +309,7 @@ class PostgresDatabase(PalaceDatabase):
         if all(outcome.error is not None for outcome in outcomes):
             writer.reset()
             return outcomes
+        writer.expect(RECONNECT_SECONDS)
         try:
             writer.script("COMMIT")
         except psycopg.Error:
@@ -317,6 +323,10 @@ class PostgresDatabase(PalaceDatabase):
         Timeouts end with the transaction. COMMIT is not bound by them: an unfinished one must not be given up.
         """
         started = time.monotonic()
+        if started - self._written_at > RESTED_SECONDS:  # to wait for a lock looks like a dead network
+            writer.expect(0)
+            writer.script("SELECT")
+        writer.expect(patience)
         milliseconds = max(1, round(patience * _MILLISECOND))
         row = writer.script(
             "BEGIN ISOLATION LEVEL READ COMMITTED;"
@@ -329,7 +339,8 @@ class PostgresDatabase(PalaceDatabase):
         if row is None:
             raise StorageError(f"the state of the palace at {self.url} is missing", hint="Restore a backup.")
         verify_version(row[1], len(self._steps))
-        waited = time.monotonic() - started
+        self._written_at = time.monotonic()
+        waited = self._written_at - started
         self._note(
             locks=self._statistics.locks + 1,
             lock_wait_total=self._statistics.lock_wait_total + waited,

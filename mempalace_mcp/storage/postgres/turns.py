@@ -106,6 +106,7 @@ class Desk:
         connection = self._connection or connect(self._url)
         self._connection = connection
         try:
+            connection.expect(_STATEMENT_SECONDS)
             connection.script(
                 f"BEGIN; SET LOCAL search_path = {connection.path}; SET LOCAL synchronous_commit = off;"
                 f"SET LOCAL statement_timeout = {_STATEMENT_SECONDS * 1000}"

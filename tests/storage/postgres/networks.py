@@ -6,6 +6,16 @@ import contextlib
 import socket
 import ssl
 import threading
+from dataclasses import dataclass, field
+
+
+@dataclass
+class _Cut:
+    """What of the connections made since the last mending is swallowed."""
+
+    request: bytes | None = None
+    requests: threading.Event = field(default_factory=threading.Event)
+    answers: threading.Event = field(default_factory=threading.Event)
 
 
 class Relay:
@@ -19,19 +29,28 @@ class Relay:
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._cut = threading.Event()
+        self._cut = _Cut()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
+    @property
+    def is_cut(self) -> threading.Event:
+        """Set as long as something is swallowed."""
+        return self._cut.answers
+
     def cut(self) -> None:
         """From now on swallow all that is sent. No connection is closed, new ones are accepted and hear nothing."""
-        self._cut.set()
+        self._cut.requests.set()
+        self._cut.answers.set()
+
+    def cut_answers_to(self, request: bytes) -> None:
+        """From this request on swallow what the server says."""
+        self._cut.request = request
 
     def mend(self) -> None:
         """Serve new connections again. What went through earlier ones stays lost."""
         with self._lock:
-            self._pairs.clear()
-            self._cut = threading.Event()
+            self._cut = _Cut()
 
     def drop(self) -> None:
         """Close all connections."""
@@ -71,18 +90,20 @@ class Relay:
             with client, socket.create_connection(("127.0.0.1", self._server_port)) as server:
                 with self._lock:
                     self._pairs.append((client, server))
-                back = threading.Thread(target=self._pass_on, args=(server, client, cut))
+                back = threading.Thread(target=self._pass_on, args=(server, client, cut, cut.answers))
                 back.start()
-                self._pass_on(client, server, cut)
+                self._pass_on(client, server, cut, cut.requests)
                 back.join()
 
     @staticmethod
-    def _pass_on(source: socket.socket, target: socket.socket, cut: threading.Event) -> None:
+    def _pass_on(source: socket.socket, target: socket.socket, cut: _Cut, swallowed: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
-                if not cut.is_set():
+                if swallowed is cut.requests and cut.request is not None and cut.request in data:
+                    cut.answers.set()
+                if not swallowed.is_set():
                     target.sendall(data)
-        if not cut.is_set():
+        if not swallowed.is_set():
             for each in (source, target):
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
