@@ -95,7 +95,7 @@ class Server:
             command += ["-c", f"{name}={value}"]
         with (self.folder / "log").open("a") as log:
             self._watcher = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _WATCHED, json.dumps(_as_another_user()), *command],
+                [sys.executable, "-I", "-S", "-c", _WATCHED, json.dumps(as_another_user()), *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -147,7 +147,7 @@ class Server:
         """Make an empty cluster in its folder."""
         command = [str(self.programs / "initdb"), "-D", str(self.data), "-U", "postgres", "--auth=trust", "--locale=C"]
         command += ["--encoding=UTF8", "--no-sync", "--no-instructions"]
-        subprocess.run(command, check=True, capture_output=True, **_as_another_user())
+        subprocess.run(command, check=True, capture_output=True, **as_another_user())
 
     def _wait(self) -> None:
         end = time.monotonic() + _START_SECONDS
@@ -157,7 +157,7 @@ class Server:
             time.sleep(0.02)
 
 
-def _as_another_user() -> dict[str, Any]:
+def as_another_user() -> dict[str, Any]:
     """PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
