@@ -21,3 +21,9 @@ def each_store(request: pytest.FixtureRequest) -> Iterator[None]:
         token = POSTGRES.set(palaces)
         yield
         POSTGRES.reset(token)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> str:
+    """The address of a PostgreSQL, started before a test looks at what it leaves behind."""
+    return shared_address()

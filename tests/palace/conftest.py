@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.stores import each_store
+from tests.stores import each_store, postgres
 
-__all__ = ["each_store"]
+__all__ = ["each_store", "postgres"]
