@@ -69,7 +69,7 @@ class Proposal:
 
     def ranked(self, limit: int) -> list[Scored]:
         """The best rows by the terms whose rows are all ranked."""
-        return self._matching.best(self._ranking, limit) if self._ranking else []
+        return self._matching.best(self._with_frequencies(self._ranking), limit) if self._ranking else []
 
     def candidates(self, size: int) -> list[int]:
         """At least `size` rows if that many hold words of the query, the most promising first."""
@@ -80,13 +80,16 @@ class Proposal:
                 return everything
         pool = dict.fromkeys(chunk for chunk, _ in self.ranked(size))
         groups = list(self._groups(size))
-        for found in self._matching.newest(groups, size):
+        for found in self._matching.newest(list(map(self._with_frequencies, groups)), size):
             pool |= dict.fromkeys(found)
         for group in self._relaxed(groups):
             if len(pool) >= size:
                 break
-            pool |= dict.fromkeys(*self._matching.newest([group], size))
+            pool |= dict.fromkeys(*self._matching.newest([self._with_frequencies(group)], size))
         return list(pool)
+
+    def _with_frequencies(self, terms: Iterable[Term]) -> dict[Term, int]:
+        return {term: self._frequencies[term] for term in terms}
 
     def _groups(self, size: int) -> Iterator[list[Term]]:
         """Terms by rarity, each group closed as soon as few rows can be expected to hold all of it."""

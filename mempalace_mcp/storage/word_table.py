@@ -102,16 +102,19 @@ class Matching(ABC):
         self.narrow = self.share <= NARROW
 
     @abstractmethod
-    def best(self, terms: Iterable[Term], limit: int) -> list[Scored]:
+    def best(self, frequencies: Mapping[Term, int], limit: int) -> list[Scored]:
         """Chunks within the filter that hold at least one of the terms, and their bm25, which is positive, best first.
+
+        `frequencies` tells how many rows hold each term.
 
         Raises:
             WordsUnreadable: the table is damaged.
         """
 
     @abstractmethod
-    def newest(self, groups: Sequence[Sequence[Term]], limit: int) -> list[list[int]]:
-        """For each group of terms the chunks within the filter that hold all of it, latest first.
+    def newest(self, groups: Sequence[Mapping[Term, int]], limit: int) -> list[list[int]]:
+        """For each group of terms, with their frequencies, the chunks within the filter that hold all of it, latest
+        first.
 
         Raises:
             WordsUnreadable: the table is damaged.

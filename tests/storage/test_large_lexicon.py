@@ -47,7 +47,9 @@ def test_a_large_table_always_yields_the_rare_word_first(large: Cabinet) -> None
 
 def _exactly(palace: Cabinet, query: str, limit: int, filter: DrawerFilter) -> dict[int, float]:
     """The hits of a search that scores every row."""
-    found = palace.words.matching(palace.connection, filter, weigh=False).best(read_query(query), limit)
+    found = palace.words.matching(palace.connection, filter, weigh=False).best(
+        dict.fromkeys(read_query(query), 0), limit
+    )
     return dict(found)
 
 

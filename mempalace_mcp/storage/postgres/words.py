@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import chain, islice
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from mempalace_mcp.storage.passage_texts import passage_texts
 from mempalace_mcp.storage.postgres.asked_words import Asked, Found, any_of, each_of, signed
 from mempalace_mcp.storage.postgres.database import BEGINNING
 from mempalace_mcp.storage.postgres.failures import is_damage
+from mempalace_mcp.storage.postgres.ways import Way, way_to_all, way_to_newest
 from mempalace_mcp.storage.query_terms import Term
 from mempalace_mcp.storage.tokenizer import FullTextTokenizer
 from mempalace_mcp.storage.transactions import Transaction
@@ -50,6 +52,9 @@ MARGIN = 1.25
 
 LOOKED_AT = 4
 """How many times more are joined if too few live."""
+
+READ_AT_ONCE = 4_000
+"""Passages, half a megabyte for a thousand; to read them takes as long as to find a word that as many hold."""
 
 REMEMBERED_WORDS = 20_000
 """Most tokens of a text are among so many; they take two megabytes."""
@@ -104,9 +109,12 @@ SELECT DISTINCT key, number FROM unnest(?::text[], ?::text[]) WITH ORDINALITY AS
 JOIN words ON word >= first COLLATE "C" AND word < after COLLATE "C"
 """
 _FETCH = """
-SELECT string_agg(int8send(chunk), ''), string_agg(int4send(length(raw) / 4), ''), string_agg(raw, ''),
+SELECT string_agg(int8send(passages.chunk), ''), string_agg(int4send(length(raw) / 4), ''), string_agg(raw, ''),
        (SELECT passages FROM lexicon), (SELECT tokens FROM lexicon) FROM {source}
 """
+
+
+Scores = npt.NDArray[np.float64]
 
 
 class PostgresWords(WordTable):
@@ -291,14 +299,18 @@ class _ArrayMatching(Matching):
     def __init__(self, table: PostgresWords, connection: Connection, filter: DrawerFilter, *, weigh: bool) -> None:
         super().__init__(connection, filter, weigh=weigh)
         self._table = table
+        self._rows = table.collection(connection).rows if weigh else 0
 
-    def best(self, terms: Iterable[Term], limit: int) -> list[Scored]:
+    def best(self, frequencies: Mapping[Term, int], limit: int) -> list[Scored]:
         """Chunks and their bm25, best first; of equals the older first, as FTS5 has them."""
-        asked = list(terms)
+        asked = self._table.look_up(self._connection, frequencies)
+        counts = list(frequencies.values())
+        if self._reads_all(sum(counts)):
+            return _ranked(*_scores(asked, *self._within, counts))[:limit]
         if self.narrow:
-            counts = self._table.counts(self._connection, asked)
-            return _ranked(self._scored(asked, self._within, [counts[term] for term in asked]))[:limit]
-        ranking = _ranked(self._scored(asked, _among_all))
+            way = way_to_all(sum(counts), self.share * self._rows)
+            return _ranked(*_scores(asked, *self._fetch(any_of(asked), way.source), counts))[:limit]
+        ranking = _ranked(*_scores(asked, *self._fetch(any_of(asked), _among_all)))
         found: list[Scored] = []
         looked_at = ceil(MARGIN * limit / self.share)
         while ranking and len(found) < limit:
@@ -307,11 +319,19 @@ class _ArrayMatching(Matching):
             ranking, looked_at = ranking[looked_at:], LOOKED_AT * looked_at
         return found[:limit]
 
-    def newest(self, groups: Sequence[Sequence[Term]], limit: int) -> list[list[int]]:
+    def newest(self, groups: Sequence[Mapping[Term, int]], limit: int) -> list[list[int]]:
         """Chunks that hold all of a group, latest first."""
-        asked = self._table.look_up_groups(self._connection, groups)
+        asked = self._table.look_up_groups(self._connection, list(map(list, groups)))
+        rows = max(self._rows, 1)
+        matches = [rows * prod(count / rows for count in frequencies.values()) for frequencies in groups]
+        if self._reads_all(sum(matches)):
+            return [self._newest_within(group, limit) for group in asked]
         found = [each_of(group, f"of{place}_") for place, group in enumerate(asked)]
-        parts = [f"SELECT chunk FROM {self._within(each.sql)} ORDER BY chunk DESC LIMIT :limit" for each in found]
+        parts = []
+        for each, count in zip(found, matches, strict=True):
+            way = way_to_newest(count, self.share * rows, rows, limit)
+            source = way.source(each.sql, self._condition.sql)
+            parts.append(f"SELECT passages.chunk FROM {source} ORDER BY 1 DESC LIMIT :limit")
         return _by_group(self._connection, parts, found, self._condition.values | {"limit": limit})
 
     def rare(self, groups: Sequence[Sequence[Term]], most: int) -> list[frozenset[int]]:
@@ -326,36 +346,50 @@ class _ArrayMatching(Matching):
 
     def scores(self, terms: Iterable[Term]) -> dict[int, float]:
         """The bm25 of every chunk that matches."""
-        chunks, scores = self._scored(list(terms), _among_all)
+        asked = self._table.look_up(self._connection, terms)
+        chunks, scores = _scores(asked, *self._fetch(any_of(asked), _among_all))
         return dict(zip(chunks.tolist(), scores.tolist(), strict=True))
 
-    def _scored(
-        self, terms: Sequence[Term], source: Callable[[str], str], counts: Sequence[int] | None = None
-    ) -> tuple[Counts, npt.NDArray[np.float64]]:
-        """The chunks of a source that hold one of the terms, and their bm25; `counts` says how many rows hold each term
-        if the source does not have all of these."""
-        asked = self._table.look_up(self._connection, terms)
-        found = any_of(asked)
-        ((numbers, lengths, tokens, rows, total),) = _read(
-            self._connection, _FETCH.format(source=source(found.sql)), found.values | self._condition.values
-        )
-        chunks = np.frombuffer(numbers or b"", ">i8").astype(np.int64)
-        passages = TokenRows(chunks.tolist(), np.frombuffer(lengths or b"", ">i4").astype(np.int64), tokens or b"")
-        collection = Collection(rows, total)
-        scores = np.zeros(len(chunks))
-        for place, each in enumerate(asked):
-            occurrences = passages.occurrences(each.numbers, each.last)
-            frequency = counts[place] if counts else np.count_nonzero(occurrences)
-            scores += collection.weight(int(frequency)) * collection.saturation(occurrences, passages.lengths)
-        return chunks, scores
+    def _reads_all(self, matches: float) -> bool:
+        """Are all passages that the filter leaves read at once, whatever words they hold, since more hold these?"""
+        within = self.share * self._rows
+        return self.narrow and within <= READ_AT_ONCE and ("_within" in self.__dict__ or matches > within)
 
-    def _within(self, condition: str) -> str:
-        """The rows under a condition that the filter leaves. They are found by their words first."""
-        return (
-            f"(WITH found AS MATERIALIZED (SELECT chunk, raw FROM passages WHERE {condition})"
-            " SELECT found.chunk, found.raw FROM found JOIN chunks c ON c.id = found.chunk"
-            f" JOIN drawers d ON d.id = c.drawer WHERE {self._condition.sql}) AS within"
+    @cached_property
+    def _within(self) -> tuple[TokenRows, Collection]:
+        return self._fetch(Found("true", {}), Way.BY_FILTER.source)
+
+    def _newest_within(self, group: Sequence[Asked], limit: int) -> list[int]:
+        passages, _ = self._within
+        held = np.ones(len(passages.chunks), np.bool_)
+        for each in group:
+            held &= passages.occurrences(each.numbers, each.last) > 0
+        return sorted(np.array(passages.chunks, np.int64)[held].tolist(), reverse=True)[:limit]
+
+    def _fetch(self, found: Found, source: Callable[[str, str], str]) -> tuple[TokenRows, Collection]:
+        """The tokens of rows, and the totals of the table."""
+        ((chunks, lengths, tokens, rows, total),) = _read(
+            self._connection,
+            _FETCH.format(source=source(found.sql, self._condition.sql)),
+            found.values | self._condition.values,
         )
+        numbers = np.frombuffer(chunks or b"", ">i8").tolist()
+        passages = TokenRows(numbers, np.frombuffer(lengths or b"", ">i4").astype(np.int64), tokens or b"")
+        return passages, Collection(rows, total)
+
+
+def _scores(
+    asked: Sequence[Asked], passages: TokenRows, collection: Collection, counts: Sequence[int] | None = None
+) -> tuple[Counts, Scores]:
+    """The passages that hold one of the terms, and their bm25. `counts` says how many rows of the table hold each term;
+    without it these are all rows that do."""
+    scores = np.zeros(len(passages.chunks))
+    for place, each in enumerate(asked):
+        occurrences = passages.occurrences(each.numbers, each.last)
+        frequency = counts[place] if counts else int(np.count_nonzero(occurrences))
+        scores += collection.weight(frequency) * collection.saturation(occurrences, passages.lengths)
+    held = scores > 0
+    return np.array(passages.chunks, np.int64)[held], scores[held]
 
 
 def _first_found(condition: str) -> str:
@@ -388,13 +422,12 @@ def _together(found: Iterable[Found], values: dict[str, Any]) -> dict[str, Any]:
     return values | {name: value for each in found for name, value in each.values.items()}
 
 
-def _among_all(condition: str) -> str:
-    return f"(SELECT chunk, raw FROM passages WHERE {condition}) AS passages"
+def _among_all(words: str, filter: str) -> str:
+    return f"passages WHERE {words}"
 
 
-def _ranked(scored: tuple[Counts, npt.NDArray[np.float64]]) -> list[Scored]:
+def _ranked(chunks: Counts, scores: Scores) -> list[Scored]:
     """Best first, of equals the older first."""
-    chunks, scores = scored
     order = np.lexsort((chunks, -scores))
     return list(zip(chunks[order].tolist(), scores[order].tolist(), strict=True))
 

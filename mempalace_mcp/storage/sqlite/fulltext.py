@@ -151,12 +151,12 @@ class _FullTextMatching(Matching):
         self._source = (_FILTER_FIRST if self.narrow else _WORD_FIRST).format(condition=self._condition.sql)
         self._rank = "+rank" if self.narrow else "rank"
 
-    def best(self, terms: Iterable[Term], limit: int) -> list[Scored]:
+    def best(self, frequencies: Mapping[Term, int], limit: int) -> list[Scored]:
         """Chunks and their bm25, best first."""
         sql = f"SELECT passages.rowid, -rank {self._source} ORDER BY {self._rank} LIMIT :limit"
-        return _read(self._connection, sql, self._values(_any_of(terms), limit))
+        return _read(self._connection, sql, self._values(_any_of(frequencies), limit))
 
-    def newest(self, groups: Sequence[Sequence[Term]], limit: int) -> list[list[int]]:
+    def newest(self, groups: Sequence[Mapping[Term, int]], limit: int) -> list[list[int]]:
         """Chunks that hold all of a group, latest first."""
         return [self._newest(_all_of(group), limit) for group in groups]
 

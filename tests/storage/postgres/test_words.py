@@ -214,8 +214,8 @@ FILTERS = (
 def _queries(seed: int) -> list[str]:
     """Some of one piece each, some of several."""
     chooser = random.Random(-seed)
-    several = (" ".join(chooser.choices(ASKED, k=chooser.randint(2, 9))) for _ in range(20))
-    return [*chooser.sample(ASKED, 30), *several]
+    several = (" ".join(chooser.choices(ASKED, k=chooser.randint(2, 9))) for _ in range(10))
+    return [*chooser.sample(ASKED, 15), *several]
 
 
 def _agree(shelves: tuple[Shelf, Shelf], queries: Sequence[str], limit: int) -> None:
@@ -236,14 +236,14 @@ def test_a_small_palace_is_searched_as_in_sqlite(both: tuple[Shelf, Shelf], seed
     _agree(both, _queries(seed), 50)
 
 
-@pytest.mark.parametrize("seed", [4, 5])
+@pytest.mark.parametrize("seed", [4, 5, 6])
 def test_a_large_palace_is_searched_as_in_sqlite(
     both: tuple[Shelf, Shelf], seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What counts as large is made small, so that every way through a search is gone."""
     for name, value in (("SMALL_TABLE", 50), ("LEAST_RANKED", 60), ("MOST_RANKED", 120), ("DIRECTLY_SCORED", 8)):
         monkeypatch.setattr(lexical, name, value)
-    _write_alike(both, seed, 400)
+    _write_alike(both, seed, 250)
     queries = _queries(seed)
     queries.append(" ".join(f"frame{n} harbour" for n in range(lexical.MAX_TERMS + 5)) + " lantern n7")
     _agree(both, queries, 5)
