@@ -138,11 +138,10 @@ class IndexKeeper:
         if self._closed or self._works():
             return
         self._view = seen = view(connection, self._least_rows)
-        needed = (seen.many and seen.current is None) or (self._anew and seen.current is not None)
-        if self._anew and not needed:
+        if self._anew and not self._needs_one(seen):
             self._anew = False
             self._lease.release()
-        if (needed or seen.superfluous) and not (seen.busy or seen.moving) and time.monotonic() >= self._retry_at:
+        if self._has_work(seen) and time.monotonic() >= self._retry_at:
             self._thread = threading.Thread(target=self._work, name="index of vectors", daemon=True)
             self._thread.start()
 
@@ -196,6 +195,13 @@ class IndexKeeper:
             return IndexState.BUILDING
         return IndexState.FAILED if self._statistics.failures else IndexState.ABSENT
 
+    def _needs_one(self, seen: IndexView) -> bool:
+        return seen.many if seen.current is None else self._anew
+
+    def _has_work(self, seen: IndexView) -> bool:
+        """Is there an index to make or to drop, and neither another server at it nor a move under way?"""
+        return (self._needs_one(seen) or bool(seen.superfluous)) and not (seen.busy or seen.moving)
+
     def _works(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
@@ -219,10 +225,10 @@ class IndexKeeper:
         connection = connect(self._url)
         try:
             seen = self._desk.do(lambda desk: view(desk, self._least_rows))
-            if seen.busy or seen.moving:
+            if not self._has_work(seen):
                 return
             self._drop(connection, seen.superfluous)
-            if (seen.many and seen.current is None) or (self._anew and seen.current is not None):
+            if self._needs_one(seen):
                 started = time.monotonic()
                 self._make(connection, seen)
                 self._anew = False

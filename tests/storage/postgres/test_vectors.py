@@ -15,6 +15,7 @@ from mempalace_mcp.core.errors import ModelMismatch, ModelMoved, PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter, ModelStamp
 from mempalace_mcp.core.palace_url import PalaceUrl
 from mempalace_mcp.storage.database import PalaceDatabase
+from mempalace_mcp.storage.drawers import ChunkLog
 from mempalace_mcp.storage.model_moves import begin_move
 from mempalace_mcp.storage.postgres.connection import PostgresConnection, connect
 from mempalace_mcp.storage.postgres.database import PostgresDatabase
@@ -46,9 +47,16 @@ def vectors(url: PalaceUrl, database: PostgresDatabase) -> Iterator[PostgresVect
     vectors.close()
 
 
+def beginning(database: PalaceDatabase) -> World:
+    """A palace whose vectors are of a model."""
+    stamp = ModelStamp("model", "float32", DIMENSION)
+    database.write(lambda tx: ChunkLog().set_model_stamp(tx, stamp), soon())
+    return World(database)
+
+
 @pytest.fixture
 def world(database: PostgresDatabase) -> World:
-    return World(database)
+    return beginning(database)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -143,7 +151,7 @@ def test_both_stores_find_the_same(seed: int, tmp_path: Path, database: Postgres
     palace = Database(tmp_path)
     plain, vectors = index_of(tmp_path, mode="exact"), PostgresVectors(url)
     choice = random.Random(seed)
-    for world in (World(palace), World(database)):
+    for world in (beginning(palace), beginning(database)):
         for number, (wing, room) in enumerate([("w", "r"), ("other", "r"), ("other", "s")]):
             world.file(60, seed=number, chunks=2, wing=wing, room=room, when=300 * number)
     if seed % 2:  # then the size of the tables is known, and rows of few drawers are looked up
@@ -282,16 +290,19 @@ def test_for_few_drawers_the_other_vectors_are_not_read(
 
 
 def test_when_the_index_finds_too_few_all_are_compared(
-    vectors: PostgresVectors, database: PostgresDatabase, world: World
+    database: PostgresDatabase, world: World, url: PalaceUrl
 ) -> None:
-    world.file(2 * FEW, seed=1)
+    vectors = PostgresVectors(url, exact_rows=20)
+    world.file(8 * FEW, seed=1)
+    world.file(30, seed=2, wing="other")
     settle(vectors, database)
     with database.read() as connection:
         connection.execute("SET LOCAL hnsw.max_scan_tuples = 1")
-        world.delete([row[0] for row in connection.execute("SELECT id FROM drawers ORDER BY id LIMIT 390")])
-    with database.read() as connection:
-        (query,) = unit_vectors(1, 5)
-        assert answer(vectors, connection, query, 50) == plain_answer(connection, query, 50)
+        for query in unit_vectors(5, 5):
+            found = answer(vectors, connection, query, 30, DrawerFilter(wing="other"))
+            assert found == plain_answer(connection, query, 30, DrawerFilter(wing="other"))
+        assert uses(connection) == 5
+    vectors.close()
 
 
 def administer(url: PalaceUrl, *statements: str) -> None:
@@ -340,6 +351,21 @@ def test_after_a_move_the_index_is_made_anew(
         with database.read() as connection:
             vectors.nearest(connection, query, 20, EVERYTHING)
             assert uses(connection) == 1
+
+
+def test_a_palace_moves_on_before_its_former_index_is_dropped(
+    vectors: PostgresVectors, database: PostgresDatabase, world: World, url: PalaceUrl
+) -> None:
+    world.file(2 * FEW, seed=1)
+    settle(vectors, database)
+    world.change_model(seed=2, dimension=24)
+    world.change_model(seed=3, dimension=20)  # into the table that the index is of
+    with database.read() as connection:
+        (query,) = unit_vectors(1, 5, 20)
+        assert answer(vectors, connection, query, 20) == plain_answer(connection, query, 20)
+    settle(vectors, database)
+    ((table, name, valid),) = indexes(url)
+    assert (table, name[:11], valid) == ("vectors", "nearest_20_", True)
 
 
 def test_while_the_palace_moves_no_index_is_made(
@@ -391,9 +417,13 @@ def test_rebuild_is_left_to_a_server_that_is_at_it(
     vectors: PostgresVectors, database: PostgresDatabase, world: World, url: PalaceUrl
 ) -> None:
     other = PostgresVectors(url, exact_rows=FEW)
+    world.file(2 * FEW, seed=1)
     assert other.rebuild()
     assert not vectors.rebuild()
-    other.advance(database.read, 100)
+    settle(vectors, database)
+    assert indexes(url) == []
+    settle(other, database)
+    assert len(indexes(url)) == 1
     other.close()
     assert vectors.rebuild()
 
