@@ -6,19 +6,18 @@ for a pooler that gives each transaction another connection.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from zlib import crc32
 
 SCHEMES = ("postgresql", "postgres")
 DEFAULT_SCHEMA = "mempalace"
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_NAME_LETTERS = 60
 _SECRETS = ("password", "sslpassword")
 _RESERVED = re.compile(r"pg_.*|information_schema|public")
 
 
-@dataclass(frozen=True, slots=True)
 class PalaceUrl:
     """Where the palace is. `conninfo` is what libpq gets; it may hold a password and is never shown, nor is the `text`
     of the whole address.
@@ -26,16 +25,23 @@ class PalaceUrl:
     `prepares` is false where connections must not keep prepared statements.
     """
 
-    text: str = field(repr=False)
-    conninfo: str = field(repr=False)
-    schema: str
-    prepares: bool
-    shown: str
+    # Not a dataclass: each bridge and hook of such a palace would pay for importing what makes one.
+    __slots__ = ("conninfo", "prepares", "schema", "shown", "text")
+
+    def __init__(self, text: str, conninfo: str, schema: str, prepares: bool, shown: str) -> None:
+        self.text = text
+        self.conninfo = conninfo
+        self.schema = schema
+        self.prepares = prepares
+        self.shown = shown
 
     @property
     def key(self) -> str:
-        """The same for every address of this palace that names host, port, database and schema alike."""
-        return hashlib.sha256(self.shown.encode()).hexdigest()[:16]
+        """A name for a file, the same for every address that names hosts, ports, database and schema alike."""
+        encoded = self.shown.partition("://")[2].encode()
+        letters = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in encoded.decode())
+        # Not a digest: a hook would wait longer for hashlib than for everything else.
+        return f"{letters[-_NAME_LETTERS:]}.{len(encoded):x}{crc32(encoded):08x}"
 
     @property
     def without_password(self) -> str:
@@ -47,6 +53,15 @@ class PalaceUrl:
         }
         netloc = f"{user.partition(':')[0]}{at}{hosts}"
         return _joined(netloc, parts.path, options)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PalaceUrl) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"PalaceUrl({self.shown})"
 
     def __str__(self) -> str:
         return self.shown

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 
 from mempalace_mcp.core.errors import ModelMismatch, ModelMoved, PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter, ModelStamp
-from mempalace_mcp.core.palace_url import PalaceUrl
+from mempalace_mcp.core.palace_url import PalaceUrl, read_url
 from mempalace_mcp.storage.database import PalaceDatabase
 from mempalace_mcp.storage.drawers import ChunkLog
 from mempalace_mcp.storage.model_moves import begin_move
@@ -453,9 +452,7 @@ def test_an_index_that_cannot_be_made_is_reported(
         f"GRANT ALL ON ALL TABLES IN SCHEMA {{schema}} TO {limited}",
     )
     try:
-        theirs = PostgresVectors(
-            replace(url, conninfo=url.conninfo.replace("postgres@", f"{limited}@")), exact_rows=FEW
-        )
+        theirs = PostgresVectors(read_url(url.text.replace("postgres@", f"{limited}@")), exact_rows=FEW)
         settle(theirs, database)
         assert theirs.statistics().state is IndexState.FAILED
         assert "owner" in (theirs.statistics().last_error or "")
