@@ -78,8 +78,7 @@ def _format_status(app: App, report: dict[str, Any]) -> str:
         f"drawers   {palace['drawers']:,} in {wings} and {rooms}",
         f"facts     {palace['facts']:,} about {output.count(palace['entities'], 'entity', 'entities')}",
         f"pending   {output.count(palace['pending'], 'passage')} to embed",
-        f"files     {output.size(palace['database_bytes'])}"
-        f" and {output.size(palace['wal_bytes'] or 0)} of write-ahead log",
+        f"files     {_describe_files(palace)}",
         f"index     {index['mode']}",
         f"model     {palace['model'] or 'none yet'}{_describe_move(palace['moving'])}",
         *([f"          {palace['advice']}"] if palace["advice"] else []),
@@ -91,6 +90,13 @@ def _format_status(app: App, report: dict[str, Any]) -> str:
     ]
     counts = [(room.wing, room.room, room.drawers) for room in app.palace.get_taxonomy().rooms]
     return "\n".join(lines) + (f"\n\n{output.table(('wing', 'room', 'drawers'), counts)}" if counts else "")
+
+
+def _describe_files(palace: dict[str, Any]) -> str:
+    if server := palace.get("server"):
+        versions = f"PostgreSQL {server['postgresql']} with pgvector {server['pgvector']}"
+        return f"{output.size(palace['database_bytes'] or 0)} in {versions}"
+    return f"{output.size(palace['database_bytes'])} and {output.size(palace['wal_bytes'] or 0)} of write-ahead log"
 
 
 def _describe_move(move: dict[str, Any] | None) -> str:

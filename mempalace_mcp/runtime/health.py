@@ -354,7 +354,10 @@ def describe(
     connection: Connection,
 ) -> dict[str, Any]:
     """JSON-safe."""
-    palace = {"path": settings.shown, "timezone": settings.zone.name}
+    palace: dict[str, Any] = {"path": settings.shown, "timezone": settings.zone.name}
+    server = report.components.get("server")
+    if isinstance(server, ServerStatistics):
+        palace["server"] = {"postgresql": server.version, "pgvector": server.vector_version}
     return describe_process(settings, stores, report) | {
         "palace": palace | _palace_status(settings, stores, sizes, connection)
     }

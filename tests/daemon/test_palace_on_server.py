@@ -195,6 +195,8 @@ def test_commands_work_and_say_what_they_do_not_offer(env: dict[str, str], url: 
     status = told(env, "status")
     assert status["palace"]["path"] == url.shown
     assert status["palace"]["pending"] == 0
+    assert set(status["palace"]["server"]) == {"postgresql", "pgvector"}
+    assert "in PostgreSQL" in run(env, "status").stdout
     assert status["palace"]["database_bytes"] > 0
     assert told(env, "reindex", "--vectors")["faults"] == []
     refused = told(env, "backup", str(tmp_path / "copy"))["error"]
