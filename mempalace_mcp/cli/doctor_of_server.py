@@ -78,7 +78,8 @@ def check_server(context: DoctorContext) -> Iterator[Issue]:
         return
     yield from _check_fitness(found, url)
     if not found.is_there:
-        yield Issue(PALACE_ABSENT, f"there is no palace at {url}")
+        remedy = "Name another one, restore a dump, or file something: then it is made."
+        yield Issue(with_remedy(PALACE_ABSENT, remedy), f"there is no palace at {url}")
     elif found.schema > found.newest_schema:
         message = f"the palace has schema {found.schema}; this version of the program knows {found.newest_schema}"
         yield Issue(issues.SCHEMA_TOO_NEW, message)

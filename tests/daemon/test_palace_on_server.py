@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 import stat
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
 from mempalace_mcp.core.palace_url import PalaceUrl
@@ -17,7 +20,7 @@ from tests.daemon.server_support import HttpServer, environment_of, run, serving
 from tests.daemon.support import answer_to, kill, use, wait_for
 from tests.daemon.test_bridge import COSTLY, HEAVY, modules_of
 from tests.health import troubles
-from tests.postgres_server import Server, fresh_schema, shared_address
+from tests.postgres_server import Server, fresh_schema, programs, shared_address
 from tests.server.clients import INITIALIZED, call, initialize, request
 
 SECRET = "correct-horse"
@@ -297,3 +300,29 @@ def test_a_hook_files_a_conversation(env: dict[str, str], tmp_path: Path) -> Non
         assert run(env, "hook", "claude-code", json.dumps(event)).returncode == 0
         wait_for(lambda: bool(use(client, 1, "search", query="keys behind the door")["results"]), "the conversation")
     assert told(env, "hook", "status")
+
+
+def test_the_line_that_is_told_makes_a_backup(env: dict[str, str], url: PalaceUrl, tmp_path: Path) -> None:
+    note = tmp_path / "note.md"
+    note.write_text("The ladder leans on the pear tree.\n")
+    assert told(env, "import", str(note))["filed"] == 1
+    hint = told(env, "backup", str(tmp_path / "palace.dump"))["error"]["hint"]
+    program, *arguments = shlex.split(hint.partition(": ")[2])
+    subprocess.run([programs() / program, *arguments], check=True)
+    other = f"other_{url.schema}"
+    with psycopg.connect(url.conninfo, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {other}".encode())
+    try:
+        address = url.conninfo.removesuffix("/postgres") + f"/{other}"
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION vector")
+        subprocess.run([programs() / "pg_restore", "-d", address, str(tmp_path / "palace.dump")], check=True)
+        restored = {**env, "PALACE_URL": f"{address}?schema={url.schema}"}
+        assert told(restored, "search", "where is the ladder")["results"]
+        assert told(restored, "import", str(note))["unchanged"] == 1
+        note.write_text("The ladder leans on the barn.\n")
+        assert told(restored, "import", str(note))["updated"] == 1
+        assert told(restored, "reindex")["faults"] == []
+    finally:
+        with psycopg.connect(url.conninfo, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {other} WITH (FORCE)".encode())
