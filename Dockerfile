@@ -6,7 +6,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY mempalace_mcp mempalace_mcp
 COPY examples/texts examples/texts
 # What other packages ask for and nothing here imports: Chroma's way to clusters, downloads of tokenizers, command lines.
-RUN uv sync --no-dev --no-editable \
+RUN uv sync --no-dev --no-editable --extra postgres \
     --no-install-package kubernetes \
     --no-install-package aiohttp \
     --no-install-package aiohttp-retry \
@@ -33,9 +33,12 @@ RUN /opt/mempalace/bin/python /try_installation.py
 FROM python:3.12-slim
 COPY --from=build /opt/mempalace /opt/mempalace
 # Whoever the process runs as can use the volume; it makes what it writes its own.
-RUN mkdir --mode=1777 /palace
-ENV PATH=/opt/mempalace/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-    PALACE_PATH=/palace PALACE_HOST=0.0.0.0 PALACE_PORT=8765
+# It is the default palace, not PALACE_PATH: PALACE_URL alone must be enough to name another.
+RUN mkdir --mode=1777 /palace \
+    && mkdir --mode=1777 --parents /home/palace/.mempalace-mcp \
+    && ln -s /palace /home/palace/.mempalace-mcp/palace
+ENV PATH=/opt/mempalace/bin:$PATH HOME=/home/palace PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    PALACE_HOST=0.0.0.0 PALACE_PORT=8765
 USER 10001:10001
 VOLUME /palace
 EXPOSE 8765

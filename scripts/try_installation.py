@@ -6,6 +6,7 @@ Every module is imported, Chroma keeps and finds vectors, and a server files, em
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import pkgutil
@@ -21,6 +22,9 @@ import numpy as np
 
 import mempalace_mcp
 from mempalace_mcp.storage.vectors.chroma_process import ChromaProcess
+
+_NEEDS_DRIVER = ".storage.postgres"
+"""These modules are for an extra, which may not be installed."""
 
 ROWS = 1100
 """Beyond 1000 Chroma writes its own index files."""
@@ -39,7 +43,8 @@ META = {
 def import_everything() -> None:
     """Whatever a session may import one day."""
     for module in pkgutil.walk_packages(mempalace_mcp.__path__, "mempalace_mcp."):
-        if not module.name.endswith("__main__"):
+        is_left_out = _NEEDS_DRIVER in module.name and importlib.util.find_spec("psycopg") is None
+        if not module.name.endswith("__main__") and not is_left_out:
             importlib.import_module(module.name)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core.config import SETTINGS
+from mempalace_mcp.core.place import DEFAULT_PALACE
 from tests.daemon.support import served
 
 pytestmark = pytest.mark.long
@@ -61,6 +62,27 @@ def test_the_settings_of_image_and_composition_are_known() -> None:
     assert "read_only: true" in COMPOSE
     for variable in ("PALACE_HOST", "PALACE_PORT", "PALACE_ALLOWED_HOSTS", "PALACE_TOKEN"):
         assert variable in OPERATIONS
+
+
+def test_the_default_palace_of_the_image_is_its_volume(tmp_path: Path) -> None:
+    """By a link, not by a setting: `PALACE_URL` alone must be enough to name a palace in PostgreSQL."""
+    dockerfile = "\n".join(LINES)
+    link = re.search(r"ln -s (\S+) (\S+)", dockerfile)
+    home = re.search(r"\bHOME=(\S+)", dockerfile)
+    assert link
+    assert home
+    assert link[1] in re.findall(r"^VOLUME (\S+)", dockerfile, re.MULTILINE)
+    assert link[2] == DEFAULT_PALACE.replace("~", home[1])
+    assert "PALACE_PATH=" not in dockerfile
+    assert "--extra postgres" in dockerfile
+    here = tmp_path / "home" / ".mempalace-mcp"
+    here.mkdir(parents=True)
+    (tmp_path / "volume").mkdir()
+    (here / "palace").symlink_to(tmp_path / "volume")
+    environment = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
+    ask = [sys.executable, "-c", "from mempalace_mcp.core.place import place_of; print(place_of({}).directory)"]
+    done = subprocess.run(ask, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str((tmp_path / "volume").resolve())
 
 
 def test_what_the_image_leaves_out_is_not_needed(tmp_path: Path) -> None:

@@ -10,13 +10,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mempalace_mcp.core import place
 from mempalace_mcp.core.clock import MACHINE, UTC_ZONE, Zone, read_zone
 from mempalace_mcp.core.errors import ConfigurationError
-from mempalace_mcp.core.palace_url import PalaceUrl
 from mempalace_mcp.core.place import DEFAULT_PALACE, Place
+
+if TYPE_CHECKING:
+    from mempalace_mcp.core.palace_url import PalaceUrl
 
 logger = logging.getLogger(__name__)
 
