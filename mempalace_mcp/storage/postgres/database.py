@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +49,10 @@ RECONNECT_SECONDS = 10.0
 """How long a reader waits for a server that starts again, or for the standby that takes its place."""
 RESTED_SECONDS = 5.0
 """After so long a rest the connection for writing is tried before it waits for the lock."""
+REMEMBER_SECONDS = 3600
+"""So long it is known which transactions were committed; a server asks within a minute."""
+FORGET_AFTER = 256
+"""After so many commits a server removes what is older."""
 BEGINNING = "beginning"
 """A savepoint before the first statement of a reader. An error of one statement would end the snapshot otherwise."""
 _MILLISECOND = 1000
@@ -300,7 +305,7 @@ class PostgresDatabase(PalaceDatabase):
         if writer is None or writer.broken or writer.suspect:
             writer = self._renew_writer()
         try:
-            transaction = self._begin_to_write(writer, patience)
+            self._begin_to_write(writer, patience)
             outcomes = run_units(writer, units, self._now, is_passing)
         except BaseException:
             if not writer.reset():
@@ -309,16 +314,23 @@ class PostgresDatabase(PalaceDatabase):
         if all(outcome.error is not None for outcome in outcomes):
             writer.reset()
             return outcomes
+        name, end = _name_of_commit(time.time()), Deadline(max(patience, RECONNECT_SECONDS))
         writer.expect(RECONNECT_SECONDS)
         try:
-            writer.script("COMMIT")
+            writer.script(f"{self._forgetting()}INSERT INTO commits VALUES ('{name}'); COMMIT")
         except psycopg.Error:
-            if not self._was_committed(transaction, patience):
+            if not self._was_committed(name, end):
                 raise
         return outcomes
 
-    def _begin_to_write(self, writer: PostgresConnection, patience: float) -> str:
-        """Begin a transaction and take the palace's lock; the transaction's number.
+    def _forgetting(self) -> str:
+        """A statement that removes names of commits after which nobody asks any more, now and then."""
+        if self._statistics.commits % FORGET_AFTER:
+            return ""
+        return f"DELETE FROM commits WHERE name < '{_name_of_commit(time.time() - REMEMBER_SECONDS)}';"
+
+    def _begin_to_write(self, writer: PostgresConnection, patience: float) -> None:
+        """Begin a transaction and take the palace's lock.
 
         Timeouts end with the transaction. COMMIT is not bound by them: an unfinished one must not be given up.
         """
@@ -334,11 +346,11 @@ class PostgresDatabase(PalaceDatabase):
             f"SET LOCAL lock_timeout = {milliseconds}; SET LOCAL statement_timeout = {milliseconds};"
             f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_SECONDS * _MILLISECOND};"
             "SET LOCAL synchronous_commit = on;"
-            "SELECT pg_current_xact_id()::text, (SELECT max(number) FROM schema_steps) FROM state FOR UPDATE"
+            "SELECT (SELECT max(number) FROM schema_steps) FROM state FOR UPDATE"
         )
         if row is None:
             raise StorageError(f"the state of the palace at {self.url} is missing", hint="Restore a backup.")
-        verify_version(row[1], len(self._steps))
+        verify_version(row[0], len(self._steps))
         self._written_at = time.monotonic()
         waited = self._written_at - started
         self._note(
@@ -346,29 +358,28 @@ class PostgresDatabase(PalaceDatabase):
             lock_wait_total=self._statistics.lock_wait_total + waited,
             lock_wait_max=max(self._statistics.lock_wait_max, waited),
         )
-        return str(row[0])
 
-    def _was_committed(self, transaction: str, patience: float) -> bool:
+    def _was_committed(self, name: str, end: Deadline) -> bool:
         """Has the transaction whose COMMIT was not answered become durable?
 
         Raises:
             DeadlineExceeded: the server cannot be asked in time.
         """
-        end, backoff = Deadline(max(patience, RECONNECT_SECONDS)), Backoff()
-        while True:
+        backoff = Backoff()
+        while end.remaining > 0:
             try:
                 writer = self._renew_writer()
                 self._begin_to_write(writer, end.remaining)  # waits for the backend that may still be at it
-                row = writer.execute("SELECT pg_xact_status(?::xid8)", (transaction,)).fetchone()
+                row = writer.execute("SELECT 1 FROM commits WHERE name = ?::uuid", (name,)).fetchone()
                 writer.reset()
-                return row is not None and row[0] == "committed"
-            except psycopg.Error as error:
-                if end.remaining <= 0:
-                    raise DeadlineExceeded(
-                        f"the connection to {self.url} was lost, and whether this was written is not known",
-                        hint="Try again with the same idempotency key, or look at what is stored.",
-                    ) from error
+            except psycopg.Error:
                 backoff.pause()
+            else:
+                return row is not None
+        raise DeadlineExceeded(
+            f"the connection to {self.url} was lost, and whether this was written is not known",
+            hint="Try again with the same idempotency key, or look at what is stored.",
+        )
 
     def _verify_open(self) -> None:
         if self._process != os.getpid():
@@ -406,6 +417,11 @@ class PostgresDatabase(PalaceDatabase):
             own = copy(error)
             own.__cause__ = error
             unit.refuse(own)
+
+
+def _name_of_commit(seconds: float) -> str:
+    """A name that nobody else has; later ones are larger."""
+    return f"{round(seconds * _MILLISECOND):012x}{secrets.token_hex(10)}"
 
 
 _EMPTY = DatabaseStatistics(

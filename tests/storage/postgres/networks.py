@@ -14,6 +14,7 @@ class _Cut:
     """What of the connections made since the last mending is swallowed."""
 
     request: bytes | None = None
+    at_request: tuple[threading.Event, ...] = ()
     requests: threading.Event = field(default_factory=threading.Event)
     answers: threading.Event = field(default_factory=threading.Event)
 
@@ -43,9 +44,13 @@ class Relay:
         self._cut.requests.set()
         self._cut.answers.set()
 
+    def cut_at(self, request: bytes) -> None:
+        """From this request on swallow all that is sent."""
+        self._cut.request, self._cut.at_request = request, (self._cut.requests, self._cut.answers)
+
     def cut_answers_to(self, request: bytes) -> None:
         """From this request on swallow what the server says."""
-        self._cut.request = request
+        self._cut.request, self._cut.at_request = request, (self._cut.answers,)
 
     def mend(self) -> None:
         """Serve new connections again. What went through earlier ones stays lost."""
@@ -100,10 +105,11 @@ class Relay:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
                 if swallowed is cut.requests and cut.request is not None and cut.request in data:
-                    cut.answers.set()
+                    for each in cut.at_request:
+                        each.set()
                 if not swallowed.is_set():
                     target.sendall(data)
         if not swallowed.is_set():
-            for each in (source, target):
+            for end in (source, target):
                 with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
+                    end.shutdown(socket.SHUT_RDWR)

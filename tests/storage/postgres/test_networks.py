@@ -21,7 +21,7 @@ from mempalace_mcp.storage.postgres.database import PostgresDatabase
 from mempalace_mcp.storage.postgres.turns import LeasedTurns
 from mempalace_mcp.storage.transactions import Transaction
 from mempalace_mcp.storage.turns import Task
-from tests.postgres_server import text_of
+from tests.postgres_server import Server, fresh_schema, text_of
 from tests.storage.postgres.networks import Relay
 from tests.storage.support import add_wing, soon, wings
 
@@ -53,8 +53,7 @@ def relay(url: PalaceUrl) -> Iterator[Relay]:
 @pytest.fixture
 def remote(url: PalaceUrl, relay: Relay) -> PalaceUrl:
     """The palace at the end of that way."""
-    address = text_of(url).replace(f":{port_of(url)}", f":{relay.port}")
-    return read_url(f"{address}&connect_timeout=2")
+    return through(relay, url)
 
 
 @pytest.fixture
@@ -62,6 +61,11 @@ def cut_off(remote: PalaceUrl, tmp_path: Path) -> Iterator[PostgresDatabase]:
     """A server that will be cut off."""
     with contextlib.closing(PostgresDatabase(remote, tmp_path)) as database:
         yield database
+
+
+def through(relay: Relay, url: PalaceUrl) -> PalaceUrl:
+    address = text_of(url).replace(f":{port_of(url)}", f":{relay.port}")
+    return read_url(f"{address}&connect_timeout=2")
 
 
 def port_of(url: PalaceUrl) -> int:
@@ -167,3 +171,35 @@ def test_no_limit_is_left_on_a_connection(cut_off: PostgresDatabase, monkeypatch
     with cut_off.read() as connection:
         assert connection.execute("SELECT 1 FROM pg_sleep(0.8)").fetchone() == (1,)
     cut_off.write(lambda tx: tx.connection.execute("SELECT pg_sleep(0.8)"), soon())
+
+
+def test_a_number_given_twice_is_not_taken_for_an_acknowledgement(own_server: Server, tmp_path: Path) -> None:
+    """After a crash PostgreSQL gives the number of a transaction of which nothing was written down to another one."""
+    numbers = []
+
+    def work(tx: Transaction) -> None:
+        add_wing("lost and written again")(tx)
+        numbers.append(tx.connection.execute("SELECT pg_current_xact_id()::text").fetchone())
+        if len(numbers) == 1:
+            way.cut_at(b"COMMIT")
+
+    def other(tx: Transaction) -> None:
+        add_wing("came between")(tx)
+        numbers.append(tx.connection.execute("SELECT pg_current_xact_id()::text").fetchone())
+
+    with (
+        fresh_schema(own_server.address) as url,
+        contextlib.closing(PostgresDatabase(url, tmp_path)) as database,
+        contextlib.closing(Relay(own_server.port)) as way,
+        contextlib.closing(PostgresDatabase(through(way, url), tmp_path)) as cut_off,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        written = pool.submit(cut_off.write, work, Deadline(40))
+        assert way.is_cut.wait(WAIT_SECONDS)
+        own_server.kill()
+        own_server.start()
+        database.write(other, soon())
+        assert len(set(numbers)) == 1, "this server did not give the number twice"
+        way.mend()
+        written.result(WAIT_SECONDS)
+        assert wings(database) == ["came between", "lost and written again"]
