@@ -11,7 +11,7 @@ from tests.postgres_server import Palaces, shared_address
 from tests.storage.support import POSTGRES
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
 def each_store(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run the tests of a file once on each store."""
     if request.param == "sqlite":

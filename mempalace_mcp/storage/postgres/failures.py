@@ -131,7 +131,6 @@ _FAILURES = (
 """The first that fits counts."""
 
 _OF_LIBPQ = (
-    ("25006", ("session is read-only", "server is in hot standby mode")),
     (_FULL, ("too many c", "connection slots are reserved", "no more connections allowed")),
     (_UNENCRYPTED, ("no encryption", "certificate", "not support SSL", "SSL off", "SSL on", "SSL error: unsupported")),
     (_MISNAMED, ("invalid response to SSL", "expected authentication request", "connection is bad: invalid")),
@@ -139,6 +138,8 @@ _OF_LIBPQ = (
     (_REFUSED, ("password", "authentication failed", "pg_hba.conf", "role ", 'database "', "no such user")),
 )
 """Parts of its messages, and those of servers that speak English. The first that fits counts."""
+
+_OF_STANDBYS = ("session is read-only", "server is in hot standby mode")
 
 _BEFORE_WORDS = re.compile(r".*(?:failed: |connection is bad: )")
 
@@ -189,13 +190,19 @@ def _state_of_libpq(error: psycopg.Error) -> str:
     if not isinstance(error, psycopg.OperationalError):
         return ""
     text = str(error)
+    if all(any(part in said for part in _OF_STANDBYS) for said in _each_host(text) or [text]):
+        return "25006"  # where another host is out of reach, a standby may be about to take its place
     return next((state for state, parts in _OF_LIBPQ if any(part in text for part in parts)), _UNREACHABLE)
+
+
+def _each_host(text: str) -> list[str]:
+    """What libpq says of each of several hosts."""
+    return [line for line in text.splitlines() if line.startswith("- host: ")]
 
 
 def _words(error: psycopg.Error) -> str:
     """What the server says, or each server. libpq's messages begin with the address, which is left out."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    each_host = [line for line in lines if line.startswith("- host: ")]
-    said = dict.fromkeys(_BEFORE_WORDS.sub("", line) for line in each_host or lines[:1])
+    said = dict.fromkeys(_BEFORE_WORDS.sub("", line) for line in _each_host(str(error)) or lines[:1])
     # libpq shows what it cannot decode, which may be a part of a password.
     return error.diag.message_primary or "; ".join(said).partition("encoded token:")[0][:300]
