@@ -36,7 +36,7 @@ from tests.storage.vectors.support import (
 
 FEW = 200
 """From so many vectors on there is an index, here."""
-WAIT_SECONDS = 30
+WAIT_SECONDS = 90
 
 
 @pytest.fixture
