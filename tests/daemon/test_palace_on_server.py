@@ -326,3 +326,38 @@ def test_the_line_that_is_told_makes_a_backup(env: dict[str, str], url: PalaceUr
     finally:
         with psycopg.connect(url.conninfo, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {other} WITH (FORCE)".encode())
+
+
+def test_a_palace_in_a_directory_needs_no_client_of_postgresql(tmp_path: Path) -> None:
+    messages = (initialize(), INITIALIZED, call(1, "add_drawer", wing="w", room="r", content="here"))
+    answers, loaded = modules_of("--solo", "--palace", str(tmp_path / "palace"), messages=messages)
+    assert b'"created":true' in answers.replace(b" ", b"")
+    assert "sqlite3" in loaded
+    assert not {name for name in loaded if name.partition(".")[0] in ("psycopg", "psycopg_binary")}
+
+
+def test_without_the_client_it_is_said_what_to_install(env: dict[str, str], tmp_path: Path) -> None:
+    package = tmp_path / "psycopg"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('no pq wrapper available')")
+    without = {**env, "PYTHONPATH": str(tmp_path)}
+    for command in (["search", "x"], ["serve", "--port", "0"], ["token", "list"], ["status"]):
+        assert 'pip install "mempalace-mcp[postgres]"' in run(without, *command).stderr, command
+    with session(without) as client:
+        refused = client.ask(initialize())
+        assert 'pip install "mempalace-mcp[postgres]"' in refused["error"]["data"]["hint"]
+    assert told(without, "doctor")["findings"][0]["code"] == "server_unreachable"
+
+
+def test_a_token_for_one_wing_sees_nothing_else(env: dict[str, str]) -> None:
+    cook = run(env, "token", "new", "cook", "--scope", "write", "--wing", "kitchen").stdout.strip()
+    full = run(env, "token", "new", "full", "--scope", "write").stdout.strip()
+    with serving(env) as server:
+        server.tool("add_drawer", token=full, wing="office", room="r", content="The safe is behind the map.")
+        server.tool("add_drawer", token=cook, wing="kitchen", room="r", content="The safe jam is the red one.")
+        for mode in ("hybrid", "semantic", "keyword"):
+            found = server.tool("search", token=cook, query="the safe", mode=mode)["results"]
+            assert {hit["wing"] for hit in found} == {"kitchen"}, mode
+        assert server.tool("get_taxonomy", token=cook)["taxonomy"] == {"kitchen": {"r": 1}}
+        refused = server.tool("add_drawer", token=cook, wing="office", room="r", content="mine")
+        assert refused["error"]["code"] == "forbidden"
