@@ -207,7 +207,7 @@ class Daemon:
             OSError: it cannot listen.
         """
         palace, url = str(self.app.settings.palace), self._http.url if self._http else None
-        if self._http is not None and self._lock is None:
+        if self._http is not None and not self._takes_sessions:
             await self._serve_http_alone(self._http)
             return
         with stop_on_signal() as stop, listening(palace, url) as (listener, address):
@@ -229,7 +229,7 @@ class Daemon:
     ) -> None:
         """Publish the address, if this is the daemon, until there is a reason to leave."""
         if self._lock is not None:
-            address.write(self._address_file)
+            self._publish(address)
         try:
             ready(address)
             async with anyio.create_task_group() as tasks:
@@ -241,11 +241,30 @@ class Daemon:
             if self._lock is not None:
                 address.remove(self._address_file)
 
+    def _publish(self, address: DaemonAddress) -> None:
+        """Write the address for bridges.
+
+        Raises:
+            OSError: it cannot be written, and without bridges there is nobody to serve.
+        """
+        try:
+            address.write(self._address_file)
+        except OSError:
+            if self._http is None or self.app.settings.url is None:
+                raise
+            logger.info("no session finds this process: %s cannot be written", self._address_file)
+
     async def _watch(self) -> None:
         if self._http is None:  # else the HTTP transports do
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.app.health.watch)
                 tasks.start_soon(self.app.feed.watch)
+
+    @property
+    def _takes_sessions(self) -> bool:
+        """Can bridges find it? Of a palace on a server this machine's directory may be gone, and HTTP needs none."""
+        settings = self.app.settings
+        return self._lock is not None and (settings.url is None or settings.palace.is_dir())
 
     async def _serve_http_alone(self, http: HttpTransport) -> None:
         """Serve a palace on a server whose stdio sessions another process serves, or nobody: no disk is needed."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from tests.daemon.test_bridge import COSTLY, HEAVY, modules_of
 from tests.health import troubles
 from tests.postgres_server import Server, fresh_schema, programs, shared_address
 from tests.server.clients import INITIALIZED, call, initialize, request
+from tests.storage.support import small_disk
 
 SECRET = "correct-horse"
 
@@ -361,3 +364,37 @@ def test_a_token_for_one_wing_sees_nothing_else(env: dict[str, str]) -> None:
         assert server.tool("get_taxonomy", token=cook)["taxonomy"] == {"kitchen": {"r": 1}}
         refused = server.tool("add_drawer", token=cook, wing="office", room="r", content="mine")
         assert refused["error"]["code"] == "forbidden"
+
+
+def test_a_home_that_is_full_is_no_obstacle(url: PalaceUrl, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "full") as disk:
+        disk.fill()
+        full = environment_of(url, disk.path)
+        with session(full) as client, serving(full) as server:
+            client.greet()
+            use(client, 1, "add_drawer", wing="w", room="r", content="Filed from a full disk.")
+            assert server.tool("search", query="full disk")["results"]
+            assert not list(disk.path.rglob("daemon.json"))
+            disk.empty()
+            wait_for(lambda: bool(list(disk.path.rglob("daemon.json"))), "its address, now that there is room")
+        wait_for(lambda: not processes_below(disk.path), "the end of the session's process")
+
+
+def test_a_home_that_vanishes_is_no_obstacle(env: dict[str, str]) -> None:
+    with serving(env) as server:
+        shutil.rmtree(Path(env["HOME"]) / ".mempalace-mcp")
+        with session(env) as client:
+            client.greet()
+            assert use(client, 1, "status")["daemon"]["pid"] != server.process.pid
+            use(client, 2, "add_drawer", wing="w", room="r", content="Filed beside it.")
+        assert server.tool("search", query="beside it")["results"]
+
+
+def processes_below(folder: Path) -> list[int]:
+    """The processes that name a path below the folder in their command line."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if any(part.startswith(f"{folder}/") for part in process.cmdline()):
+                found.append(process.pid)
+    return found
