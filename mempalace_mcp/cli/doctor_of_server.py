@@ -28,7 +28,7 @@ from mempalace_mcp.embedding.models import model_of
 from mempalace_mcp.palace import model_advice
 from mempalace_mcp.runtime import issues
 from mempalace_mcp.runtime.health import Limits, server_issues
-from mempalace_mcp.runtime.issues import Issue, degraded, failing
+from mempalace_mcp.runtime.issues import Issue, IssueKind, Status, degraded, failing
 from mempalace_mcp.storage.drawers import ChunkLog
 from mempalace_mcp.storage.postgres.driver import verify_driver
 from mempalace_mcp.storage.token_vectors import count_faults
@@ -40,6 +40,9 @@ MISFIT = failing("server_misfit", "Upgrade it, then run the doctor again.")
 EXTENSION = failing("extension_missing", "Run CREATE EXTENSION vector there as an administrator of the database.")
 RIGHTS = failing("rights_missing", "As the owner of the database: GRANT CREATE ON DATABASE name TO user.")
 POOLER = degraded("pooler", "Add prepare=no to the address, or let the pooler keep prepared statements.")
+UNVERIFIED = IssueKind(
+    "server_unverified", Status.OK, "Over a network that others use, add sslmode=verify-full and sslrootcert=FILE."
+)
 INDEX_INVALID = degraded("index_invalid", "Run REINDEX INDEX CONCURRENTLY for it, or DROP INDEX if nobody made it.")
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -97,6 +100,8 @@ def _check_fitness(found: Examination, url: PalaceUrl) -> Iterator[Issue]:
         yield Issue(with_remedy(RIGHTS, remedy if found.is_there else None), f"this user may not {found.forbidden}")
     if found.is_pooled and url.prepares:
         yield Issue(POOLER, f"a pooler stands before {url}, which may mix up prepared statements")
+    if found.doubt:
+        yield Issue(UNVERIFIED, f"the connection to {url} {found.doubt}")
     yield from server_issues(found.server, Limits())
     for name in found.server.invalid_indexes:
         yield Issue(INDEX_INVALID, f"the index {url.schema}.{name} is not valid: making it was interrupted")

@@ -15,6 +15,7 @@ from mempalace_mcp.cli.doctor import doctor
 from mempalace_mcp.core.config import Settings, load_settings
 from mempalace_mcp.core.palace_url import PalaceUrl
 from mempalace_mcp.runtime.app import open_app
+from mempalace_mcp.storage.postgres.inspection import doubt_of
 from tests.postgres_server import Server, free_port, fresh_schema
 
 UNSAFE = ["server_unsafe"]
@@ -123,6 +124,26 @@ def test_a_file_with_the_address_that_others_can_read(url: PalaceUrl, tmp_path: 
     assert "permissions: " in doctor(by_file, False, as_json=False)[0]
     assert "fixed: " in doctor(by_file, True, as_json=False)[0]
     assert "permissions: " not in doctor(by_file, False, as_json=False)[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "mode", "is_encrypted", "doubt"),
+    [
+        ("/var/run/postgresql", "prefer", False, None),
+        ("localhost", "prefer", False, None),
+        ("127.0.0.5", "disable", False, None),
+        ("::1", "prefer", False, None),
+        ("10.0.0.7", "prefer", False, "not encrypted"),
+        ("db.example", "require", True, "is trusted"),
+        ("db.example", "verify-ca", True, None),
+        ("db.example", "verify-full", True, None),
+    ],
+)
+def test_a_server_beyond_this_machine_should_be_verified(
+    host: str, mode: str, is_encrypted: bool, doubt: str | None
+) -> None:
+    found = doubt_of(host, mode, is_encrypted=is_encrypted)
+    assert found is None if doubt is None else doubt in (found or "")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -98,13 +99,15 @@ class ServerWatch:
 class Examination(Inspection):
     """What the doctor wants to know beside that. `schema` is 0 without a palace.
 
-    `misfit` says what is too old, `forbidden` what the user may not do. `is_pooled`: does a pooler stand between?
+    `misfit` says what is too old, `forbidden` what the user may not do, `doubt` why it is not certain that nobody else
+    reads or answers. `is_pooled`: does a pooler stand between?
     """
 
     schema: int
     newest_schema: int
     misfit: ConfigurationError | None
     forbidden: str | None
+    doubt: str | None
     is_pooled: bool
 
 
@@ -131,6 +134,7 @@ def _examine(connection: PostgresConnection, url: PalaceUrl) -> Examination:
         newest,
         _misfit(connection, url, found.server.vector_version),
         forbidden,
+        _doubt(connection),
         process != connection.driver.info.backend_pid,
     )
 
@@ -141,6 +145,28 @@ def _misfit(connection: PostgresConnection, url: PalaceUrl, vector: str | None) 
     except ConfigurationError as error:
         return error
     return None
+
+
+def _doubt(connection: PostgresConnection) -> str | None:
+    driver = connection.driver
+    mode = next((each.val for each in driver.pgconn.info if each.keyword == b"sslmode"), None)
+    return doubt_of(driver.info.host, (mode or b"prefer").decode(), is_encrypted=bool(driver.pgconn.ssl_in_use))
+
+
+def doubt_of(host: str, mode: str, *, is_encrypted: bool) -> str | None:
+    """Why it is not certain that the server is the right one and nobody listens; None if it is, or on this machine."""
+    if not host or host.startswith(("/", "@")) or host == "localhost" or _is_loopback(host):
+        return None
+    if not is_encrypted:
+        return "is not encrypted"
+    return None if mode in ("verify-full", "verify-ca") else "is encrypted, but whoever answers is trusted"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _forbidden(connection: PostgresConnection, url: PalaceUrl) -> str | None:
