@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mempalace_mcp.core.config import Settings
 from mempalace_mcp.core.files import is_file
-from mempalace_mcp.storage.database import PalaceDatabase
 from mempalace_mcp.storage.sqlite import DATABASE_FILE
+
+if TYPE_CHECKING:
+    from mempalace_mcp.storage.database import PalaceDatabase
 
 READERS = 8
 
