@@ -154,7 +154,7 @@ class App:
     def _gauges(self) -> Sequence[tuple[str, Gauge]]:
         return (
             ("database", lambda: self.database.statistics(self.disk.files)),
-            ("server", lambda: self.database.server),
+            *([("server", lambda: self.database.server)] if self.settings.url else []),
             ("disk", self.disk.statistics),
             ("writer", self.writer.statistics),
             ("receipts", self.exactly_once.statistics),

@@ -84,6 +84,7 @@ def test_only_what_a_restart_mends_costs_life_and_only_what_refuses_costs_readin
     }
     assert {code for code, report in reports.items() if not report.live} == {"writer_dead", "indexer_dead"}
     failing = {"palace_missing", "palace_corrupt", "schema_too_new", "writer_dead", "event_loop_stuck"}
+    failing.add("server_unreachable")
     assert {code for code, report in reports.items() if report.status is Status.FAILING} == failing
     unready = {code for code, report in reports.items() if not report.ready}
     assert unready == failing | {"writer_full", "executor_full"}
