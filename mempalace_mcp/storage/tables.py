@@ -119,6 +119,7 @@ OF_ONE_DATABASE: Mapping[str, str] = MappingProxyType(
         "lexicon": "totals of the words",
         "words": "words, made out of the drawers",
         "loose_words": "words that the next purge looks at",
+        "commits": "whether a server's last writes were done",
         "leases": "which server does what now",
         "pending.claimed_until": "which server embeds a passage now",
         "schema_steps": "the version of the schema",
