@@ -49,7 +49,9 @@ def test_every_command_is_in_the_readme_and_has_help(name: str) -> None:
     assert f"`{last}`" in README or f"mempalace-mcp {name}" in README
     assert command.help
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-    assert {"--palace", "--json"} <= {name for option in options for name in option.opts}
+    given = {name for option in options for name in option.opts}
+    assert {"--json"} <= given
+    assert "--palace" in given or command.params[0].name == "source"  # which names the palace, as TARGET does
     assert all(option.help for option in options if "--mode" not in option.opts)
 
 

@@ -341,6 +341,22 @@ def backup(palace: str | None, destination: Path, as_json: bool) -> None:
 
 
 @commands.command()
+@click.argument("source")
+@click.argument("target")
+@json_option
+def move(source: str, target: str, as_json: bool) -> None:
+    """Copy the palace SOURCE to TARGET, and compare them row by row.
+
+    Each is a directory, the address of a palace in PostgreSQL, or a file with that address. TARGET holds no palace yet.
+    SOURCE stays as it was; nobody can write to it meanwhile. A move that was interrupted goes on where it stopped.
+    """
+    with reported(as_json):
+        from mempalace_mcp.cli import move as moving
+
+        moving.move(source, target, as_json)
+
+
+@commands.command()
 @click.option("--palace", metavar="DIRECTORY", help="Keep the demo's palace here (default: a temporary one).")
 @json_option
 def demo(palace: str | None, as_json: bool) -> None:

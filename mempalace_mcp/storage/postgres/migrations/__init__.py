@@ -8,8 +8,9 @@ from importlib import resources
 import psycopg
 
 from mempalace_mcp.core.clock import Instant
-from mempalace_mcp.core.errors import ConfigurationError, PalaceCorrupt, SchemaTooNew
+from mempalace_mcp.core.errors import ConfigurationError, PalaceCorrupt
 from mempalace_mcp.core.palace_url import PalaceUrl
+from mempalace_mcp.storage import schema_mark
 from mempalace_mcp.storage.postgres.connection import PostgresConnection, connect
 
 OLDEST_SERVER = 16
@@ -33,12 +34,9 @@ def verify_version(version: int, newest: int) -> None:
 
     Raises:
         SchemaTooNew: a newer version has written the palace.
+        StorageError: it is a copy that is not finished.
     """
-    if version > newest:
-        raise SchemaTooNew(
-            f"the palace has schema {version}; this version of the program knows {newest}",
-            hint="Upgrade mempalace-mcp on every machine that serves this palace.",
-        )
+    schema_mark.verify_version(version, newest, hint="Upgrade mempalace-mcp on every machine that serves this palace.")
 
 
 def connect_migrated(url: PalaceUrl, steps: tuple[str, ...], now: Instant) -> PostgresConnection:

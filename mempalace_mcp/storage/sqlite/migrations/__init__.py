@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from mempalace_mcp.core.errors import PalaceCorrupt, SchemaTooNew
+from mempalace_mcp.core.errors import PalaceCorrupt
+from mempalace_mcp.storage.schema_mark import verify_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,13 @@ def verify_schema(connection: sqlite3.Connection, newest: int) -> None:
 
     Raises:
         SchemaTooNew: a newer version has written the palace.
+        StorageError: it is a copy that is not finished.
     """
-    version = schema_version(connection)
-    if version > newest:
-        raise SchemaTooNew(
-            f"the palace has schema {version}; this version of the program knows {newest}",
-            hint="Upgrade mempalace-mcp, and restart the servers that still run the old version.",
-        )
+    verify_version(
+        schema_version(connection),
+        newest,
+        hint="Upgrade mempalace-mcp, and restart the servers that still run the old version.",
+    )
 
 
 def migrate(connection: sqlite3.Connection, steps: Sequence[Migration]) -> None:
