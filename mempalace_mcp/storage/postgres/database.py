@@ -152,11 +152,12 @@ class PostgresDatabase(PalaceDatabase):
         """Connect anew. On failure it stays as it was.
 
         Raises:
+            PalaceMissing: the palace is not there.
             PalaceError: as opening.
         """
         self._verify_open()
         with self._explained():
-            writer = connect_migrated(self.url, self._steps, self._now())
+            writer = connect_migrated(self.url, self._steps, self._now(), create=False)
         with self._writing:
             former, self._writer = self._writer, writer
         earlier, self._readers = self._readers, ReaderPool(partial(connect, self.url), self._readers.limit)

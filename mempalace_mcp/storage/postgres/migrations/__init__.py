@@ -8,7 +8,7 @@ from importlib import resources
 import psycopg
 
 from mempalace_mcp.core.clock import Instant
-from mempalace_mcp.core.errors import ConfigurationError, PalaceCorrupt
+from mempalace_mcp.core.errors import ConfigurationError, PalaceCorrupt, PalaceMissing
 from mempalace_mcp.core.palace_url import PalaceUrl
 from mempalace_mcp.storage import schema_mark
 from mempalace_mcp.storage.postgres.connection import PostgresConnection, connect
@@ -39,10 +39,13 @@ def verify_version(version: int, newest: int) -> None:
     schema_mark.verify_version(version, newest, hint="Upgrade mempalace-mcp on every machine that serves this palace.")
 
 
-def connect_migrated(url: PalaceUrl, steps: tuple[str, ...], now: Instant) -> PostgresConnection:
-    """A connection to a palace that has the newest schema, whether it was there or not.
+def connect_migrated(
+    url: PalaceUrl, steps: tuple[str, ...], now: Instant, *, create: bool = True
+) -> PostgresConnection:
+    """A connection to a palace that has the newest schema. With `create` it is made if it is not there.
 
     Raises:
+        PalaceMissing: it is not there.
         ConfigurationError, SchemaTooNew, PalaceCorrupt, psycopg.Error: as `verify_server` and `migrate`.
     """
     connection = connect(url)
@@ -51,6 +54,8 @@ def connect_migrated(url: PalaceUrl, steps: tuple[str, ...], now: Instant) -> Po
         if not connection.has_vector:  # it was just made, and connections learn its types when they are made
             connection.close()
             connection = connect(url)
+        if not create and version_of(connection) == 0:
+            raise PalaceMissing(f"there is no palace at {url}", hint="Restore the schema, then reconnect.")
         migrate(connection, steps, url, now)
     except BaseException:  # nothing may stay open
         connection.close()
