@@ -47,10 +47,12 @@ def write_until_refused(database: PostgresDatabase) -> None:
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with small_disk(tmp_path / "disk", DISK_KILOBYTES) as disk, contextlib.ExitStack() as stack:
-        tmp_path.joinpath("disk").chmod(0o755)
-        for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-            folder.chmod(0o755)  # the server runs as another user
+    with contextlib.ExitStack() as stack:
+        # The server runs as another user, and the folder of the test is closed to it.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="palace-disk-")))
+        disk = stack.enter_context(small_disk(folder / "disk", DISK_KILOBYTES))
+        for each in (folder, folder / "disk"):
+            each.chmod(0o755)
         with monkeypatch.context() as patched:
             patched.setattr(tempfile, "tempdir", str(disk.path))
             server = Server(durable=True)
