@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,17 +135,21 @@ class ChunkEmbedder:
 
     def _store(self, chunks: list[Chunk], embedder: Embedder, deadline: Deadline) -> int:
         embedded = self._embedded(embedder, {chunk.chunk: chunk.text for chunk in chunks}, len(chunks))
-        rows = [(chunk, each.vector.tobytes()) for chunk, each in embedded.items()]
-        packed = [(chunk, each.tokens) for chunk, each in embedded.items() if each.tokens is not None]
-        drawers = self._stores.drawers
+        at_once, drawers = self._stores.index.stored_at_once, self._stores.drawers
 
-        def work(tx: Transaction) -> int:
+        def work(tx: Transaction, some: Sequence[tuple[int, EmbeddedChunk]]) -> int:
             self.check_model(tx.connection, embedder.stamp)
             if drawers.model_stamp(tx.connection) is None:
                 drawers.set_model_stamp(tx, embedder.stamp)
+            rows = [(chunk, each.vector.tobytes()) for chunk, each in some]
+            packed = [(chunk, each.tokens) for chunk, each in some if each.tokens is not None]
             return drawers.store_vectors(tx, rows, packed)
 
-        return self._stores.writer.write(work, deadline)
+        stored = 0
+        for start in range(0, len(embedded), at_once):
+            some = list(embedded.items())[start : start + at_once]
+            stored += self._stores.writer.write(partial(work, some=some), deadline)
+        return stored
 
     def _embedded(self, embedder: Embedder, texts: Mapping[int, str], most: int) -> dict[int, EmbeddedChunk]:
         """The chunks of these texts, by number, that a search has embedded; up to `most` others are embedded now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import EmbedderBroken, StorageError
@@ -77,8 +78,10 @@ class ModelMover:
             return int(not complete)  # once more from the start, for those that were restored meanwhile
         vectors = embedder.embed([chunk.text for chunk in chunks])
         rows = [(chunk.chunk, vector.tobytes()) for chunk, vector in zip(chunks, vectors, strict=True)]
-        store = model_moves.store_other_vectors
-        self._stores.writer.write(lambda tx: store(tx, embedder.stamp, rows), Deadline())
+        at_once = self._stores.index.stored_at_once
+        for start in range(0, len(rows), at_once):
+            work = partial(model_moves.store_other_vectors, stamp=embedder.stamp, vectors=rows[start : start + at_once])
+            self._stores.writer.write(work, Deadline())
         self._last = chunks[-1].chunk
         return len(chunks)
 

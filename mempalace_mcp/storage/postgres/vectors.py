@@ -25,6 +25,8 @@ from mempalace_mcp.storage.vectors.log import Vectors, unit_query
 from mempalace_mcp.storage.vectors.model import Difference, IndexState, Neighbour, PgvectorStatistics, Reconnection
 from mempalace_mcp.storage.vectors.protocol import PalaceVectors, Read
 
+STORED_AT_ONCE = 8
+"""A vector takes 2 to 5 ms to enter the index, and the palace's lock is held meanwhile."""
 EXACT_ROWS = 20_000
 """So many rows are compared in 25 to 45 ms."""
 WIDTH, LARGE_WIDTH = 200, 400
@@ -132,6 +134,8 @@ class PostgresVectors(PalaceVectors):
     A filter that leaves up to `exact_rows` rows is answered exactly, and so is every query while there is no index.
     `advance` has one made when the palace has more vectors than that, unless `indexed` is false.
     """
+
+    stored_at_once = STORED_AT_ONCE
 
     def __init__(self, url: PalaceUrl, *, exact_rows: int = EXACT_ROWS, indexed: bool = True) -> None:
         self._exact_rows = exact_rows

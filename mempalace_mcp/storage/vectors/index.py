@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 TIME_SHARE = 0.8
 """The part of the time in which Chroma may be written."""
 CLOSE_SECONDS = 30.0
+STORED_AT_ONCE = 1_000
+"""The index follows the log of vectors; nothing of it is written with them."""
 PATIENCE_SECONDS = 0.25
 """The wait of a query for Chroma: shorter than loading an exact matrix of `MINIMUM_ROWS`."""
 MINIMUM_ROWS = 50_000
@@ -51,6 +53,8 @@ class VectorIndex(PalaceVectors):
     Chroma is the faster one from 40,000 to 50,000 vectors on. For 100,000 vectors of 384 numbers the exact matrix takes
     7 ms and 40 MB of anonymous memory, Chroma and its process 2 ms and 260 MB.
     """
+
+    stored_at_once = STORED_AT_ONCE
 
     def __init__(
         self,

@@ -19,8 +19,11 @@ class PalaceVectors(Protocol):
     """Nearest neighbours, as of the snapshot of the connection that asks. It does not own the palace's vectors: they
     are rows of the palace, and what the index adds to them can always be made anew.
 
-    `nearest` and `cosines` may be called by many threads at once, `advance` is called by one.
+    `nearest` and `cosines` may be called by many threads at once, `advance` is called by one. Up to `stored_at_once`
+    vectors are to be stored in one transaction, so that other writers do not wait for the index.
     """
+
+    stored_at_once: int
 
     def nearest(
         self, connection: Connection, query: Vectors, limit: int, drawer_filter: DrawerFilter, /
