@@ -72,7 +72,9 @@ def degraded(code: str, remedy: str, *, restart_helps: bool = False, refuses: bo
 
 _HOLDER = "Check the process whose PID is in `write.lock`; in PostgreSQL, that which `pg_blocking_pids` names."
 
-PALACE_MISSING = failing("palace_missing", "Put the palace's files back and call `reconnect`, or restart the server.")
+PALACE_MISSING = failing(
+    "palace_missing", "Put the palace's files, or its schema, back and call `reconnect`, or restart the server."
+)
 PALACE_CORRUPT = failing("palace_corrupt", "Stop every server of this palace and restore a backup.")
 SCHEMA_TOO_NEW = failing("schema_too_new", "Upgrade mempalace-mcp and restart the servers of the old version.")
 WRITER_DEAD = failing("writer_dead", "Restart the server; nothing that was acknowledged is lost.", restart_helps=True)
@@ -80,7 +82,10 @@ EVENT_LOOP_STUCK = failing("event_loop_stuck", "Look for the stacks in the log. 
 
 STORAGE = degraded("storage", "Check the disk and the system log.")
 STORAGE_FULL = degraded("storage_full", "Free some space. The server continues by itself.")
-STORAGE_READ_ONLY = degraded("storage_read_only", "Make the palace's directory and files writable for this user.")
+STORAGE_READ_ONLY = degraded(
+    "storage_read_only",
+    "Make the palace's directory and files writable for this user; in PostgreSQL, grant what `doctor` names.",
+)
 DISK_LOW = degraded("disk_low", "Free some space before writes are refused.")
 DISK_SLOW = degraded("disk_slow", "Check the disk: the file system does not answer.")
 LOG_LARGE = degraded(

@@ -171,13 +171,15 @@ def _is_loopback(host: str) -> bool:
 
 def _forbidden(connection: PostgresConnection, url: PalaceUrl) -> str | None:
     row = connection.execute(
-        "SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c"
+        "SELECT count(*), min(c.relname::text) FROM pg_class c"
         " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relkind = 'r' AND NOT ("
         " has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')"
         " AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))",
         (url.schema,),
     ).fetchone()
-    return f"read and write {row[0]} in the schema {url.schema}" if row and row[0] else None
+    if not row or not row[0]:
+        return None
+    return f"read and write {row[0]} tables of the schema {url.schema}, {row[1]} for example"
 
 
 def _forbidden_to_make(connection: PostgresConnection) -> str | None:
