@@ -256,8 +256,12 @@ def _check_palace(inputs: CheckInputs) -> Issue | None:
 
 
 def _check_server(inputs: CheckInputs, limits: Limits) -> Issue | None:
-    server = inputs.database.server
-    return None if server is None else next(server_issues(server, limits), None)
+    server, silent = inputs.database.server, inputs.disk.statistics().look_seconds
+    if server is None:
+        return None
+    if silent > limits.look_seconds:
+        return Issue(issues.SERVER_UNREACHABLE, f"{server.address} has not answered for {silent:.0f} s")
+    return next(server_issues(server, limits), None)
 
 
 def server_issues(server: ServerStatistics, limits: Limits) -> Iterator[Issue]:
@@ -296,9 +300,8 @@ def _check_writer(inputs: CheckInputs, limits: Limits) -> Issue | None:
 
 def _check_disk(inputs: CheckInputs, limits: Limits) -> Issue | None:
     disk = inputs.disk.statistics()
-    if disk.look_seconds > limits.look_seconds:
-        what = "file system" if inputs.database.server is None else "database's server"
-        return Issue(issues.DISK_SLOW, f"the {what} has not answered for {disk.look_seconds:.0f} s")
+    if disk.look_seconds > limits.look_seconds and inputs.database.server is None:
+        return Issue(issues.DISK_SLOW, f"the file system has not answered for {disk.look_seconds:.0f} s")
     if disk.free_bytes is not None and disk.free_bytes < limits.free_bytes:
         return Issue(issues.DISK_LOW, f"{disk.free_bytes // 1024:,} KiB are left on the palace's disk")
     return None

@@ -398,3 +398,23 @@ def processes_below(folder: Path) -> list[int]:
             if any(part.startswith(f"{folder}/") for part in process.cmdline()):
                 found.append(process.pid)
     return found
+
+
+def test_a_server_of_postgresql_that_falls_silent_and_speaks_again(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    postgres = Server()
+    try:
+        postgres.start()
+        with serving(environment_of(f"{postgres.address}?schema=silent", tmp_path / "home")) as server:
+            everybody = [psutil.Process(postgres.pid), *psutil.Process(postgres.pid).children()]
+            for process in everybody:
+                process.suspend()
+            wait_for(lambda: "server_unreachable" in troubles(server.get("/health").json()), "its silence")
+            assert server.get("/readyz").status_code == 503
+            assert server.get("/livez").status_code == 200
+            for process in everybody:
+                process.resume()
+            wait_for(lambda: server.get("/readyz").status_code == 200, "its voice")
+            assert server.tool("add_drawer", wing="w", room="r", content="text")["created"]
+    finally:
+        postgres.remove()
