@@ -66,7 +66,7 @@ def place_of(environment: Mapping[str, str], option: str | None = None) -> Place
     variables = (VARIABLE, URL_VARIABLE, URL_FILE_VARIABLE)
     given = {name: text for name in variables if (text := environment.get(name, "").strip())}
     if len(given) > 1:
-        raise WrongPlace(" and ".join(given), "", "each of them names a palace, and only one may")
+        raise WrongPlace(" and ".join(given), " together", "each names a palace; leave all but one empty")
     name, text = next(iter(given.items()), (VARIABLE, ""))
     return _place(name, text)
 
