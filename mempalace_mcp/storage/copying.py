@@ -359,19 +359,15 @@ def _compare(source: Snapshot, target: PalaceCopy, total: int, step: Step) -> Ma
 
 
 def _difference(table: Table, own: Row | None, copied: Row | None) -> _Different:
-    if own is None or copied is None:
-        row, side = (copied, "the copy") if own is None else (own, "the source")
-        assert row is not None
-        return _Different(f"row {name_of(table, row)} of {table.name} is in {side} alone")
-    if own[: len(table.key)] != copied[: len(table.key)]:
-        missing = min(name_of(table, own), name_of(table, copied))
-        return _Different(f"row {missing} of {table.name} is on one side alone")
-    columns = [
-        column
-        for column, one, other in zip(table.columns, own, copied, strict=True)
-        if canonical((one,)) != canonical((other,))
-    ]
-    return _Different(f"row {name_of(table, own)} of {table.name} differs in {', '.join(columns)}")
+    key = len(table.key)
+    if own is not None and copied is not None and own[:key] == copied[:key]:
+        pairs = zip(table.columns, own, copied, strict=True)
+        columns = ", ".join(column for column, one, other in pairs if canonical((one,)) != canonical((other,)))
+        return _Different(f"row {name_of(table, own)} of {table.name} differs in {columns}")
+    if own is None or (copied is not None and copied[:key] < own[:key]):
+        assert copied is not None
+        return _Different(f"row {name_of(table, copied)} of {table.name} is in the copy alone")
+    return _Different(f"row {name_of(table, own)} of {table.name} is in the source alone")
 
 
 def name_of(table: Table, row: Row) -> str:

@@ -278,7 +278,7 @@ def write_copy(url: PalaceUrl, origin: Origin, zone: Zone) -> Iterator[PostgresC
         if not is_begun:
             verify_version(version, len(steps))
             if version:
-                connection.script(f"SET search_path = {connection.path}")
+                _begin(connection, "SELECT 1")
                 verify_unwritten(connection, str(url), origin)
             connection.close()
             connection = stack.enter_context(contextlib.closing(connect_migrated(url, steps, clock.now())))
