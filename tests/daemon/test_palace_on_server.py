@@ -370,14 +370,18 @@ def test_a_home_that_is_full_is_no_obstacle(url: PalaceUrl, tmp_path: Path) -> N
     with small_disk(tmp_path / "full") as disk:
         disk.fill()
         full = environment_of(url, disk.path)
-        with session(full) as client, serving(full) as server:
-            client.greet()
-            use(client, 1, "add_drawer", wing="w", room="r", content="Filed from a full disk.")
-            assert server.tool("search", query="full disk")["results"]
-            assert not list(disk.path.rglob("daemon.json"))
-            disk.empty()
-            wait_for(lambda: bool(list(disk.path.rglob("daemon.json"))), "its address, now that there is room")
-        wait_for(lambda: not processes_below(disk.path), "the end of the session's process")
+        try:
+            with session(full) as client, serving(full) as server:
+                client.greet()
+                use(client, 1, "add_drawer", wing="w", room="r", content="Filed from a full disk.")
+                assert server.tool("search", query="full disk")["results"]
+                assert not list(disk.path.rglob("daemon.json"))
+                disk.empty()
+                wait_for(lambda: bool(list(disk.path.rglob("daemon.json"))), "its address, now that there is room")
+            wait_for(lambda: not processes_below(disk.path), "the end of the session's own process")
+        finally:  # the disk cannot be taken away from under it
+            for pid in processes_below(disk.path):
+                kill(pid)
 
 
 def test_a_home_that_vanishes_is_no_obstacle(env: dict[str, str]) -> None:
