@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -32,6 +33,7 @@ PAGE_ROWS = 2_000
 PAGE_BYTES = 4 * 1024 * 1024
 """A page is committed as a whole; its last row may go beyond."""
 PASSAGES = 500
+WATCH_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,14 @@ class PalaceCopy(ABC):
     @abstractmethod
     def clear(self, tx: Transaction, /) -> None:
         """Remove all rows, and all words."""
+
+    @abstractmethod
+    def verify_held(self) -> None:
+        """Return if no other process can have begun to work on it.
+
+        Raises:
+            PalaceError: one may have.
+        """
 
     @abstractmethod
     def finish(self, numbers: Mapping[Table, int], /) -> None:
@@ -248,18 +258,35 @@ def copy_palace(source: Snapshot, target: PalaceCopy, zone: Zone, step: Step) ->
         PalaceCorrupt: the copy differs from its source; it stays unfinished.
         PalaceError: one of the two cannot be read or written; what was copied stays for the next attempt.
     """
+    watched = _watched(source, target, step)
     try:
-        tables = _copy_and_compare(source, target, zone, step)
+        tables = _copy_and_compare(source, target, zone, watched)
     except _Different:
         if not target.resumed:
             raise
         # What is written without a new number, such as vectors, has changed between the attempts.
         with target.transaction() as tx:
             target.begin_anew(tx, source.origin)
-        tables = _copy_and_compare(source, target, zone, step)
+        tables = _copy_and_compare(source, target, zone, watched)
     source.verify_held()
+    target.verify_held()
     target.finish({table: source.last_number(table) for table in TABLES if table.numbered})
     return CopyReport(source.origin.palace_id, source.origin.seq, tables, target.resumed)
+
+
+def _watched(source: Snapshot, target: PalaceCopy, step: Step) -> Step:
+    """The step, which also sees now and then that others are still kept away. That keeps connections alive, too."""
+    last = time.monotonic()
+
+    def watch(label: str, done: int, total: int) -> None:
+        nonlocal last
+        step(label, done, total)
+        if time.monotonic() - last > WATCH_SECONDS:
+            source.verify_held()
+            target.verify_held()
+            last = time.monotonic()
+
+    return watch
 
 
 def _copy_and_compare(source: Snapshot, target: PalaceCopy, zone: Zone, step: Step) -> Mapping[str, Compared]:

@@ -559,3 +559,22 @@ def test_a_source_that_is_replaced_meanwhile_is_not_finished(source: Path, place
         move(source, target, step)
     with pytest.raises(StorageError, match="not finished yet"):
         open_database(at(target))
+
+
+@pytest.mark.parametrize("end", ["source", "target-0"])
+def test_that_others_are_kept_away_is_seen_to(
+    source: Path, places: dict[str, Iterator[Place]], monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr("mempalace_mcp.storage.copying.WATCH_SECONDS", 0.0)
+    target = next(places["sqlite"])
+    told: list[str] = []
+
+    def step(label: str, done: int, total: int) -> None:
+        told.append(label)
+        if len(told) == 3:
+            (source.with_name(end) / "write.lock").unlink()
+
+    with pytest.raises(PalaceMissing, match=rf"{end}/write\.lock was removed"):
+        move(source, target, step)
+    assert told == ["copying"] * 3
+    assert move(source, target).resumed

@@ -41,8 +41,13 @@ _LOCK_SECONDS = 60
 _ANSWER_SECONDS = 600
 """For one statement, such as the look at all rows that PostgreSQL plans by."""
 _LOCKED = "55P03"
-_PATIENT = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;"
-"""A copy takes its time, and keeps its locks while it works on other connections."""
+_LONGEST_IDLE_SECONDS = 600
+"""Much longer than `copying.WATCH_SECONDS`. After it a transaction that holds a lock ends: nobody is there any more."""
+_PATIENT = (
+    "SET LOCAL statement_timeout = 0; SET LOCAL tcp_keepalives_idle = 10; SET LOCAL tcp_keepalives_interval = 3;"
+    "SET LOCAL tcp_keepalives_count = 3;"
+)
+"""A copy takes its time, but one whose machine is gone must not keep its locks."""
 _LINE = re.compile(r"COPY \w+, line (\d+)")
 _OF_WORDS = ("passages", "words", "loose_words")
 
@@ -117,17 +122,26 @@ def read_palace(url: PalaceUrl) -> Iterator[PostgresSnapshot]:
             )
         _begin(holder, f"SET LOCAL lock_timeout = {_LOCK_SECONDS * 1000}; SELECT 1 FROM state FOR UPDATE")
         reader = stack.enter_context(contextlib.closing(connect(url)))
-        _begin(reader, "SELECT 1", isolation="REPEATABLE READ READ ONLY")
+        _begin(reader, "SELECT 1", isolation="REPEATABLE READ READ ONLY", longest_idle=0)
         origin = Origin.of(reader)
         if origin is None:
             raise NotFound(f"there is no palace at {url}", argument="SOURCE", hint="Restore a backup.")
         yield PostgresSnapshot(url, reader, origin, holder)
 
 
-def _begin(connection: PostgresConnection, first: str, isolation: str = "READ COMMITTED") -> None:
+def _begin(
+    connection: PostgresConnection,
+    first: str,
+    *,
+    isolation: str = "READ COMMITTED",
+    longest_idle: int | None = None,
+) -> None:
+    """Begin a transaction with a statement; it may be idle for so many seconds, 0 for any time."""
+    idle = _LONGEST_IDLE_SECONDS if longest_idle is None else longest_idle
     connection.expect(_ANSWER_SECONDS)
     connection.script(
-        f"BEGIN ISOLATION LEVEL {isolation}; SET LOCAL search_path = {connection.path}; {_PATIENT} {first}"
+        f"BEGIN ISOLATION LEVEL {isolation}; SET LOCAL search_path = {connection.path}; {_PATIENT}"
+        f"SET LOCAL idle_in_transaction_session_timeout = {idle * 1000}; {first}"
     )
 
 
@@ -214,6 +228,15 @@ class PostgresCopy(PalaceCopy):
                 raise Busy(f"another process moves a palace to {self.name}", hint="Wait for its end.") from error
             raise
 
+    def verify_held(self) -> None:
+        """Return if no other process can have begun to work on the copy.
+
+        Raises:
+            PalaceError: the connection that keeps others away is gone.
+        """
+        with explained(self._url):
+            self._holder.execute("SELECT 1")
+
     def finish(self, numbers: Mapping[Table, int]) -> None:
         """Let it be a palace, in the transaction that has held the mark, and durably."""
         with self.transaction() as tx:
@@ -224,6 +247,7 @@ class PostgresCopy(PalaceCopy):
                         "SELECT setval(pg_get_serial_sequence(?, ?)::regclass, ?)", (table.name, table.key[0], number)
                     )
         with explained(self._url):
+            self._holder.expect(_LOCK_SECONDS)
             self._holder.script(
                 f"SET LOCAL synchronous_commit = on; DELETE FROM schema_steps WHERE number >= {marked(0)}; COMMIT"
             )

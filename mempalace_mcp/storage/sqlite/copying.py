@@ -82,8 +82,13 @@ class SqliteSnapshot:
             PalaceMissing: they are not.
         """
         verify_identity(self.path, self.identity)
-        if self.lock is not None and not (self.lock.held and self.lock.is_current()):
-            raise PalaceMissing(f"{self.lock.path} was removed or replaced", hint="Run the same command again.")
+        if self.lock is not None:
+            _verify_lock(self.lock)
+
+
+def _verify_lock(lock: FileLock) -> None:
+    if not (lock.held and lock.is_current()):
+        raise PalaceMissing(f"{lock.path} was removed or replaced", hint="Run the same command again.")
 
 
 @contextlib.contextmanager
@@ -162,9 +167,11 @@ class SqliteCopy(PalaceCopy):
 
     words: FullTextTable
 
-    def __init__(self, path: Path, connection: SqliteConnection, version: int) -> None:
+    def __init__(self, path: Path, connection: SqliteConnection, lock: FileLock, version: int) -> None:
         super().__init__(str(path.parent), FullTextTable())
         self._path = path
+        self._lock = lock
+        self._identity: Identity | None = None
         self._connection = connection
         self._version = version
 
@@ -223,6 +230,16 @@ class SqliteCopy(PalaceCopy):
             self.begin_anew(tx, origin)
             tx.connection.execute(f"PRAGMA user_version = {marked(self._version)}")
 
+    def verify_held(self) -> None:
+        """Return if the files are still those that were opened, and the lock is still held.
+
+        Raises:
+            PalaceMissing: they are not.
+        """
+        self._identity = self._identity or Identity.of(self._path)
+        verify_identity(self._path, self._identity)
+        _verify_lock(self._lock)
+
     def finish(self, numbers: Mapping[Table, int]) -> None:
         """Let it be a palace; its log is moved into the file."""
         with self.transaction() as tx:
@@ -264,7 +281,7 @@ def write_copy(directory: Path, origin: Origin) -> Iterator[SqliteCopy]:
                 discard_files(directory / "index")
         connection = stack.enter_context(contextlib.closing(open_writer(path)))
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
-        copy = SqliteCopy(path, connection, len(steps))
+        copy = SqliteCopy(path, connection, lock, len(steps))
         if schema_version(connection) == marked(len(steps)):
             with copy.transaction() as tx:
                 copy.claim(tx, origin)
@@ -274,6 +291,7 @@ def write_copy(directory: Path, origin: Origin) -> Iterator[SqliteCopy]:
                 verify_unwritten(connection, str(directory), origin)
             migrate(connection, steps)
             copy.mark(origin)
+        copy.verify_held()  # for the first time: there is a log by now
         yield copy
 
 

@@ -18,12 +18,15 @@ from mempalace_mcp.core.config import load_settings
 from mempalace_mcp.core.errors import ConfigurationError
 from mempalace_mcp.core.palace_url import PalaceUrl, read_url
 from mempalace_mcp.runtime.app import open_app
+from mempalace_mcp.runtime.moving import move_palace
 from mempalace_mcp.storage.postgres.database import PostgresDatabase
 from mempalace_mcp.storage.postgres.turns import LeasedTurns
 from mempalace_mcp.storage.postgres.vectors import PostgresVectors
 from mempalace_mcp.storage.transactions import Stamp
 from mempalace_mcp.storage.turns import Task
 from mempalace_mcp.storage.vectors.model import IndexState
+from tests.daemon.support import made
+from tests.palace.lived_in import at, rows_of
 from tests.postgres_server import as_another_user, free_port, shared_address, text_of
 from tests.storage.postgres.test_database_processes import child
 from tests.storage.support import add_wing, soon, wings
@@ -160,6 +163,14 @@ def test_the_index_of_vectors_and_leases(behind: PalaceUrl, tmp_path: Path) -> N
                 assert len(set(found) & set(plain_answer(connection, query, 10, EVERYTHING))) >= 8
         assert one.lead(Task.TIDY)
         assert not other.lead(Task.TIDY)
+
+
+def test_a_palace_moves_there_and_back(behind: PalaceUrl, url: PalaceUrl, tmp_path: Path) -> None:
+    source = made(tmp_path / "source", [f"drawer {number}" for number in range(30)], [("Ada", "keeps", "ropes")])
+    move_palace(at(source), at(behind), lambda *_: None)
+    assert rows_of(url) == rows_of(source)
+    move_palace(at(behind), at(tmp_path / "back"), lambda *_: None)
+    assert rows_of(tmp_path / "back") == rows_of(source)
 
 
 def test_without_the_parameter_the_error_names_it(pooled: str, url: PalaceUrl, tmp_path: Path) -> None:
