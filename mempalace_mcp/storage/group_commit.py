@@ -57,11 +57,12 @@ def run_units(
     units: Sequence[Unit[Any]],
     now: Callable[[], Instant],
     is_passing: Callable[[BaseException], bool],
+    before: Stamp | None = None,
 ) -> list[Outcome]:
     """Run the units in the transaction that has begun, and save the last stamp of those that did not fail.
 
-    A unit that raises leaves nothing of itself behind. With `is_passing` an error says that the whole transaction may
-    succeed later.
+    `before` is the last one saved, if it is known; else it is read. A unit that raises leaves nothing of itself
+    behind. With `is_passing` an error says that the whole transaction may succeed later.
 
     Raises:
         TransactionLost: the database rolled everything back; nothing of any unit is stored.
@@ -69,7 +70,7 @@ def run_units(
     """
     run = _run_in_savepoint if len(units) > 1 else _run_alone
     outcomes: list[Outcome] = []
-    last: Stamp | None = None
+    last = before
     for unit in units:
         transaction = Transaction(connection, now, last)
         outcome = run(connection, unit, transaction)
@@ -78,7 +79,7 @@ def run_units(
         outcomes.append(outcome)
         if outcome.error is None:
             last = transaction.last_stamp
-    if last is not None:
+    if last is not None and last is not before:
         last.save(connection)
     return outcomes
 

@@ -7,7 +7,8 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +23,7 @@ from psycopg.pq import Format, TransactionStatus
 from psycopg.types.numeric import NumericBinaryLoader
 
 from mempalace_mcp.core.palace_url import PalaceUrl
-from mempalace_mcp.storage.connection import Dialect, Parameters
+from mempalace_mcp.storage.connection import Cursor, Dialect, Parameters
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 45
@@ -34,6 +35,8 @@ IDLE_SECONDS = 10
 PREPARED_AFTER = 3
 _OF_PSYCOPG = logging.getLogger("psycopg")
 
+_WITHOUT_ROWS = ("INSERT ", "UPDATE ", "DELETE ", "SAVEPOINT ", "RELEASE ", "ROLLBACK TO ")
+
 _CONNECTION_DEFAULTS = {
     "connect_timeout": str(CONNECT_SECONDS),
     "keepalives_idle": "10",
@@ -44,6 +47,11 @@ _CONNECTION_DEFAULTS = {
     "client_encoding": "utf8",
 }
 """Without them a dead network is noticed after two hours. Parameters in the address win."""
+
+
+@lru_cache(maxsize=1024)
+def _gives_no_rows(sql: str) -> bool:
+    return sql.lstrip().startswith(_WITHOUT_ROWS) and "RETURNING" not in sql
 
 
 class PostgresDialect(Dialect):
@@ -145,6 +153,47 @@ class PatientDriver(Driver[Any]):
             return stop.value
 
 
+class Later:
+    """A statement that gives no rows and is sent with the next one that does, or when it is asked for something."""
+
+    def __init__(self, connection: PostgresConnection, sql: bytes, parameters: Parameters) -> None:
+        self.sql = sql
+        self.parameters = parameters
+        self.done: psycopg.Cursor[Any] | None = None
+        self._connection = connection
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it has changed."""
+        return self._cursor.rowcount
+
+    def fetchone(self) -> Any:
+        """None."""
+        return self._cursor.fetchone()
+
+    def fetchmany(self, size: int = 0, /) -> list[Any]:
+        """Nothing."""
+        return self._cursor.fetchmany(size)
+
+    def fetchall(self) -> list[Any]:
+        """Nothing."""
+        return self._cursor.fetchall()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._cursor)
+
+    def __next__(self) -> Any:
+        return next(self._cursor)
+
+    @property
+    def _cursor(self) -> psycopg.Cursor[Any]:
+        if self.done is None:
+            self._connection.send()
+        if self.done is None:
+            raise psycopg.OperationalError("the transaction ended before this statement was sent")
+        return self.done
+
+
 class PostgresConnection:
     """A connection that runs portable SQL. It commits each statement unless a transaction was begun."""
 
@@ -159,8 +208,10 @@ class PostgresConnection:
         """Was the extension there when the connection was made?"""
         self.suspect = False
         """Must it be closed? After an error within a pipeline psycopg takes statements for prepared that are not."""
+        self.defers = False
+        """May statements that give no rows wait for the next one? Their errors are raised by that then."""
+        self._waiting: list[Later] = []
         self._changes = 0
-        self._cursors: list[psycopg.Cursor[Any]] = []
 
     def expect(self, seconds: float) -> None:
         """From now on the server has so many seconds for a statement. More are waited, as an answer has a way to go."""
@@ -181,18 +232,38 @@ class PostgresConnection:
         """Is there no connection any more?"""
         return self.driver.broken or self.driver.closed
 
-    def execute(self, sql: str, parameters: Parameters = (), /) -> psycopg.Cursor[Any]:
+    def execute(self, sql: str, parameters: Parameters = (), /) -> Cursor:
         """Run a statement on a new cursor, which is returned. All rows are in memory then."""
         self._count(sql)
+        statement = Later(self, translated(sql).encode(), parameters)
+        if self.defers and _gives_no_rows(sql):
+            self._waiting.append(statement)
+            return statement
+        return self.send(statement)
+
+    def send(self, *last: Later) -> psycopg.Cursor[Any]:
+        """Send what waits, and these statements, in one round trip; the cursor of the last one."""
+        statements, self._waiting = [*self._waiting, *last], []
         try:
-            return self.driver.execute(translated(sql).encode(), parameters, binary=True)
+            with self.driver.pipeline() if len(statements) > 1 else nullcontext():
+                for each in statements:
+                    each.done = self.driver.execute(each.sql, each.parameters, binary=True)
         except psycopg.Error:
             self.suspect = True
             raise
+        done = statements[-1].done
+        assert done is not None
+        return done
+
+    def commit(self, *last: str) -> None:
+        """Run these statements and commit, with all that waits, in one round trip."""
+        self.send(*(Later(self, sql.encode(), ()) for sql in (*last, "COMMIT")))
 
     def executemany(self, sql: str, parameters: Iterable[Parameters], /) -> psycopg.Cursor[Any]:
         """Run a statement with each of the parameters, in one round trip."""
         self._count(sql)
+        if self._waiting:
+            self.send()
         cursor = self.driver.cursor()
         try:
             cursor.executemany(translated(sql).encode(), list(parameters))
@@ -220,6 +291,7 @@ class PostgresConnection:
 
     def reset(self) -> bool:
         """End the transaction if there is one; False if the connection cannot be used again."""
+        self._waiting.clear()
         if self.broken or self.suspect:
             return False
         self.expect(0)

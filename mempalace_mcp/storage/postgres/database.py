@@ -40,7 +40,7 @@ from mempalace_mcp.storage.postgres.inspection import ServerWatch
 from mempalace_mcp.storage.postgres.migrations import connect_migrated, load_steps, verify_version
 from mempalace_mcp.storage.postgres.polling import VersionPoll
 from mempalace_mcp.storage.reader_pool import PoolClosed, ReaderPool
-from mempalace_mcp.storage.transactions import Unit, Work
+from mempalace_mcp.storage.transactions import Stamp, Unit, Work
 from mempalace_mcp.storage.word_table import WordsUnreadable
 
 T = TypeVar("T")
@@ -306,32 +306,35 @@ class PostgresDatabase(PalaceDatabase):
         if writer is None or writer.broken or writer.suspect:
             writer = self._renew_writer()
         try:
-            self._begin_to_write(writer, patience)
-            outcomes = run_units(writer, units, self._now, is_passing)
+            last = self._begin_to_write(writer, patience)
+            writer.defers = True
+            outcomes = run_units(writer, units, self._now, is_passing, last)
         except BaseException:
             if not writer.reset():
                 writer.suspect = True
             raise
+        finally:
+            writer.defers = False
         if all(outcome.error is not None for outcome in outcomes):
             writer.reset()
             return outcomes
         name, end = _name_of_commit(time.time()), Deadline(max(patience, RECONNECT_SECONDS))
         writer.expect(RECONNECT_SECONDS)
         try:
-            writer.script(f"{self._forgetting()}INSERT INTO commits VALUES ('{name}'); COMMIT")
+            writer.commit(*self._forgetting(), f"INSERT INTO commits VALUES ('{name}')")
         except psycopg.Error:
             if not self._was_committed(name, end):
                 raise
         return outcomes
 
-    def _forgetting(self) -> str:
-        """A statement that removes names of commits after which nobody asks any more, now and then."""
+    def _forgetting(self) -> list[str]:
+        """What removes names of commits after which nobody asks any more, now and then."""
         if self._statistics.commits % FORGET_AFTER:
-            return ""
-        return f"DELETE FROM commits WHERE name < '{_name_of_commit(time.time() - REMEMBER_SECONDS)}';"
+            return []
+        return [f"DELETE FROM commits WHERE name < '{_name_of_commit(time.time() - REMEMBER_SECONDS)}'"]
 
-    def _begin_to_write(self, writer: PostgresConnection, patience: float) -> None:
-        """Begin a transaction and take the palace's lock.
+    def _begin_to_write(self, writer: PostgresConnection, patience: float) -> Stamp:
+        """Begin a transaction and take the palace's lock; the last stamp.
 
         Timeouts end with the transaction. COMMIT is not bound by them: an unfinished one must not be given up.
         """
@@ -347,7 +350,7 @@ class PostgresDatabase(PalaceDatabase):
             f"SET LOCAL lock_timeout = {milliseconds}; SET LOCAL statement_timeout = {milliseconds};"
             f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_SECONDS * _MILLISECOND};"
             "SET LOCAL synchronous_commit = on;"
-            "SELECT (SELECT max(number) FROM schema_steps) FROM state FOR UPDATE"
+            "SELECT (SELECT max(number) FROM schema_steps), seq, recorded_at FROM state FOR UPDATE"
         )
         if row is None:
             raise StorageError(f"the state of the palace at {self.url} is missing", hint="Restore a backup.")
@@ -359,6 +362,7 @@ class PostgresDatabase(PalaceDatabase):
             lock_wait_total=self._statistics.lock_wait_total + waited,
             lock_wait_max=max(self._statistics.lock_wait_max, waited),
         )
+        return Stamp(*row[1:])
 
     def _was_committed(self, name: str, end: Deadline) -> bool:
         """Has the transaction whose COMMIT was not answered become durable?

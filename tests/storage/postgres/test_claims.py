@@ -168,7 +168,7 @@ def test_a_write_under_way_does_not_hold_up_claims(
     turns, began, done = servers(), threading.Event(), threading.Event()
 
     def work(tx: Transaction) -> None:
-        tx.connection.execute("DELETE FROM pending WHERE chunk <= ?", (chunks[1],))
+        assert tx.connection.execute("DELETE FROM pending WHERE chunk <= ?", (chunks[1],)).rowcount == 2
         tx.mark_changed()
         began.set()
         assert done.wait(WAIT_SECONDS)

@@ -231,7 +231,7 @@ def uses(connection: PostgresConnection) -> int:
             "SELECT coalesce(sum(pg_stat_get_xact_numscans(c.oid)), 0) FROM pg_class c"
             " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relname LIKE 'nearest%'",
             (connection.schema,),
-        ).fetchone()[0]  # type: ignore[index]
+        ).fetchone()[0]
     )
 
 
