@@ -212,3 +212,12 @@ def test_what_is_lost_on_an_encrypted_way_is_tried_again(encrypted: Relay, tmp_p
             database.write(add_wing(str(number)), soon())
             encrypted.drop()
             assert wings(database) == [str(each) for each in range(number + 1)]
+
+
+def test_a_user_who_owns_the_schema_and_nothing_else(strict: Server, tmp_path: Path) -> None:
+    with psycopg.connect(strict.address, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA of_plain AUTHORIZATION plain")
+    address = f"postgresql://plain@127.0.0.1:{strict.port}/postgres?schema=of_plain"
+    with contextlib.closing(PostgresDatabase(read_url(address), tmp_path)) as database:
+        database.write(add_wing("owned"), soon())
+        assert wings(database) == ["owned"]

@@ -84,7 +84,7 @@ def migrate(connection: PostgresConnection, steps: tuple[str, ...], url: PalaceU
                 return
             if version == 0:
                 _verify_empty(connection, url)
-                connection.script(f"CREATE SCHEMA IF NOT EXISTS {connection.schema}")
+                _make_schema(connection, url)
             connection.script(f"SET LOCAL search_path = {connection.path};\n{steps[version]}")
             if version == 0:
                 _begin_palace(connection, now)
@@ -110,6 +110,12 @@ def _begin_palace(connection: PostgresConnection, now: Instant) -> None:
         "INSERT INTO state (id, palace_id, created_at, seq, recorded_at) VALUES (1, ?, ?, 0, ?)",
         (secrets.token_hex(16), now, now),
     )
+
+
+def _make_schema(connection: PostgresConnection, url: PalaceUrl) -> None:
+    # IF NOT EXISTS would ask for a right that the owner of a schema need not have.
+    if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = ?", (url.schema,)).fetchall():
+        connection.script(f"CREATE SCHEMA {connection.schema}")
 
 
 def _verify_empty(connection: PostgresConnection, url: PalaceUrl) -> None:
