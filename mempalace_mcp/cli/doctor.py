@@ -32,6 +32,7 @@ from mempalace_mcp.palace import model_advice
 from mempalace_mcp.runtime import issues
 from mempalace_mcp.runtime.health import Limits
 from mempalace_mcp.runtime.issues import Issue, IssueKind, Status, degraded, failing
+from mempalace_mcp.storage.schema_mark import is_marked
 from mempalace_mcp.storage.sqlite import DATABASE_FILE
 from mempalace_mcp.storage.sqlite.connection import SQLITE_VERSION, WAL_BYTES_KEPT, log_of, verify_sqlite
 from mempalace_mcp.storage.sqlite.database import LOCK_FILE, Database
@@ -212,7 +213,9 @@ def check_database(context: DoctorContext) -> Iterator[Issue]:
     except PalaceError as error:
         yield Issue(failing(error.code, error.hint or issues.PALACE_CORRUPT.remedy), error.message)
         return
-    if found.schema > found.newest_schema:
+    if is_marked(found.schema):
+        yield Issue(issues.UNFINISHED_COPY, "this is a copy of a palace that is not finished yet")
+    elif found.schema > found.newest_schema:
         message = f"the palace has schema {found.schema}; this version of the program knows {found.newest_schema}"
         yield Issue(issues.SCHEMA_TOO_NEW, message)
     if damaged:

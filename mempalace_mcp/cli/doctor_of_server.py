@@ -31,6 +31,7 @@ from mempalace_mcp.runtime.health import Limits, server_issues
 from mempalace_mcp.runtime.issues import Issue, IssueKind, Status, degraded, failing
 from mempalace_mcp.storage.drawers import ChunkLog
 from mempalace_mcp.storage.postgres.driver import verify_driver
+from mempalace_mcp.storage.schema_mark import is_marked
 from mempalace_mcp.storage.token_vectors import count_faults
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def check_server(context: DoctorContext) -> Iterator[Issue]:
     if not found.is_there:
         remedy = "Name another one, restore a dump, or file something: then it is made."
         yield Issue(with_remedy(PALACE_ABSENT, remedy), f"there is no palace at {url}")
+    elif is_marked(found.schema):
+        yield Issue(issues.UNFINISHED_COPY, "this is a copy of a palace that is not finished yet")
     elif found.schema > found.newest_schema:
         message = f"the palace has schema {found.schema}; this version of the program knows {found.newest_schema}"
         yield Issue(issues.SCHEMA_TOO_NEW, message)

@@ -77,6 +77,9 @@ PALACE_MISSING = failing(
 )
 PALACE_CORRUPT = failing("palace_corrupt", "Stop every server of this palace and restore a backup.")
 SCHEMA_TOO_NEW = failing("schema_too_new", "Upgrade mempalace-mcp and restart the servers of the old version.")
+UNFINISHED_COPY = failing(
+    "unfinished_copy", "Run `mempalace-mcp move SOURCE TARGET` as before: it goes on where it stopped."
+)
 WRITER_DEAD = failing("writer_dead", "Restart the server; nothing that was acknowledged is lost.", restart_helps=True)
 EVENT_LOOP_STUCK = failing("event_loop_stuck", "Look for the stacks in the log. Restart the server if it stays stuck.")
 

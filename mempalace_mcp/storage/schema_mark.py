@@ -16,6 +16,11 @@ def marked(version: int) -> int:
     return _UNFINISHED + version
 
 
+def is_marked(version: int) -> bool:
+    """Is it the number of an unfinished copy?"""
+    return version >= _UNFINISHED
+
+
 def verify_version(version: int, newest: int, hint: str) -> None:
     """Return if this version of the program can use a palace with that schema.
 
@@ -23,7 +28,7 @@ def verify_version(version: int, newest: int, hint: str) -> None:
         StorageError: it is a copy that is not finished.
         SchemaTooNew: a newer version has written it; `hint` says what to do then.
     """
-    if version >= _UNFINISHED:
+    if is_marked(version):
         raise StorageError(
             "this is a copy of a palace that is not finished yet",
             hint="Run `mempalace-mcp move SOURCE TARGET` as before: it goes on where it stopped.",

@@ -101,6 +101,7 @@ def test_killed_at_any_moment_it_goes_on(palace: Path, url: PalaceUrl, tmp_path:
         told = perform("status", "--palace", place, code=1)
         assert "not finished yet" in told
         assert "move SOURCE TARGET" in told
+        assert "unfinished_copy" in perform("doctor", "--palace", place, code=1)
     assert killed
     if mover.returncode != 0:
         assert run_json("move", palace, place)["resumed"] is True

@@ -269,7 +269,9 @@ def test_a_source_that_was_written_meanwhile_is_copied_anew(
         move(source, target, stopping(20))
     with closing(open_database(at(source))) as database:
         database.write(add_wing("later"), Deadline(20))
-    assert not move(source, target).resumed
+    labels: list[str] = []
+    assert not move(source, target, lambda label, done, total: labels.append(label)).resumed
+    assert labels == sorted(labels, key=["copying", "indexing words", "comparing"].index)
     assert rows_of(target) == rows_of(source)
 
 
@@ -488,6 +490,8 @@ def test_a_palace_of_an_earlier_version_comes_up_to_date_and_its_file_stays(
         move(old, target, stopping(8))
     assert move(old, target).resumed
     assert (old / "palace.db").read_bytes() == before
+    with closing(sqlite3.connect(old / "palace.db")) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (earlier.SCHEMA,)
     open_database(at(same)).close()
     assert rows_of(target) == rows_of(same)
 
