@@ -32,6 +32,8 @@ ANSWER_SECONDS = 5
 """So much later than it must be an answer may come. Then the connection is given up."""
 IDLE_SECONDS = 10
 """A server that is stopped, or cut off, inside a transaction keeps the palace's lock no longer than this."""
+REST_SECONDS = 600
+"""One that reads keeps dead rows from being removed, in all palaces."""
 PREPARED_AFTER = 3
 _OF_PSYCOPG = logging.getLogger("psycopg")
 
@@ -213,9 +215,12 @@ class PostgresConnection:
         self._waiting: list[Later] = []
         self._changes = 0
 
-    def expect(self, seconds: float) -> None:
-        """From now on the server has so many seconds for a statement. More are waited, as an answer has a way to go."""
-        self.driver.patience = seconds + ANSWER_SECONDS
+    def expect(self, seconds: float | None) -> None:
+        """From now on the server has so many seconds for a statement, or as many as it takes.
+
+        More are waited, as an answer has a way to go.
+        """
+        self.driver.patience = None if seconds is None else seconds + ANSWER_SECONDS
 
     @property
     def in_transaction(self) -> bool:
@@ -324,6 +329,7 @@ def connect(url: PalaceUrl) -> PostgresConnection:
     driver = PatientDriver.connect(
         make_conninfo(**options), autocommit=True, prepare_threshold=PREPARED_AFTER if url.prepares else None
     )
+    driver.patience = ANSWER_SECONDS
     try:
         extension = driver.execute(
             "SELECT quote_ident(n.nspname), t.oid FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
@@ -334,6 +340,7 @@ def connect(url: PalaceUrl) -> PostgresConnection:
     except BaseException:  # nothing may stay open
         driver.close()
         raise
+    driver.patience = None
     return PostgresConnection(driver, url.schema, ", ".join(places), extension is not None)
 
 

@@ -34,7 +34,13 @@ from mempalace_mcp.storage.database import (
     ServerStatistics,
 )
 from mempalace_mcp.storage.group_commit import Backoff, Outcome, TransactionLost, run_units
-from mempalace_mcp.storage.postgres.connection import IDLE_SECONDS, READ_SECONDS, PostgresConnection, connect
+from mempalace_mcp.storage.postgres.connection import (
+    IDLE_SECONDS,
+    READ_SECONDS,
+    REST_SECONDS,
+    PostgresConnection,
+    connect,
+)
 from mempalace_mcp.storage.postgres.failures import explain, is_passing, state_of
 from mempalace_mcp.storage.postgres.inspection import ServerWatch
 from mempalace_mcp.storage.postgres.migrations import connect_migrated, load_steps, verify_version
@@ -215,6 +221,7 @@ class PostgresDatabase(PalaceDatabase):
                         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
                         f"SET LOCAL search_path = {connection.path};"
                         f"SET LOCAL statement_timeout = {READ_SECONDS * _MILLISECOND};"
+                        f"SET LOCAL idle_in_transaction_session_timeout = {REST_SECONDS * _MILLISECOND};"
                         f"SAVEPOINT {BEGINNING};"
                         "SELECT max(number) FROM schema_steps"
                     )

@@ -16,7 +16,7 @@ from mempalace_mcp.core.errors import Busy
 from mempalace_mcp.core.palace_url import PalaceUrl, read_url
 from mempalace_mcp.storage.postgres import connection as connections
 from mempalace_mcp.storage.postgres import database as databases
-from mempalace_mcp.storage.postgres import turns
+from mempalace_mcp.storage.postgres import migrations, turns
 from mempalace_mcp.storage.postgres.database import PostgresDatabase
 from mempalace_mcp.storage.postgres.turns import LeasedTurns
 from mempalace_mcp.storage.transactions import Transaction
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.long
 WAIT_SECONDS = 50
 SHORT: Mapping[Any, Mapping[str, float]] = {
     connections: {"ANSWER_SECONDS": 1},
+    migrations: {"IDLE_SECONDS": 3},
     databases: {"IDLE_SECONDS": 3, "RECONNECT_SECONDS": 3.0, "RESTED_SECONDS": 1.0},
     turns: {"_STATEMENT_SECONDS": 1},
 }
@@ -154,6 +155,44 @@ def test_a_commit_that_is_not_answered(
     assert len(runs) == 1
 
 
+def test_a_server_that_starts_is_told(remote: PalaceUrl, relay: Relay, tmp_path: Path) -> None:
+    relay.cut_at(b"pg_extension")
+    with pytest.raises(Busy, match="no answer"):
+        PostgresDatabase(remote, tmp_path).close()
+
+
+def test_a_server_that_is_cut_off_while_it_makes_a_palace(
+    url: PalaceUrl, remote: PalaceUrl, relay: Relay, tmp_path: Path
+) -> None:
+    """It is in the way of everybody who starts."""
+    relay.cut_at(b"CREATE TABLE state")
+    with ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(PostgresDatabase, remote, tmp_path)
+        assert relay.is_cut.wait(WAIT_SECONDS)
+        with contextlib.closing(PostgresDatabase(url, tmp_path)) as database:
+            database.write(add_wing("made by another"), soon())
+            assert wings(database) == ["made by another"]
+        relay.drop()
+        with pytest.raises(Busy):
+            lost.result(WAIT_SECONDS)
+
+
+def test_a_reader_that_rests_keeps_its_snapshot_only_for_a_while(
+    url: PalaceUrl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "REST_SECONDS", 1)
+
+    def rest(database: PostgresDatabase) -> None:
+        with database.read() as connection:
+            threading.Event().wait(1.5)
+            connection.execute("SELECT count(*) FROM drawers")
+
+    with contextlib.closing(PostgresDatabase(url, tmp_path)) as database:
+        with pytest.raises(Busy):
+            rest(database)
+        assert wings(database) == []
+
+
 def test_claims_and_leases_do_not_wait_for_ever(remote: PalaceUrl, cut_off: PostgresDatabase, relay: Relay) -> None:
     with contextlib.closing(LeasedTurns(remote, seconds=1)) as leases:
         assert leases.lead(Task.TIDY)
@@ -173,7 +212,18 @@ def test_no_limit_is_left_on_a_connection(cut_off: PostgresDatabase, monkeypatch
     cut_off.write(lambda tx: tx.connection.execute("SELECT pg_sleep(0.8)"), soon())
 
 
-def test_a_number_given_twice_is_not_taken_for_an_acknowledgement(own_server: Server, tmp_path: Path) -> None:
+@pytest.fixture
+def forgetful() -> Iterator[Server]:
+    """A server that writes down nothing before a COMMIT, and begins no transactions of its own."""
+    server = Server(durable=True, settings={"wal_writer_delay": "10s", "autovacuum": "off"})
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+def test_a_number_given_twice_is_not_taken_for_an_acknowledgement(forgetful: Server, tmp_path: Path) -> None:
     """After a crash PostgreSQL gives the number of a transaction of which nothing was written down to another one."""
     numbers = []
 
@@ -188,16 +238,16 @@ def test_a_number_given_twice_is_not_taken_for_an_acknowledgement(own_server: Se
         numbers.append(tx.connection.execute("SELECT pg_current_xact_id()::text").fetchone())
 
     with (
-        fresh_schema(own_server.address) as url,
+        fresh_schema(forgetful.address) as url,
         contextlib.closing(PostgresDatabase(url, tmp_path)) as database,
-        contextlib.closing(Relay(own_server.port)) as way,
+        contextlib.closing(Relay(forgetful.port)) as way,
         contextlib.closing(PostgresDatabase(through(way, url), tmp_path)) as cut_off,
         ThreadPoolExecutor(1) as pool,
     ):
         written = pool.submit(cut_off.write, work, Deadline(40))
         assert way.is_cut.wait(WAIT_SECONDS)
-        own_server.kill()
-        own_server.start()
+        forgetful.kill()
+        forgetful.start()
         database.write(other, soon())
         assert len(set(numbers)) == 1, "this server did not give the number twice"
         way.mend()

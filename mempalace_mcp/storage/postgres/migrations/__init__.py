@@ -11,7 +11,7 @@ from mempalace_mcp.core.clock import Instant
 from mempalace_mcp.core.errors import ConfigurationError, PalaceCorrupt, PalaceMissing
 from mempalace_mcp.core.palace_url import PalaceUrl
 from mempalace_mcp.storage import schema_mark
-from mempalace_mcp.storage.postgres.connection import PostgresConnection, connect
+from mempalace_mcp.storage.postgres.connection import IDLE_SECONDS, READ_SECONDS, PostgresConnection, connect
 
 OLDEST_SERVER = 16
 OLDEST_VECTOR = (0, 8, 4)
@@ -50,6 +50,7 @@ def connect_migrated(
     """
     connection = connect(url)
     try:
+        connection.expect(READ_SECONDS)
         verify_server(connection, url)
         if not connection.has_vector:  # it was just made, and connections learn its types when they are made
             connection.close()
@@ -75,8 +76,12 @@ def migrate(connection: PostgresConnection, steps: tuple[str, ...], url: PalaceU
     """
     if version_of(connection) == len(steps):
         return
+    connection.expect(None)  # a step takes as long as it takes
     while True:
-        connection.script(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
+        connection.script(
+            f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {IDLE_SECONDS * 1000};"
+            f"SELECT pg_advisory_xact_lock({_LOCK})"
+        )
         try:
             version = version_of(connection)
             verify_version(version, len(steps))
