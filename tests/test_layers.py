@@ -34,6 +34,7 @@ NAMES_SQLITE = {
     "runtime/databases.py": "composes the palace",
     "cli/doctor.py": "is about files",
     "cli/manage.py": "is about files",
+    "cli/restoring.py": "is about files",
 }
 IMPORTS_SQLITE3 = {
     "core/disk_set.py": "a temporary file",

@@ -341,6 +341,23 @@ def backup(palace: str | None, destination: Path, as_json: bool) -> None:
 
 
 @commands.command()
+@palace_option
+@click.argument("file", callback=path_given)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def restore(palace: str | None, file: Path, yes: bool, as_json: bool) -> None:
+    """Put the backup FILE in the place of the palace, once it is verified. The former palace stays beside it.
+
+    Sessions over stdio go on with the restored palace. A `serve` has to be stopped before.
+    """
+    with reported(as_json):
+        settings = load_settings(os.environ, palace)
+        from mempalace_mcp.cli import restoring
+
+        raise SystemExit(restoring.restore(settings, file, yes=yes, as_json=as_json))
+
+
+@commands.command()
 @click.argument("source")
 @click.argument("target")
 @json_option

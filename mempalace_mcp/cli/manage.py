@@ -172,7 +172,8 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> str:
         report = database.backup(destination)
     if as_json:
         return json.dumps(dataclasses.asdict(report), default=str)
-    return f"Backed up to {report.path}: {output.size(report.bytes)}, verified. To restore, see docs/operations.md."
+    line = shlex.join(["mempalace-mcp", "restore", str(report.path)])
+    return f"Backed up to {report.path}: {output.size(report.bytes)}, verified. To restore it: {line}"
 
 
 def dump_line(url: PalaceUrl, destination: Path) -> str:

@@ -45,15 +45,15 @@ def back_up(source: sqlite3.Connection, destination: Path, progress: Progress | 
     partial = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}.partial")
     try:
         create_file(partial)
-        rows = _copy(source, partial, progress)
-        _sync(partial)
+        rows = copy_database(source, partial, progress)
+        sync_file(partial)
         _publish(partial, destination)
     except sqlite3.Error as error:
         raise explain(error, partial) from error
     except OSError as error:
         raise explain_os_error(error, destination) from error
     finally:
-        _remove(partial)
+        remove_database(partial)
     return BackupReport(destination, destination.stat().st_size, rows, time.monotonic() - started)
 
 
@@ -65,7 +65,13 @@ def count_rows(connection: sqlite3.Connection) -> dict[str, int]:
     return {name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for (name,) in names}
 
 
-def _copy(source: sqlite3.Connection, partial: Path, progress: Progress | None) -> dict[str, int]:
+def copy_database(source: sqlite3.Connection, partial: Path, progress: Progress | None) -> dict[str, int]:
+    """Copy the snapshot that `source` reads to an empty file without a log, and check it; its rows by table.
+
+    Raises:
+        PalaceCorrupt: the copy does not pass its checks.
+        sqlite3.Error: it cannot be read or written.
+    """
     target = sqlite3.connect(partial, isolation_level=None)
     try:
         report = None if progress is None else lambda _status, left, total: progress(total - left, total)
@@ -92,8 +98,8 @@ def _verify_free(destination: Path) -> None:
         raise _taken(destination)
 
 
-def _remove(partial: Path) -> None:
-    """Remove the copy under its first name, and what SQLite may have left beside it."""
+def remove_database(partial: Path) -> None:
+    """Remove a copy under its first name, and what SQLite may have left beside it."""
     for suffix in ("", "-journal", "-wal", "-shm"):
         with contextlib.suppress(OSError):
             Path(f"{partial}{suffix}").unlink()
@@ -111,7 +117,12 @@ def _publish(partial: Path, destination: Path) -> None:
     sync_directory(destination.parent)
 
 
-def _sync(file: Path) -> None:
+def sync_file(file: Path) -> None:
+    """Write the file through to the disk.
+
+    Raises:
+        OSError: that failed.
+    """
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
 

@@ -89,7 +89,7 @@ def ask(path: Path, question: Callable[[SqliteConnection], T]) -> T:
     while True:
         before = Identity.of(path, frozen=True)
         try:
-            with contextlib.closing(_open(path)) as connection:
+            with contextlib.closing(open_to_inspect(path)) as connection:
                 answer = question(connection)
         except sqlite3.Error as error:
             if not _has_thawed(path, before):
@@ -103,7 +103,7 @@ def _has_thawed(path: Path, before: Identity) -> bool:
     return before.log is None and Identity.of(path, frozen=True) != before
 
 
-def _open(path: Path) -> SqliteConnection:
+def open_to_inspect(path: Path) -> SqliteConnection:
     """A connection that cannot write.
 
     A file without a log is read as immutable, since SQLite would make the log otherwise. A log whose shared memory is

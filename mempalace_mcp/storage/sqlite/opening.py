@@ -43,7 +43,7 @@ from mempalace_mcp.storage.sqlite.migrations import Migration, migrate, schema_v
 logger = logging.getLogger(__name__)
 
 _OURS = re.compile(
-    r"palace\.db(-wal|-shm)?|(write|daemon|index|embed)\.lock|daemon\.json|daemon\.log(\.\d+)?"
+    r"palace(-before-restore-[0-9-]+)?\.db(-wal|-shm)?|(write|daemon|index|embed|restore)\.lock|daemon\.json|daemon\.log(\.\d+)?"
     r"|tokens\.toml(\.imported)?"
 )
 _INDEX = "index"
