@@ -175,7 +175,7 @@ def serve(
 @click.option("--dry-run", is_flag=True, help="Say what would be filed, and file nothing.")
 @json_option
 def import_(palace: str | None, paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
-    """File conversations with agents, Markdown and plain text.
+    """File conversations with agents, Markdown and plain text. Or read an export of a palace back.
 
     PATHS are files or folders. What they are is recognized. A second run files nothing twice; changed files update what
     they filed.
@@ -184,8 +184,11 @@ def import_(palace: str | None, paths: tuple[Path, ...], as_json: bool, **option
         raise click.UsageError("Name files or folders, or use --agents.")
     with reported(as_json):
         settings = load_settings(os.environ, palace)
+        from mempalace_mcp.cli.exporting import find_exports, run_restore
         from mempalace_mcp.cli.importing import ImportRequest, run_import
 
+        if exports := find_exports(paths, [name for name in ("agents", "wing", "dry_run") if options[name]]):
+            raise SystemExit(run_restore(settings, exports, as_json))
         raise SystemExit(run_import(settings, ImportRequest(paths, **options), as_json))
 
 
@@ -355,6 +358,24 @@ def restore(palace: str | None, file: Path, yes: bool, as_json: bool) -> None:
         from mempalace_mcp.cli import restoring
 
         raise SystemExit(restoring.restore(settings, file, yes=yes, as_json=as_json))
+
+
+@commands.command()
+@palace_option
+@click.argument("destination", callback=path_given)
+@click.option("--wing", "wings", multiple=True, metavar="NAME", help="Only this wing; may be repeated.")
+@json_option
+def export(palace: str | None, destination: Path, wings: tuple[str, ...], as_json: bool) -> None:
+    """Write the palace to DESTINATION as JSON Lines, which `import` reads back.
+
+    DESTINATION is a directory, in which the file `palace.jsonl` is written, or a file. One whose name ends in .gz or
+    .zst is compressed. An earlier export there is replaced.
+    """
+    with reported(as_json):
+        settings = existing_palace(palace)
+        from mempalace_mcp.cli import exporting
+
+        click.echo(exporting.export(settings, destination, wings, as_json))
 
 
 @commands.command()

@@ -353,6 +353,16 @@ class DrawerStore(DrawerListing, ChunkLog):
             renew_vectors(tx, [row for row, _ in trashed])
         return [drawer_id for _, drawer_id in trashed]
 
+    def index_anew(self, tx: Transaction, drawer_id: str, spans: Sequence[Span]) -> None:
+        """Index a live drawer as it is stored now, its content cut at `spans`.
+
+        Raises:
+            NotFound: no live drawer has that id.
+        """
+        row, state = _read_state(tx.connection, drawer_id)
+        self._forget_chunks(tx, [row])
+        self._index(tx, row, state, spans, Priority.BULK)
+
     def purge(self, tx: Transaction, before: Instant, limit: int) -> int:
         """Remove at most `limit` drawers that were deleted before an instant, with all that derives from them.
 

@@ -89,6 +89,11 @@ class Transaction:
             self._stamp = (self._before or Stamp.last(self.connection)).following(self._now())
         return self._stamp
 
+    def advance(self, instant: Instant) -> None:
+        """Let the stamp be no earlier than an instant that the unit stores, as of a palace whose clock was ahead."""
+        stamp = self.mark_changed()
+        self._stamp = Stamp(stamp.seq, max(stamp.instant, instant))
+
     @property
     def last_stamp(self) -> Stamp | None:
         """The last one drawn, by this unit or by one before it; to be saved before they are committed."""

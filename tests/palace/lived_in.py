@@ -45,7 +45,14 @@ def text(chance: random.Random, words: int = 40) -> str:
 
 def live_in(app: App, seed: int, folder: Path, steps: int = 40) -> None:
     """Use the palace for a while; at the end every table has rows. The model must be loaded."""
-    chance = random.Random(seed)
+    ids = use(app, random.Random(seed), folder, steps)
+    app.wait_until_indexed()
+    app.indexer.close()
+    _rest(app, ids)
+
+
+def use(app: App, chance: random.Random, folder: Path, steps: int) -> list[str]:
+    """File, change, delete, restore, believe and import at random; returns the ids of what was filed one by one."""
     keyed = app.palace.add_drawer("harbour", "Piers", "filed once", deadline=Deadline(20, idempotency_key=CALL))
     app.palace.add_drawer("harbour", "Piers", "this is how it is now")
     ids = [keyed.drawer_id]
@@ -54,9 +61,7 @@ def live_in(app: App, seed: int, folder: Path, steps: int = 40) -> None:
         _change(app, chance, ids)
         _believe(app, chance, ids)
     _import(app, folder)
-    app.wait_until_indexed()
-    app.indexer.close()
-    _rest(app, ids)
+    return ids
 
 
 def _file(app: App, chance: random.Random, number: int) -> list[str]:
