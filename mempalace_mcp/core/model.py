@@ -46,6 +46,20 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """Where drawers are to be moved; what is None stays as it is for each of them."""
+
+    wing: Name | None
+    room: Name | None
+
+    def from_place(self, place: Place) -> Place:
+        """The place of a drawer that stood there. A name that differs in case only is the same one."""
+        wing = self.wing if self.wing and self.wing.key != place.wing.key else place.wing
+        room = self.room if self.room and self.room.key != place.room.key else place.room
+        return Place(wing, room)
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """A part of a drawer's content, in characters, half open. It is embedded and indexed as one chunk."""
 
@@ -174,6 +188,14 @@ class RoomCount:
 
 
 @dataclass(frozen=True, slots=True)
+class NameCount:
+    """The name of a wing, or of rooms, and the live drawers in it."""
+
+    name: str
+    drawers: int
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """Drawers asked for by id, in the order asked, and the ids that no live drawer has."""
 
@@ -193,6 +215,26 @@ class Deletion:
     sample: Sequence[Drawer]
     since: Instant | None = None
     before: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The outcome of a move or of its dry run: `matched` drawers are live, and `moved` ones stood elsewhere before.
+
+    `sample` holds the first few as they stood; `since` and `before` are the instants of the filter.
+    """
+
+    matched: int
+    moved: int
+    dry_run: bool
+    missing: Sequence[str]
+    sample: Sequence[Drawer]
+    since: Instant | None = None
+    before: Instant | None = None
+
+    def done(self, moved: int) -> Move:
+        """The same once so many have moved."""
+        return replace(self, moved=moved, dry_run=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,13 @@ from mempalace_mcp.core.model import (
     Duplicate,
     Fact,
     Filed,
+    NameCount,
     NewDrawer,
     Page,
     Place,
     RoomCount,
     Span,
+    Target,
 )
 from mempalace_mcp.core.text import Name, name_key
 from mempalace_mcp.palace.stores import Stores
@@ -79,6 +81,16 @@ class WingDrawers(DrawerStore):
             self._verify(changes.wing)
         return super().update(tx, drawer_id, changes, spans)
 
+    def move(self, tx: Transaction, drawer_ids: Sequence[str], target: Target) -> int:
+        """Move those of the drawers that stand in these wings, within them.
+
+        Raises:
+            Forbidden: they would move to another wing.
+        """
+        if target.wing is not None:
+            self._verify(target.wing, "to_wing")
+        return super().move(tx, drawer_ids, target)  # limited by `_within`
+
     def delete(self, tx: Transaction, drawer_ids: Sequence[str]) -> list[str]:
         """Move those of the drawers to the trash that stand in these wings."""
         return super().delete(tx, [drawer.drawer_id for drawer in self.get(tx.connection, drawer_ids)])
@@ -125,6 +137,14 @@ class WingDrawers(DrawerStore):
         """Rooms of these wings."""
         return [room for room in super().taxonomy(connection, wing) if self._holds(room.wing)]
 
+    def wings_page(self, connection: Connection, limit: int, cursor: str | None) -> Page[NameCount]:
+        """Those of these wings that hold drawers."""
+        return super().wings_page(connection, limit, cursor)  # limited by `_within`
+
+    def rooms_page(self, connection: Connection, wing: str | None, limit: int, cursor: str | None) -> Page[NameCount]:
+        """Rooms of these wings."""
+        return super().rooms_page(connection, wing, limit, cursor)  # limited by `_within`
+
     def find_wing(self, connection: Connection, key: str) -> Name | None:
         """The wing of that key, if it is one of these."""
         return super().find_wing(connection, key) if key in self._within else None
@@ -151,11 +171,11 @@ class WingDrawers(DrawerStore):
     def _holds(self, wing: str) -> bool:
         return name_key(wing) in self._within
 
-    def _verify(self, wing: Name) -> None:
+    def _verify(self, wing: Name, argument: str = "wing") -> None:
         if wing.key not in self._within:
             allowed = ", ".join(self._within) or "none"
             raise Forbidden(
-                f"your token does not reach the wing {wing.shown!r}", argument="wing", hint=f"It reaches: {allowed}."
+                f"your token does not reach the wing {wing.shown!r}", argument=argument, hint=f"It reaches: {allowed}."
             )
 
 

@@ -217,6 +217,24 @@ def read_filter(
     )
 
 
+def read_choice(
+    calendar: Calendar, drawer_ids: Sequence[str] | None, **filters: Unpack[FilterArguments]
+) -> DrawerFilter | list[str]:
+    """Drawers to change: by ids, or by a filter that leaves some out.
+
+    Raises:
+        InvalidArgument: an argument breaks a rule, or both or neither are given.
+    """
+    chosen = read_filter(calendar, **filters)
+    if (drawer_ids is None) is chosen.is_empty:
+        raise InvalidArgument(
+            "give either drawer_ids or at least one filter, not both",
+            argument="drawer_ids",
+            hint="Filters are wing, room, source_file, since and before.",
+        )
+    return chosen if drawer_ids is None else read_ids(drawer_ids)
+
+
 def read_source(value: str | None) -> str | None:
     """The source of a text: a path, an address, any label of at most 4 KiB."""
     given = present(value)

@@ -41,11 +41,13 @@ from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.arguments import MAX_ITEMS, ChangeArguments, FilingArguments, FilterArguments, ImportOptions
 from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
 from mempalace_mcp.palace.facts import FactOperations
+from mempalace_mcp.palace.navigation import NavigationOperations
 from mempalace_mcp.palace.search import SearchOperations
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.wake_up import WakeUpOperations
 from mempalace_mcp.storage import foreign_ids
 from mempalace_mcp.storage.connection import Connection
+from mempalace_mcp.storage.drawers import unknown_drawer
 from mempalace_mcp.storage.queries import ALL, Names
 from mempalace_mcp.storage.transactions import Transaction, Work
 
@@ -126,16 +128,10 @@ class DrawerOperations:
         **filters: Unpack[FilterArguments],
     ) -> Deletion:
         """Move drawers to the trash: by ids (at once unless `dry_run`), or by filters (only if `dry_run` is False)."""
-        chosen = arguments.read_filter(self._stores.calendar, **filters)
-        if (drawer_ids is None) is chosen.is_empty:
-            raise InvalidArgument(
-                "give either drawer_ids or at least one filter, not both",
-                argument="drawer_ids",
-                hint="Filters are wing, room, source_file, since and before.",
-            )
-        if drawer_ids is not None:
-            return self._delete_by_ids(arguments.read_ids(drawer_ids), bool(dry_run), deadline or Deadline())
-        return self._delete_by_filter(chosen, dry_run is not False, deadline or Deadline())
+        chosen = arguments.read_choice(self._stores.calendar, drawer_ids, **filters)
+        if isinstance(chosen, DrawerFilter):
+            return self._delete_by_filter(chosen, dry_run is not False, deadline or Deadline())
+        return self._delete_by_ids(chosen, bool(dry_run), deadline or Deadline())
 
     def restore_drawers(self, drawer_ids: Sequence[str], *, deadline: Deadline | None = None) -> Restoration:
         """Bring drawers back from the trash."""
@@ -152,6 +148,24 @@ class DrawerOperations:
             drawers = self._stores.drawers.get(connection, wanted)
         found = {drawer.drawer_id for drawer in drawers}
         return Found(drawers, [each for each in wanted if each not in found])
+
+    def read_drawer(self, drawer_id: str) -> Drawer:
+        """One live drawer; also by the id that it had in another memory.
+
+        Raises:
+            InvalidArgument: there are several ids in it.
+            NotFound: no live drawer has that id.
+        """
+        with self._stores.reader.read() as connection:
+            known, *others = self._present_ids(connection, [drawer_id])
+            if others:
+                raise InvalidArgument(
+                    "drawer_id holds several ids", argument="drawer_id", hint="get_drawers reads several drawers."
+                )
+            drawers = self._stores.drawers.get(connection, [arguments.read_id(known)])
+        if not drawers:
+            raise unknown_drawer(known)
+        return drawers[0]
 
     def _present_ids(self, connection: Connection, drawer_ids: Sequence[str]) -> list[str]:
         """The ids with those of this palace for old ones. One that leads to no drawer of the caller stays as it is."""
@@ -345,6 +359,7 @@ class Palace(
     DrawerOperations,
     DiaryOperations,
     PlaceOperations,
+    NavigationOperations,
     SearchOperations,
     FactOperations,
     WakeUpOperations,

@@ -26,8 +26,10 @@ from mempalace_mcp.core.text import Name
 from mempalace_mcp.storage import rows
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.lexical import Lexicon
+from mempalace_mcp.storage.places import PlaceListing
 from mempalace_mcp.storage.queries import DrawerListing, condition_of, newest
 from mempalace_mcp.storage.query_terms import passage_text
+from mempalace_mcp.storage.relocation import Relocation
 from mempalace_mcp.storage.rows import PROVENANCE, PlaceRow, ensure_place, find_place
 from mempalace_mcp.storage.successors import verify_link
 from mempalace_mcp.storage.token_vectors import forget_token_vectors, store_token_vectors
@@ -255,7 +257,7 @@ class _Hashes:
         return cls(rows.content_hash(content), rows.normalized_hash(content))
 
 
-class DrawerStore(DrawerListing, ChunkLog):
+class DrawerStore(DrawerListing, PlaceListing, Relocation, ChunkLog):
     """Drawers with their chunks and words. It holds no connection: reads take one, writes take a transaction."""
 
     def __init__(self, lexicon: Lexicon) -> None:

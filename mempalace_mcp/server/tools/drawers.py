@@ -4,7 +4,7 @@ from typing import Annotated, NotRequired, TypedDict, Unpack
 
 from pydantic import Field
 
-from mempalace_mcp.core.clock import format_instant
+from mempalace_mcp.core.clock import Instant, format_instant
 from mempalace_mcp.core.model import Deletion
 from mempalace_mcp.core.text import MAX_CONTENT_BYTES
 from mempalace_mcp.palace.arguments import MAX_IDS
@@ -224,7 +224,13 @@ def delete_drawers(
     dry_run: bool | None = None,
     **filters: Unpack[DrawerFilters],
 ) -> DeleteDrawersAnswer:
-    deletion = call.palace.delete_drawers(drawer_ids=drawer_ids, **filters, dry_run=dry_run, deadline=call.deadline)
+    return answer_deletion(
+        call.palace.delete_drawers(drawer_ids=drawer_ids, **filters, dry_run=dry_run, deadline=call.deadline)
+    )
+
+
+def answer_deletion(deletion: Deletion) -> DeleteDrawersAnswer:
+    """What a tool answers that deletes, with the way back."""
     answer = DeleteDrawersAnswer(
         matched=deletion.matched,
         deleted=deletion.deleted,
@@ -238,16 +244,17 @@ def delete_drawers(
 
 def _deletion_hint(deletion: Deletion) -> str | None:
     if deletion.dry_run and deletion.matched:
-        return f"Nothing was deleted. Call again with dry_run false to delete {deletion.matched}{_times(deletion)}."
+        which = f"{deletion.matched}{times(deletion.since, deletion.before)}"
+        return f"Nothing was deleted. Call again with dry_run false to delete {which}."
     if deletion.deleted:
         return "Deleted drawers can be restored by their ids until the trash is emptied."
     return None
 
 
-def _times(deletion: Deletion) -> str:
+def times(since: Instant | None, before: Instant | None) -> str:
     """The instants as which `since` and `before` were understood."""
-    since = "" if deletion.since is None else f" since {format_instant(deletion.since)}"
-    return since if deletion.before is None else f"{since} before {format_instant(deletion.before)}"
+    told = (("since", since), ("before", before))
+    return "".join(f" {name} {format_instant(instant)}" for name, instant in told if instant is not None)
 
 
 @tool("Bring deleted drawers back.", effect=Effect.WRITE, within_wings=True)

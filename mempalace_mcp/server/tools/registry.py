@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from mempalace_mcp.core.call_context import Deadline, Principal
 from mempalace_mcp.core.errors import ConfigurationError, Forbidden, NotFound, PalaceError, ReadOnly
-from mempalace_mcp.server.tools import checkpoint, diary, drawers, graph, history, imports, overview, search
+from mempalace_mcp.server.tools import checkpoint, diary, drawers, graph, history, imports, navigation, overview, search
 from mempalace_mcp.server.tools.schema import nearest, read_arguments, readable
 from mempalace_mcp.server.tools.tool import Effect, Tool, ToolCall, ToolContext
 
@@ -61,7 +61,17 @@ CORE: tuple[Tool, ...] = (
     overview.status,
     overview.reconnect,
 )
-FULL: tuple[Tool, ...] = (*CORE, imports.import_path, history.history)
+FULL: tuple[Tool, ...] = (
+    *CORE,
+    navigation.list_wings,
+    navigation.list_rooms,
+    navigation.get_drawer,
+    navigation.delete_drawer,
+    navigation.delete_by_source,
+    navigation.move_drawers,
+    imports.import_path,
+    history.history,
+)
 
 LONGEST_NAME = 64
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_NAME}}}")

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.server.tools.support import Client, open_client
+from tests.stores import each_store
+
+__all__ = ["each_store"]
 
 
 @pytest.fixture

@@ -86,6 +86,16 @@ def asking(ids: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
         "get_drawers": [{"drawer_ids": everything}],
         "list_drawers": [{}, {"wing": "vault"}, {"room": "codes"}, {"since": "2000-01-01"}],
         "get_taxonomy": [{}, {"wing": "vault"}],
+        "list_wings": [{}],
+        "list_rooms": [{}, {"wing": "vault"}],
+        "get_drawer": [{"drawer_id": each} for each in (ids["secret"], ids["gone"], ids["diary"])],
+        "delete_drawer": [{"drawer_id": each} for each in (ids["secret"], ids["gone"])],
+        "delete_by_source": [{"source_file": SECRET[:-1]}, {"source_file": SECRET.upper()}],
+        "move_drawers": [
+            {"drawer_ids": everything, "to_room": "codes", "dry_run": True},
+            {"wing": "vault", "to_wing": "kitchen"},
+            {"since": "2000-01-01", "to_wing": "kitchen", "dry_run": False},
+        ],
         "wake_up": [{"agent_name": "Ada", "max_tokens": 8000}, {"wing": "vault", "max_tokens": 8000}],
         "status": [{}],
         "diary_read": [{"agent_name": "Ada"}],
@@ -170,6 +180,21 @@ def test_nothing_is_filed_in_or_moved_to_another_wing(house: House) -> None:
             house.call(LIMITED, tool, **arguments)
         assert "kitchen" in check_refusal(caught.value)["hint"]
     assert house.call(FULL, "status")["palace"]["drawers"] == before
+
+
+def test_no_drawer_is_moved_into_or_out_of_another_wing(house: House) -> None:
+    before = house.told(FULL, "get_taxonomy")
+    own = house.call(FULL, "get_drawers", drawer_ids=[house.ids["own"]])["drawers"]
+    with pytest.raises(Forbidden, match="does not reach the wing 'Vault'") as caught:
+        house.call(LIMITED, "move_drawers", drawer_ids=[house.ids["own"]], to_wing="Vault", dry_run=False)
+    assert check_refusal(caught.value)["argument"] == "to_wing"
+    answer = house.call(LIMITED, "move_drawers", drawer_ids=[house.ids["secret"]], to_wing="kitchen", dry_run=False)
+    assert (answer["moved"], answer["missing"]) == (0, [house.ids["secret"]])
+    for filters in ({"wing": "vault"}, {"source_file": SECRET}):
+        answer = house.call(LIMITED, "move_drawers", **filters, to_wing="kitchen", dry_run=False)
+        assert (answer["matched"], answer["moved"]) == (0, 0)
+    assert house.told(FULL, "get_taxonomy") == before
+    assert house.call(FULL, "get_drawers", drawer_ids=[house.ids["own"]])["drawers"] == own
 
 
 def test_what_a_drawer_said_in_another_wing_stays_there(house: House) -> None:

@@ -46,6 +46,19 @@ WRITERS = [
 ]
 
 
+FULL = [
+    "list_wings",
+    "list_rooms",
+    "get_drawer",
+    "delete_drawer",
+    "delete_by_source",
+    "move_drawers",
+    "import_path",
+    "history",
+]
+"""Beyond core."""
+
+
 def names(*arguments: Any, **options: Any) -> list[str]:
     return [definition["name"] for definition in build_tools(*arguments, **options).definitions()]
 
@@ -55,8 +68,8 @@ def test_core_is_exactly_these_in_this_order() -> None:
     assert names("core") == CORE
 
 
-def test_full_adds_import_path_and_history() -> None:
-    assert names("full") == [*CORE, "import_path", "history"]
+def test_full_adds_exactly_these() -> None:
+    assert names("full") == [*CORE, *FULL]
 
 
 def test_read_only_registers_no_writer() -> None:
