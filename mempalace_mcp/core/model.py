@@ -221,7 +221,8 @@ class Deletion:
 class Move:
     """The outcome of a move or of its dry run: `matched` drawers are live, and `moved` ones stood elsewhere before.
 
-    `sample` holds the first few as they stood; `since` and `before` are the instants of the filter.
+    `sample` holds the first few as they stood; `since` and `before` are the instants of the filter. By `move_id` the
+    move can be undone; None if nothing moved.
     """
 
     matched: int
@@ -231,10 +232,28 @@ class Move:
     sample: Sequence[Drawer]
     since: Instant | None = None
     before: Instant | None = None
+    move_id: int | None = None
 
-    def done(self, moved: int) -> Move:
+    def done(self, moved: int, move_id: int | None) -> Move:
         """The same once so many have moved."""
-        return replace(self, moved=moved, dry_run=False)
+        return replace(self, moved=moved, dry_run=False, move_id=move_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """The outcome of renaming a wing or a room, or of its dry run; of a wing `room` is None.
+
+    `drawers` are in it, those in the trash included. If `merges`, there are live drawers where the new name leads. By
+    `move_id` it can be undone; None if nothing moved.
+    """
+
+    wing: str
+    room: str | None
+    new_name: str
+    drawers: int
+    merges: bool
+    dry_run: bool
+    move_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

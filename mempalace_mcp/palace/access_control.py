@@ -29,6 +29,7 @@ from mempalace_mcp.core.model import (
     NewDrawer,
     Page,
     Place,
+    Renaming,
     RoomCount,
     Span,
     Target,
@@ -90,6 +91,29 @@ class WingDrawers(DrawerStore):
         if target.wing is not None:
             self._verify(target.wing, "to_wing")
         return super().move(tx, drawer_ids, target)  # limited by `_within`
+
+    def look_at_renaming(self, connection: Connection, wing: Name, room: Name | None, new_name: Name) -> Renaming:
+        """What renaming one of these wings, or a room of theirs, would do.
+
+        Raises:
+            Forbidden: it would become another wing.
+        """
+        if room is None:
+            self._verify(new_name, "new_name")
+        return super().look_at_renaming(connection, wing, room, new_name)
+
+    def rename(self, tx: Transaction, wing: Name, room: Name | None, new_name: Name) -> Renaming:
+        """Rename one of these wings, or a room of theirs.
+
+        Raises:
+            Forbidden: it is another wing, or would become one.
+        """
+        self._verify(wing)
+        return super().rename(tx, wing, room, new_name)
+
+    def move_back(self, tx: Transaction, move_id: int) -> int:
+        """Undo a move as far as it was within these wings."""
+        return super().move_back(tx, move_id)  # limited by `_within`
 
     def delete(self, tx: Transaction, drawer_ids: Sequence[str]) -> list[str]:
         """Move those of the drawers to the trash that stand in these wings."""

@@ -36,12 +36,12 @@ from mempalace_mcp.core.model import (
     Taxonomy,
     Wing,
 )
-from mempalace_mcp.core.text import MAX_NAME_BYTES, Name
+from mempalace_mcp.core.text import MAX_NAME_BYTES
 from mempalace_mcp.palace import arguments, chunking
 from mempalace_mcp.palace.arguments import MAX_ITEMS, ChangeArguments, FilingArguments, FilterArguments, ImportOptions
 from mempalace_mcp.palace.chunk_embedder import ChunkEmbedder
 from mempalace_mcp.palace.facts import FactOperations
-from mempalace_mcp.palace.navigation import NavigationOperations
+from mempalace_mcp.palace.navigation import NavigationOperations, no_room, no_wing
 from mempalace_mcp.palace.search import SearchOperations
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.palace.wake_up import WakeUpOperations
@@ -300,7 +300,7 @@ class PlaceOperations:
         with self._stores.reader.read() as connection:
             found = self._stores.drawers.find_wing(connection, asked.key)
             if found is None:
-                raise _no_wing(asked)
+                raise no_wing(asked)
             rooms = self._stores.drawers.taxonomy(connection, asked.key)
         return Wing(found.shown, rooms, sum(room.drawers for room in rooms))
 
@@ -311,7 +311,7 @@ class PlaceOperations:
         with self._stores.reader.read() as connection:
             found = self._stores.drawers.find_room(connection, asked.key, inside.key)
             if found is None:
-                raise _no_room(asked, inside)
+                raise no_room(asked, inside)
             place = DrawerFilter(wing=asked.key, room=inside.key)
             page = self._stores.drawers.page(connection, place, limit, None)
         return Room(found.wing.shown, found.room.shown, page)
@@ -465,17 +465,3 @@ def _part(name: str) -> Iterator[None]:
 
 def _read_beginning(begun: str) -> str:
     return text.verify_text(begun, "value", MAX_NAME_BYTES)
-
-
-def _no_wing(wing: Name) -> NotFound:
-    return NotFound(
-        f"there is no wing {wing.shown!r}", argument="wing", hint="get_taxonomy names the wings and their rooms."
-    )
-
-
-def _no_room(wing: Name, room: Name) -> NotFound:
-    return NotFound(
-        f"there is no room {room.shown!r} in the wing {wing.shown!r}",
-        argument="room",
-        hint="get_taxonomy names the wings and their rooms.",
-    )

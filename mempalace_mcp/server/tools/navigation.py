@@ -4,8 +4,10 @@ from typing import Annotated, NotRequired, TypedDict, Unpack, cast
 
 from pydantic import Field
 
+from mempalace_mcp.core.model import Renaming
 from mempalace_mcp.core.text import MAX_CONTENT_BYTES
 from mempalace_mcp.palace.arguments import read_id
+from mempalace_mcp.palace.navigation import MAX_MOVE_ID
 from mempalace_mcp.server.tools.answers import (
     MAX_TOKENS,
     MIN_TOKENS,
@@ -90,7 +92,25 @@ class MoveAnswer(TypedDict):
     dry_run: bool
     missing: NotRequired[list[str]]
     sample: NotRequired[list[Json]]
+    move_id: NotRequired[int]
     hint: NotRequired[str]
+
+
+class RenameAnswer(TypedDict):
+    """The outcome of a renaming or of its dry run. If `merges`, others stand under the new name already."""
+
+    drawers: int
+    merges: NotRequired[bool]
+    dry_run: bool
+    move_id: NotRequired[int]
+    hint: NotRequired[str]
+
+
+class UndoneAnswer(TypedDict):
+    """How many drawers are back where they stood."""
+
+    moved: int
+    move_id: NotRequired[int]
 
 
 @tool("List the wings and their drawers, by name.", within_wings=True)
@@ -168,7 +188,53 @@ def move_drawers(
         sample=[format_preview(drawer) for drawer in move.sample],
     )
     if move.dry_run and move.matched:
-        answer["hint"] = (
-            f"Nothing was moved. Call again with dry_run false to move {move.matched}{times(move.since, move.before)}."
-        )
+        which = f"{move.matched}{times(move.since, move.before)}"
+        answer["hint"] = f"Nothing was moved. Call again with dry_run false to move {which}."
+    return {**answer, **_way_back(move.move_id)}
+
+
+_RENAMES = "a dry run unless dry_run is false. Under the name of another one the two become one. {undo_move} undoes it."
+
+
+@tool(f"Rename a wing to new_name: {_RENAMES}", effect=Effect.WRITE, destructive=True, within_wings=True)
+def rename_wing(call: ToolCall, wing: str, new_name: str, dry_run: bool = True) -> RenameAnswer:
+    return _answer_renaming(call.palace.rename_wing(wing, new_name, dry_run=dry_run, deadline=call.deadline))
+
+
+@tool(f"Rename a room of a wing to new_name: {_RENAMES}", effect=Effect.WRITE, destructive=True, within_wings=True)
+def rename_room(call: ToolCall, wing: str, room: str, new_name: str, dry_run: bool = True) -> RenameAnswer:
+    return _answer_renaming(call.palace.rename_room(wing, room, new_name, dry_run=dry_run, deadline=call.deadline))
+
+
+@tool(
+    "Undo a move or renaming by its move_id, as far as the drawers have not changed since.",
+    effect=Effect.WRITE,
+    destructive=True,
+    within_wings=True,
+)
+def undo_move(call: ToolCall, move_id: Annotated[int, Field(ge=1, le=MAX_MOVE_ID)]) -> UndoneAnswer:
+    move = call.palace.undo_move(move_id, deadline=call.deadline)
+    answer = UndoneAnswer(moved=move.moved)
+    if move.move_id is not None:
+        answer["move_id"] = move.move_id
     return answer
+
+
+class _WayBack(TypedDict):
+    move_id: NotRequired[int]
+    hint: NotRequired[str]
+
+
+def _way_back(move_id: int | None) -> _WayBack:
+    """How what has moved comes back, if anything has."""
+    if move_id is None:
+        return {}
+    return {"move_id": move_id, "hint": f"undo_move with move_id {move_id} undoes it, except what changes until then."}
+
+
+def _answer_renaming(renaming: Renaming) -> RenameAnswer:
+    answer = RenameAnswer(drawers=renaming.drawers, merges=renaming.merges, dry_run=renaming.dry_run)
+    if renaming.dry_run:
+        beside = " They come to stand among those that are there." if renaming.merges else ""
+        answer["hint"] = f"Nothing was moved. Call again with dry_run false to move {renaming.drawers}.{beside}"
+    return {**answer, **_way_back(renaming.move_id)}

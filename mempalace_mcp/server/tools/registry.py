@@ -69,6 +69,9 @@ FULL: tuple[Tool, ...] = (
     navigation.delete_drawer,
     navigation.delete_by_source,
     navigation.move_drawers,
+    navigation.rename_wing,
+    navigation.rename_room,
+    navigation.undo_move,
     imports.import_path,
     history.history,
 )

@@ -96,6 +96,12 @@ def asking(ids: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
             {"wing": "vault", "to_wing": "kitchen"},
             {"since": "2000-01-01", "to_wing": "kitchen", "dry_run": False},
         ],
+        "rename_wing": [{"wing": "vault", "new_name": "kitchen"}, {"wing": "kitchen", "new_name": "vault"}],
+        "rename_room": [
+            {"wing": "vault", "room": "codes", "new_name": "a"},
+            {"wing": "kitchen", "room": "codes", "new_name": f"{SECRET[:-1]} room"},
+        ],
+        "undo_move": [{"move_id": number} for number in range(1, 20)],
         "wake_up": [{"agent_name": "Ada", "max_tokens": 8000}, {"wing": "vault", "max_tokens": 8000}],
         "status": [{}],
         "diary_read": [{"agent_name": "Ada"}],
@@ -193,8 +199,23 @@ def test_no_drawer_is_moved_into_or_out_of_another_wing(house: House) -> None:
     for filters in ({"wing": "vault"}, {"source_file": SECRET}):
         answer = house.call(LIMITED, "move_drawers", **filters, to_wing="kitchen", dry_run=False)
         assert (answer["matched"], answer["moved"]) == (0, 0)
+    with pytest.raises(NotFound):
+        house.call(LIMITED, "rename_wing", wing="vault", new_name="kitchen", dry_run=False)
+    with pytest.raises(NotFound):
+        house.call(LIMITED, "rename_room", wing="vault", room="codes", new_name="a", dry_run=False)
+    with pytest.raises(Forbidden):
+        house.call(LIMITED, "rename_wing", wing="kitchen", new_name="vault", dry_run=False)
     assert house.told(FULL, "get_taxonomy") == before
     assert house.call(FULL, "get_drawers", drawer_ids=[house.ids["own"]])["drawers"] == own
+
+
+def test_a_move_that_came_from_another_wing_is_not_undone(house: House) -> None:
+    into = house.call(FULL, "move_drawers", drawer_ids=[house.ids["secret"]], to_wing="kitchen", to_room="new")
+    out = house.call(FULL, "move_drawers", drawer_ids=[house.ids["own"]], to_wing="Vault")
+    for move in (into, out):
+        with pytest.raises(NotFound):
+            house.call(LIMITED, "undo_move", move_id=move["move_id"])
+        assert house.call(FULL, "undo_move", move_id=move["move_id"])["moved"] == 1
 
 
 def test_what_a_drawer_said_in_another_wing_stays_there(house: House) -> None:

@@ -181,3 +181,118 @@ def test_more_than_one_call_moves_are_refused_and_all_stay(client: Client, monke
     assert client.call("list_wings")["wings"] == {"Kitchen": 4}
     narrowed = client.call("move_drawers", wing="kitchen", since="2026-01-02", to_wing="Pantry", dry_run=False)
     assert narrowed["moved"] == 3
+
+
+def test_a_wing_is_renamed_after_a_dry_run_with_its_trash_and_back(client: Client) -> None:
+    tea = client.add(wing="Kitchen", room="tea", content="Oolong.")
+    bread = client.add(wing="Kitchen", room="bread", content="Rye.")
+    gone = client.add(wing="Kitchen", room="tea", content="Mate.")
+    client.call("delete_drawer", drawer_id=gone)
+    dry = client.call("rename_wing", wing="kitchen", new_name="Küche")
+    assert (dry["drawers"], dry["merges"], dry["dry_run"]) == (3, False, True)
+    assert client.call("list_wings")["wings"] == {"Kitchen": 2}
+    done = client.call("rename_wing", wing="kitchen", new_name="Küche", dry_run=False)
+    assert (done["drawers"], done["merges"], done["dry_run"]) == (3, False, False)
+    assert str(done["move_id"]) in done["hint"]
+    assert client.call("list_wings")["wings"] == {"Küche": 2}
+    assert client.call("list_rooms", wing="küche")["rooms"] == {"bread": 1, "tea": 1}
+    assert [each.wing for each in client.app.palace.versions(tea)] == ["Kitchen"]
+    client.call("restore_drawers", drawer_ids=[gone])
+    assert where(client, gone) == ("Küche", "tea", 2)
+    back = client.call("undo_move", move_id=done["move_id"])
+    assert back["moved"] == 2, "the one that was restored has changed since"
+    assert (where(client, tea), where(client, bread)) == (("Kitchen", "tea", 3), ("Kitchen", "bread", 3))
+    assert client.call("list_wings")["wings"] == {"Kitchen": 2, "Küche": 1}
+    again = client.call("undo_move", move_id=back["move_id"])
+    assert (again["moved"], client.call("list_wings")["wings"]) == (2, {"Küche": 3})
+
+
+def test_under_the_name_of_another_one_two_rooms_become_one_and_can_part_again(client: Client) -> None:
+    old, new = client.add(room="Te", content="old"), client.add(room="tea", content="new")
+    other = client.add(wing="Office", room="Te", content="elsewhere")
+    dry = client.call("rename_room", wing="Kitchen", room="te", new_name="TEA")
+    assert (dry["drawers"], dry["merges"]) == (1, True)
+    done = client.call("rename_room", wing="Kitchen", room="te", new_name="TEA", dry_run=False)
+    assert client.call("list_rooms", wing="kitchen")["rooms"] == {"tea": 2}
+    assert where(client, other) == ("Office", "Te", 1)
+    client.call("update_drawer", drawer_id=new, metadata={"seen": True})
+    assert client.call("undo_move", move_id=done["move_id"])["moved"] == 1
+    assert (where(client, old)[:2], where(client, new)[:2]) == (("Kitchen", "Te"), ("Kitchen", "tea"))
+
+
+def test_a_name_can_be_written_in_another_case(client: Client) -> None:
+    drawer_id = client.add(wing="kitchen", room="tea")
+    wing = client.call("rename_wing", wing="KITCHEN", new_name="Kitchen", dry_run=False)
+    room = client.call("rename_room", wing="kitchen", room="tea", new_name="Tea", dry_run=False)
+    assert "move_id" not in wing | room
+    assert wing["merges"] is room["merges"] is False
+    assert where(client, drawer_id) == ("Kitchen", "Tea", 1)
+    before = client.seq
+    client.call("rename_wing", wing="kitchen", new_name="Kitchen", dry_run=False)
+    assert client.seq == before
+
+
+def test_a_name_that_is_free_again_is_shown_as_it_is_given(client: Client) -> None:
+    client.add(wing="first")
+    client.call("rename_wing", wing="first", new_name="second", dry_run=False)
+    client.call("rename_wing", wing="second", new_name="FIRST", dry_run=False)
+    assert client.call("list_wings")["wings"] == {"FIRST": 1}
+
+
+def test_the_wing_of_a_diary_is_renamed_and_the_diary_stays(client: Client) -> None:
+    client.call("diary_write", agent_name="Ada", entry="Read the logs.")
+    (wing,) = client.call("list_wings")["wings"]
+    client.call("rename_wing", wing=wing, new_name="Agents", dry_run=False)
+    assert client.call("diary_read", agent_name="ada")["total"] == 1
+    client.call("diary_write", agent_name="Ada", entry="Fixed the fault.")
+    assert client.call("diary_read", agent_name="ada")["total"] == 2
+
+
+def test_moves_by_ids_and_filters_are_undone_and_only_once(client: Client) -> None:
+    one, two = client.add(wing="A", room="a", content="1"), client.add(wing="B", room="b", content="2")
+    done = client.call("move_drawers", drawer_ids=[one, two], to_wing="C", to_room="c")
+    assert client.call("undo_move", move_id=done["move_id"])["moved"] == 2
+    assert (where(client, one)[:2], where(client, two)[:2]) == (("A", "a"), ("B", "b"))
+    for nothing in (done["move_id"], done["move_id"] + 1000):
+        shown = client.refuse("undo_move", move_id=nothing)
+        assert (shown["code"], shown["argument"]) == ("not_found", "move_id")
+    assert "move_id" not in client.call("move_drawers", drawer_ids=[one], to_wing="A")
+
+
+def test_the_number_of_another_change_undoes_nothing(client: Client) -> None:
+    drawer_id = client.add()
+    client.call("update_drawer", drawer_id=drawer_id, content="Something else.")
+    client.refuse("undo_move", move_id=client.seq)
+    assert where(client, drawer_id) == ("Kitchen", "tea", 2)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "argument"),
+    [
+        ("rename_wing", {"wing": "nowhere", "new_name": "a"}, "wing"),
+        ("rename_wing", {"wing": "Kitchen", "new_name": " "}, "new_name"),
+        ("rename_wing", {"wing": "Kitchen", "new_name": "a\tb"}, "new_name"),
+        ("rename_room", {"wing": "Kitchen", "room": "nowhere", "new_name": "a"}, "room"),
+        ("rename_room", {"wing": "nowhere", "room": "tea", "new_name": "a"}, "wing"),
+        ("rename_room", {"wing": "Kitchen", "room": "tea", "new_name": "x" * 129}, "new_name"),
+        ("rename_room", {"wing": "Kitchen", "room": "tea"}, "new_name"),
+        ("undo_move", {"move_id": "x"}, "move_id"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_refused_renamings(client: Client, tool: str, arguments: dict[str, Any], argument: str, dry_run: bool) -> None:
+    client.add()
+    options = {} if tool == "undo_move" else {"dry_run": dry_run}
+    assert client.refuse(tool, **arguments, **options)["argument"] == argument
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_wing_of_too_many_drawers_is_not_renamed(
+    client: Client, monkeypatch: pytest.MonkeyPatch, dry_run: bool
+) -> None:
+    monkeypatch.setattr(navigation, "MAX_MOVED", 2)
+    for number in range(3):
+        client.add(content=f"note {number}")
+    shown = client.refuse("rename_wing", wing="kitchen", new_name="a", dry_run=dry_run)
+    assert (shown["argument"], "3 drawers" in shown["message"]) == ("wing", True)
+    assert client.call("list_wings")["wings"] == {"Kitchen": 3}

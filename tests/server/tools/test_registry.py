@@ -53,6 +53,9 @@ FULL = [
     "delete_drawer",
     "delete_by_source",
     "move_drawers",
+    "rename_wing",
+    "rename_room",
+    "undo_move",
     "import_path",
     "history",
 ]
