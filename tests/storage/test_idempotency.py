@@ -563,14 +563,7 @@ def test_the_running_process_clears_receipts(tmp_path: Path) -> None:
     with opened(tmp_path, started=False) as app:
         app.palace.kg_add("Ada", "works at", "Acme", deadline=keyed("young"))
         surplus = 1500
-        app.writer.write(
-            lambda tx: tx.connection.execute(
-                "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)"
-                " INSERT INTO receipts SELECT 'bulk', n, x'00', 'null', n FROM numbers",
-                (surplus,),
-            ),
-            Deadline(),
-        )
+        insert_receipts(app.database, surplus, recorded_at=1)
         app.start()
         while not app.indexer.wait_until_idle(0.1):
             pass
