@@ -106,6 +106,10 @@ def test_a_palace_that_is_read_back_is_the_same_byte_by_byte(tmp_path: Path, see
         report = restore(other, tmp_path / "a.jsonl")
         assert report.complete
         assert set(outcomes(report)) == {"added"}
+        with other.database.read() as connection:
+            gone = "SELECT count(*) FROM pending p JOIN chunks c ON c.id = p.chunk JOIN drawers d ON d.id = c.drawer"
+            assert connection.execute(f"{gone} WHERE d.deleted_at IS NULL").fetchone()[0]
+            assert not connection.execute(f"{gone} WHERE d.deleted_at IS NOT NULL").fetchone()[0]
         assert export(other, tmp_path / "b.jsonl") == written
         assert {each.drawer_id: each for each in other.palace.get_drawers([old, new]).drawers} == drawers
         assert other.palace.versions(old) == versions
@@ -320,6 +324,43 @@ WRONG = [
     (b'{"kind":"unidentified","drawer":"d_000000000000000000000000","occurred_at":null}', "is not here"),
     (b'{"kind":"unidentified","drawer":"d_000000000000000000000000","occurred_at":"soon"}', "not a date or time"),
 ]
+FACT = {
+    "kind": "fact",
+    "id": "f_000000000000000000000000",
+    "subject": "Ada",
+    "predicate": "keeps",
+    "object": "pier 3",
+    "valid_from": "2020-01-01T00:00:00Z",
+    "valid_to": "2021-01-01T00:00:00Z",
+    "recorded_at": "2020-01-01T00:00:00Z",
+    "retracted_at": None,
+    "confidence": 1,
+    "source_drawer_id": None,
+}
+VERSION = {
+    "kind": "version",
+    "drawer": "d_000000000000000000000000",
+    "version": 1,
+    "wing": "w",
+    "room": "r",
+    "replaced_at": "2020-01-01T00:00:00Z",
+    "occurred_at": None,
+    "source_file": None,
+    "superseded_by": None,
+    "metadata": {},
+    "content": "x",
+}
+WRONG += [
+    (json.dumps(each).encode(), reason)
+    for each, reason in (
+        (FACT | {"valid_to": FACT["valid_from"]}, "valid_to does not lie after valid_from"),
+        (FACT | {"retracted_at": "2019-01-01T00:00:00Z"}, "retracted_at does not lie after recorded_at"),
+        (FACT | {"confidence": float("nan")}, "confidence is not between 0 and 1"),
+        (FACT | {"confidence": "high"}, "confidence must be a number"),
+        (VERSION, "does not stand behind its drawer"),
+        (VERSION | {"metadata": {"x": float("inf")}}, "metadata cannot be written as JSON"),
+    )
+]
 
 
 def test_a_broken_line_is_named_and_all_others_are_taken(tmp_path: Path) -> None:
@@ -336,6 +377,21 @@ def test_a_broken_line_is_named_and_all_others_are_taken(tmp_path: Path) -> None
             written = export(other, tmp_path / "b.jsonl")
             assert of_kind(written, "drawer") == of_kind(b"".join([head, *rest]), "drawer")
             assert not [each for each in of_kind(written, "file") if each["state"]]
+
+
+def test_a_version_that_comes_twice_is_not_taken_nor_is_its_drawer(tmp_path: Path) -> None:
+    with opened(tmp_path / "palace", started=False) as app, opened(tmp_path / "other", started=False) as other:
+        drawer = app.palace.add_drawer("harbour", "log", "one").drawer_id
+        for text in ("two", "three"):
+            app.palace.update_drawer(drawer, content=text)
+        head, *_ = export(app, tmp_path / "a.jsonl").splitlines()
+        every = records((tmp_path / "a.jsonl").read_bytes())
+        first = next(each for each in every if each["kind"] == "version")
+        changed = [first if each["kind"] == "version" else each for each in every]
+        report = restore(other, write(tmp_path / "b.jsonl", head, changed))
+        assert "comes twice" in report.named[0].reason
+        assert "of the 2 versions" in report.named[1].reason
+        assert not other.palace.list_drawers().items
 
 
 def test_times_far_ahead_are_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mempalace_mcp.core import clock, ids, text
 from mempalace_mcp.core.errors import InvalidArgument
-from mempalace_mcp.storage.export_kinds import KINDS, Field, Form, Kind, Values
+from mempalace_mcp.storage.export_kinds import FACT, KINDS, Field, Form, Kind, Values
 from mempalace_mcp.storage.rows import write_metadata
 
 FORMAT = "mempalace-export"
@@ -91,9 +91,13 @@ def read_record(line: bytes) -> tuple[Kind, Values]:
     if unknown:
         raise WrongLine(f"a {kind.name} has no {', '.join(sorted(unknown))}")
     try:
-        return kind, {field.name: _stored(field, record) for field in kind.fields}
+        values = {field.name: _stored(field, record) for field in kind.fields}
     except InvalidArgument as error:
         raise WrongLine(error.message) from error
+    for begin, end in (("valid_from", "valid_to"), ("recorded_at", "retracted_at")):
+        if kind is FACT and None not in (values[begin], values[end]) and values[begin] >= values[end]:
+            raise WrongLine(f"{end} does not lie after {begin}")
+    return kind, values
 
 
 def _line(value: Mapping[str, Any]) -> str:

@@ -89,6 +89,11 @@ class _Item:
     def is_whole(self) -> bool:
         return self.kind is not DRAWER or len(self.versions) == self.values["versions"]
 
+    def is_followed_by(self, version: Values) -> bool:
+        """Is it a version of this drawer, and no other one has its number?"""
+        last = self.versions[-1]["version"] if self.versions else 0
+        return bool(self.values.get("id") == version["drawer"] and last < version["version"])
+
 
 class Restoration:
     """Reads one file into the palace."""
@@ -130,8 +135,8 @@ class Restoration:
             except Damaged as error:
                 item, failure = None, error
             if item is not None and item.kind is VERSION:
-                if waiting is None or waiting.values["id"] != item.values["drawer"]:
-                    self.report.reject(item.line, "a version that does not stand behind its drawer")
+                if waiting is None or not waiting.is_followed_by(item.values):
+                    self.report.reject(item.line, "a version that does not stand behind its drawer, or comes twice")
                 else:
                     waiting.versions.append(item.values)
                 continue
