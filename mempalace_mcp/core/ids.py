@@ -9,6 +9,7 @@ from mempalace_mcp.core.clock import Instant
 
 DRAWER = "d"
 FACT = "f"
+TUNNEL = "t"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _TIME_DIGITS = 11

@@ -188,11 +188,23 @@ class RoomCount:
 
 
 @dataclass(frozen=True, slots=True)
-class NameCount:
-    """The name of a wing, or of rooms, and the live drawers in it."""
+class Tunnel:
+    """A connection between two rooms that an agent has dug, with the drawers that it is about, if it names some.
 
-    name: str
-    drawers: int
+    Id and instant are empty until it is dug.
+    """
+
+    source: Place
+    target: Place
+    label: str
+    source_drawer_id: str | None = None
+    target_drawer_id: str | None = None
+    tunnel_id: str = ""
+    created_at: Instant = 0
+
+    def dug(self, tunnel_id: str, created_at: Instant) -> Tunnel:
+        """The same once it is there."""
+        return replace(self, tunnel_id=tunnel_id, created_at=created_at)
 
 
 @dataclass(frozen=True, slots=True)

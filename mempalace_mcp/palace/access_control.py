@@ -25,7 +25,6 @@ from mempalace_mcp.core.model import (
     Duplicate,
     Fact,
     Filed,
-    NameCount,
     NewDrawer,
     Page,
     Place,
@@ -33,7 +32,9 @@ from mempalace_mcp.core.model import (
     RoomCount,
     Span,
     Target,
+    Tunnel,
 )
+from mempalace_mcp.core.navigation import NameCount, SharedRoom, Traversal, TunnelFigures
 from mempalace_mcp.core.text import Name, name_key
 from mempalace_mcp.palace.stores import Stores
 from mempalace_mcp.storage.connection import Connection
@@ -168,6 +169,42 @@ class WingDrawers(DrawerStore):
     def rooms_page(self, connection: Connection, wing: str | None, limit: int, cursor: str | None) -> Page[NameCount]:
         """Rooms of these wings."""
         return super().rooms_page(connection, wing, limit, cursor)  # limited by `_within`
+
+    def dig(self, tx: Transaction, tunnel: Tunnel) -> tuple[Tunnel, bool]:
+        """Make a tunnel between rooms of these wings.
+
+        Raises:
+            Forbidden: it would lead into another wing.
+        """
+        self._verify(tunnel.source.wing, "source_wing")
+        self._verify(tunnel.target.wing, "target_wing")
+        return super().dig(tx, tunnel)
+
+    def fill(self, tx: Transaction, tunnel_id: str) -> bool:
+        """Remove a tunnel between rooms of these wings."""
+        return super().fill(tx, tunnel_id)  # limited by `_within`, as are those that follow
+
+    def tunnels_page(
+        self, connection: Connection, wing: str | None, room: str | None, limit: int, cursor: str | None
+    ) -> Page[Tunnel]:
+        """Tunnels between rooms of these wings, without the drawers that they are about."""
+        return super().tunnels_page(connection, wing, room, limit, cursor)
+
+    def shared_rooms(
+        self, connection: Connection, wing_a: str | None, wing_b: str | None, limit: int, cursor: str | None
+    ) -> Page[SharedRoom]:
+        """Rooms of the same name in several of these wings."""
+        return super().shared_rooms(connection, wing_a, wing_b, limit, cursor)
+
+    def traverse(
+        self, connection: Connection, room: str, wing: str | None, max_hops: int, limit: int, cursor: str | None
+    ) -> Traversal:
+        """The rooms of these wings that are reached through no other wing."""
+        return super().traverse(connection, room, wing, max_hops, limit, cursor)
+
+    def tunnel_figures(self, connection: Connection) -> TunnelFigures:
+        """How these wings hang together."""
+        return super().tunnel_figures(connection)
 
     def find_wing(self, connection: Connection, key: str) -> Name | None:
         """The wing of that key, if it is one of these."""

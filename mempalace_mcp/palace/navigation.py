@@ -8,7 +8,8 @@ from typing import Unpack
 from mempalace_mcp.core import text
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.errors import InvalidArgument, NotFound
-from mempalace_mcp.core.model import DrawerFilter, Move, NameCount, Page, Renaming, Target
+from mempalace_mcp.core.model import DrawerFilter, Move, Page, Renaming, Target
+from mempalace_mcp.core.navigation import NameCount
 from mempalace_mcp.core.text import Name
 from mempalace_mcp.palace import arguments
 from mempalace_mcp.palace.arguments import FilterArguments

@@ -44,6 +44,7 @@ from mempalace_mcp.palace.facts import FactOperations
 from mempalace_mcp.palace.navigation import NavigationOperations, no_room, no_wing
 from mempalace_mcp.palace.search import SearchOperations
 from mempalace_mcp.palace.stores import Stores
+from mempalace_mcp.palace.tunnels import TunnelOperations
 from mempalace_mcp.palace.wake_up import WakeUpOperations
 from mempalace_mcp.storage import foreign_ids
 from mempalace_mcp.storage.connection import Connection
@@ -360,6 +361,7 @@ class Palace(
     DiaryOperations,
     PlaceOperations,
     NavigationOperations,
+    TunnelOperations,
     SearchOperations,
     FactOperations,
     WakeUpOperations,

@@ -34,6 +34,7 @@ from mempalace_mcp.storage.rows import PROVENANCE, PlaceRow, ensure_place, find_
 from mempalace_mcp.storage.successors import verify_link
 from mempalace_mcp.storage.token_vectors import forget_token_vectors, store_token_vectors
 from mempalace_mcp.storage.transactions import Transaction
+from mempalace_mcp.storage.tunnels import Tunnels
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +258,7 @@ class _Hashes:
         return cls(rows.content_hash(content), rows.normalized_hash(content))
 
 
-class DrawerStore(DrawerListing, PlaceListing, Relocation, ChunkLog):
+class DrawerStore(DrawerListing, PlaceListing, Tunnels, Relocation, ChunkLog):
     """Drawers with their chunks and words. It holds no connection: reads take one, writes take a transaction."""
 
     def __init__(self, lexicon: Lexicon) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mempalace_mcp.core.model import NameCount, Page
+from mempalace_mcp.core.model import Page
+from mempalace_mcp.core.navigation import NameCount
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.queries import Position, decode_cursor, encode_cursor
 

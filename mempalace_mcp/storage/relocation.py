@@ -11,6 +11,7 @@ from mempalace_mcp.core.text import Name, name_key
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.rows import PROVENANCE, ensure_place
 from mempalace_mcp.storage.transactions import Transaction
+from mempalace_mcp.storage.tunnels import follow_drawers
 
 _PROVENANCE = ", ".join(PROVENANCE)
 _PROVENANCE_OF_DRAWER = ", ".join(f"d.{name}" for name in PROVENANCE)
@@ -163,7 +164,10 @@ def _show_as(tx: Transaction, wing: Name, room: Name | None, new_name: Name) -> 
 
 
 def relocate(tx: Transaction, drawers: Sequence[int], place: Place) -> None:
-    """Let drawers, by row, stand in a room, which is made if it is missing; where they stood becomes a version."""
+    """Let drawers, by row, stand in a room, which is made if it is missing; where they stood becomes a version.
+
+    The tunnels of a room that no live drawer is left in go along.
+    """
     connection, dialect = tx.connection, tx.connection.dialect
     room = ensure_place(connection, place)
     values = {
@@ -174,6 +178,7 @@ def relocate(tx: Transaction, drawers: Sequence[int], place: Place) -> None:
         "seq": tx.stamp.seq,
     }
     members = dialect.members(":drawers")
+    left = connection.execute(f"SELECT DISTINCT room FROM drawers WHERE id IN {members}", values).fetchall()
     connection.execute(
         f"INSERT INTO versions (drawer, version, wing, room, replaced_at, metadata, content, {_PROVENANCE})"
         f" SELECT d.id, d.version, w.name, r.name, :instant, d.metadata, d.content, {_PROVENANCE_OF_DRAWER}"
@@ -185,3 +190,4 @@ def relocate(tx: Transaction, drawers: Sequence[int], place: Place) -> None:
         f" WHERE id IN {members}",
         values,
     )
+    follow_drawers(tx, [each for (each,) in left], room.room)

@@ -43,6 +43,12 @@ TABLES: tuple[Table, ...] = (
     Table("wings", ("id",), ("key", "name"), numbered=True),
     Table("rooms", ("id",), ("wing", "key", "name"), counted=("drawers",), numbered=True),
     Table(
+        "tunnels",
+        ("id",),
+        ("tunnel_id", "source", "target", "label", "source_drawer_id", "target_drawer_id", "created_at"),
+        numbered=True,
+    ),
+    Table(
         "drawers",
         ("id",),
         (

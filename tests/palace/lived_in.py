@@ -55,6 +55,8 @@ def use(app: App, chance: random.Random, folder: Path, steps: int) -> list[str]:
     """File, change, delete, restore, believe and import at random; returns the ids of what was filed one by one."""
     keyed = app.palace.add_drawer("harbour", "Piers", "filed once", deadline=Deadline(20, idempotency_key=CALL))
     app.palace.add_drawer("harbour", "Piers", "this is how it is now")
+    app.palace.add_drawer("notes", "misc", "where the tunnel ends")
+    app.palace.create_tunnel("harbour", "Piers", "notes", "misc", label="łódź", source_drawer_id=keyed.drawer_id)
     ids = [keyed.drawer_id]
     for number in range(steps):
         ids += _file(app, chance, number)

@@ -11,7 +11,18 @@ from typing import Any, Literal
 
 from mempalace_mcp.core.call_context import Deadline, Principal
 from mempalace_mcp.core.errors import ConfigurationError, Forbidden, NotFound, PalaceError, ReadOnly
-from mempalace_mcp.server.tools import checkpoint, diary, drawers, graph, history, imports, navigation, overview, search
+from mempalace_mcp.server.tools import (
+    checkpoint,
+    diary,
+    drawers,
+    graph,
+    history,
+    imports,
+    navigation,
+    overview,
+    search,
+    tunnels,
+)
 from mempalace_mcp.server.tools.schema import nearest, read_arguments, readable
 from mempalace_mcp.server.tools.tool import Effect, Tool, ToolCall, ToolContext
 
@@ -72,6 +83,13 @@ FULL: tuple[Tool, ...] = (
     navigation.rename_wing,
     navigation.rename_room,
     navigation.undo_move,
+    tunnels.create_tunnel,
+    tunnels.list_tunnels,
+    tunnels.delete_tunnel,
+    tunnels.find_tunnels,
+    tunnels.follow_tunnels,
+    tunnels.traverse,
+    tunnels.graph_stats,
     imports.import_path,
     history.history,
 )

@@ -69,13 +69,15 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         diary = palace.diary_write("Ada", f"I hid the password with the {SECRET}.", topic=SECRET)
         palace.diary_write("Ada", "I told the cook the password.", wing="kitchen")
         palace.kg_add(f"{SECRET} Ltd", "owns", SECRET, source_drawer_id=secret.drawer_id)
+        tunnel, _ = palace.create_tunnel("Kitchen", "codes", "Vault", f"{SECRET} room", label=SECRET)
         ids = {"secret": secret, "gone": gone, "own": own, "moved": moved}
-        yield House(AppContext(app), {name: each.drawer_id for name, each in ids.items()} | {"diary": diary.drawer_id})
+        others = {"diary": diary.drawer_id, "tunnel": tunnel.tunnel_id}
+        yield House(AppContext(app), {name: each.drawer_id for name, each in ids.items()} | others)
 
 
 def asking(ids: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
     """For each tool that a limited caller has, the calls that would tell the most."""
-    everything = list(ids.values())
+    everything = [each for name, each in ids.items() if name != "tunnel"]
     text = {"room": "codes", "content": "The password."}
     return {
         "search": [{"query": "password", "limit": 100}, {"query": "password", "wing": "vault"}],
@@ -101,6 +103,16 @@ def asking(ids: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
             {"wing": "vault", "room": "codes", "new_name": "a"},
             {"wing": "kitchen", "room": "codes", "new_name": f"{SECRET[:-1]} room"},
         ],
+        "create_tunnel": [
+            {"source_wing": "kitchen", "source_room": "codes", "target_wing": wing, "target_room": room}
+            for wing, room in (("vault", "codes"), ("vault", "no room"))
+        ],
+        "list_tunnels": [{}, {"wing": "vault"}, {"wing": "kitchen"}],
+        "delete_tunnel": [{"tunnel_id": ids["tunnel"]}],
+        "find_tunnels": [{}, {"wing_a": "vault"}, {"wing_a": "kitchen", "wing_b": "vault"}],
+        "follow_tunnels": [{"wing": "kitchen", "room": "codes"}, {"wing": "vault", "room": "codes"}],
+        "traverse": [{"start_room": "codes", "max_hops": 10}, {"start_room": "codes", "wing": "vault"}],
+        "graph_stats": [{}],
         "undo_move": [{"move_id": number} for number in range(1, 20)],
         "wake_up": [{"agent_name": "Ada", "max_tokens": 8000}, {"wing": "vault", "max_tokens": 8000}],
         "status": [{}],
@@ -125,7 +137,20 @@ def test_no_tool_tells_of_another_wing(house: House, tool: str) -> None:
         assert SECRET not in house.told(LIMITED, tool, **arguments), arguments
 
 
-@pytest.mark.parametrize("tool", ["search", "get_drawers", "list_drawers", "get_taxonomy", "wake_up", "diary_read"])
+@pytest.mark.parametrize(
+    "tool",
+    [
+        "search",
+        "get_drawers",
+        "list_drawers",
+        "get_taxonomy",
+        "wake_up",
+        "diary_read",
+        "list_tunnels",
+        "follow_tunnels",
+        "traverse",
+    ],
+)
 def test_without_the_limit_the_same_calls_tell(house: House, tool: str) -> None:
     assert SECRET in house.told(FULL, tool, **asking(house.ids)[tool][0])
 
@@ -216,6 +241,19 @@ def test_a_move_that_came_from_another_wing_is_not_undone(house: House) -> None:
         with pytest.raises(NotFound):
             house.call(LIMITED, "undo_move", move_id=move["move_id"])
         assert house.call(FULL, "undo_move", move_id=move["move_id"])["moved"] == 1
+
+
+def test_a_tunnel_into_another_wing_is_like_none(house: House) -> None:
+    refused = []
+    for tunnel_id in (house.ids["tunnel"], "t_" + "0" * 24):
+        with pytest.raises(NotFound) as caught:
+            house.call(LIMITED, "delete_tunnel", tunnel_id=tunnel_id)
+        refused.append(json.dumps(caught.value.as_dict()).replace(tunnel_id, "ID"))
+    assert refused[0] == refused[1]
+    assert house.call(LIMITED, "follow_tunnels", wing="kitchen", room="codes")["total"] == 0
+    assert house.call(LIMITED, "graph_stats")["tunnels"] == 0
+    assert {each["wing"] for each in house.call(LIMITED, "traverse", start_room="codes")["rooms"]} == {"Kitchen"}
+    assert house.call(FULL, "follow_tunnels", wing="kitchen", room="codes")["total"] == 1
 
 
 def test_what_a_drawer_said_in_another_wing_stays_there(house: House) -> None:

@@ -56,6 +56,13 @@ FULL = [
     "rename_wing",
     "rename_room",
     "undo_move",
+    "create_tunnel",
+    "list_tunnels",
+    "delete_tunnel",
+    "find_tunnels",
+    "follow_tunnels",
+    "traverse",
+    "graph_stats",
     "import_path",
     "history",
 ]
