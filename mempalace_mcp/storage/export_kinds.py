@@ -85,7 +85,7 @@ WING = Kind("wing", "wings w", ("w.key",), "w.key IN {wings}", (Field("name", "w
 DRAWER = Kind(
     "drawer",
     "drawers d {join} wings w ON w.id = d.wing {join} rooms r ON r.id = d.room",
-    ("d.drawer_id",),
+    ("d.id",),  # what was filed at once is in this order alone, and neighbours in a source are found by it
     _DRAWERS,
     (
         Field("id", "d.drawer_id", Form.DRAWER),
@@ -104,7 +104,7 @@ DRAWER = Kind(
 VERSION = Kind(
     "version",
     "drawers d {join} versions t ON t.drawer = d.id",
-    ("d.drawer_id", "t.version"),
+    ("d.id", "t.version"),
     _DRAWERS,
     (
         _DRAWER,
@@ -119,7 +119,7 @@ VERSION = Kind(
 FACT = Kind(
     "fact",
     "facts f {join} entities s ON s.id = f.subject {join} predicates p ON p.id = f.predicate",
-    ("f.fact_id", "f.recorded_at", "f.id"),
+    ("f.id",),
     _FACTS,
     (
         Field("id", "f.fact_id", Form.FACT),

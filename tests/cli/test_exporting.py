@@ -17,7 +17,7 @@ import pytest
 from mempalace_mcp.core.platform import HAS_FILE_MODES
 from mempalace_mcp.palace.exchange.reading import Restoration
 from tests.cli.test_commands import TEXTS, perform, perform_json, run, run_json
-from tests.daemon.support import PROGRAM
+from tests.daemon.support import PROGRAM, bridge, end_processes_of, use
 from tests.palace.support import opened
 
 pytestmark = pytest.mark.long
@@ -53,6 +53,24 @@ def test_there_and_back_with_the_same_bytes(palace: Path, tmp_path: Path) -> Non
     assert "18 here already" in perform("import", file, "--palace", other)
     imported = perform_json("import", TEXTS / "notes", TEXTS / "transcripts", "--palace", other)
     assert (imported["filed"], imported["unchanged"]) == (0, 18)
+
+
+def test_beside_a_daemon(palace: Path, tmp_path: Path) -> None:
+    run("export", tmp_path / "a.jsonl", "--palace", palace)
+    served = tmp_path / "served"
+    try:
+        with bridge(served) as client:
+            client.greet()
+            use(client, 1, "add_drawer", wing="harbour", room="log", content="the lantern of pier nine is lit")
+            result = run_json("export", tmp_path / "b.jsonl", "--palace", served)
+            assert result["records"]["drawer"] == 1
+            assert run_json("import", tmp_path / "a.jsonl", "--palace", served)["exports"][0]["complete"]
+            assert len(use(client, 2, "list_drawers", limit=100)["drawers"]) == 19
+            found = use(client, 3, "search", query="release")["results"]
+            there = perform_json("search", "release", "--palace", palace)["results"]
+            assert found[0]["drawer_id"] == there[0]["drawer_id"]
+    finally:
+        end_processes_of(served)
 
 
 def test_a_palace_that_is_not_there_is_not_made(tmp_path: Path) -> None:
@@ -99,9 +117,10 @@ def test_killed_at_any_moment_it_goes_on(palace: Path, tmp_path: Path) -> None:
     head, *lines = (tmp_path / "a.jsonl").read_text("utf-8").splitlines()
     drawers = [json.loads(line) for line in lines if '"kind":"drawer"' in line]
     copies = [
-        each | {"id": f"{each['id'][:14]}{number:012}", "content": f"{number} {each['content']}", "versions": 0}
+        each
+        | {"id": f"{each['id'][:14]}{number:06}{position:06}", "content": f"{number} {each['content']}", "versions": 0}
         for number in range(150)
-        for each in drawers
+        for position, each in enumerate(drawers)
     ]
     first = [line for line in lines if '"kind":"wing"' in line or '"kind":"room"' in line]
     count = json.loads(head)

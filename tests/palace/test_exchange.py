@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from mempalace_mcp.core import clock
-from mempalace_mcp.core.errors import Conflict, InvalidArgument, NotFound
-from mempalace_mcp.core.model import SearchMode
+from mempalace_mcp.core.errors import Conflict, InvalidArgument, NotFound, StorageFull
+from mempalace_mcp.core.model import NewDrawer, Place, SearchMode
+from mempalace_mcp.core.text import Name
 from mempalace_mcp.palace.exchange import lines
 from mempalace_mcp.palace.exchange.files import exports_in
 from mempalace_mcp.palace.exchange.files import opened as opened_file
@@ -25,7 +26,7 @@ from mempalace_mcp.storage.foreign_ids import save_item
 from mempalace_mcp.storage.tables import TABLES
 from tests.palace.lived_in import use
 from tests.palace.support import opened
-from tests.storage.support import soon
+from tests.storage.support import small_disk, soon
 
 pytestmark = pytest.mark.usefixtures("each_store")
 
@@ -113,7 +114,7 @@ def test_a_palace_that_is_read_back_is_the_same_byte_by_byte(tmp_path: Path, see
         assert export(other, tmp_path / "b.jsonl") == written
         assert {each.drawer_id: each for each in other.palace.get_drawers([old, new]).drawers} == drawers
         assert other.palace.versions(old) == versions
-        assert sorted(map(str, other.palace.kg_timeline(limit=100)[0].items)) == sorted(map(str, facts))
+        assert other.palace.kg_timeline(limit=100)[0].items == facts
         again = restore(other, tmp_path / "a.jsonl")
         assert set(outcomes(again)) == {"unchanged"}
         assert export(other, tmp_path / "c.jsonl") == written
@@ -144,6 +145,19 @@ def test_restored_drawers_are_found_and_come_back_from_the_trash(tmp_path: Path)
         other.palace.restore_drawers([gone])
         assert other.indexer.wait_until_idle(60)
         assert other.palace.search("ropes").hits[0].drawer.drawer_id == gone
+
+
+def test_what_was_filed_at_once_stays_in_its_order(tmp_path: Path) -> None:
+    wing, room = Name("harbour", "harbour"), Name("log", "log")
+    batch = [NewDrawer(Place(wing, room), f"line {number}", source_file="/log.md") for number in range(40)]
+    with opened(tmp_path / "palace", started=False) as app, opened(tmp_path / "other", started=False) as other:
+        ids = [each.drawer_id for each in app.palace.file(batch)]
+        assert ids != sorted(ids)
+        export(app, tmp_path / "a.jsonl")
+        restore(other, tmp_path / "a.jsonl")
+        listed = [each.drawer_id for each in app.palace.list_drawers(limit=100).items]
+        assert [each.drawer_id for each in other.palace.list_drawers(limit=100).items] == listed
+        assert listed in (ids, ids[::-1])
 
 
 def test_the_newer_text_wins_and_the_other_is_a_version(tmp_path: Path) -> None:
@@ -441,3 +455,32 @@ def test_an_export_that_stops_leaves_the_earlier_one(tmp_path: Path) -> None:
         assert (tmp_path / "a.jsonl.gz").read_bytes() == written
         assert [path.name for path in tmp_path.glob("a.*")] == ["a.jsonl.gz"]
         assert gzip.decompress(written).count(b"\n") == 603
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_full_disk_leaves_the_earlier_export(tmp_path: Path, name: str) -> None:
+    with opened(tmp_path / "palace", started=False) as app, small_disk(tmp_path / "disk", 256) as disk:
+        app.palace.add_drawer("harbour", "log", "one")
+        written = export(app, disk.path / name)
+        app.palace.add_drawer("harbour", "log", random.Random(1).randbytes(300_000).hex())
+        with pytest.raises(StorageFull, match="no space left"):
+            export(app, disk.path / name)
+        assert (disk.path / name).read_bytes() == written
+        assert [path.name for path in disk.path.iterdir()] == [name]
+
+
+def test_an_export_is_of_one_moment(tmp_path: Path) -> None:
+    with opened(tmp_path / "palace", started=False) as app:
+        for number in range(1_200):
+            app.palace.add_drawer("harbour", "log", f"number {number}")
+        ids = [each.drawer_id for each in app.palace.list_drawers(limit=100).items]
+        before = export(app, tmp_path / "a.jsonl")
+
+        def meddle(done: int, total: int) -> None:
+            app.palace.update_drawer(ids[done % 100], content=f"changed at {done}")
+            app.palace.delete_drawers(drawer_ids=[ids[done % 99]])
+            app.palace.kg_add("Ada", "meddled at", str(done))
+
+        export_palace(app.database, tmp_path / "b.jsonl", (), meddle)
+        assert (tmp_path / "b.jsonl").read_bytes() == before
+        assert export(app, tmp_path / "c.jsonl") != before
