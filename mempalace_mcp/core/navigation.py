@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mempalace_mcp.core.model import Fact, Resolved
+
 
 @dataclass(frozen=True, slots=True)
 class NameCount:
@@ -56,3 +58,16 @@ class TunnelFigures:
     rooms: int
     shared: int
     tunnels: int
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPath:
+    """A shortest chain of facts from one entity to another, in its order; None if there is none within the hops.
+
+    If `truncated`, that is so only among the entities that were visited.
+    """
+
+    source: Resolved
+    target: Resolved
+    facts: Sequence[Fact] | None
+    truncated: bool

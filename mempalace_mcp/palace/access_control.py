@@ -283,6 +283,10 @@ class ClosedGraph(GraphStore):
         """Refused."""
         raise _closed()
 
+    def path(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused."""
+        raise _closed()
+
     def timeline(self, *_: Any, **__: Any) -> NoReturn:
         """Refused."""
         raise _closed()

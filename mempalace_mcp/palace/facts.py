@@ -7,11 +7,14 @@ from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Edge
 from mempalace_mcp.core.errors import InvalidArgument
 from mempalace_mcp.core.model import Direction, Fact, FactAdded, GraphAnswer, GraphStatistics, NewFact, Page
+from mempalace_mcp.core.navigation import GraphPath
 from mempalace_mcp.palace import arguments
 from mempalace_mcp.palace.stores import Stores
+from mempalace_mcp.storage.graph_queries import View
 from mempalace_mcp.storage.transactions import Transaction
 
 MAX_DEPTH = 5
+MAX_PATH = 6
 
 
 class FactOperations:
@@ -69,6 +72,27 @@ class FactOperations:
                 cursor=arguments.present(cursor),
                 asked=(arguments.present(as_of), arguments.present(known_at)),
             )
+
+    def kg_path(
+        self,
+        source: str,
+        target: str,
+        *,
+        as_of: str | None = None,
+        known_at: str | None = None,
+        max_hops: int = MAX_PATH,
+    ) -> GraphPath:
+        """A shortest chain of facts between two entities: of all facts, or of those true `as_of` a date; as believed
+        now or `known_at`."""
+        first, last = text.read_entity(source, "source"), text.read_entity(target, "target")
+        calendar = self._stores.calendar
+        view = View(
+            arguments.read_instant(calendar, as_of, "as_of", Edge.LAST),
+            arguments.read_instant(calendar, known_at, "known_at", Edge.LAST),
+        )
+        arguments.read_limit(max_hops, "max_hops", MAX_PATH)
+        with self._stores.reader.read() as connection:
+            return self._stores.graph.path(connection, first.shown, last.shown, view, max_hops)
 
     def kg_invalidate(
         self,

@@ -56,9 +56,11 @@ from mempalace_mcp.core.model import (
     Page,
     Resolved,
 )
+from mempalace_mcp.core.navigation import GraphPath
 from mempalace_mcp.core.text import Name, excerpt
 from mempalace_mcp.storage import graph_queries
 from mempalace_mcp.storage.connection import Connection
+from mempalace_mcp.storage.graph_paths import find_path
 from mempalace_mcp.storage.graph_queries import (
     COLUMNS,
     SOURCE,
@@ -359,6 +361,14 @@ class GraphStore:
         last = _last_write(connection)
         question = Question(entity, View(as_of, known_at), direction, depth, asked)
         return graph_queries.query(connection, question, PointInTime(max(self._now(), last), last), limit, cursor)
+
+    def path(self, connection: Connection, source: str, target: str, view: View, max_hops: int) -> GraphPath:
+        """A shortest chain of facts in view between two entities, of at most so many facts, in either direction.
+
+        Raises:
+            InvalidArgument: an entity cannot be a name.
+        """
+        return find_path(connection, source, target, view, max_hops)
 
     def timeline(
         self, connection: Connection, entity: str | None, limit: int, cursor: str | None

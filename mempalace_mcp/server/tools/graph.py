@@ -6,7 +6,7 @@ from typing import Annotated, NotRequired, TypedDict, Unpack
 from pydantic import Field
 
 from mempalace_mcp.core.model import Direction
-from mempalace_mcp.palace.facts import MAX_DEPTH
+from mempalace_mcp.palace.facts import MAX_DEPTH, MAX_PATH
 from mempalace_mcp.server.tools.answers import LISTING_TOKENS, Json, count_fitting, format_fact
 from mempalace_mcp.server.tools.schema import Cursor, Limit, Share
 from mempalace_mcp.server.tools.tool import Effect, ToolCall, tool
@@ -72,6 +72,21 @@ class QueryAnswer(TypedDict):
     total: NotRequired[int]
     truncated: NotRequired[bool]
     next_cursor: NotRequired[str | None]
+
+
+class PathAnswer(TypedDict):
+    """`source` and `target` as stored, or null; `facts` from one to the other if `found`, in `hops`.
+
+    If `truncated`, not all entities around were visited.
+    """
+
+    source: str | None
+    target: str | None
+    suggestions: NotRequired[list[str]]
+    found: bool
+    hops: NotRequired[int]
+    facts: list[Json]
+    truncated: NotRequired[bool]
 
 
 class InvalidatedAnswer(TypedDict):
@@ -161,6 +176,32 @@ def kg_query(
         "total": answer.total,
         "truncated": answer.truncated or answer.next_cursor is not None,
         "next_cursor": answer.next_cursor,
+    }
+
+
+@tool(
+    "Find the shortest chain of facts between two entities (source, target): of all facts, those true as_of a date, "
+    "or as known_at a date.",
+    title="Path of facts",
+)
+def kg_path(
+    call: ToolCall,
+    source: str,
+    target: str,
+    as_of: str | None = None,
+    known_at: str | None = None,
+    max_hops: Annotated[int, Field(ge=1, le=MAX_PATH)] = MAX_PATH,
+) -> PathAnswer:
+    path = call.palace.kg_path(source, target, as_of=as_of, known_at=known_at, max_hops=max_hops)
+    facts = [format_fact(fact) for fact in path.facts or ()]
+    return {
+        "source": path.source.entity,
+        "target": path.target.entity,
+        "suggestions": [*path.source.suggestions, *path.target.suggestions],
+        "found": path.facts is not None,
+        "hops": len(facts),
+        "facts": facts,
+        "truncated": path.truncated,
     }
 
 

@@ -90,6 +90,7 @@ FULL: tuple[Tool, ...] = (
     tunnels.follow_tunnels,
     tunnels.traverse,
     tunnels.graph_stats,
+    graph.kg_path,
     imports.import_path,
     history.history,
 )

@@ -63,6 +63,7 @@ FULL = [
     "follow_tunnels",
     "traverse",
     "graph_stats",
+    "kg_path",
     "import_path",
     "history",
 ]
