@@ -105,6 +105,10 @@ def test_refusals(palace: Path, tmp_path: Path) -> None:
     for arguments, reason in cases:
         assert reason in perform(*arguments, "--palace", palace, code=1)
     assert not (tmp_path / "b.jsonl").exists()
+    long = tmp_path / ("x" * 300)
+    assert "File name too long" in perform("export", long, "--palace", palace, code=1)
+    assert "File name too long" in perform("export", tmp_path / f"{long}.jsonl", "--palace", palace, code=1)
+    assert perform_json("export", tmp_path / "mine.txt" / "a.jsonl", "--palace", palace, code=1)["error"]["hint"]
     (tmp_path / "palace.jsonl.gz").write_bytes(b"")
     perform("export", tmp_path, "--palace", palace)
     (tmp_path / "palace.jsonl.gz").unlink()

@@ -35,7 +35,7 @@ def target_of(given: Path) -> Path:
     Raises:
         Conflict: something else is there.
     """
-    path = given / NAME if given.is_dir() or not given.suffix else given
+    path = given / NAME if _is_directory(given) or not given.suffix else given
     if os.path.lexists(path) and not is_export(path):
         raise Conflict(
             f"{path} is there already, and is no export of a palace",
@@ -47,8 +47,15 @@ def target_of(given: Path) -> Path:
 
 def exports_in(path: Path) -> list[Path]:
     """The export that a path is, or that a directory holds."""
-    candidates = [path / f"{NAME}{ending}" for ending in ENDINGS] if path.is_dir() else [path]
+    candidates = [path / f"{NAME}{ending}" for ending in ENDINGS] if _is_directory(path) else [path]
     return [each for each in candidates if is_export(each)]
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # out of reach or too long: what uses it says so
+        return False
 
 
 def is_export(path: Path) -> bool:
