@@ -28,6 +28,7 @@ class Form(Enum):
     TEXT = "text"
     DRAWER = "id of a drawer"
     FACT = "id of a fact"
+    TUNNEL = "id of a tunnel"
     TIME = "instant, ISO 8601"
     WRITTEN = "instant, ISO 8601, by the palace's own clock"
     COUNT = "whole number"
@@ -155,6 +156,24 @@ KINDS: tuple[Kind, ...] = (
         ("w.key", "r.key"),
         "w.key IN {wings}",
         (Field("wing", "w.name", Form.NAME), Field("name", "r.name", Form.NAME)),
+    ),
+    Kind(
+        "tunnel",
+        "tunnels t {join} rooms sr ON sr.id = t.source {join} wings sw ON sw.id = sr.wing"
+        " {join} rooms tr ON tr.id = t.target {join} wings tw ON tw.id = tr.wing",
+        ("t.id",),
+        "sw.key IN {wings} AND tw.key IN {wings}",
+        (
+            Field("id", "t.tunnel_id", Form.TUNNEL),
+            Field("source_wing", "sw.name", Form.NAME),
+            Field("source_room", "sr.name", Form.NAME),
+            Field("target_wing", "tw.name", Form.NAME),
+            Field("target_room", "tr.name", Form.NAME),
+            Field("label", "t.label", Form.TEXT),
+            Field("source_drawer_id", "t.source_drawer_id", Form.DRAWER, True),
+            Field("target_drawer_id", "t.target_drawer_id", Form.DRAWER, True),
+            Field("created_at", "t.created_at", Form.WRITTEN),
+        ),
     ),
     DRAWER,
     VERSION,

@@ -5,6 +5,7 @@
   it is in the trash is decided by the palace that it comes into.
 - Of a version of a fact that is believed here and retracted there, the retraction is taken over. One that says what is
   believed here under another id is not stored again. A fact has one version at most that is believed: the last one.
+- A tunnel between the same rooms with the same label is the same tunnel.
 - Of all other records those of the palace stay as they are.
 """
 
@@ -169,6 +170,22 @@ class Merging:
         ensure_place(self._connection, Place(wing, room))
         return ADDED
 
+    def _tunnel(self, values: Values) -> str:
+        ends = {}
+        for end in ("source", "target"):
+            wing, room = (read_name(values[f"{end}_{level}"], level) for level in ("wing", "room"))
+            ends[end] = ensure_place(self._connection, Place(wing, room)).room
+        columns = {name: values[name] for name in ("label", "source_drawer_id", "target_drawer_id", "created_at")}
+        same = self._connection.execute(
+            "SELECT 1 FROM tunnels WHERE label = :label AND"
+            " (source = :source AND target = :target OR source = :target AND target = :source) LIMIT 1",
+            {"label": values["label"], **ends},
+        ).fetchone()
+        if same is not None:
+            return UNCHANGED
+        self._tx.advance(values["created_at"])
+        return self._insert_once("tunnels", {"tunnel_id": values["id"], **ends, **columns})
+
     def _entity(self, values: Values) -> str:
         return self._name("entities", values["name"])
 
@@ -327,6 +344,7 @@ _OTHERS: Mapping[str, Callable[[Merging, Values], str]] = MappingProxyType(
         "wing": Merging._wing,
         "room": Merging._room,
         "diary": Merging._diary,
+        "tunnel": Merging._tunnel,
         "entity": Merging._entity,
         "predicate": Merging._predicate,
         "fact": Merging._fact,

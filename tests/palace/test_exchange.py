@@ -95,6 +95,10 @@ def test_a_palace_that_is_read_back_is_the_same_byte_by_byte(tmp_path: Path, see
         app.stores.writer.write(lambda tx: save_item(tx, "/memory.json", ["e1", "é2"], ids[1], b"\0dig"), soon())
         app.palace.restore_drawers([ids[0]])
         old, new = ids[0], app.palace.add_drawer("harbour", "Piers", "newer", supersedes=[ids[0]]).drawer_id
+        ends = ("harbour", "Piers"), ("harbour", "Logs"), ("notes", "misc")
+        for number, (source, target) in enumerate(((ends[0], new), (ends[0], None))):
+            app.palace.create_tunnel(*source, *ends[number + 1], label=f"é{number}", source_drawer_id=target)
+        tunnels = app.palace.list_tunnels().items
         written = export(app, tmp_path / "a.jsonl")
         assert export(app, tmp_path / "again.jsonl") == written
         drawers = {each.drawer_id: each for each in app.palace.get_drawers([old, new]).drawers}
@@ -114,6 +118,7 @@ def test_a_palace_that_is_read_back_is_the_same_byte_by_byte(tmp_path: Path, see
         assert export(other, tmp_path / "b.jsonl") == written
         assert {each.drawer_id: each for each in other.palace.get_drawers([old, new]).drawers} == drawers
         assert other.palace.versions(old) == versions
+        assert other.palace.list_tunnels().items == tunnels
         assert other.palace.kg_timeline(limit=100)[0].items == facts
         again = restore(other, tmp_path / "a.jsonl")
         assert set(outcomes(again)) == {"unchanged"}
@@ -237,6 +242,21 @@ def test_facts_of_two_palaces(tmp_path: Path) -> None:
         }
         assert believed == {("Ada", "2024-01-01T00:00:00Z"), ("Cy", None)}
         assert len([each for each in of_kind(written, "fact") if each["subject"] == "Cy"]) == 1
+
+
+def test_tunnels_of_two_palaces(tmp_path: Path) -> None:
+    with opened(tmp_path / "palace", started=False) as app, opened(tmp_path / "other", started=False) as other:
+        for palace, label in ((app.palace, "of here"), (other.palace, "of there")):
+            palace.add_drawer("harbour", "log", "one")
+            palace.add_drawer("home", "log", "two")
+            palace.create_tunnel("harbour", "log", "home", "log", label=label)
+        app.palace.create_tunnel("harbour", "log", "home", "log", label="of both")
+        other.palace.create_tunnel("home", "log", "harbour", "log", label="of both")
+        assert not of_kind(export(other, tmp_path / "a.jsonl", "home"), "tunnel")
+        export(other, tmp_path / "a.jsonl")
+        assert restore(app, tmp_path / "a.jsonl").outcomes["tunnel", "added"] == 1
+        assert [each.label for each in app.palace.list_tunnels().items] == ["of here", "of both", "of there"]
+        assert set(outcomes(restore(app, tmp_path / "a.jsonl"))) == {"unchanged"}
 
 
 def test_a_clock_that_was_ahead_does_not_go_back(tmp_path: Path) -> None:

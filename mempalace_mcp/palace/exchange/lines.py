@@ -211,6 +211,7 @@ _READERS: Mapping[Form, tuple[tuple[type, ...], Callable[[Any, str], Any]]] = Ma
         Form.TEXT: ((str,), text.verify_text),
         Form.DRAWER: ((str,), _identifier(ids.DRAWER)),
         Form.FACT: ((str,), _identifier(ids.FACT)),
+        Form.TUNNEL: ((str,), _identifier(ids.TUNNEL)),
         Form.TIME: ((str,), clock.parse),
         Form.WRITTEN: ((str,), _written),
         Form.COUNT: ((int,), _count),
