@@ -78,12 +78,12 @@ class Relocation:
         """Undo a move, or the renaming of a wing or room, as far as the drawers have not changed since; returns how
         many are back where they stood."""
         connection = tx.connection
-        # The unit of work that moved them was their last one, and kept where they stood.
+        # The unit of work that moved them was their last one, and kept where they stood. A deletion keeps nothing.
         rows = connection.execute(
             "SELECT d.id, w.key, r.key, v.wing, v.room"
             " FROM drawers d JOIN versions v ON v.drawer = d.id AND v.version = d.version - 1"
             " JOIN wings w ON w.id = d.wing JOIN rooms r ON r.id = d.room"
-            " WHERE d.seq = ? AND v.replaced_at = d.updated_at ORDER BY d.id",
+            " WHERE d.seq = ? AND (d.deleted_at IS NULL OR d.deleted_at < d.updated_at) ORDER BY d.id",
             (move_id,),
         ).fetchall()
         rooms: dict[Place, list[int]] = {}

@@ -264,6 +264,11 @@ def test_the_number_of_another_change_undoes_nothing(client: Client) -> None:
     client.call("update_drawer", drawer_id=drawer_id, content="Something else.")
     client.refuse("undo_move", move_id=client.seq)
     assert where(client, drawer_id) == ("Kitchen", "tea", 2)
+    client.call("move_drawers", drawer_ids=[drawer_id], to_wing="Pantry")
+    client.call("delete_drawer", drawer_id=drawer_id)
+    client.refuse("undo_move", move_id=client.seq)
+    client.call("restore_drawers", drawer_ids=[drawer_id])
+    assert where(client, drawer_id) == ("Pantry", "tea", 3)
 
 
 @pytest.mark.parametrize(
