@@ -319,6 +319,7 @@ def test_an_answer_without_texts_has_no_notice(house: House) -> None:
             {
                 "chunks_of",
                 "forget_vectors",
+                "index_anew",
                 "model_stamp",
                 "pending",
                 "pending_among",
