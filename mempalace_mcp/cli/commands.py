@@ -333,14 +333,18 @@ def reindex(palace: str | None, vectors: bool, model: str | None, as_json: bool)
 @commands.command()
 @palace_option
 @click.argument("destination", callback=path_given)
+@click.option("--keep", type=click.IntRange(1, 10_000), help="DESTINATION is a folder: keep the latest so many there.")
 @json_option
-def backup(palace: str | None, destination: Path, as_json: bool) -> None:
-    """Copy the palace to the file DESTINATION while it is in use, and verify the copy."""
+def backup(palace: str | None, destination: Path, keep: int | None, as_json: bool) -> None:
+    """Copy the palace to the file DESTINATION while it is in use, and verify the copy.
+
+    With --keep it is a folder. The copy gets a name with the date, and older ones of this palace are removed.
+    """
     with reported(as_json):
         settings = existing_palace(palace)
         from mempalace_mcp.cli import manage
 
-        click.echo(manage.backup(settings, destination, as_json))
+        click.echo(manage.backup(settings, destination, keep, as_json))
 
 
 @commands.command()

@@ -23,6 +23,7 @@ from mempalace_mcp.daemon import control
 from mempalace_mcp.runtime.app import App, open_app
 from mempalace_mcp.runtime.issues import Status
 from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.sqlite.rotation import back_up_dated
 from mempalace_mcp.storage.token_vectors import mend_token_vectors
 from mempalace_mcp.storage.vectors.manifest import discard_files
 from mempalace_mcp.storage.vectors.model import Difference, VectorStatistics
@@ -155,8 +156,10 @@ def rebuild(
         return differences, app.index.statistics()
 
 
-def backup(settings: Settings, destination: Path, as_json: bool) -> str:
+def backup(settings: Settings, destination: Path, keep: int | None, as_json: bool) -> str:
     """Copy the palace while it is in use, and verify the copy.
+
+    With `keep` the destination is a directory: the copy gets a name with the date there, and only so many are kept.
 
     Raises:
         ConfigurationError: the palace is in PostgreSQL, whose own program makes backups.
@@ -169,11 +172,16 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> str:
             hint=f"Run: {dump_line(settings.url, destination)}",
         )
     with contextlib.closing(Database(settings.palace)) as database:
-        report = database.backup(destination)
+        if keep is None:
+            report, removed = database.backup(destination), tuple[Path, ...]()
+        else:
+            rotation = back_up_dated(database, destination, keep)
+            report, removed = rotation.report, rotation.removed
     if as_json:
-        return json.dumps(dataclasses.asdict(report), default=str)
+        return json.dumps(dataclasses.asdict(report) | {"removed": removed}, default=str)
     line = shlex.join(["mempalace-mcp", "restore", str(report.path)])
-    return f"Backed up to {report.path}: {output.size(report.bytes)}, verified. To restore it: {line}"
+    lines = [f"Backed up to {report.path}: {output.size(report.bytes)}, verified. To restore it: {line}"]
+    return "\n".join([*lines, *(f"Removed {file}." for file in removed)])
 
 
 def dump_line(url: PalaceUrl, destination: Path) -> str:

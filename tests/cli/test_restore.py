@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -239,3 +240,15 @@ def test_a_folder_that_cannot_be_written_is_left_as_it_is(backup: Path, tmp_path
         assert texts(directory) == {"Here."}
         run("restore", backup, "--palace", directory, "--yes")
         assert texts(directory) == {"The harbour opens at six."}
+
+
+def test_only_the_latest_backups_are_kept_in_a_folder(palace: Path, tmp_path: Path) -> None:
+    safe = tmp_path / "safe"
+    safe.mkdir()
+    first = run_json("backup", "--keep", "1", safe, "--palace", palace)
+    wait_for(lambda: time.strftime("%H%M%S", time.gmtime()) not in first["path"], "the next second")
+    told = run("backup", "--keep", "1", safe, "--palace", palace)
+    assert f"Removed {first['path']}." in told
+    [left] = safe.iterdir()
+    assert run_json("restore", left, "--palace", palace, "--yes")["drawers"] == 1
+    assert run_json("backup", "--keep", "2", tmp_path / "none", "--palace", palace, code=1)["error"]["argument"]
