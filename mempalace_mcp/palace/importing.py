@@ -164,7 +164,7 @@ class ImportOperations:
     def _remove_vanished(self, given: Path, trial: DryRun | None) -> Iterator[ImportStep]:
         """Discard the notes that are gone from a folder. One that may only be out of reach stays, and is reported."""
         folder = real_path(given)
-        if isinstance(folder, SkippedFile) or not folder.is_dir():
+        if isinstance(folder, SkippedFile) or not os.path.isdir(folder):  # noqa: PTH112 (no error for a long name)
             return
         with self._stores.reader.read() as connection:
             notes = imports.notes_below(connection, f"{folder}{'' if folder == Path(folder.anchor) else os.sep}")

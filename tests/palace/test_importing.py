@@ -167,3 +167,11 @@ def test_the_wing_can_be_chosen(tmp_path: Path, texts: Path) -> None:
     with opened(tmp_path / "palace", started=False) as app:
         run(app, texts, wing="Imported")
         assert {room.wing for room in app.palace.get_taxonomy().rooms} == {"Imported"}
+
+
+def test_a_path_that_is_too_long_for_the_file_system_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 300)
+    with opened(tmp_path / "palace", started=False) as app:
+        (step,) = app.palace.import_paths([path])
+    assert len(step.problems) == 1
+    assert step.path == str(path)
