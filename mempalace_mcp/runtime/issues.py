@@ -87,7 +87,8 @@ STORAGE = degraded("storage", "Check the disk and the system log.")
 STORAGE_FULL = degraded("storage_full", "Free some space. The server continues by itself.")
 STORAGE_READ_ONLY = degraded(
     "storage_read_only",
-    "Make the palace's directory and files writable for this user; in PostgreSQL, grant what `doctor` names.",
+    "Make the palace's directory and files writable for this user; in PostgreSQL, grant what"
+    " `mempalace-mcp doctor` names.",
 )
 DISK_LOW = degraded("disk_low", "Free some space before writes are refused.")
 DISK_SLOW = degraded("disk_slow", "Check the disk: the file system does not answer.")

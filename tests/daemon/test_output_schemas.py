@@ -30,6 +30,9 @@ class FilledPalace:
     folder: Path
     schemas: dict[str, Any] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
+    ends: dict[str, str] = field(default_factory=dict)
+    tunnel: str = ""
+    moves: list[int] = field(default_factory=list)
 
     def ask(self, tool: str, arguments: dict[str, Any], *, refused: bool = False) -> dict[str, Any]:
         """The structured content, which fits the published schema and is the same as the text."""
@@ -62,6 +65,19 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilledPalace]:
             for name, content in (("short", "The tide table is wet."), ("long", LONG), ("gone", "Old log.")):
                 filled.ids[name] = use(client, name, "add_drawer", wing="Sea", room="log", content=content)["drawer_id"]
             use(client, "g", "delete_drawers", drawer_ids=[filled.ids["gone"]])
+            for wing, room in (("Land", "log"), ("Land", "chart")):
+                use(client, room, "add_drawer", wing=wing, room=room, content=f"Of {room}.", source_file="log.md")
+            use(client, "spare", "add_drawer", wing="Spare", room="log", content="Of nothing.")
+            rich = {"source_file": "old.md", "added_by": "Mate", "occurred_at": "2026-01-01"}
+            old = use(client, "old", "add_drawer", wing="Land", room="log", content="Of old.", **rich)["drawer_id"]
+            use(client, "new", "add_drawer", wing="Land", room="log", content="Of new.", supersedes=[old])
+            filled.ids["rich"] = old
+            there = use(client, "there", "list_drawers", wing="Land", room="chart")["drawers"][0]["drawer_id"]
+            moved = use(client, "moved", "move_drawers", drawer_ids=[there], to_room="table")
+            filled.moves.append(moved["move_id"])
+            filled.ends = {"source_wing": "Land", "source_room": "log", "target_wing": "Land", "target_room": "table"}
+            filled.tunnel = use(client, "tunnel", "create_tunnel", **filled.ends, label="beside")["tunnel"]["tunnel_id"]
+            use(client, "back", "create_tunnel", **{**filled.ends, "target_wing": "Sea", "target_room": "log"})
             use(client, "d", "diary_write", agent_name="Mate", entry="We sailed.")
             use(client, "m", "diary_write", agent_name="Clerk", entry=LONG)
             for day in range(1, 4):
@@ -129,6 +145,29 @@ def calls(filled: FilledPalace) -> dict[str, list[dict[str, Any]]]:
         "reconnect": [{}],
         "import_path": [{"paths": [notes], "dry_run": True}, {"paths": [notes, f"{notes}/none"]}, {"paths": [notes]}],
         "history": [{}, {"limit": 1}],
+        "list_wings": [{}, {"limit": 1}],
+        "list_rooms": [{}, {"wing": "Sea"}],
+        "get_drawer": [{"drawer_id": filled.ids["long"], "max_tokens": 100}, {"drawer_id": filled.ids["rich"]}],
+        "move_drawers": [
+            {"wing": "Sea", "to_wing": "Ocean"},
+            {"drawer_ids": [filled.ids["short"], UNKNOWN], "to_room": "shelf"},
+        ],
+        "rename_wing": [
+            {"wing": "Sea", "new_name": "Land"},
+            {"wing": "Spare", "new_name": "Spare parts", "dry_run": False},
+        ],
+        "rename_room": [{"wing": "Sea", "room": "log", "new_name": "book", "dry_run": False}],
+        "undo_move": [{"move_id": filled.moves[0]}],
+        "create_tunnel": [{**filled.ends, "label": "once more"}],
+        "list_tunnels": [{}, {"limit": 1}],
+        "find_tunnels": [{}, {"limit": 1}],
+        "follow_tunnels": [{"wing": "Land", "room": "log"}, {"wing": "Land", "room": "log", "limit": 1}],
+        "traverse": [{"start_room": "log", "wing": "Land"}, {"start_room": "log", "wing": "Land", "limit": 1}],
+        "graph_stats": [{}],
+        "kg_path": [{"source": "mira", "target": "ship 1"}, {"source": "Mirra", "target": "ship 1"}],
+        "delete_tunnel": [{"tunnel_id": filled.tunnel}],
+        "delete_by_source": [{"source_file": "log.md"}, {"source_file": "log.md", "dry_run": False}],
+        "delete_drawer": [{"drawer_id": filled.ids["long"]}],
     }
 
 

@@ -78,8 +78,8 @@ def test_what_one_server_files_another_one_embeds(servers: tuple[App, App]) -> N
     one, two = servers
     two.start()
     one.palace.add_drawer("w", "r", "the boiler is serviced every September")
-    wait_for(lambda: pending(one) == 0, "the vector")
-    assert two.indexer.statistics().embedded == 1
+    wait_for(lambda: two.indexer.statistics().embedded == 1, "the vector")
+    assert pending(one) == 0
 
 
 def test_one_server_goes_on_with_the_move_of_another(servers: tuple[App, App]) -> None:

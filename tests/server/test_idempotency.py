@@ -114,6 +114,14 @@ WRITES: dict[str, dict[str, Any]] = {
     "kg_add that is there": {"subject": "Ada", "predicate": "is at", "object": "Acme"},
     "kg_invalidate": {"subject": "Ada", "predicate": "is at", "object": "Acme"},
     "kg_supersede": {"subject": "Ada", "predicate": "is at", "old_object": "Acme", "new_object": "Initech"},
+    "delete_drawer": {"drawer_id": "{one}"},
+    "delete_by_source": {"source_file": "a.md", "dry_run": False},
+    "move_drawers": {"drawer_ids": ["{one}"], "to_wing": "other"},
+    "rename_wing": {"wing": "w", "new_name": "other", "dry_run": False},
+    "rename_room": {"wing": "w", "room": "r", "new_name": "other", "dry_run": False},
+    "undo_move": {"move_id": "{move}"},
+    "create_tunnel": {"source_wing": "w", "source_room": "r", "target_wing": "w", "target_room": "attic", "label": "x"},
+    "delete_tunnel": {"tunnel_id": "{tunnel}"},
 }
 """Calls of the tools that write, on a palace as `furnish` leaves it."""
 
@@ -121,20 +129,26 @@ IMPORTS = "import_path"
 """Leaves no receipt: doing it twice does no harm."""
 
 
-async def furnish(wire: PalaceWire) -> dict[str, str]:
-    """Two drawers, one of them in the trash, and a fact; the ids of the drawers."""
+async def furnish(wire: PalaceWire) -> dict[str, Any]:
+    """Drawers, one of them in the trash and one moved, a fact and a tunnel; what they are named by."""
     ids = {
         text: (await wire.content(call(1, "add_drawer", wing="w", room="r", content=text)))["drawer_id"]
         for text in ("one", "gone")
     }
     await wire.content(call(1, "delete_drawers", drawer_ids=[ids["gone"]]))
     await wire.content(call(1, "kg_add", subject="Ada", predicate="is at", object="Acme"))
-    return ids
+    filed = await wire.content(call(1, "add_drawer", wing="w", room="r", content="from a file", source_file="a.md"))
+    moved = await wire.content(call(1, "move_drawers", drawer_ids=[filed["drawer_id"]], to_room="attic"))
+    ends = {"source_wing": "w", "source_room": "attic", "target_wing": "w", "target_room": "r"}
+    tunnel = await wire.content(call(1, "create_tunnel", **ends))
+    return ids | {"move": moved["move_id"], "tunnel": tunnel["tunnel"]["tunnel_id"]}
 
 
-def filled(value: Any, names: dict[str, str]) -> Any:
+def filled(value: Any, names: dict[str, Any]) -> Any:
     """The arguments with their placeholders replaced."""
     if isinstance(value, str):
+        if value[1:-1] in names:
+            return names[value[1:-1]]
         return value.format_map(names)
     if isinstance(value, list):
         return [filled(each, names) for each in value]

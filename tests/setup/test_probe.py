@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mempalace_mcp.core.errors import ConfigurationError
+from mempalace_mcp.server.tools.registry import CORE, FULL
 from mempalace_mcp.setup import probe
 from mempalace_mcp.setup.probe import count_tools
 
@@ -19,7 +20,8 @@ def python(code: str) -> tuple[str, ...]:
 @pytest.mark.long
 def test_the_tools_of_the_server_are_counted(tmp_path: Path) -> None:
     solo = (sys.executable, "-m", "mempalace_mcp", "--solo", "--palace", str(tmp_path / "palace"))
-    assert count_tools((*solo, "--tools", "full")) == count_tools(solo) + 2
+    assert count_tools((*solo, "--tools", "full")) == len(FULL)
+    assert count_tools(solo) == len(CORE)
 
 
 def test_messages_of_the_servers_own_are_passed_over() -> None:

@@ -72,7 +72,7 @@ def examine(file: Path) -> Contents:
     if not os.access(file, os.R_OK):
         raise StorageError(f"{file} cannot be read by this user", argument=FILE, hint="Let this user read it.")
     try:
-        found, problems = ask(file, lambda connection: (_contents(connection), _problems(connection)))
+        found, problems = ask(file, lambda connection: (_contents(connection), _problems(connection, file)))
     except PalaceCorrupt as error:
         raise _no_backup(file, error.message) from error
     if problems:
@@ -163,7 +163,12 @@ def _contents(connection: sqlite3.Connection) -> Contents:
     return Contents(version, *row)
 
 
-def _problems(connection: sqlite3.Connection) -> list[str]:
+def _problems(connection: sqlite3.Connection, file: Path) -> list[str]:
+    """What is wrong with it. SQLite itself does not miss the end of a file when nothing is in its last page."""
+    size = file.stat().st_size
+    (page,) = connection.execute("PRAGMA page_size").fetchone()
+    if size % page:
+        return [f"its end is missing: it has {size} bytes, which are no whole pages of {page}"]
     found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
     return [] if found == ["ok"] else found
 
