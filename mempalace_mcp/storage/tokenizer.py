@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -48,6 +49,8 @@ class FullTextTokenizer(Tokenizer):
         with self._lock:
             if self._connection is None:
                 self._connection = _open()
+                # A table of words has one for as long as it is used, and nobody tells it when that ends.
+                weakref.finalize(self, self._connection.close)
             connection = self._connection
             connection.execute("BEGIN")
             try:

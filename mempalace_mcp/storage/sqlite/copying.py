@@ -289,6 +289,7 @@ def write_copy(directory: Path, origin: Origin) -> Iterator[SqliteCopy]:
             verify_schema(connection, len(steps))
             if schema_version(connection):
                 verify_unwritten(connection, str(directory), origin)
+            connection.close_cursors()  # beside a statement that was not read to its end nothing can be committed
             migrate(connection, steps)
             copy.mark(origin)
         copy.verify_held()  # for the first time: there is a log by now
