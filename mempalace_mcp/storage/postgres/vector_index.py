@@ -45,7 +45,7 @@ _SHORT_OF_SPACE = "53"
 
 _LOOK = """
     SELECT coalesce((SELECT vector_dims(embedding) FROM vectors LIMIT 1), 0),
-           (SELECT reltuples::bigint FROM pg_class WHERE oid = 'vectors'::regclass),
+           (SELECT nullif(reltuples, -1)::bigint FROM pg_class WHERE oid = 'vectors'::regclass),
            EXISTS (SELECT 1 FROM vectors ORDER BY chunk LIMIT 1 OFFSET :rows),
            EXISTS (SELECT 1 FROM pg_stat_progress_create_index
                    WHERE relid IN ('vectors'::regclass, 'other_vectors'::regclass))
@@ -79,11 +79,11 @@ class FoundIndex:
 
 @dataclass(frozen=True, slots=True)
 class IndexView:
-    """What there is. `many` says that an index pays, `busy` that a server makes one now, `moving` that the palace moves
-    to another model, which will need another index."""
+    """What there is; `rows` is PostgreSQL's estimate, if it has one. `many` says that an index pays, `busy` that a
+    server makes one now, `moving` that the palace moves to another model, which will need another index."""
 
     dimension: int
-    rows: int
+    rows: int | None
     many: bool
     busy: bool
     moving: bool
@@ -270,7 +270,7 @@ class IndexKeeper:
     def _provide(self, connection: PostgresConnection, seen: IndexView) -> None:
         """Give the connection time and memory. Behind a pooler it is not ours alone and stays as it is."""
         if self._url.prepares:
-            needed = seen.rows * (2 * seen.dimension + _OVERHEAD_BYTES) // 1024
+            needed = (seen.rows or self._least_rows) * (2 * seen.dimension + _OVERHEAD_BYTES) // 1024
             memory = min(MOST_KILOBYTES, max(_LEAST_KILOBYTES, needed))
             connection.script("SET statement_timeout = 0")
             connection.script("SET lock_timeout = 0")
@@ -280,9 +280,9 @@ class IndexKeeper:
 _NOTHING = PgvectorStatistics(
     mode="pgvector",
     state=IndexState.ABSENT,
-    rows=-1,
+    rows=None,
     rows_indexed=0,
-    rows_live=0,
+    rows_live=None,
     dimension=0,
     bytes_index=0,
     builds=0,

@@ -46,7 +46,7 @@ _JOINED = "drawers d JOIN chunks c ON c.drawer = d.id JOIN vectors v ON v.chunk 
 # To compile a statement takes longer than to run any of these.
 _LOOK = """
     SELECT coalesce((SELECT vector_dims(embedding) FROM vectors LIMIT 1), 0),
-           (SELECT reltuples::bigint FROM pg_class WHERE oid = 'vectors'::regclass),
+           (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'vectors'::regclass),
            (SELECT greatest(c.reltuples / greatest(d.reltuples, 1), 1) FROM pg_class c, pg_class d
             WHERE c.oid = 'chunks'::regclass AND d.oid = 'drawers'::regclass),
            (SELECT relname = 'vectors' FROM pg_class WHERE oid = 'vectors'::regclass),
@@ -141,7 +141,7 @@ class PostgresVectors(PalaceVectors):
         self._exact_rows = exact_rows
         self._indexed = indexed
         self._keeper = IndexKeeper(url, exact_rows)
-        self._rows_live = 0
+        self._rows_live: int | None = None
 
     def nearest(
         self, connection: Connection, query: Vectors, limit: int, drawer_filter: DrawerFilter

@@ -65,8 +65,8 @@ class VectorStatistics(Protocol):
         ...
 
     @property
-    def rows_live(self) -> int:
-        """How many vectors of live drawers the last thorough look has found."""
+    def rows_live(self) -> int | None:
+        """How many vectors of live drawers the last thorough look has found; None before it."""
         ...
 
 
@@ -119,16 +119,17 @@ class ChromaStatistics:
 class PgvectorStatistics:
     """Figures of the vectors of a palace in PostgreSQL, as of the last look at its index.
 
-    `rows` is PostgreSQL's estimate of the vectors; -1 where it has none yet. `dimension` is their length, 0 when there
+    `rows` is PostgreSQL's estimate of the vectors, None where it has none yet. `rows_live` are those of live drawers
+    when they were last verified, None before. `dimension` is their length, 0 when there
     are none. `builds` counts the indexes that this process has made, and `failures` its attempts in vain since the last
     one.
     """
 
     mode: str
     state: IndexState
-    rows: int
+    rows: int | None
     rows_indexed: int
-    rows_live: int
+    rows_live: int | None
     dimension: int
     bytes_index: int
     builds: int
