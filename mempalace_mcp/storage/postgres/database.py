@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID, uuid4
 
 import psycopg
 
 from mempalace_mcp.core import clock
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Instant
-from mempalace_mcp.core.errors import Busy, DeadlineExceeded, PalaceError, StorageError
+from mempalace_mcp.core.errors import DeadlineExceeded, PalaceError, StorageError
 from mempalace_mcp.core.palace_url import PalaceUrl
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.database import (
@@ -33,7 +32,7 @@ from mempalace_mcp.storage.database import (
     PalaceDatabase,
     ServerStatistics,
 )
-from mempalace_mcp.storage.group_commit import Backoff, Outcome, TransactionLost, run_units
+from mempalace_mcp.storage.group_commit import Backoff, GroupDatabase, Outcome, TransactionLost, run_units
 from mempalace_mcp.storage.postgres.connection import (
     IDLE_SECONDS,
     READ_SECONDS,
@@ -46,8 +45,7 @@ from mempalace_mcp.storage.postgres.inspection import ServerWatch
 from mempalace_mcp.storage.postgres.migrations import connect_migrated, load_steps, verify_version
 from mempalace_mcp.storage.postgres.polling import VersionPoll
 from mempalace_mcp.storage.reader_pool import PoolClosed, ReaderPool
-from mempalace_mcp.storage.transactions import Stamp, Unit, Work
-from mempalace_mcp.storage.word_table import WordsUnreadable
+from mempalace_mcp.storage.transactions import Stamp, Unit
 
 T = TypeVar("T")
 
@@ -55,8 +53,9 @@ RECONNECT_SECONDS = 10.0
 """How long a reader waits for a server that starts again, or for the standby that takes its place."""
 RESTED_SECONDS = 5.0
 """After so long a rest the connection for writing is tried before it waits for the lock."""
-REMEMBER_SECONDS = 3600
-"""So long it is known which transactions were committed; a server asks within a minute."""
+REMEMBERED = 10_000
+"""Of so many changes, and of an hour by the database's clock, it is known which transactions were committed. A server
+asks within a minute, and clocks of two machines may differ."""
 FORGET_AFTER = 256
 """After so many commits a server removes what is older."""
 BEGINNING = "beginning"
@@ -64,7 +63,7 @@ BEGINNING = "beginning"
 _MILLISECOND = 1000
 
 
-class PostgresDatabase(PalaceDatabase):
+class PostgresDatabase(GroupDatabase, PalaceDatabase):
     """The palace at an address. Thread-safe; each process opens its own.
 
     `directory` is where this machine keeps the address of its daemon; nothing of the palace is in it.
@@ -73,6 +72,8 @@ class PostgresDatabase(PalaceDatabase):
         ConfigurationError: address, server, extension or user are wrong.
         PalaceError: the palace cannot be opened.
     """
+
+    failures = (psycopg.Error,)
 
     def __init__(
         self, url: PalaceUrl, directory: Path, *, now: Callable[[], Instant] = clock.now, readers: int = 8
@@ -114,27 +115,6 @@ class PostgresDatabase(PalaceDatabase):
         a quarter of a second later. Only the first call waits.
         """
         return self._poll.read_if_changed(seen, read)
-
-    def write(self, work: Work[T], deadline: Deadline) -> T:
-        """Run the unit in a transaction of its own and return its result once it is durable.
-
-        Raises:
-            PalaceError: refused by the unit itself, or by storage; then nothing of it was written.
-        """
-        unit = Unit(work, deadline)
-        self.write_group([unit])
-        return unit.outcome.result()
-
-    def write_group(self, units: Sequence[Unit[Any]]) -> None:
-        """Commit the units together, and settle every one of them. One that fails does not harm the others."""
-        longest = max((unit.deadline for unit in units), key=lambda deadline: deadline.remaining)
-        try:
-            with self._explained(), self._locked(longest):
-                begun = [unit for unit in units if unit.begin()]
-                if begun:
-                    self._commit(begun)
-        except PalaceError as error:
-            self._refuse(units, error)
 
     def awaited(self) -> str:
         """What a write waits for, as error messages name it."""
@@ -256,28 +236,6 @@ class PostgresDatabase(PalaceDatabase):
         finally:
             self._writing.release()
 
-    def _commit(self, units: Sequence[Unit[Any]]) -> None:
-        """Commit the units together; if the transaction breaks because of one of them, each alone."""
-        try:
-            outcomes = self._attempt(units)
-        except (TransactionLost, psycopg.Error) as error:
-            if len(units) == 1:
-                self._refuse(units, self._explanation(error))
-                return
-            for unit in units:
-                self._commit([unit])
-        else:
-            for outcome in outcomes:
-                self._settle(outcome)
-
-    def _settle(self, outcome: Outcome) -> None:
-        if outcome.error is None:
-            outcome.unit.outcome.set_result(outcome.result)
-        elif isinstance(outcome.error, psycopg.Error | WordsUnreadable):
-            self._refuse([outcome.unit], self._explanation(outcome.error))
-        else:
-            outcome.unit.refuse(outcome.error)
-
     def _attempt(self, units: Sequence[Unit[Any]]) -> list[Outcome]:
         """Commit the units, however often the server or another one is in the way, as long as deadlines allow."""
         backoff = Backoff()
@@ -299,7 +257,6 @@ class PostgresDatabase(PalaceDatabase):
                     groups=self._statistics.groups + (done > 1),
                     largest_group=max(self._statistics.largest_group, done),
                 )
-                self._poll.changed()
                 return outcomes
         return []
 
@@ -325,20 +282,20 @@ class PostgresDatabase(PalaceDatabase):
         if all(outcome.error is not None for outcome in outcomes):
             writer.reset()
             return outcomes
-        name, end = _name_of_commit(time.time()), Deadline(max(patience, RECONNECT_SECONDS))
+        name, end = uuid4(), Deadline(max(patience, RECONNECT_SECONDS))
         writer.expect(RECONNECT_SECONDS)
         try:
-            writer.commit(*self._forgetting(), f"INSERT INTO commits VALUES ('{name}')")
+            writer.commit(*self._forgetting(last.seq), f"INSERT INTO commits (seq, name) VALUES ({last.seq}, '{name}')")
         except psycopg.Error:
-            if not self._was_committed(name, end):
+            if not self._was_committed(last.seq, name, end):
                 raise
         return outcomes
 
-    def _forgetting(self) -> list[str]:
+    def _forgetting(self, seq: int) -> list[str]:
         """What removes names of commits after which nobody asks any more, now and then."""
         if self._statistics.commits % FORGET_AFTER:
             return []
-        return [f"DELETE FROM commits WHERE name < '{_name_of_commit(time.time() - REMEMBER_SECONDS)}'"]
+        return [f"DELETE FROM commits WHERE seq < {seq - REMEMBERED} AND at < now() - interval '1 hour'"]
 
     def _begin_to_write(self, writer: PostgresConnection, patience: float) -> Stamp:
         """Begin a transaction and take the palace's lock; the last stamp.
@@ -371,7 +328,7 @@ class PostgresDatabase(PalaceDatabase):
         )
         return Stamp(*row[1:])
 
-    def _was_committed(self, name: str, end: Deadline) -> bool:
+    def _was_committed(self, seq: int, name: UUID, end: Deadline) -> bool:
         """Has the transaction whose COMMIT was not answered become durable?
 
         Raises:
@@ -382,7 +339,7 @@ class PostgresDatabase(PalaceDatabase):
             try:
                 writer = self._renew_writer()
                 self._begin_to_write(writer, end.remaining)  # waits for the backend that may still be at it
-                row = writer.execute("SELECT 1 FROM commits WHERE name = ?::uuid", (name,)).fetchone()
+                row = writer.execute("SELECT 1 FROM commits WHERE seq = ? AND name = ?", (seq, name)).fetchone()
                 writer.reset()
             except psycopg.Error:
                 backoff.pause()
@@ -405,35 +362,17 @@ class PostgresDatabase(PalaceDatabase):
     def _note(self, **figures: Any) -> None:
         self._statistics = replace(self._statistics, **figures)
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (psycopg.Error, WordsUnreadable) as error:
-            raise self._explanation(error) from error
+    def _after_break(self) -> None:
+        """Nothing: a connection that is in doubt is replaced before the next transaction."""
 
-    def _explanation(self, error: BaseException) -> PalaceError:
-        cause: BaseException | None = error
-        while isinstance(cause, TransactionLost | WordsUnreadable):
-            cause = cause.__cause__
-        explained = explain(cause, self.url) if isinstance(cause, psycopg.Error) else None
-        if state_of(cause).startswith("XX"):
+    def _explain(self, failure: Exception) -> PalaceError:
+        assert isinstance(failure, psycopg.Error)
+        if state_of(failure).startswith("XX"):
             self._note(damaged=True)
-        return explained or StorageError("the transaction ended early; nothing was written", hint="Try again.")
+        return explain(failure, self.url)
 
-    def _refuse(self, units: Sequence[Unit[Any]], error: PalaceError) -> None:
-        """Give each caller a copy of the error: the traceback of a shared one would grow in each thread."""
-        if isinstance(error, StorageError | Busy):
-            self._note(last_error=error.code)
-        for unit in units:
-            own = copy(error)
-            own.__cause__ = error
-            unit.refuse(own)
-
-
-def _name_of_commit(seconds: float) -> str:
-    """A name that nobody else has; later ones are larger."""
-    return f"{round(seconds * _MILLISECOND):012x}{secrets.token_hex(10)}"
+    def _note_refusal(self, error: PalaceError) -> None:
+        self._note(last_error=error.code)
 
 
 _EMPTY = DatabaseStatistics(

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from copy import copy
 from typing import Any, TypeVar
 
 from mempalace_mcp.core.errors import PalaceError
@@ -19,7 +20,8 @@ T = TypeVar("T")
 
 POLL_SECONDS = 0.25
 CLOSE_SECONDS = 5.0
-_STATE = "SELECT seq, (SELECT coalesce(max(xmin::text::bigint), 0) FROM access_tokens) FROM state"
+# Tokens come and go without a change of the palace's number. There are few, and no number of a row tells all of it.
+_STATE = "SELECT seq, (SELECT md5(string_agg(t::text, ' ' ORDER BY id)) FROM access_tokens t) FROM state"
 
 
 class VersionPoll:
@@ -28,7 +30,6 @@ class VersionPoll:
     def __init__(self, read: Callable[[], AbstractContextManager[Connection]]) -> None:
         self._read = read
         self._lock = threading.Lock()
-        self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._answers: dict[Callable[[Connection], Any], tuple[DataVersion, Any]] = {}
@@ -46,18 +47,13 @@ class VersionPoll:
         if read not in self._answers:
             self._look(read)
         if self._error is not None:
-            raise self._error
+            raise copy(self._error)  # the traceback of a shared one would grow with each call
         version, answer = self._answers[read]
         return None if version == seen else (version, answer)
-
-    def changed(self) -> None:
-        """Look now: this process has committed something."""
-        self._wake.set()
 
     def close(self) -> None:
         """End the thread."""
         self._stop.set()
-        self._wake.set()
         if self._thread is not None:
             wait_for_end(self._thread, CLOSE_SECONDS)
 
@@ -82,8 +78,7 @@ class VersionPoll:
                 self._error = error
             except Exception:  # the thread must survive: tokens are checked by what it reads
                 logger.exception("looking for changes failed")
-            self._wake.wait(POLL_SECONDS)
-            self._wake.clear()
+            self._stop.wait(POLL_SECONDS)
 
     def _refresh(self, seen: tuple[Any, ...] | None) -> tuple[Any, ...]:
         """Answer every question anew if the palace is not in the state `seen`; its state."""

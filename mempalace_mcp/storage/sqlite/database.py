@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +28,7 @@ from mempalace_mcp.core.files import create_directory, create_file
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.database import DatabaseStatistics, DataVersion, FileStatistics, PalaceDatabase
-from mempalace_mcp.storage.group_commit import Backoff, Outcome, TransactionLost
+from mempalace_mcp.storage.group_commit import Backoff, GroupDatabase, Outcome
 from mempalace_mcp.storage.reader_pool import PoolClosed
 from mempalace_mcp.storage.sqlite import DATABASE_FILE
 from mempalace_mcp.storage.sqlite.backup import BackupReport, Progress, back_up
@@ -56,8 +55,7 @@ from mempalace_mcp.storage.sqlite.opening import (
     open_patiently,
     open_to_read,
 )
-from mempalace_mcp.storage.transactions import Unit, Work
-from mempalace_mcp.storage.word_table import WordsUnreadable
+from mempalace_mcp.storage.transactions import Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ T = TypeVar("T")
 LOCK_FILE = "write.lock"
 
 
-class Database(PalaceDatabase):
+class Database(GroupDatabase, PalaceDatabase):
     """The palace's file, open. Thread-safe; each process opens its own.
 
     A directory that does not allow writing, or has no room for it, is opened to be read, where SQLite can do that, and
@@ -115,6 +113,8 @@ class Database(PalaceDatabase):
         SchemaTooNew: a newer version has written it.
         DeadlineExceeded: others held the write lock for a minute, and opening had something to write.
     """
+
+    failures = (sqlite3.Error,)
 
     def __init__(self, directory: Path, *, now: Callable[[], Instant] = clock.now, readers: int = 8) -> None:
         verify_sqlite()
@@ -175,27 +175,6 @@ class Database(PalaceDatabase):
                     return version, read(connection)
             except PoolClosed:
                 raise Busy(f"{self.path} is being opened anew", hint="Try again.") from None
-
-    def write(self, work: Work[T], deadline: Deadline) -> T:
-        """Run the unit in a transaction of its own and return its result once it is durable.
-
-        Raises:
-            PalaceError: refused by the unit itself, or by storage; then nothing of it was written.
-        """
-        unit = Unit(work, deadline)
-        self.write_group([unit])
-        return unit.outcome.result()
-
-    def write_group(self, units: Sequence[Unit[Any]]) -> None:
-        """Commit the units together, and settle every one of them. One that fails does not harm the others."""
-        longest = max((unit.deadline for unit in units), key=lambda deadline: deadline.remaining)
-        try:
-            with self._explained(), self._locked(longest):
-                begun = [unit for unit in units if unit.begin()]
-                if begun:
-                    self._commit(begun)
-        except PalaceError as error:
-            self._refuse(units, error)
 
     def awaited(self) -> str:
         """What a write waits for, as error messages name it."""
@@ -347,29 +326,6 @@ class Database(PalaceDatabase):
             self._counters.locked(time.monotonic() - started)
             yield
 
-    def _commit(self, units: Sequence[Unit[Any]]) -> None:
-        """Commit the units together; if the transaction breaks, each alone."""
-        try:
-            outcomes = self._attempt(units)
-        except (TransactionLost, sqlite3.Error) as error:
-            self._current().renew_writer()
-            if len(units) == 1:
-                self._refuse(units, self._explanation(error))
-                return
-            for unit in units:
-                self._commit([unit])
-        else:
-            for outcome in outcomes:
-                self._settle(outcome)
-
-    def _settle(self, outcome: Outcome) -> None:
-        if outcome.error is None:
-            outcome.unit.outcome.set_result(outcome.result)
-        elif isinstance(outcome.error, sqlite3.Error | WordsUnreadable):
-            self._refuse([outcome.unit], self._explanation(outcome.error))
-        else:
-            outcome.unit.refuse(outcome.error)
-
     def _attempt(self, units: Sequence[Unit[Any]]) -> list[Outcome]:
         """Commit the units, however often a foreign connection is in the way, as long as their deadlines allow."""
         opened, backoff = self._current(), Backoff()
@@ -402,31 +358,17 @@ class Database(PalaceDatabase):
             raise StorageError(f"{self.path} is closed", hint="Connect again.")
         return opened
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, WordsUnreadable) as error:
-            raise self._explanation(error) from error
+    def _after_break(self) -> None:
+        self._current().renew_writer()
 
-    def _explanation(self, error: sqlite3.Error | TransactionLost | WordsUnreadable) -> PalaceError:
-        cause: BaseException | None = error
-        while isinstance(cause, TransactionLost | WordsUnreadable):
-            cause = cause.__cause__
-        if isinstance(cause, sqlite3.Error):
-            explained = explain(cause, self.path)
-            self._counters.damaged |= isinstance(explained, PalaceCorrupt)
-            return explained
-        return StorageError("the transaction ended early; nothing was written", hint="Try again.")
+    def _explain(self, failure: Exception) -> PalaceError:
+        assert isinstance(failure, sqlite3.Error)
+        explained = explain(failure, self.path)
+        self._counters.damaged |= isinstance(explained, PalaceCorrupt)
+        return explained
 
-    def _refuse(self, units: Sequence[Unit[Any]], error: PalaceError) -> None:
-        """Give each caller a copy of the error: the traceback of a shared one would grow in each thread."""
-        if isinstance(error, StorageError | Busy):
-            self._counters.last_error = error.code
-        for unit in units:
-            own = copy(error)
-            own.__cause__ = error
-            unit.refuse(own)
+    def _note_refusal(self, error: PalaceError) -> None:
+        self._counters.last_error = error.code
 
 
 def _size(path: Path) -> int | None:

@@ -2,5 +2,8 @@
 -- PostgreSQL gives to transactions do not tell: after a crash or a failover it gives some of them again.
 
 CREATE TABLE commits (
-    name uuid PRIMARY KEY  -- milliseconds since 1970 in its first six bytes, so that old ones go together; then chance
+    seq  bigint      NOT NULL,  -- the last one before it: old commits are found by it
+    name uuid        NOT NULL,  -- of the transaction, chosen by its server
+    at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (seq, name)
 );
