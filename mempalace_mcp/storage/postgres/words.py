@@ -76,11 +76,12 @@ WITH passage AS (INSERT INTO passages (chunk, tokens, raw) VALUES (:chunk, :numb
      totals AS (UPDATE lexicon SET passages = passages + 1, tokens = tokens + :count RETURNING forgotten)
 SELECT 'words'::regclass::oid::bigint, forgotten,
        ARRAY(SELECT new.word FROM new JOIN words w ON w.word = new.word AND w.number = new.number
-             WHERE w.xmin::text::bigint < pg_snapshot_xmin(pg_current_snapshot())::text::bigint % 4294967296)
+             WHERE age(w.xmin) > 0)
 FROM totals
 """
-"""The words that come back are committed: no transaction as old as theirs is still open. Near the end of a round of
-transaction numbers too few come back, which costs time and nothing else."""
+"""The words that come back are committed: they were there before this transaction, and the palace has one writer at a
+time. `age` counts from it, also beyond the end of a round of transaction numbers. What it has added itself, or within a
+savepoint, is not older."""
 _ADD_WORDS = """
 INSERT INTO {table} (word, number) SELECT * FROM unnest(:words::text[], :their_numbers::int4[]) ON CONFLICT DO NOTHING
 """
