@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from mempalace_mcp.core import platform
@@ -58,8 +59,24 @@ def is_file(path: Path) -> bool:
     Raises:
         StorageError: the path is too long, or leads through a directory that this user may not open.
     """
-    try:
+    with _reaching(path):
         return path.is_file()
+
+
+def is_directory(path: Path) -> bool:
+    """Is there a directory?
+
+    Raises:
+        StorageError: as `is_file`.
+    """
+    with _reaching(path):
+        return path.is_dir()
+
+
+@contextlib.contextmanager
+def _reaching(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         hint = f"Check the path, and that this user may open {path.parent}."
         raise StorageError(f"{path} cannot be reached: {error.strerror}", hint=hint) from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mempalace_mcp.core.errors import Conflict, InvalidArgument, PalaceCorrupt
-from mempalace_mcp.core.files import create_file, explain_os_error, sync_directory
+from mempalace_mcp.core.files import create_file, explain_os_error, is_directory, sync_directory
 from mempalace_mcp.storage.sqlite.connection import explain
 
 PAGES_PER_STEP = 1024
@@ -90,7 +90,7 @@ def copy_database(source: sqlite3.Connection, partial: Path, progress: Progress 
 
 
 def _verify_free(destination: Path) -> None:
-    if not destination.parent.is_dir():
+    if not is_directory(destination.parent):
         raise InvalidArgument(
             f"{destination.parent} is no directory", argument="destination", hint="Create it, or choose another."
         )

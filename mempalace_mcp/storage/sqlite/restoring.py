@@ -21,7 +21,7 @@ from mempalace_mcp.core import platform
 from mempalace_mcp.core.call_context import Deadline
 from mempalace_mcp.core.clock import Instant, format_instant, now
 from mempalace_mcp.core.errors import Busy, InvalidArgument, NotFound, PalaceCorrupt, SchemaTooNew, StorageError
-from mempalace_mcp.core.files import create_directory, create_file, explain_os_error, sync_directory
+from mempalace_mcp.core.files import create_directory, create_file, explain_os_error, is_file, sync_directory
 from mempalace_mcp.core.locks import FileLock
 from mempalace_mcp.storage.sqlite import DATABASE_FILE
 from mempalace_mcp.storage.sqlite.backup import Progress, copy_database, remove_database, sync_file
@@ -67,7 +67,7 @@ def examine(file: Path) -> Contents:
     """
     if not is_there(file):
         raise NotFound(f"there is no file {file}", argument=FILE, hint="Correct the path.")
-    if not file.is_file():
+    if not is_file(file):
         raise InvalidArgument(f"{file} is no file", argument=FILE, hint="Name the file that `backup` has written.")
     if not os.access(file, os.R_OK):
         raise StorageError(f"{file} cannot be read by this user", argument=FILE, hint="Let this user read it.")

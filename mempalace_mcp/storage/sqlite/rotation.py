@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mempalace_mcp.core.clock import format_instant, now
 from mempalace_mcp.core.errors import InvalidArgument, PalaceError
-from mempalace_mcp.core.files import explain_os_error, sync_directory
+from mempalace_mcp.core.files import explain_os_error, is_directory, sync_directory
 from mempalace_mcp.storage.sqlite.backup import BackupReport, Progress
 from mempalace_mcp.storage.sqlite.database import Database
 from mempalace_mcp.storage.sqlite.inspection import ask
@@ -34,7 +34,7 @@ def back_up_dated(database: Database, directory: Path, keep: int, progress: Prog
         InvalidArgument: the directory is none.
         PalaceError: as `Database.backup`; then nothing is removed. An older backup cannot be removed.
     """
-    if not directory.is_dir():
+    if not is_directory(directory):
         raise InvalidArgument(
             f"{directory} is no directory", argument="destination", hint="With --keep name a directory that exists."
         )

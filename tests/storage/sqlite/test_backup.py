@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mempalace_mcp.core.errors import Conflict, InvalidArgument, PalaceError, StorageFull, StorageReadOnly
+from mempalace_mcp.core.errors import Conflict, InvalidArgument, PalaceError, StorageError, StorageFull, StorageReadOnly
 from mempalace_mcp.storage.sqlite.database import Database
+from mempalace_mcp.storage.sqlite.rotation import back_up_dated
 from tests.storage.support import Child, add_wing, fresh_database, small_disk, soon, wings
 
 
@@ -167,3 +168,13 @@ def test_two_backups_to_one_name(database: Database, tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == ["conflict"] * 3 + ["made"]
+
+
+def test_a_directory_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
+    directory = tmp_path / ("b" * 300)
+    with fresh_database(tmp_path / "palace") as database:
+        with pytest.raises(StorageError, match="cannot be reached") as plain:
+            database.backup(directory / "f.db")
+        with pytest.raises(StorageError, match="cannot be reached") as dated:
+            back_up_dated(database, directory, 2)
+    assert all(str(directory) in caught.value.message for caught in (plain, dated))
