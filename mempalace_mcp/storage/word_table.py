@@ -9,12 +9,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 
+from mempalace_mcp.core.errors import PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage.connection import Connection
 from mempalace_mcp.storage.queries import condition_of, count_drawers
@@ -53,6 +54,19 @@ class Collection:
     rows: int
     tokens: int
     stale: int = 0
+
+    QUERY: ClassVar[str] = "SELECT passages, tokens, stale FROM lexicon"
+
+    @classmethod
+    def of(cls, found: Sequence[tuple[int, int, int]]) -> Collection:
+        """The totals that `QUERY` has found.
+
+        Raises:
+            PalaceCorrupt: they are missing.
+        """
+        if not found:
+            raise PalaceCorrupt("the totals of the index of words are missing", hint="Run `mempalace-mcp reindex`.")
+        return cls(*found[0])
 
     def weight(self, frequency: int) -> float:
         """The inverse document frequency of a term that `frequency` rows hold."""

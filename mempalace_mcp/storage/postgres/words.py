@@ -19,7 +19,6 @@ import psycopg
 
 from mempalace_mcp.core.bounded import LruMap
 from mempalace_mcp.core.clock import UTC_ZONE, Zone
-from mempalace_mcp.core.errors import PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage.connection import Connection, Parameters
 from mempalace_mcp.storage.passage_texts import passage_texts
@@ -153,10 +152,7 @@ class PostgresWords(WordTable):
         Raises:
             PalaceCorrupt: they are missing.
         """
-        rows = _read(connection, "SELECT passages, tokens, stale FROM lexicon")
-        if not rows:
-            raise PalaceCorrupt("the totals of the index of words are missing", hint="Run `mempalace-mcp reindex`.")
-        return Collection(*rows[0])
+        return Collection.of(_read(connection, Collection.QUERY))
 
     def matching(self, connection: Connection, filter: DrawerFilter, /, *, weigh: bool) -> Matching:
         """The table as the filter leaves it."""

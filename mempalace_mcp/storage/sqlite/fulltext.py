@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mempalace_mcp.core.errors import PalaceCorrupt
 from mempalace_mcp.core.model import DrawerFilter
 from mempalace_mcp.storage.connection import Connection, Parameters
 from mempalace_mcp.storage.query_terms import Term, count_tokens
@@ -51,10 +50,7 @@ class FullTextTable(WordTable):
         Raises:
             PalaceCorrupt: they are missing.
         """
-        rows = _read(connection, "SELECT passages, tokens, stale FROM lexicon")
-        if not rows:
-            raise PalaceCorrupt("the totals of the index of words are missing", hint="Run `mempalace-mcp reindex`.")
-        return Collection(*rows[0])
+        return Collection.of(_read(connection, Collection.QUERY))
 
     def matching(self, connection: Connection, filter: DrawerFilter, /, *, weigh: bool) -> Matching:
         """The table as the filter leaves it."""
